@@ -1,0 +1,1 @@
+"""ecgstudy: what an electrocardiogram gives away about its owner."""

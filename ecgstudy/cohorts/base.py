@@ -1,0 +1,134 @@
+"""The one interface that every cohort offers: a table of records and the signal of a record."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+RECORD_COLUMNS = (
+    "record_id",
+    "subject_id",
+    "session",
+    "session_day",
+    "age",
+    "sex",
+    "fs",
+    "leads",
+    "n_samples",
+    "unit",
+)
+"""Columns that every cohort's record table starts with; label columns follow.
+
+record_id, subject_id : str, unique record name and the person it came from.
+session : int, 1 for a person's first recording date, 2 for the second...
+session_day : float, days since the person's first session (NaN where undated).
+age : float, years (NaN where unknown). sex : "F", "M" or None.
+fs : float, Hz. leads : tuple of str, field names (I, II, III, aVR, aVL, aVF, V1...V6, MLII...).
+n_samples : int, samples per lead. unit : str, "mV" or whatever the header says.
+"""
+
+FAILURE_COLUMNS = ("record_id", "file", "reason", "remedy")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The samples of one record.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        float32, shape (n_leads, n_samples), in `unit`.
+    fs : float
+        Sampling rate in Hz.
+    leads : tuple of str
+        Lead names, one a row of `values`.
+    unit : str
+        "mV", or the unit the source states ("zscore", "adc"); never assumed to be mV.
+    """
+
+    values: np.ndarray
+    fs: float
+    leads: tuple[str, ...]
+    unit: str
+
+    def select(self, leads: Sequence[str]) -> "Signal":
+        """Keep `leads`, by name and in that order; ``KeyError`` names a lead that is absent."""
+        missing = [lead for lead in leads if lead not in self.leads]
+        if missing:
+            raise KeyError(f"no lead {', '.join(missing)}; the record has {', '.join(self.leads)}")
+        rows = [self.leads.index(lead) for lead in leads]
+        return Signal(self.values[rows], self.fs, tuple(leads), self.unit)
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a reader must know of a cohort before trusting a number made from it.
+
+    Attributes
+    ----------
+    title, version, licence, doi : str
+        As the publisher gives them; "" where there is none.
+    how_to_get : str
+        One sentence: the command or page that brings the files.
+    notes : tuple of str
+        Verified facts and traps, one sentence each.
+    """
+
+    title: str
+    version: str
+    licence: str
+    doi: str
+    how_to_get: str
+    notes: tuple[str, ...] = field(default=())
+
+
+class Cohort(ABC):
+    """A set of ECG records of known persons.
+
+    A record that cannot be read is listed by :meth:`failures` (header) or
+    raises :class:`~ecgstudy.errors.RecordError` in :meth:`signal` (samples);
+    it never takes the other records with it.
+    """
+
+    name: ClassVar[str]
+    card: ClassVar[DataCard]
+    synthetic: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def root(self) -> Path | None:
+        """Folder the records are read from; None for a generated cohort."""
+
+    @cached_property
+    @abstractmethod
+    def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Read every header once: the record table and the failure table."""
+
+    def records(self) -> pd.DataFrame:
+        """Table of readable records: :data:`RECORD_COLUMNS`, then the cohort's labels."""
+        return self._scan[0].copy()
+
+    def failures(self) -> pd.DataFrame:
+        """Table of records whose header could not be used: :data:`FAILURE_COLUMNS`."""
+        return self._scan[1].copy()
+
+    @abstractmethod
+    def signal(self, record_id: str) -> Signal:
+        """Samples of one record.
+
+        Raises
+        ------
+        RecordError
+            The file is missing, truncated, oversized or not what its header says.
+        KeyError
+            No such record.
+        """
+
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 (hex) over everything the cohort's records are made from."""

@@ -1,0 +1,39 @@
+"""Errors that are a user's to mend: one sentence, the file, what to do.
+
+The command line prints them without a stack trace and exits with a code
+other than 0; a notebook run stops with the same sentence.
+"""
+
+from pathlib import Path
+
+
+class StudyError(Exception):
+    """Something the user can mend; its text is the whole message."""
+
+
+class DataNotFoundError(StudyError):
+    """A cohort's folder or index file is not where it is expected."""
+
+
+class RecordError(StudyError):
+    """One record cannot be used; the other records are unharmed.
+
+    Parameters
+    ----------
+    file : Path or str
+        The file at fault, named in the message.
+    reason : str
+        What is wrong with it, in a few words ("is shorter than its header says").
+    remedy : str, optional
+        What to do about it.
+    """
+
+    def __init__(self, file: Path | str, reason: str, remedy: str = "download the record again") -> None:
+        self.file = str(file)
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"{self.file} {reason}; {remedy}.")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Rebuild from the three parts, so that the error survives a process pool."""
+        return type(self), (self.file, self.reason, self.remedy)
