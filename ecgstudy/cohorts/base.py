@@ -119,7 +119,7 @@ class Cohort(ABC):
 
     @abstractmethod
     def signal(self, record_id: str) -> Signal:
-        """Samples of one record.
+        """Read the samples of one record.
 
         Raises
         ------
