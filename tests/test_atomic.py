@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ecgstudy.atomic import atomic_directory, atomic_file, write_text
+from ecgstudy.atomic import new_file, new_folder, write_text
 from ecgstudy.errors import StudyError
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     target = tmp_path / "metrics.json"
     write_text(target, "old")
-    with pytest.raises(RuntimeError), atomic_file(target) as partial:
+    with pytest.raises(RuntimeError), new_file(target) as partial:
         partial.write_text("half")
         raise RuntimeError("killed")
     assert target.read_text() == "old"
@@ -21,19 +21,19 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
 
 def test_a_failed_folder_is_absent_and_a_good_one_replaces_the_old(tmp_path: Path) -> None:
     target = tmp_path / "store"
-    with pytest.raises(RuntimeError), atomic_directory(target) as partial:
+    with pytest.raises(RuntimeError), new_folder(target) as partial:
         (partial / "a").write_text("half")
         raise RuntimeError("killed")
     assert list(tmp_path.iterdir()) == []
     for text in ("first", "second"):
-        with atomic_directory(target) as partial:
+        with new_folder(target) as partial:
             (partial / "a").write_text(text)
     assert (target / "a").read_text() == "second"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_full_disk_is_one_sentence_that_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"No space is left to write .*store") as caught, atomic_file(tmp_path / "store"):
+    sentence = f"No space is left on the disk that holds {tmp_path}; free some"
+    with pytest.raises(StudyError, match=sentence), new_file(tmp_path / "store"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert str(caught.value).count(".") >= 1
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,80 @@
+"""The command line: ``python -m ecgstudy cohorts | fetch | run | report``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecgstudy.errors import StudyError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0 done, 1 a mistake that a sentence explains)."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except StudyError as mistake:
+        print(f"ecgstudy: {mistake}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    parser = argparse.ArgumentParser(prog="ecgstudy", description="The ECG privacy study, stage by stage.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    cohorts = commands.add_parser("cohorts", help="list each cohort: found or not, records, persons, licence")
+    cohorts.set_defaults(command=_cohorts)
+
+    fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
+    fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
+    fetch.set_defaults(command=_fetch)
+
+    run = commands.add_parser("run", help="run one notebook by papermill")
+    run.add_argument("stage", help="notebook name, as 01_ingestion")
+    run.add_argument("-p", nargs=2, metavar=("NAME", "VALUE"), action="append", default=[], help="set a parameter")
+    run.add_argument("--cell-timeout", type=int, help="give a cell up after this many seconds")
+    run.set_defaults(command=_run)
+
+    report = commands.add_parser("report", help="make the front page from the finished stages")
+    report.add_argument("profile", help="demo or real")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _cohorts(_: argparse.Namespace) -> None:
+    """Print one block of lines a cohort."""
+    from ecgstudy.cohorts import cohort_table
+    from ecgstudy.paths import data_root
+
+    print(f"Data folder: {data_root()}\n")
+    print(cohort_table().to_string(index=False, na_rep="-"))
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    """Download a cohort into the data folder."""
+    from ecgstudy.fetch import fetch
+    from ecgstudy.paths import data_root
+
+    print(f"{options.cohort} is complete in {fetch(options.cohort, data_root())}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Run one notebook and say where its results are."""
+    from ecgstudy.notebooks import run_notebook
+    from ecgstudy.parameters import declared_parameters, notebook_path, parse_assignments
+
+    values = parse_assignments(options.p, declared_parameters(notebook_path(options.stage)))
+    folder: Path = run_notebook(options.stage, values, options.cell_timeout)
+    print(f"{options.stage} is complete: {folder / f'{options.stage}.html'}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Make the front page and print its path."""
+    from ecgstudy.report import build_report
+
+    print(build_report(options.profile))

@@ -1,0 +1,61 @@
+"""House style of the figures, and ECG paper."""
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import MultipleLocator
+
+PALETTE = sns.color_palette("colorblind")
+WAVE_COLOURS = {"P": PALETTE[0], "QRS": PALETTE[3], "T": PALETTE[2]}
+PAPER_SPEED = 25.0  # mm/s
+PAPER_GAIN = 10.0  # mm/mV
+_MM_PER_INCH = 25.4
+
+
+def use_house_style() -> None:
+    """Set seaborn's theme, colour-blind-safe colours and reproducible SVG for all figures that follow."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 96,
+            "savefig.dpi": 110,
+            "savefig.bbox": "tight",
+            "figure.constrained_layout.use": True,
+            "svg.hashsalt": "ecgstudy",
+            "svg.fonttype": "none",
+            "axes.titlesize": "medium",
+            "axes.titleweight": "bold",
+        }
+    )
+
+
+def ecg_paper(ax: Axes, seconds: tuple[float, float], millivolts: tuple[float, float]) -> None:
+    """Turn an axis into ECG paper: 1 mm and 5 mm grid at 25 mm/s and 10 mm/mV.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Time in seconds on x, amplitude in mV on y.
+    seconds, millivolts : tuple of float
+        Limits of the two axes.
+    """
+    ax.set(xlim=seconds, ylim=millivolts, xlabel="time (s)", ylabel="amplitude (mV)")
+    ax.set_aspect(PAPER_GAIN / PAPER_SPEED)
+    for axis, millimetre in ((ax.xaxis, 1 / PAPER_SPEED), (ax.yaxis, 1 / PAPER_GAIN)):
+        axis.set_minor_locator(MultipleLocator(millimetre))
+        axis.set_major_locator(MultipleLocator(5 * millimetre))
+    ax.grid(which="minor", color="#f6c9c9", linewidth=0.4)
+    ax.grid(which="major", color="#e79a9a", linewidth=0.8)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:.1f}" if np.isclose(x % 1, 0) or np.isclose(x % 1, 1) else "")
+    ax.yaxis.set_major_formatter(
+        lambda y, _: f"{y:g}" if np.isclose(abs(y) % 1, 0) or np.isclose(abs(y) % 1, 1) else ""
+    )
+    ax.tick_params(which="both", length=0)
+    for spine in ax.spines.values():
+        spine.set_color("#e79a9a")
+
+
+def paper_size(seconds: float, millivolts: float) -> tuple[float, float]:
+    """Figure size in inches at which ECG paper comes out at its true scale, margins added."""
+    return seconds * PAPER_SPEED / _MM_PER_INCH + 0.9, millivolts * PAPER_GAIN / _MM_PER_INCH + 0.7

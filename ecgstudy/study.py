@@ -1,0 +1,34 @@
+"""The study's plan: its question and its stages, in order."""
+
+from dataclasses import dataclass
+
+QUESTION = (
+    "An electrocardiogram looks anonymous and is not: it carries its owner's identity, sex and age. "
+    "How much does it give away, under splits that hold, which part of the heartbeat does so, and what can be done?"
+)
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """One stage: a numbered notebook and the module of the same word.
+
+    Attributes
+    ----------
+    name : str
+        Notebook name without suffix.
+    title, question : str
+        For the report's front page, in plain words.
+    """
+
+    name: str
+    title: str
+    question: str
+
+
+STAGES = (
+    StageInfo(
+        "01_ingestion",
+        "Ingestion",
+        "Which recordings of which people does the study rest on, and can its marked waves be believed?",
+    ),
+)
