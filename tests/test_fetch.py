@@ -1,0 +1,477 @@
+"""Downloads against a loopback server that also truncates, corrupts, drops and stalls."""
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_server import DataServer, Fault, sha256
+from filelock import FileLock
+
+from ecgstudy.errors import StudyError
+from ecgstudy.fetch import MIRROR_VARIABLE, SOURCES, Patience, fetch, fetch_and_report
+from ecgstudy.fetch.checksums import parse_index, wanted
+from ecgstudy.paths import data_root
+
+QUICK = Patience(timeout_s=2.0, attempts=3, backoff_s=0.01, threads=4)
+ECGID = "ecgiddb/1.0.0"
+PTBXL = "ptb-xl/1.0.3"
+RECORD = "Person_01/rec_1.dat"
+
+
+def noise(n_bytes: int, seed: int) -> bytes:
+    """Bytes that no compression, offset or repetition can confuse."""
+    return np.random.default_rng(seed).bytes(n_bytes)
+
+
+ECGID_FILES = {
+    RECORD: noise(300_001, 1),
+    "Person_01/rec_1.hea": b"rec_1 2 500 10000\n",
+    "Person_02/rec 1.dat": noise(5_000, 2),  # a name that an address must quote
+    "Person_02/empty.atr": b"",
+    "RECORDS": b"Person_01/rec_1\n",
+    "README": b"read me\n",
+}
+PTBXL_FILES = {
+    "ptbxl_database.csv": b"ecg_id\n1\n",
+    "scp_statements.csv": b"statement\nNORM\n",
+    "RECORDS": b"records100/00000/00001_lr\n",
+    "records100/00000/00001_lr.dat": noise(24_000, 3),
+    "records100/00000/00001_lr.hea": b"00001_lr 12 100 1000\n",
+}
+PTBXL_500 = {"records500/00000/00001_hr.dat": noise(120_000, 4)}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DataServer]:
+    """Serve small stand-ins for ecgid and ptbxl, and make the sources expect exactly those."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    with DataServer() as running:
+        index = running.publish(ECGID, ECGID_FILES | {"images/logo.png": b"png", "biometric.shtml": b"<html>"})
+        pin = hashlib.sha256(index).hexdigest()
+        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=pin, min_files=len(ECGID_FILES)))
+        running.publish(PTBXL, PTBXL_FILES | PTBXL_500 | {"LICENSE.txt": b"licence"})
+        monkeypatch.setitem(SOURCES, "ptbxl", replace(SOURCES["ptbxl"], min_files=len(PTBXL_FILES)))
+        yield running
+
+
+@pytest.fixture
+def ecgid(server: DataServer, tmp_path: Path) -> Callable[[], Path]:
+    """Fetch ecgid from the server into the test's folder."""
+    return lambda: fetch("ecgid", tmp_path, base_url=server.url, patience=QUICK)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder by relative path, hidden and temporary ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def republish(server: DataServer, monkeypatch: pytest.MonkeyPatch, index: bytes) -> None:
+    """Replace ecgid's list of checksums, pin included."""
+    server.files[f"{ECGID}/SHA256SUMS.txt"] = index
+    pinned = replace(SOURCES["ecgid"], index_sha256=hashlib.sha256(index).hexdigest())
+    monkeypatch.setitem(SOURCES, "ecgid", pinned)
+
+
+def whole(server: DataServer) -> dict[str, bytes]:
+    """Files that ecgid's folder must hold after a download."""
+    return ECGID_FILES | {"SHA256SUMS.txt": server.files[f"{ECGID}/SHA256SUMS.txt"]}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another process, ten seconds at most."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# --- what comes and where it goes
+
+
+def test_brings_the_files_of_the_study_and_nothing_else(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path
+) -> None:
+    folder = ecgid()
+    assert folder == tmp_path / "ecgiddb"
+    assert content(folder) == whole(server)
+    assert sorted(request.path for request in server.requests) == sorted(f"{ECGID}/{path}" for path in whole(server))
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["ecgiddb"]
+
+
+def test_ptbxl_brings_500_hz_only_when_asked(server: DataServer, tmp_path: Path) -> None:
+    index = {"SHA256SUMS.txt": server.files[f"{PTBXL}/SHA256SUMS.txt"]}
+    folder = fetch("ptbxl", tmp_path, base_url=server.url, patience=QUICK)
+    assert folder == tmp_path / "ptbxl"
+    assert content(folder) == PTBXL_FILES | index
+    server.requests.clear()
+    assert fetch("ptbxl", tmp_path, base_url=server.url, full=True, patience=QUICK) == folder
+    assert content(folder) == PTBXL_FILES | PTBXL_500 | index
+    # ptbxl's list is not pinned, so it alone is asked for again
+    assert {request.path for request in server.requests} == {f"{PTBXL}/{path}" for path in [*index, *PTBXL_500]}
+
+
+def test_complete_cohort_asks_the_server_for_nothing(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    folder = ecgid()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    server.requests.clear()
+    ecgid()
+    assert server.requests == []
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_wrong_and_missing_files_are_mended_in_place(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    folder = ecgid()
+    (folder / RECORD).write_bytes(ECGID_FILES[RECORD][:-1])
+    (folder / "README").unlink()
+    (folder / "mine.txt").write_text("the user's own")
+    server.requests.clear()
+    ecgid()
+    assert {request.path for request in server.requests} == {f"{ECGID}/{RECORD}", f"{ECGID}/README"}
+    assert content(folder) == whole(server) | {"mine.txt": b"the user's own"}
+
+
+def test_command_uses_mirror_and_data_folder_and_says_where_the_files_are(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(MIRROR_VARIABLE, f"{server.url}/")
+    monkeypatch.setenv("ECGSTUDY_DATA", str(tmp_path / "new" / "data"))
+    folder = fetch_and_report("ecgid")
+    assert folder == tmp_path / "new" / "data" / "ecgiddb"
+    assert content(folder) == whole(server)
+    assert str(folder) in capsys.readouterr().out
+
+
+# --- broken connections
+
+
+def test_dropped_connection_continues_with_the_rest_only(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["drop"])
+    assert content(ecgid()) == whole(server)
+    first, second = server.asked(f"{ECGID}/{RECORD}")
+    assert (first.range, first.sent) == (None, 150_000)
+    assert second.range is not None
+    start = int(second.range.removeprefix("bytes=").removesuffix("-"))
+    assert 130_000 < start <= 150_000  # the last chunk may be lost with the connection
+    assert second.sent == 300_001 - start
+
+
+@pytest.mark.parametrize("fault", ["stall", 500, 503, 429])
+def test_passing_failure_is_tried_again(server: DataServer, tmp_path: Path, fault: Fault) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter([fault])
+    folder = fetch("ecgid", tmp_path, base_url=server.url, patience=replace(QUICK, timeout_s=0.3))
+    assert content(folder) == whole(server)
+    assert len(server.asked(f"{ECGID}/{RECORD}")) == 2
+
+
+def test_server_without_ranges_starts_the_file_again(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    server.ranges = False
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["drop"])
+    assert content(ecgid()) == whole(server)
+    assert [request.sent for request in server.asked(f"{ECGID}/{RECORD}")] == [150_000, 300_001]
+
+
+def test_continuation_from_the_wrong_place_is_not_appended(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["drop", "shift"])
+    assert content(ecgid()) == whole(server)
+    first, second, third = server.asked(f"{ECGID}/{RECORD}")
+    assert second.range is not None
+    assert (first.range, third.range) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("left", "ranges"),
+    [
+        (ECGID_FILES[RECORD], []),  # killed between the last byte and the renaming
+        (ECGID_FILES[RECORD][:7], ["bytes=7-"]),
+        (b"", [None]),
+        (ECGID_FILES[RECORD] + b"!", ["bytes=300002-", None]),  # too long: the server answers 416
+        (b"!" + ECGID_FILES[RECORD][1:], ["bytes=300001-", None]),
+        (b"!", ["bytes=1-", None]),  # the rest is right, the beginning is not: seen by the checksum
+    ],
+)
+def test_any_leftover_leads_to_the_right_file(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, left: bytes, ranges: list[str | None]
+) -> None:
+    leftover = tmp_path / "ecgiddb.partial" / f"{RECORD}.partial"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(left)
+    assert content(ecgid()) == whole(server)
+    assert [request.range for request in server.asked(f"{ECGID}/{RECORD}")] == ranges
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("drop", "broke off"), (500, "answers 500")])
+def test_gives_up_after_the_agreed_attempts_and_continues_later(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, fault: Fault, reason: str
+) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = repeat(fault)
+    with pytest.raises(StudyError, match=rf"rec_1\.dat could not be downloaded in 3 attempts \(.*{reason}\)"):
+        ecgid()
+    assert len(server.asked(f"{ECGID}/{RECORD}")) == 3
+    assert not (tmp_path / "ecgiddb").exists()
+    assert not (tmp_path / "ecgiddb.partial" / RECORD).exists()
+    del server.faults[f"{ECGID}/{RECORD}"]
+    assert content(ecgid()) == whole(server)
+
+
+def test_unreachable_server_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with DataServer() as gone:
+        url = gone.url
+    with pytest.raises(StudyError, match=r"could not be downloaded in 3 attempts .*check the connection"):
+        fetch("mitdb", tmp_path, base_url=url, patience=QUICK)
+    assert not (tmp_path / "mitdb").exists()
+
+
+# --- wrong content
+
+
+@pytest.mark.parametrize("fault", ["truncate", "corrupt"])
+def test_broken_file_is_fetched_again_whole(server: DataServer, ecgid: Callable[[], Path], fault: Fault) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter([fault])
+    assert content(ecgid()) == whole(server)
+    assert [request.range for request in server.asked(f"{ECGID}/{RECORD}")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "n_requests"),
+    [("truncate", "does not match", 2), ("corrupt", "does not match", 2), (404, "status 404", 1), (403, "403", 1)],
+)
+def test_file_that_stays_bad_is_named_and_harms_no_other(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, fault: Fault, reason: str, n_requests: int
+) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = repeat(fault)
+    with pytest.raises(StudyError, match=rf"{RECORD} .*{reason}") as raised:
+        ecgid()
+    assert "\n" not in str(raised.value)
+    assert len(server.asked(f"{ECGID}/{RECORD}")) == n_requests
+    others = {path: data for path, data in whole(server).items() if path != RECORD}
+    assert content(tmp_path / "ecgiddb.partial") == others
+    assert not (tmp_path / "ecgiddb").exists()
+
+
+def test_bad_file_never_replaces_one_under_its_final_name(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    folder = ecgid()
+    (folder / RECORD).write_bytes(b"old")
+    server.faults[f"{ECGID}/{RECORD}"] = repeat("corrupt")
+    with pytest.raises(StudyError, match=RECORD):
+        ecgid()
+    assert content(folder) == whole(server) | {RECORD: b"old"}
+
+
+def test_mirror_that_is_wrong_throughout_is_left_early(
+    server: DataServer, ecgid: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = {f"Person_01/rec_{i}.dat": noise(10, i) for i in range(200)}
+    server.publish(ECGID, many)
+    republish(server, monkeypatch, server.files[f"{ECGID}/SHA256SUMS.txt"])
+    server.faults = {f"{ECGID}/{path}": repeat(404) for path in many}
+    with pytest.raises(StudyError, match="10 bad files in all"):
+        ecgid()
+    assert len(server.requests) < 100
+
+
+# --- the list of checksums
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        (b"<html>Log in to the hospital's network</html>", r"not a list of SHA-256 checksums \(line 1\)"),
+        (sha256(b"") + b" RECORDS\n" + sha256(b"")[:-1] + b" README\n", r"checksums \(line 2\)"),
+        (b"\xff\xfe\x00", "not a list"),
+        (b"", "lists 0 of at least 6 needed files"),
+        (sha256(b"") + b" RECORDS\n", "lists 1 of at least 6 needed files"),
+        (sha256(b"") + b" RECORDS\n" + sha256(b"1") + b" RECORDS\n", "two checksums for RECORDS"),
+    ],
+)
+@pytest.mark.parametrize("pinned", [True, False])
+def test_unusable_list_is_one_sentence_and_nothing_else_is_asked_for(
+    server: DataServer,
+    ecgid: Callable[[], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    index: bytes,
+    sentence: str,
+    pinned: bool,
+) -> None:
+    republish(server, monkeypatch, index)
+    if not pinned:
+        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=None))
+    with pytest.raises(StudyError, match=sentence) as raised:
+        ecgid()
+    assert "\n" not in str(raised.value)
+    assert {request.path for request in server.requests} == {f"{ECGID}/SHA256SUMS.txt"}
+    assert not (tmp_path / "ecgiddb").exists()
+
+
+def test_list_other_than_the_pinned_one_is_refused(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    server.publish(ECGID, ECGID_FILES | {RECORD: b"tampered with"})
+    with pytest.raises(StudyError, match=r"SHA256SUMS\.txt does not match .* no file of ecgiddb 1\.0\.0"):
+        ecgid()
+    assert {request.path for request in server.requests} == {f"{ECGID}/SHA256SUMS.txt"}
+
+
+def test_missing_list_is_one_sentence(server: DataServer, ecgid: Callable[[], Path]) -> None:
+    del server.files[f"{ECGID}/SHA256SUMS.txt"]
+    with pytest.raises(StudyError, match=rf"SHA256SUMS\.txt is refused .*404.*{MIRROR_VARIABLE}"):
+        ecgid()
+
+
+def test_unpinned_list_never_continues_an_old_beginning(server: DataServer, tmp_path: Path) -> None:
+    leftover = tmp_path / "ptbxl.partial" / "SHA256SUMS.txt.partial"
+    leftover.parent.mkdir()
+    leftover.write_bytes(sha256(b"evil") + b" RECORDS\n")
+    folder = fetch("ptbxl", tmp_path, base_url=server.url, patience=QUICK)
+    assert content(folder) == PTBXL_FILES | {"SHA256SUMS.txt": server.files[f"{PTBXL}/SHA256SUMS.txt"]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../out", "/out", "Person_01/../../out", "a\\..\\out", "C:/out", "C:out", "./out", "a//out", "a/", "..", "a\0b"],
+)
+def test_path_that_leads_outside_is_refused(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    index = server.files[f"{ECGID}/SHA256SUMS.txt"] + sha256(b"evil") + b" " + path.encode() + b"\n"
+    republish(server, monkeypatch, index)
+    with pytest.raises(StudyError, match="outside the cohort's folder"):
+        ecgid()
+    assert {request.path for request in server.requests} == {f"{ECGID}/SHA256SUMS.txt"}
+    assert {item.name for item in tmp_path.iterdir()} <= {"ecgiddb.partial", ".ecgiddb.lock"}
+
+
+def test_list_is_read_in_each_of_the_usual_spellings() -> None:
+    a, b = sha256(b"a").decode(), sha256(b"b").decode()
+    text = f"{a} one\r\n{b.upper()}  two words/x.dat\n\n{a} *three".encode()
+    assert parse_index(text, "list") == {"one": a, "two words/x.dat": b, "three": a}
+
+
+# --- the machine's own trouble
+
+
+def test_full_disk_is_one_sentence_and_continues_when_there_is_room(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(io.FileIO):
+        def write(self, data: bytes) -> int:
+            if self.tell() >= 1 << 16:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    with monkeypatch.context() as full:
+        real_open = Path.open
+        full.setattr(
+            Path, "open", lambda path, mode="r": FullDisk(path, mode) if mode in ("wb", "ab") else real_open(path, mode)
+        )
+        with pytest.raises(StudyError, match="No space is left") as raised:
+            ecgid()
+    assert str(tmp_path / "ecgiddb") in str(raised.value)
+    assert not (tmp_path / "ecgiddb").exists()
+    server.requests.clear()
+    assert content(ecgid()) == whole(server)
+    assert [request.range for request in server.asked(f"{ECGID}/{RECORD}")] == ["bytes=65536-"]
+
+
+def test_folder_that_cannot_be_made_is_one_sentence(server: DataServer, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the data folder should be")
+    with pytest.raises(StudyError, match=r"data cannot be used .*ECGSTUDY_DATA"):
+        fetch("ecgid", tmp_path / "data", base_url=server.url, patience=QUICK)
+
+
+def test_second_download_at_once_is_refused(server: DataServer, ecgid: Callable[[], Path], tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".ecgiddb.lock"), pytest.raises(StudyError, match="by another process"):
+        ecgid()
+    assert server.requests == []
+    assert content(ecgid()) == whole(server)
+
+
+def test_racing_downloads_leave_one_whole_cohort(server: DataServer, ecgid: Callable[[], Path], tmp_path: Path) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["drop"])
+    with ThreadPoolExecutor(4) as pool:
+        errors = [future.exception() for future in [pool.submit(ecgid) for _ in range(4)]]
+    assert None in errors
+    assert all(error is None or "by another process" in str(error) for error in errors)
+    assert content(tmp_path / "ecgiddb") == whole(server)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_process_leaves_a_state_that_continues(
+    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, sent: signal.Signals
+) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["stall"])
+    program = (
+        "import sys; from dataclasses import replace; from functools import partial; from ecgstudy import fetch as f\n"
+        "f.SOURCES['ecgid'] = replace(f.SOURCES['ecgid'], index_sha256=None, min_files=6)\n"
+        "f.fetch = partial(f.fetch, patience=f.Patience(timeout_s=1.0))\n"
+        "try: f.fetch_and_report('ecgid')\n"
+        "except f.StudyError as error: sys.exit(str(error))\n"
+    )
+    environment = os.environ | {MIRROR_VARIABLE: server.url, "ECGSTUDY_DATA": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE) as process:
+        assert server.stalled.wait(10)
+        partial = tmp_path / "ecgiddb.partial" / f"{RECORD}.partial"
+        wait_until(lambda: partial.is_file() and partial.stat().st_size > 0)
+        process.send_signal(sent)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == (1 if sent == signal.SIGINT else -sent)
+    assert (b"run the same command to continue" in said) == (sent == signal.SIGINT)
+    assert b"Traceback" not in said
+    assert not (tmp_path / "ecgiddb").exists()
+    left = partial.read_bytes()
+    assert left
+    assert ECGID_FILES[RECORD].startswith(left)
+    server.requests.clear()
+    assert content(ecgid()) == whole(server)
+    assert [request.range for request in server.asked(f"{ECGID}/{RECORD}")] == [f"bytes={len(left)}-"]
+
+
+@pytest.mark.parametrize(
+    ("name", "base_url", "sentence"),
+    [("physionet", None, "choose one of ecgid, ludb, mitdb, ptbxl"), ("ecgid", "mirror/files", "no address")],
+)
+def test_mistaken_request_is_one_sentence(tmp_path: Path, name: str, base_url: str | None, sentence: str) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        fetch(name, tmp_path, base_url=base_url)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the real lists
+
+
+def published(name: str) -> Path:
+    """Find a real cohort's folder with its published list, or skip the test."""
+    folder = data_root() / SOURCES[name].folder
+    if not (folder / "SHA256SUMS.txt").is_file():
+        pytest.skip(f"{folder} holds no published list of checksums")
+    return folder
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["ecgid", "ludb", "mitdb"])
+def test_pins_are_those_of_the_published_lists(name: str) -> None:
+    source = SOURCES[name]
+    text = (published(name) / "SHA256SUMS.txt").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == source.index_sha256
+    assert len(wanted(source, parse_index(text, name), full=True)) == source.min_files
+
+
+@pytest.mark.realdata
+def test_real_cohort_comes_through_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    files = content(published("ecgid"))
+    with DataServer() as server:
+        server.files = {f"{ECGID}/{path}": data for path, data in files.items()}
+        assert content(fetch("ecgid", tmp_path, base_url=server.url, patience=QUICK)) == files
