@@ -14,7 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 from ecgstudy.atomic import write_text
 from ecgstudy.errors import StudyError
 from ecgstudy.parameters import Literal, check_parameters, declared_parameters, notebook_path
-from ecgstudy.paths import NOTEBOOKS, results_dir
+from ecgstudy.paths import notebooks_dir, results_dir
 from ecgstudy.profiles import check_profile
 from ecgstudy.render import notebook_html
 from ecgstudy.stage import METRICS, read_metrics
@@ -77,7 +77,8 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], cell_tim
             target,
             parameters=dict(values),
             kernel_name="python3",
-            cwd=NOTEBOOKS,
+            language="python",
+            cwd=notebooks_dir(),
             progress_bar=False,
             execution_timeout=cell_timeout,
         )

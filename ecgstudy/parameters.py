@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 
 from ecgstudy.errors import StudyError
-from ecgstudy.paths import NOTEBOOKS
+from ecgstudy.paths import notebooks_dir
 
 Literal = str | bool | int | float | list | dict | None
 INJECTED_MARK = "# Parameters"
@@ -24,10 +24,10 @@ INJECTED_MARK = "# Parameters"
 
 def notebook_path(stage: str) -> Path:
     """Source notebook of a stage; :class:`StudyError` names the stages there are."""
-    path = NOTEBOOKS / f"{stage}.ipynb"
+    path = notebooks_dir() / f"{stage}.ipynb"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")))
-        raise StudyError(f"There is no notebook {path.name} in {NOTEBOOKS}; the stages are {known}.")
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("[0-9][0-9]_*.ipynb")))
+        raise StudyError(f"There is no notebook {path.name} in {path.parent}; the stages are {known}.")
     return path
 
 

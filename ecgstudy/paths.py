@@ -9,13 +9,17 @@ from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 PROJECT_ROOT = PACKAGE_ROOT.parent
-NOTEBOOKS = PROJECT_ROOT / "notebooks"
 
 
 def _from_environment(variable: str, default: Path) -> Path:
     """Path named by an environment variable; a relative one starts at the project's root."""
     value = os.environ.get(variable)
     return (PROJECT_ROOT / Path(value).expanduser()).resolve() if value else default
+
+
+def notebooks_dir() -> Path:
+    """Folder of the numbered notebooks: ``ECGSTUDY_NOTEBOOKS`` (your own stages), else ``notebooks/``."""
+    return _from_environment("ECGSTUDY_NOTEBOOKS", PROJECT_ROOT / "notebooks")
 
 
 def data_root() -> Path:

@@ -1,0 +1,47 @@
+# The study as a graph: one rule per notebook. `make study` calls this; so does a cluster (README).
+from pathlib import Path
+
+from ecgstudy.cohorts.profile import data_fingerprint
+from ecgstudy.paths import results_dir
+from ecgstudy.profiles import check_profile
+
+PROFILE = check_profile(config.get("profile", "demo"))
+RESULTS = results_dir(PROFILE)
+# snakemake sees a changed helper only where it is a declared input
+PACKAGE = sorted(str(file) for file in Path("ecgstudy").rglob("*") if file.suffix in {".py", ".j2"})
+
+
+def stage(name, file):
+    """Path of a file that a stage makes."""
+    return RESULTS / name / file
+
+
+rule all:
+    input:
+        RESULTS / "index.html",
+
+
+rule ingestion:
+    input:
+        notebook="notebooks/01_ingestion.ipynb",
+        package=PACKAGE,
+    params:
+        data=data_fingerprint(PROFILE),
+    output:
+        metrics=stage("01_ingestion", "metrics.json"),
+        page=stage("01_ingestion", "01_ingestion.html"),
+    log:
+        notebook=stage("01_ingestion", "01_ingestion.ipynb"),
+    threads: 2
+    shell:
+        "python -m ecgstudy run 01_ingestion -p profile {PROFILE}"
+
+
+rule report:
+    input:
+        rules.ingestion.output.metrics,
+        package=PACKAGE,
+    output:
+        RESULTS / "index.html",
+    shell:
+        "python -m ecgstudy report {PROFILE}"

@@ -1,0 +1,44 @@
+"""Which cohorts a profile of the study reads."""
+
+import hashlib
+
+from ecgstudy.cohorts import found_cohorts, open_cohort
+from ecgstudy.errors import DataNotFoundError
+from ecgstudy.paths import data_root
+from ecgstudy.profiles import check_profile
+
+
+def cohorts_of(profile: str) -> list[str]:
+    """Names of the cohorts a profile reads: the synthetic one, or every real one that is found.
+
+    Raises
+    ------
+    DataNotFoundError
+        The profile is "real" and the data folder holds no cohort.
+    """
+    if check_profile(profile) == "demo":
+        return ["synthetic"]
+    names = found_cohorts()
+    if not names:
+        raise DataNotFoundError(
+            f"No real cohort was found in {data_root()}; run `python -m ecgstudy fetch ecgid`, or set "
+            "ECGSTUDY_DATA to the folder that holds your cohorts."
+        )
+    return names
+
+
+def data_fingerprint(profile: str) -> dict[str, str]:
+    """Cheap sign of a change in the files that a profile reads, one entry a cohort.
+
+    Made from names, sizes and times of the files, for the engine to decide
+    whether a stage must run again; what a stage computes is keyed by content.
+    """
+    fingerprint = {}
+    for name in cohorts_of(profile):
+        root = open_cohort(name).root
+        digest = hashlib.sha256()
+        for file in sorted(root.rglob("*")) if root else ():
+            status = file.stat()
+            digest.update(f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        fingerprint[name] = digest.hexdigest()[:16]
+    return fingerprint
