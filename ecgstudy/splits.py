@@ -43,7 +43,7 @@ def assert_disjoint(parts: Mapping[str, pd.DataFrame], by: Sequence[str] = (PERS
 
 
 def duplicated_waveforms(records: pd.DataFrame) -> pd.DataFrame:
-    """Records whose waveform also stands under another person's name.
+    """Find records whose waveform also stands under another person's name.
 
     Parameters
     ----------

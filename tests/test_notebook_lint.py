@@ -23,7 +23,7 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def notebook(path: Path) -> NotebookNode:
-    """The notebook's content."""
+    """Read the notebook."""
     return nbformat.read(path, as_version=4)
 
 
