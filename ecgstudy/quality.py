@@ -48,7 +48,7 @@ class Problem(StrEnum):
     UNREADABLE = "unreadable"
 
 
-def _block_spans(values: np.ndarray, fs: float) -> np.ndarray:
+def block_spans(values: np.ndarray, fs: float) -> np.ndarray:
     """Peak-to-peak amplitude of each second.
 
     values : (..., n_samples) -> (..., n_blocks); a remainder shorter than a
@@ -132,7 +132,7 @@ def lead_problems(signal: Signal) -> dict[str, str]:
         return dict.fromkeys(signal.leads, Problem.TOO_SHORT)
     filled, missing = fill_gaps(signal.values)
     lost = (run_lengths(missing) > LONGEST_BRIDGED_GAP_S * signal.fs).mean(axis=-1)
-    spans = _block_spans(filled, signal.fs)
+    spans = block_spans(filled, signal.fs)
     floor = FLAT_MV if signal.unit == "mV" else _FLAT_ANY_UNIT
     threshold = np.maximum(FLAT_RELATIVE * np.quantile(spans, _LIVELY_QUANTILE, axis=-1), floor)
     flat = (spans <= threshold[:, None]).mean(axis=-1)
@@ -211,7 +211,7 @@ def window_problems(windows: np.ndarray, fs: float) -> np.ndarray:
     if windows.size == 0:
         return problems
     broken = ~np.isfinite(windows).all(axis=(1, 2))
-    spans = _block_spans(np.where(broken[:, None, None], 0, windows), fs)
+    spans = block_spans(np.where(broken[:, None, None], 0, windows), fs)
     intact = spans[~broken].swapaxes(0, 1).reshape(windows.shape[1], -1)
     if intact.size:
         threshold = np.maximum(FLAT_RELATIVE * np.quantile(intact, _LIVELY_QUANTILE, axis=-1), _FLAT_ANY_UNIT)
