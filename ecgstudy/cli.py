@@ -47,12 +47,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cohorts(_: argparse.Namespace) -> None:
-    """Print one block of lines a cohort."""
+    """Print one line a cohort that is found, and how to get each that is not."""
     from ecgstudy.cohorts import cohort_table
     from ecgstudy.paths import data_root
 
     print(f"Data folder: {data_root()}\n")
-    print(cohort_table().to_string(index=False, na_rep="-"))
+    for row in cohort_table().to_dict("records"):
+        if not row["found"]:
+            print(f"{row['name']:<12} not found  {row['problem'] or row['how_to_get']}")
+            continue
+        unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
+        counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
+        print(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}")
 
 
 def _fetch(options: argparse.Namespace) -> None:

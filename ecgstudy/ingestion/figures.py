@@ -1,0 +1,110 @@
+"""Figures of the ingestion stage."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ecgstudy.beats import median_beats
+from ecgstudy.figures import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
+from ecgstudy.store import RecordStore
+
+EXAMPLE_SECONDS = 3.0
+EXAMPLE_HEIGHT_MV = 3.0
+_SPANS = {"P": ("p_onset", "p_offset"), "QRS": ("qrs_onset", "qrs_offset"), "T": ("t_onset", "t_offset")}
+
+
+def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
+    """Draw one filtered example a cohort with its automatically marked waves.
+
+    Records in mV stand on ECG paper at 25 mm/s and 10 mm/mV; others keep their own unit on a plain grid.
+    """
+    width, height = paper_size(EXAMPLE_SECONDS, EXAMPLE_HEIGHT_MV)
+    columns = min(2, len(stores))
+    rows = -(-len(stores) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False)
+    for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
+        _draw_example(ax, name, store)
+    for ax in axes.flat[len(stores) :]:
+        ax.set_visible(False)
+    handles = [Patch(color=colour, alpha=0.35, label=wave) for wave, colour in WAVE_COLOURS.items()]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=len(handles), title="waves as marked by the delineation"
+    )
+    return figure
+
+
+def _draw_example(ax: Axes, name: str, store: RecordStore) -> None:
+    """Draw a few seconds of the cohort's first record that has all its waves marked."""
+    beats = store.beats
+    complete = beats.dropna(subset=[column for span in _SPANS.values() for column in span])
+    record_id = complete["record_id"].iloc[0] if len(complete) else store.records["record_id"].iloc[0]
+    record = store.records.set_index("record_id").loc[record_id]
+    first = complete.loc[complete["record_id"] == record_id, "p_onset"].min() - 0.2 if len(complete) else 0.0
+    start = max(0, int(first * store.fs))
+    stop = start + int(EXAMPLE_SECONDS * store.fs)
+    values = store.signal(record_id)[list(record["leads"]).index(record["reference_lead"]), start:stop]
+    if record["unit"] == "mV":
+        middle = np.round((values.max() + values.min()) / 2, 1)
+        ecg_paper(ax, (0, EXAMPLE_SECONDS), (middle - EXAMPLE_HEIGHT_MV / 2, middle + EXAMPLE_HEIGHT_MV / 2))
+    else:
+        ax.set(xlim=(0, EXAMPLE_SECONDS), xlabel="time (s)", ylabel=f"amplitude ({record['unit']})")
+    ax.plot(np.arange(len(values)) / store.fs, values, color="black", linewidth=1)
+    for _, beat in beats[beats["record_id"] == record_id].iterrows():
+        for wave, (onset, offset) in _SPANS.items():
+            if beat[onset] >= start / store.fs and beat[offset] <= stop / store.fs:
+                span = (beat[onset] - start / store.fs, beat[offset] - start / store.fs)
+                ax.axvspan(*span, color=WAVE_COLOURS[wave], alpha=0.35, linewidth=0)
+    ax.set_title(f"{name}, lead {record['reference_lead']}")
+
+
+def people_figure(stores: Mapping[str, RecordStore]) -> Figure:
+    """Age of the persons by sex, one panel a cohort; cohorts that state no age are named as such."""
+    persons = {name: store.records.drop_duplicates("subject_id") for name, store in stores.items()}
+    figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 1, 3), squeeze=False)
+    for ax, (name, people) in zip(axes[0], persons.items(), strict=True):
+        known = people.dropna(subset="age")
+        ax.set(title=f"{name} (n = {len(people)})", xlabel="age (years)", ylabel="persons")
+        if known.empty:
+            ax.text(0.5, 0.5, "age not stated", ha="center", va="center", transform=ax.transAxes)
+            ax.set(xticks=[], yticks=[])
+            continue
+        shown = known.assign(sex=known["sex"].map({"F": "women", "M": "men"}).fillna("not stated"))
+        order = [sex for sex in ("women", "men", "not stated") if (shown["sex"] == sex).any()]
+        sns.histplot(
+            shown, x="age", hue="sex", hue_order=order, multiple="stack", binwidth=10, binrange=(0, 100), ax=ax
+        )
+        ax.set(xlabel="age (years)", ylabel="persons")
+    return figure
+
+
+def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
+    """Median beats of each cohort: the middle person and the middle 80 % of records, R peak scaled to 1."""
+    figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
+    for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
+        beats = median_beats(store)
+        colour = PALETTE[1] if name == "synthetic" else PALETTE[0]
+        milliseconds = 1000 * beats.columns.to_numpy(dtype=float)
+        low, middle, high = beats.quantile([0.1, 0.5, 0.9]).to_numpy()
+        ax.fill_between(milliseconds, low, high, color=colour, alpha=0.25, linewidth=0)
+        ax.plot(milliseconds, middle, color=colour)
+        leads = ", ".join(store.records["reference_lead"].value_counts().index[:2])
+        ax.set(title=f"{name}\nlead {leads}, n = {len(beats)}", xlabel="time from R peak (ms)", ylim=(-0.8, 1.25))
+    axes[0, 0].set_ylabel("amplitude / R amplitude")
+    return figure
+
+
+def delineation_figure(summary: pd.DataFrame) -> Figure:
+    """Sensitivity by lead, and the signed error of each boundary with the spread over beats.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Rows of :func:`ecgstudy.delineation_scoring` by lead, wave and boundary.
+    """
+    raise NotImplementedError

@@ -1,0 +1,60 @@
+"""The command line answers a user's mistake with one sentence and a code other than 0."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecgstudy.cli import main
+
+
+def test_cohorts_lists_what_is_there_and_how_to_get_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("ECGSTUDY_DATA", str(tmp_path))
+    assert main(["cohorts"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert str(tmp_path) in lines["Data"]
+    assert "found" in lines["synthetic"]
+    assert "persons" in lines["synthetic"]
+    assert "not found" in lines["ecgid"]
+    assert "python -m ecgstudy fetch ecgid" in lines["ecgid"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "77_nothing"], "There is no notebook 77_nothing.ipynb"),
+        (["run", "01_ingestion", "-p", "profil", "demo"], "There is no parameter 'profil'; did you mean profile?"),
+        (["run", "01_ingestion", "-p", "seed", "many"], "Parameter 'seed' must be a int like 0, not the str 'many'."),
+        (["run", "01_ingestion", "-p", "profile", "full"], "There is no profile 'full'; choose one of demo, real."),
+        (["report", "full"], "There is no profile 'full'"),
+        (["fetch", "nothing"], "nothing"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_real_profile_without_data_says_what_to_do(tmp_path: Path) -> None:
+    environment = {
+        "ECGSTUDY_DATA": str(tmp_path),
+        "ECGSTUDY_RESULTS": str(tmp_path / "results"),
+        "PATH": "/usr/bin:/bin",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "ecgstudy", "run", "01_ingestion", "-p", "profile", "real"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"No real cohort was found in {tmp_path}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "results").rglob("metrics.json")) == []

@@ -1,0 +1,95 @@
+"""The front page shows what the stages left, undefined numbers as sentences, and links that lead somewhere."""
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from ecgstudy.errors import StudyError
+from ecgstudy.report import build_report, estimate_text, number_text
+from ecgstudy.stage import Stage
+from ecgstudy.study import STAGES
+
+FIRST = STAGES[0].name
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.local: list[str] = []
+        self.images_without_text = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.images_without_text += tag == "img" and not found.get("alt")
+        for key in ("href", "src"):
+            target = found.get(key)
+            if target and not target.startswith(("data:", "#")):
+                self.local.append(target)
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results of a finished first stage in the demo profile."""
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path))
+    stage = Stage.open(FIRST, {"profile": "demo", "seed": 0, "device": "cpu", "fs": 100.0})
+    stage.metric("c.eer", 0.0123, 0.01, 0.02, n=1234, unit="share")
+    stage.metric("c.rank1", math.nan, n=1, note="one person <is> no gallery")
+    stage.headline("c.eer", "equal error rate")
+    stage.headline("c.rank1", "rank-1")
+    stage.finding("Half of it & more.")
+    figure, ax = plt.subplots()
+    ax.plot([0, 1])
+    stage.figure("line", figure, "a caption", "a rising line")
+    stage.finish()
+    (tmp_path / "demo" / FIRST / f"{FIRST}.html").write_text("page")
+    return tmp_path / "demo"
+
+
+def test_front_page_shows_numbers_intervals_and_the_reason_of_an_undefined_one(results: Path) -> None:
+    page = build_report("demo").read_text()
+    assert "0.0123 share (95 % interval 0.01 to 0.02)" in page
+    assert "1,234" in page
+    assert "one person &lt;is&gt; no gallery" in page
+    assert "Half of it &amp; more." in page
+    assert "SYNTHETIC" in page
+
+
+def test_front_page_links_only_to_files_that_exist(results: Path) -> None:
+    links = _Links()
+    links.feed(build_report("demo").read_text())
+    assert links.local
+    assert [target for target in links.local if not (results / target).is_file()] == []
+    assert links.images_without_text == 0
+
+
+def test_summary_has_the_same_lines_and_well_formed_tables(results: Path) -> None:
+    build_report("demo")
+    summary = (results / "summary.md").read_text()
+    assert "| equal error rate | 0.0123 share (95 % interval 0.01 to 0.02) | 1,234 |" in summary
+    rows = re.findall(r"^\|.*\|$", summary, flags=re.MULTILINE)
+    assert {row.count("|") for row in rows} == {4}
+    assert f"![a rising line]({FIRST}/figures/line.png)" in summary
+
+
+def test_a_profile_without_results_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path))
+    with pytest.raises(StudyError, match="holds no finished stage; run `make study PROFILE=real` first"):
+        build_report("real")
+    with pytest.raises(StudyError, match="no profile 'reel'"):
+        build_report("reel")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(310, "310"), (21799, "21,799"), (3.0, "3"), (0.98765, "0.988"), (12345.6, "12,346"), (-8.26, "-8.26")],
+)
+def test_numbers_are_written_for_readers(value: float, text: str) -> None:
+    assert number_text(value) == text
+
+
+def test_a_count_has_no_interval() -> None:
+    assert estimate_text({"value": 90, "low": None, "high": None, "n": 90, "unit": "persons"}) == "90 persons"
