@@ -1,0 +1,315 @@
+"""Ingestion: every record of a cohort read, checked, filtered, delineated and written to a store.
+
+Records are worked on in parallel processes. A worker writes its signals
+straight to their place in the signal file and hands back only table rows, so
+memory does not grow with the cohort's signals.
+"""
+
+import json
+import pickle
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from ecgstudy import delineation, digests, quality, signals, store
+from ecgstudy.atomic import PARTIAL, naming_full_disk, new_folder
+from ecgstudy.cohorts import base
+from ecgstudy.cohorts.base import Cohort, Signal
+from ecgstudy.delineation import FIDUCIAL_COLUMNS, Failure
+from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.progress import progress
+from ecgstudy.store import RecordStore
+
+REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF", "III", "aVL", "aVR")
+"""Leads for beats, best first: along the heart's axis, where P waves and R peaks are clearest."""
+
+_COHORT = "cohort.pickle"
+_TASK_SECONDS = 640
+"""Recording time that a task holds: 64 ten-second records, as many as the simulator makes at once, or a long one."""
+_MADE_BY = (base, signals, quality, delineation, digests, store)
+_MADE_WITH = ("neurokit2", "numpy", "scipy", "wfdb")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a worker must know of the store it fills."""
+
+    folder: Path
+    fs: float
+    delineate: bool
+    min_seconds: float
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one record: a row of the record table, or one of the exclusions.
+
+    `beats` has shape (n_beats, 9): the fiducials in seconds.
+    """
+
+    record_id: str
+    kept: dict[str, object] | None = None
+    excluded: dict[str, object] | None = None
+    lead_problems: dict[str, str] = field(default_factory=dict)
+    beats: np.ndarray | None = None
+
+
+def build_store(
+    cohort: Cohort,
+    cache: Path,
+    fs: float = 100.0,
+    delineate: bool = True,
+    min_seconds: float = 5.0,
+    workers: int = 2,
+) -> RecordStore:
+    """Make a cohort's store, or open the one that the same inputs made before.
+
+    A record that cannot be read or used is left out and listed in
+    ``exclusions`` with its reason; the other records are unharmed.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Where records come from.
+    cache : pathlib.Path
+        Folder to make ``store-<cohort>-<key>`` in.
+    fs : float
+        Sampling rate of the stored signals in Hz.
+    delineate : bool
+        Find P, QRS and T boundaries, and not only R peaks, in each record's reference lead.
+    min_seconds : float
+        A shorter record is left out: too few beats to characterise anybody.
+    workers : int
+        Processes side by side.
+
+    Raises
+    ------
+    StudyError
+        No record can be used, no space is left, or a worker process was killed.
+    """
+    made_from = {
+        "cohort": cohort.name,
+        "cohort_digest": cohort.digest(),
+        "code_digest": digests.code_digest(*_MADE_BY, sys.modules[__name__], *_reading_modules(cohort)),
+        "fs": float(fs),
+        "delineate": delineate,
+        "min_seconds": float(min_seconds),
+        "versions": {name: version(name) for name in _MADE_WITH},
+    }
+    key = digests.cache_key(**made_from)
+    folder = cache / f"store-{cohort.name}-{key[: digests.KEY_LENGTH]}"
+    with naming_full_disk(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    # a second process that wants the same store waits here and then opens the first one's
+    with FileLock(cache / f".store-{cohort.name}.lock"):
+        if not store.is_complete(folder):
+            _remove_abandoned(cache, cohort.name)
+            with new_folder(folder) as partial:
+                plan = _Plan(partial, float(fs), delineate, min_seconds)
+                _fill(cohort, plan, workers, made_from | {"key": key})
+    return RecordStore(folder)
+
+
+def _reading_modules(cohort: Cohort) -> set[ModuleType]:
+    """Modules of the cohort's classes, and of the functions of the cohorts' package that they import."""
+    found: set[ModuleType] = set()
+    pending = [sys.modules[made_of.__module__] for made_of in type(cohort).__mro__ if issubclass(made_of, Cohort)]
+    while pending:
+        module = pending.pop()
+        if module not in found:
+            found.add(module)
+            origins = {str(getattr(value, "__module__", "")) for value in vars(module).values()}
+            pending += [sys.modules[origin] for origin in origins if origin.startswith(f"{base.__package__}.")]
+    return found
+
+
+def _remove_abandoned(cache: Path, cohort_name: str) -> None:
+    """Delete what killed builds of this cohort left; the caller's lock says that none is running."""
+    abandoned = re.compile(rf"store-{re.escape(cohort_name)}-[0-9a-f]{{{digests.KEY_LENGTH}}}{re.escape(PARTIAL)}")
+    for folder in cache.iterdir():
+        if abandoned.fullmatch(folder.name):
+            shutil.rmtree(folder)
+
+
+def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]) -> None:
+    """Write every file of a store, the manifest last."""
+    records = cohort.records()
+    records["store_samples"] = np.rint(records["n_samples"] * plan.fs / records["fs"]).astype(np.int64)
+    sizes = records["store_samples"] * records["leads"].map(len).astype(np.int64)
+    records["offset"] = sizes.cumsum() - sizes
+    # every record has its place from the start, so that workers need not wait for each other;
+    # the place of an excluded record stays a hole, which takes no room on the disk
+    with (plan.folder / store.SIGNALS).open("wb") as handle:
+        handle.truncate(4 * int(sizes.sum()))
+    (plan.folder / _COHORT).write_bytes(pickle.dumps(cohort))
+    outcomes = {done.record_id: done for done in _run(_tasks(records), plan, workers, cohort.name, len(records))}
+    (plan.folder / _COHORT).unlink()
+
+    in_order = [outcomes[record_id] for record_id in records["record_id"]]
+    kept = [done for done in in_order if done.kept]
+    exclusions = pd.DataFrame(
+        [*_header_failures(cohort), *(done.excluded for done in in_order if done.excluded)],
+        columns=list(store.EXCLUSION_COLUMNS),
+    )
+    if not kept:
+        raise StudyError(_nothing_left(cohort, exclusions))
+    _write_tables(plan.folder, records, kept, exclusions)
+    manifest |= {"records": len(kept), "excluded": len(exclusions), "complete": True}
+    (plan.folder / store.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _tasks(records: pd.DataFrame) -> list[list[dict[str, object]]]:
+    """Split the record table into tasks of about equal work, in order."""
+    columns = ["record_id", "subject_id", "leads", "fs", "n_samples", "store_samples", "offset"]
+    seconds = records["n_samples"] / records["fs"]
+    task_of = ((seconds.cumsum() - seconds) // _TASK_SECONDS).to_numpy()
+    return [part.to_dict("records") for _, part in records[columns].groupby(task_of)]
+
+
+def _run(
+    tasks: list[list[dict[str, object]]], plan: _Plan, workers: int, name: str, n_records: int
+) -> Iterator[_Outcome]:
+    """Work on all tasks in parallel and give each record's outcome as it is ready."""
+    # loky starts clean processes: forking a notebook kernel that has loaded torch may hang
+    parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    done = chain.from_iterable(parallel(delayed(_ingest)(plan, task) for task in tasks))
+    try:
+        yield from progress(done, total=n_records, desc=f"{name}: reading")
+    except TerminatedWorkerError as killed:
+        raise StudyError(
+            f"A process that read {name} was killed, most likely because memory ran out; close other programs or "
+            "use workers=1, and run the same command again."
+        ) from killed
+
+
+@lru_cache(maxsize=1)
+def _load_cohort(path: Path, _written_ns: int) -> Cohort:
+    """Cohort that the parent process left; once in a worker, not once a task."""
+    return pickle.loads(path.read_bytes())
+
+
+def _ingest(plan: _Plan, task: list[dict[str, object]]) -> list[_Outcome]:
+    """Work on a task's records, one after the other."""
+    handed_over = plan.folder / _COHORT
+    cohort = _load_cohort(handed_over, handed_over.stat().st_mtime_ns)
+    with (plan.folder / store.SIGNALS).open("r+b") as signal_file:
+        return [_ingest_record(cohort, plan, record, signal_file) for record in task]
+
+
+def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:
+    """Read, check, filter, delineate and store one record."""
+    record_id = record["record_id"]
+    try:
+        signal = cohort.signal(record_id)
+        if (signal.leads, signal.values.shape[-1], signal.fs) != (record["leads"], record["n_samples"], record["fs"]):
+            raise RecordError(record_id, "holds other leads, samples or a rate than the cohort's table says")
+    except RecordError as unreadable:
+        return _Outcome(record_id, excluded=_unreadable(cohort, unreadable, record_id, record["subject_id"]))
+
+    def left_out(reason: str, what: str) -> _Outcome:
+        row = (record_id, record["subject_id"], "", str(reason), f"Record {record_id} was left out: {what}.")
+        return _Outcome(record_id, excluded=dict(zip(store.EXCLUSION_COLUMNS, row, strict=True)))
+
+    seconds = signal.values.shape[-1] / signal.fs
+    problems = quality.lead_problems(signal)
+    reason = quality.record_problem(signal, plan.min_seconds)
+    if reason == quality.Problem.TOO_SHORT:
+        return left_out(reason, f"it lasts {seconds:g} s, less than {plan.min_seconds:g} s")
+    if reason is not None:
+        return left_out(reason, "; ".join(f"lead {lead} is {why}" for lead, why in problems.items()))
+    try:
+        stored = signals.preprocess(signal, plan.fs).values
+    except StudyError as unfit:
+        return left_out(quality.Problem.UNREADABLE, str(unfit).rstrip("."))
+    reference = reference_lead(signal.leads, problems)
+    beats, failure = _find_beats(signal.select([reference]), plan.delineate)
+    if no_beats := quality.beat_problem(beats, seconds):
+        return left_out(no_beats, f"{len(beats)} beats were found in {seconds:g} s of lead {reference}")
+    signal_file.seek(4 * record["offset"])
+    signal_file.write(np.ascontiguousarray(stored, dtype="<f4"))
+    kept = {
+        "usable_leads": tuple(lead for lead in signal.leads if lead not in problems),
+        "reference_lead": reference,
+        "delineation_failure": failure,
+        "sha256": digests.waveform_digest(signal.values),
+    }
+    return _Outcome(record_id, kept, None, {lead: str(why) for lead, why in problems.items()}, beats)
+
+
+def reference_lead(leads: Sequence[str], problems: Mapping[str, str]) -> str:
+    """Best lead for beats among those without a problem: in the order of :data:`REFERENCE_LEADS`, then any."""
+    usable = [lead for lead in leads if lead not in problems]
+    return next((lead for lead in REFERENCE_LEADS if lead in usable), usable[0])
+
+
+def _find_beats(signal: Signal, with_boundaries: bool) -> tuple[np.ndarray, str | None]:
+    """Fiducials of a single-lead signal in seconds, shape (n_beats, 9), and why boundaries are missing, or None."""
+    lead = signal.values[0]
+    failure = None
+    if with_boundaries:
+        found = delineation.delineate(lead, signal.fs)
+        if not isinstance(found, Failure):
+            return found.table()[list(FIDUCIAL_COLUMNS)].to_numpy(dtype=float) / signal.fs, None
+        failure = found.reason
+    peaks = delineation.rpeaks(lead, signal.fs)
+    beats = np.full((len(peaks), len(FIDUCIAL_COLUMNS)), np.nan)
+    beats[:, FIDUCIAL_COLUMNS.index("r_peak")] = peaks / signal.fs
+    return beats, failure
+
+
+def _inside(cohort: Cohort, file: str) -> str:
+    """File's place below the cohort's folder: tables are published, a reader's folders are not."""
+    if cohort.root is not None and Path(file).is_relative_to(cohort.root):
+        return Path(file).relative_to(cohort.root).as_posix()
+    return file
+
+
+def _unreadable(cohort: Cohort, error: RecordError, record_id: str, subject_id: str | None) -> dict[str, object]:
+    """Exclusion row of a record that could not be read."""
+    shown = RecordError(_inside(cohort, error.file), error.reason, error.remedy)
+    row = (record_id, subject_id, shown.file, str(quality.Problem.UNREADABLE), str(shown))
+    return dict(zip(store.EXCLUSION_COLUMNS, row, strict=True))
+
+
+def _header_failures(cohort: Cohort) -> list[dict[str, object]]:
+    """Exclusion rows of the records that did not even reach the cohort's table."""
+    return [
+        _unreadable(cohort, RecordError(row.file, row.reason, row.remedy), row.record_id, None)
+        for row in cohort.failures().itertuples()
+    ]
+
+
+def _nothing_left(cohort: Cohort, exclusions: pd.DataFrame) -> str:
+    """Sentence for a cohort without a single usable record."""
+    if exclusions.empty:
+        return f"The cohort {cohort.name} has no records; {cohort.card.how_to_get}"
+    counts = ", ".join(f"{reason} {n}" for reason, n in exclusions["reason"].value_counts().items())
+    return f"No record of {cohort.name} can be used ({counts}); the first: {exclusions['sentence'].iloc[0]}"
+
+
+def _write_tables(folder: Path, records: pd.DataFrame, kept: list[_Outcome], exclusions: pd.DataFrame) -> None:
+    """Write the record, lead-problem, exclusion and beat tables."""
+    added = pd.DataFrame([done.kept for done in kept], index=[done.record_id for done in kept])
+    table = records.join(added, on="record_id", how="inner").reset_index(drop=True)
+    table.to_parquet(folder / store.RECORDS, index=False)
+    problems = [(done.record_id, lead, why) for done in kept for lead, why in done.lead_problems.items()]
+    columns = list(store.LEAD_PROBLEM_COLUMNS)
+    pd.DataFrame(problems, columns=columns, dtype=object).to_parquet(folder / store.LEAD_PROBLEMS, index=False)
+    exclusions.to_parquet(folder / store.EXCLUSIONS, index=False)
+    beats = pd.DataFrame(np.concatenate([done.beats for done in kept]), columns=list(FIDUCIAL_COLUMNS))
+    beats.insert(0, "record_id", np.repeat([done.record_id for done in kept], [len(done.beats) for done in kept]))
+    beats.to_parquet(folder / store.BEATS, index=False)
