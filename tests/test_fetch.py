@@ -38,7 +38,7 @@ def noise(n_bytes: int, seed: int) -> bytes:
 ECGID_FILES = {
     RECORD: noise(300_001, 1),
     "Person_01/rec_1.hea": b"rec_1 2 500 10000\n",
-    "Person_02/rec 1.dat": noise(5_000, 2),  # a name that an address must quote
+    "Person_02/rec 1#%41.dat": noise(5_000, 2),  # a name that an address must quote
     "Person_02/empty.atr": b"",
     "RECORDS": b"Person_01/rec_1\n",
     "README": b"read me\n",
@@ -189,6 +189,15 @@ def test_continuation_from_the_wrong_place_is_not_appended(server: DataServer, e
     first, second, third = server.asked(f"{ECGID}/{RECORD}")
     assert second.range is not None
     assert (first.range, third.range) == (None, None)
+
+
+def test_list_without_pin_is_not_pieced_together_from_the_wrong_place(server: DataServer, tmp_path: Path) -> None:
+    many = {f"records500/{i}.hea": b"" for i in range(1000)}
+    index = server.publish(PTBXL, PTBXL_FILES | many)
+    server.faults[f"{PTBXL}/SHA256SUMS.txt"] = iter(["drop", "shift"])
+    folder = fetch("ptbxl", tmp_path, base_url=server.url, patience=QUICK)
+    assert content(folder) == PTBXL_FILES | {"SHA256SUMS.txt": index}
+    assert [request.range is None for request in server.asked(f"{PTBXL}/SHA256SUMS.txt")] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ def _index(source: Source, download: Download, folder: Path) -> dict[str, str]:
 def _fetch_files(name: str, checksums: dict[str, str], download: Download, folder: Path) -> None:
     """Download files side by side; a bad file does not keep the others from coming."""
     pool = ThreadPoolExecutor(download.patience.threads)
-    futures = {pool.submit(download.file, path, folder / path, sha256): path for path, sha256 in checksums.items()}
     bad: dict[str, str] = {}
     try:
+        futures = {pool.submit(download.file, path, folder / path, sha256): path for path, sha256 in checksums.items()}
         for future in progress(as_completed(futures), total=len(futures), desc=name):
             try:
                 future.result()
