@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
+    fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
     fetch.set_defaults(command=_fetch)
 
     run = commands.add_parser("run", help="run one notebook by papermill")
@@ -63,10 +64,9 @@ def _cohorts(_: argparse.Namespace) -> None:
 
 def _fetch(options: argparse.Namespace) -> None:
     """Download a cohort into the data folder."""
-    from ecgstudy.fetch import fetch
-    from ecgstudy.paths import data_root
+    from ecgstudy.fetch import fetch_and_report
 
-    print(f"{options.cohort} is complete in {fetch(options.cohort, data_root())}")
+    fetch_and_report(options.cohort, options.full)
 
 
 def _run(options: argparse.Namespace) -> None:
