@@ -29,7 +29,7 @@ BLOCK_VALUES = 2_000_000
 CACHED_BLOCKS = 4
 SESSION_RATE_SD = 5.0
 RECORD_RATE_SD = 10.0
-"""Beats/min; with a planted cue persons share one mean rate, so records take over the spread of persons and sessions."""
+"""Beats/min; with a planted cue persons share one mean rate, so records take over the persons' and sessions' spread."""
 
 
 class SyntheticCohort(Cohort):
@@ -93,20 +93,20 @@ class SyntheticCohort(Cohort):
         noise: bool = True,
     ) -> None:
         self.parameters: dict[str, Any] = {
-            "n_subjects": n_subjects,
-            "n_sessions": n_sessions,
-            "n_records": n_records,
-            "seconds": seconds,
-            "fs": fs,
-            "seed": seed,
+            "n_subjects": _whole("n_subjects", n_subjects, 1),
+            "n_sessions": _whole("n_sessions", n_sessions, 1),
+            "n_records": _whole("n_records", n_records, 1),
+            "seconds": _real("seconds", seconds, 1, " s"),
+            "fs": _real("fs", fs, 50, " Hz"),
+            "seed": _whole("seed", seed, 0),
             "identity_wave": identity_wave,
             "activities": list(activities),
             "diagnoses": dict(diagnoses or {}),
-            "noise": noise,
+            "noise": bool(noise),
         }
-        _check(self.parameters)
-        self.fs = float(fs)
-        self.n_samples = round(seconds * fs)
+        _check_choices(identity_wave, self.parameters["activities"], self.parameters["diagnoses"])
+        self.fs = self.parameters["fs"]
+        self.n_samples = round(self.parameters["seconds"] * self.fs)
         self._block = max(1, min(BLOCK_RECORDS, BLOCK_VALUES // (len(LEADS) * self.n_samples)))
         self._cache: OrderedDict[int, Batch] = OrderedDict()
 
@@ -193,12 +193,12 @@ class SyntheticCohort(Cohort):
         return batch
 
     def signal(self, record_id: str) -> Signal:
-        """Samples of one record in mV; ``KeyError`` where there is no such record."""
+        """Give the samples of one record in mV; ``KeyError`` where there is no such record."""
         block, row = divmod(self._row_of[record_id], self._block)
         return Signal(self._batch(block).signals[row].copy(), self.fs, LEADS, "mV")
 
     def signals(self, record_ids: Sequence[str]) -> np.ndarray:
-        """Samples of many records at once.
+        """Give the samples of many records at once.
 
         Parameters
         ----------
@@ -219,7 +219,7 @@ class SyntheticCohort(Cohort):
         return values
 
     def boundaries(self, record_id: str) -> pd.DataFrame:
-        """Exact wave boundaries of one record, the same in every lead.
+        """Give the exact wave boundaries of one record, the same in every lead.
 
         Parameters
         ----------
@@ -233,7 +233,7 @@ class SyntheticCohort(Cohort):
             ("P", "QRS", "T"), `onset`, `peak`, `offset` (samples at the
             record's rate, float) and `beat` (number that P, QRS and T of one
             beat share). The wave's part of the signal is exactly 0 outside
-            onset..offset, which lie 3 standard deviations of the outermost
+            onset..offset, which lie 2.5 standard deviations of the outermost
             Gaussians from their centres; `peak` is the centre of the wave's
             main Gaussian. Records in fibrillation have no P rows.
         """
@@ -250,7 +250,7 @@ class SyntheticCohort(Cohort):
 
 
 def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Rhythm and diagnosis of `n` carriers, shape (n,) each: every condition gets its rounded share, in random order."""
+    """Rhythm and diagnosis of `n` carriers, shape (n,) each: every condition gets its rounded share, shuffled."""
     counts = [round(share * n) for share in shares.values()]
     names = np.repeat(np.array([*shares, NORMAL], dtype=object), [*counts, max(n - sum(counts), 0)])[:n]
     names = rng.permutation(names)
@@ -258,29 +258,32 @@ def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tu
     return np.where(fibrillating, FIBRILLATION, SINUS_RHYTHM), np.where(fibrillating, NORMAL, names)
 
 
-def _check(p: Mapping[str, Any]) -> None:
-    """Refuse parameters that no cohort can be made of, with one sentence each."""
-    for name in ("n_subjects", "n_sessions", "n_records"):
-        if not isinstance(p[name], int | np.integer) or p[name] < 1:
-            raise StudyError(f"synthetic cohort: {name} is {p[name]!r}; give a whole number of 1 or more.")
-    if not isinstance(p["seed"], int | np.integer) or p["seed"] < 0:
-        raise StudyError(f"synthetic cohort: seed is {p['seed']!r}; give a whole number of 0 or more.")
-    if not np.isfinite(p["fs"]) or p["fs"] < 50:
-        raise StudyError(f"synthetic cohort: fs is {p['fs']!r} Hz; give 50 Hz or more, a QRS complex needs it.")
-    if not np.isfinite(p["seconds"]) or p["seconds"] < 1:
-        raise StudyError(f"synthetic cohort: seconds is {p['seconds']!r}; give 1 second or more.")
-    if p["identity_wave"] not in (None, *IDENTITY_WAVES):
-        raise StudyError(
-            f"synthetic cohort: identity_wave is {p['identity_wave']!r}; give one of {', '.join(IDENTITY_WAVES)} or None."
-        )
-    unknown = [name for name in p["activities"] if name not in ACTIVITIES]
-    if unknown or not p["activities"] or len(set(p["activities"])) < len(p["activities"]):
-        raise StudyError(
-            f"synthetic cohort: activities are {p['activities']!r}; give one or more of {', '.join(ACTIVITIES)}, each once."
-        )
-    unknown = [name for name in p["diagnoses"] if name not in CONDITIONS]
+def _whole(name: str, value: object, least: int) -> int:
+    """Check that a parameter is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a whole number of {least} or more.")
+    return int(value)
+
+
+def _real(name: str, value: object, least: float, unit: str) -> float:
+    """Check that a parameter is a finite number of at least `least`."""
+    numeric = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not numeric or not least <= value < np.inf:
+        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a number of {least}{unit} or more.")
+    return float(value)
+
+
+def _check_choices(wave: object, activities: list[str], diagnoses: dict[str, float]) -> None:
+    """Refuse names that the simulator does not know, and shares that are none."""
+    if wave not in (None, *IDENTITY_WAVES):
+        known = ", ".join(IDENTITY_WAVES)
+        raise StudyError(f"synthetic cohort: identity_wave is {wave!r}; give one of {known} or None.")
+    if not activities or len(set(activities)) < len(activities) or not set(activities) <= set(ACTIVITIES):
+        known = ", ".join(ACTIVITIES)
+        raise StudyError(f"synthetic cohort: activities are {activities}; give one or more of {known}, each once.")
+    unknown = [name for name in diagnoses if name not in CONDITIONS]
     if unknown:
         raise StudyError(f"synthetic cohort: no diagnosis {unknown[0]!r}; give some of {', '.join(CONDITIONS)}.")
-    shares = list(p["diagnoses"].values())
-    if any(not 0 <= share <= 1 for share in shares) or sum(shares) > 1 + 1e-9:
-        raise StudyError(f"synthetic cohort: the shares of diagnoses {shares} must lie in 0-1 and add up to 1 at most.")
+    shares = [_real(f"share of {name}", share, 0, "") for name, share in diagnoses.items()]
+    if sum(shares) > 1 + 1e-9:
+        raise StudyError(f"synthetic cohort: the shares of diagnoses add up to {sum(shares):g}; 1 is the most.")

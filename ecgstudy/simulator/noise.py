@@ -80,7 +80,8 @@ def electrode_noise(
     )
     step = step * rng.uniform(0.9, 1.1, n)
     rates = np.stack([respiration, rng.uniform(0.04, 0.15, n), step, 2 * step], axis=1)
-    # A wave of random phase is a sine and a cosine of independent normal sizes; rms 1 needs no further factor.
+    # A sine and a cosine of independent normal sizes s make a wave of random phase with mean square s^2, and there
+    # are two waves of each kind: hence the root of 2.
     sizes = np.stack([wander, wander, movement, movement / 2], axis=1)[:, None, :, None] / np.sqrt(2)
     sizes = (sizes * rng.standard_normal((n, n_leads, 4, 2))).astype(np.float32)
     angle = (2 * np.pi / fs * rates[..., None] * np.arange(n_samples)).astype(np.float32)

@@ -41,14 +41,19 @@ from ecgstudy.simulator.leads import DOWER
 from ecgstudy.simulator.templates import COMPONENT_WAVE, COMPONENTS, EDGES, MAIN, VECTORS
 
 REFERENCE_AGE = 50.0
+REFERENCE_RATE = 64.5
+"""Beats/min at rest, mean of both sexes."""
 IDENTITY_WAVES = ("P", "QRS", "T")
 LVH_SOKOLOW_MV = 4.3
 """S in V1 + R in V5 of a person with LVH on standard lead vectors, at least (criterion 3.5 mV: Sokolow & Lyon 1949)."""
 
-_AMPLITUDE_SD = np.array([{"P": 0.22, "QRS": 0.28, "ST": 0.30, "T": 0.22}[wave] for wave in COMPONENT_WAVE])
-_DIRECTION_SD = np.deg2rad([{"P": 12.0, "QRS": 14.0, "ST": 14.0, "T": 13.0}[wave] for wave in COMPONENT_WAVE])
+_AMPLITUDE_SD = np.array([{"P": 0.22, "QRS": 0.22, "ST": 0.30, "T": 0.22}[wave] for wave in COMPONENT_WAVE])
+_DIRECTION_SD = np.deg2rad([{"P": 12.0, "QRS": 10.0, "ST": 14.0, "T": 13.0}[wave] for wave in COMPONENT_WAVE])
 _EDGE_SD = 0.20
+_LARGEST = np.log(2)
 _LEAD_SD = 0.10
+PLANTED_SPREAD = 2.5
+"""Factor on the spread of a planted wave: it alone has to carry what all waves carry in real persons."""
 _BACKWARD = np.isin(COMPONENTS, ("S basal", "S terminal"))
 
 
@@ -116,7 +121,7 @@ class Drift:
 
 
 def expected(age: np.ndarray, female: np.ndarray) -> Person:
-    """Population means by age and sex: the table at the head of this module.
+    """Give the population means by age and sex: the table at the head of this module.
 
     Parameters
     ----------
@@ -179,7 +184,7 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
     own = expected(age, female.astype(float))
     everybody = expected(np.full(n, REFERENCE_AGE), np.full(n, 0.5))
     free = identity_wave is None
-    varies = np.ones(len(COMPONENTS)) if free else 1.0 * (identity_wave == COMPONENT_WAVE)
+    varies = np.ones(len(COMPONENTS)) if free else PLANTED_SPREAD * (identity_wave == COMPONENT_WAVE)
     base, spread = (own, 1.0) if free else (everybody, 0.0)
     intervals = Person(
         heart_rate=base.heart_rate + spread * 9 * z["heart_rate"],
@@ -188,12 +193,12 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
         p_duration=base.p_duration + spread * 0.008 * np.clip(z["p_duration"], -3, 3),
         qrs=base.qrs + spread * 0.008 * np.clip(z["qrs"], -3, 3),
         qtc=base.qtc + spread * 0.014 * np.clip(z["qtc"], -3, 3),
-        amplitude=np.where(varies, own.amplitude, everybody.amplitude)
-        * np.exp(varies * _AMPLITUDE_SD * np.clip(component[..., 0], -2.5, 2.5)),
+        amplitude=np.where(varies > 0, own.amplitude, everybody.amplitude)
+        * np.exp(np.clip(varies * _AMPLITUDE_SD * component[..., 0], -_LARGEST, _LARGEST)),
         axis=base.axis,
     )
     turn = varies[:, None] * _DIRECTION_SD[:, None] * component[..., 1:4]
-    turn[:, COMPONENT_WAVE == "QRS", 2] += own.axis[:, None] * varies[COMPONENT_WAVE == "QRS"]
+    turn[:, COMPONENT_WAVE == "QRS", 2] += own.axis[:, None] * (varies[COMPONENT_WAVE == "QRS"] > 0)
     edges = _EDGE_SD * varies[:, None] * component[..., 4:6]
     # The R component keeps its place: it is the beat's time zero, so moving it would move P and T for an observer.
     edges[:, MAIN["QRS"]] = 0
@@ -202,7 +207,7 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
         age=age,
         female=female,
         intervals=intervals,
-        st_share=0.26 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
+        st_share=0.30 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
         turn=turn,
         edges=np.clip(edges, -0.5, 0.5),
         leads=DOWER + spread * relative * torso,

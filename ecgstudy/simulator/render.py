@@ -6,7 +6,7 @@ import numpy as np
 
 from ecgstudy.simulator.leads import DOWER, INDEPENDENT, twelve_leads
 from ecgstudy.simulator.noise import ACTIVITIES, electrode_noise, fibrillatory_waves
-from ecgstudy.simulator.people import LVH_SOKOLOW_MV, Drift, People, rotate, shape_edges, shape_vectors
+from ecgstudy.simulator.people import LVH_SOKOLOW_MV, REFERENCE_RATE, Drift, People, rotate, shape_edges, shape_vectors
 from ecgstudy.simulator.rhythm import Intervals, Timing, beat_times, place_waves
 from ecgstudy.simulator.templates import (
     COMPONENT_WAVE,
@@ -16,6 +16,7 @@ from ecgstudy.simulator.templates import (
     PR_BLOCK,
     PR_LENGTHENING,
     QRS_WIDENING,
+    ST_SET_BY_DIAGNOSIS,
     WAVES,
 )
 from ecgstudy.simulator.waves import bump, draw_dipole
@@ -107,7 +108,9 @@ def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, n
     index = np.array([DIAGNOSES.index(name) for name in plan.diagnosis])
     who = plan.person
     edges = shape_edges(index, people.edges[who])
-    vectors = shape_vectors(index, people.intervals.amplitude[who], people.turn[who])
+    amplitude = people.intervals.amplitude[who]
+    amplitude[np.ix_(np.isin(plan.diagnosis, ST_SET_BY_DIAGNOSIS), COMPONENT_WAVE == "ST")] = 1.0
+    vectors = shape_vectors(index, amplitude, people.turn[who])
     lvh = plan.diagnosis == "LVH"
     if lvh.any():
         scale = np.where(lvh, _lvh_scale(vectors, edges), 1.0)
@@ -147,7 +150,7 @@ def render(
     mean_rate = np.array([activity.heart_rate or 0.0 for activity in activities])
     own_rate = people.intervals.heart_rate[plan.person]
     # In motion a person keeps the distance that the resting rate has from the population's.
-    rate = np.where(rest, own_rate, mean_rate + own_rate - own_rate.dtype.type(64.5))
+    rate = np.where(rest, own_rate, mean_rate + own_rate - REFERENCE_RATE)
     rate = rate + drift.heart_rate[plan.drift] + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
     variability = people.intervals.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
     breathing = np.array([activity.breathing for activity in activities]) * rng.uniform(0.8, 1.2, n)

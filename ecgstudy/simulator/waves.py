@@ -38,11 +38,12 @@ def _draw_wave(
 ) -> None:
     """Add one wave of all beats to `dipole`, shape (3, n, n_samples); arrays as in :func:`draw_dipole`."""
     n, n_samples = dipole.shape[1:]
-    first = np.ceil(onset * fs).astype(np.int64)
+    first = np.where(np.isnan(onset), n_samples, np.ceil(onset * fs)).astype(np.int64)
     window = np.arange(int(np.ceil(np.nanmax(duration) * fs)) + 1)
     sample = first[..., None] + window
     position = ((sample / fs - onset[..., None]) / duration[..., None]).astype(np.float32)
-    inside = (sample >= 0) & (sample < n_samples) & (position <= 1) & ~np.isnan(onset)[..., None]
+    # An absent wave starts after the last sample, so nothing of it is inside.
+    inside = (sample >= 0) & (sample < n_samples) & (position <= 1)
     record, beat, column = np.nonzero(inside)
     value = bump(position[record, beat, column][:, None], edges[record])
     moment = np.einsum("sc,scx->xs", value, vectors[record])
