@@ -1,93 +1,38 @@
 """Downloads against a loopback server that also truncates, corrupts, drops and stalls."""
 
 import errno
-import hashlib
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
-import numpy as np
 import pytest
-from data_server import DataServer, Fault, sha256
+from data_server import DataServer, Fault
 from filelock import FileLock
+from stand_ins import (
+    ECGID,
+    ECGID_FILES,
+    PTBXL,
+    PTBXL_500,
+    PTBXL_FILES,
+    QUICK,
+    RECORD,
+    content,
+    noise,
+    published,
+    republish,
+    whole,
+)
 
 from ecgstudy.errors import StudyError
-from ecgstudy.fetch import MIRROR_VARIABLE, SOURCES, Patience, fetch, fetch_and_report
-from ecgstudy.fetch.checksums import parse_index, wanted
-from ecgstudy.paths import data_root
-
-QUICK = Patience(timeout_s=2.0, attempts=3, backoff_s=0.01, threads=4)
-ECGID = "ecgiddb/1.0.0"
-PTBXL = "ptb-xl/1.0.3"
-RECORD = "Person_01/rec_1.dat"
-
-
-def noise(n_bytes: int, seed: int) -> bytes:
-    """Bytes that no compression, offset or repetition can confuse."""
-    return np.random.default_rng(seed).bytes(n_bytes)
-
-
-ECGID_FILES = {
-    RECORD: noise(300_001, 1),
-    "Person_01/rec_1.hea": b"rec_1 2 500 10000\n",
-    "Person_02/rec 1#%41.dat": noise(5_000, 2),  # a name that an address must quote
-    "Person_02/empty.atr": b"",
-    "RECORDS": b"Person_01/rec_1\n",
-    "README": b"read me\n",
-}
-PTBXL_FILES = {
-    "ptbxl_database.csv": b"ecg_id\n1\n",
-    "scp_statements.csv": b"statement\nNORM\n",
-    "RECORDS": b"records100/00000/00001_lr\n",
-    "records100/00000/00001_lr.dat": noise(24_000, 3),
-    "records100/00000/00001_lr.hea": b"00001_lr 12 100 1000\n",
-}
-PTBXL_500 = {"records500/00000/00001_hr.dat": noise(120_000, 4)}
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DataServer]:
-    """Serve small stand-ins for ecgid and ptbxl, and make the sources expect exactly those."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
-    with DataServer() as running:
-        index = running.publish(ECGID, ECGID_FILES | {"images/logo.png": b"png", "biometric.shtml": b"<html>"})
-        pin = hashlib.sha256(index).hexdigest()
-        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=pin, min_files=len(ECGID_FILES)))
-        running.publish(PTBXL, PTBXL_FILES | PTBXL_500 | {"LICENSE.txt": b"licence"})
-        monkeypatch.setitem(SOURCES, "ptbxl", replace(SOURCES["ptbxl"], min_files=len(PTBXL_FILES)))
-        yield running
-
-
-@pytest.fixture
-def ecgid(server: DataServer, tmp_path: Path) -> Callable[[], Path]:
-    """Fetch ecgid from the server into the test's folder."""
-    return lambda: fetch("ecgid", tmp_path, base_url=server.url, patience=QUICK)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by relative path, hidden and temporary ones too."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def republish(server: DataServer, monkeypatch: pytest.MonkeyPatch, index: bytes) -> None:
-    """Replace ecgid's list of checksums, pin included."""
-    server.files[f"{ECGID}/SHA256SUMS.txt"] = index
-    pinned = replace(SOURCES["ecgid"], index_sha256=hashlib.sha256(index).hexdigest())
-    monkeypatch.setitem(SOURCES, "ecgid", pinned)
-
-
-def whole(server: DataServer) -> dict[str, bytes]:
-    """Files that ecgid's folder must hold after a download."""
-    return ECGID_FILES | {"SHA256SUMS.txt": server.files[f"{ECGID}/SHA256SUMS.txt"]}
+from ecgstudy.fetch import MIRROR_VARIABLE, fetch, fetch_and_report
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -292,82 +237,6 @@ def test_mirror_that_is_wrong_throughout_is_left_early(
     assert len(server.requests) < 100
 
 
-# --- the list of checksums
-
-
-@pytest.mark.parametrize(
-    ("index", "sentence"),
-    [
-        (b"<html>Log in to the hospital's network</html>", r"not a list of SHA-256 checksums \(line 1\)"),
-        (sha256(b"") + b" RECORDS\n" + sha256(b"")[:-1] + b" README\n", r"checksums \(line 2\)"),
-        (b"\xff\xfe\x00", "not a list"),
-        (b"", "lists 0 of at least 6 needed files"),
-        (sha256(b"") + b" RECORDS\n", "lists 1 of at least 6 needed files"),
-        (sha256(b"") + b" RECORDS\n" + sha256(b"1") + b" RECORDS\n", "two checksums for RECORDS"),
-    ],
-)
-@pytest.mark.parametrize("pinned", [True, False])
-def test_unusable_list_is_one_sentence_and_nothing_else_is_asked_for(
-    server: DataServer,
-    ecgid: Callable[[], Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    index: bytes,
-    sentence: str,
-    pinned: bool,
-) -> None:
-    republish(server, monkeypatch, index)
-    if not pinned:
-        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=None))
-    with pytest.raises(StudyError, match=sentence) as raised:
-        ecgid()
-    assert "\n" not in str(raised.value)
-    assert {request.path for request in server.requests} == {f"{ECGID}/SHA256SUMS.txt"}
-    assert not (tmp_path / "ecgiddb").exists()
-
-
-def test_list_other_than_the_pinned_one_is_refused(server: DataServer, ecgid: Callable[[], Path]) -> None:
-    server.publish(ECGID, ECGID_FILES | {RECORD: b"tampered with"})
-    with pytest.raises(StudyError, match=r"SHA256SUMS\.txt does not match .* no file of ecgiddb 1\.0\.0"):
-        ecgid()
-    assert {request.path for request in server.requests} == {f"{ECGID}/SHA256SUMS.txt"}
-
-
-def test_missing_list_is_one_sentence(server: DataServer, ecgid: Callable[[], Path]) -> None:
-    del server.files[f"{ECGID}/SHA256SUMS.txt"]
-    with pytest.raises(StudyError, match=rf"SHA256SUMS\.txt is refused .*404.*{MIRROR_VARIABLE}"):
-        ecgid()
-
-
-def test_unpinned_list_never_continues_an_old_beginning(server: DataServer, tmp_path: Path) -> None:
-    leftover = tmp_path / "ptbxl.partial" / "SHA256SUMS.txt.partial"
-    leftover.parent.mkdir()
-    leftover.write_bytes(sha256(b"evil") + b" RECORDS\n")
-    folder = fetch("ptbxl", tmp_path, base_url=server.url, patience=QUICK)
-    assert content(folder) == PTBXL_FILES | {"SHA256SUMS.txt": server.files[f"{PTBXL}/SHA256SUMS.txt"]}
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["../out", "/out", "Person_01/../../out", "a\\..\\out", "C:/out", "C:out", "./out", "a//out", "a/", "..", "a\0b"],
-)
-def test_path_that_leads_outside_is_refused(
-    server: DataServer, ecgid: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    index = server.files[f"{ECGID}/SHA256SUMS.txt"] + sha256(b"evil") + b" " + path.encode() + b"\n"
-    republish(server, monkeypatch, index)
-    with pytest.raises(StudyError, match="outside the cohort's folder"):
-        ecgid()
-    assert {request.path for request in server.requests} == {f"{ECGID}/SHA256SUMS.txt"}
-    assert {item.name for item in tmp_path.iterdir()} <= {"ecgiddb.partial", ".ecgiddb.lock"}
-
-
-def test_list_is_read_in_each_of_the_usual_spellings() -> None:
-    a, b = sha256(b"a").decode(), sha256(b"b").decode()
-    text = f"{a} one\r\n{b.upper()}  two words/x.dat\n\n{a} *three".encode()
-    assert parse_index(text, "list") == {"one": a, "two words/x.dat": b, "three": a}
-
-
 # --- the machine's own trouble
 
 
@@ -457,24 +326,7 @@ def test_mistaken_request_is_one_sentence(tmp_path: Path, name: str, base_url: s
     assert list(tmp_path.iterdir()) == []
 
 
-# --- the real lists
-
-
-def published(name: str) -> Path:
-    """Find a real cohort's folder with its published list, or skip the test."""
-    folder = data_root() / SOURCES[name].folder
-    if not (folder / "SHA256SUMS.txt").is_file():
-        pytest.skip(f"{folder} holds no published list of checksums")
-    return folder
-
-
-@pytest.mark.realdata
-@pytest.mark.parametrize("name", ["ecgid", "ludb", "mitdb"])
-def test_pins_are_those_of_the_published_lists(name: str) -> None:
-    source = SOURCES[name]
-    text = (published(name) / "SHA256SUMS.txt").read_bytes()
-    assert hashlib.sha256(text).hexdigest() == source.index_sha256
-    assert len(wanted(source, parse_index(text, name), full=True)) == source.min_files
+# --- a real cohort
 
 
 @pytest.mark.realdata
