@@ -305,6 +305,8 @@ def _check_signal_files(header: Header, root: Path) -> None:
         members = [channel for channel in header.channels if channel.file == name]
         if len({(channel.fmt, channel.byte_offset) for channel in members}) > 1:
             raise RecordError(header.path, f"describes {name} in two ways")
+        if any(channel.skew > header.n_samples for channel in members):
+            raise RecordError(header.path, f"shifts a lead of {name} by more than the record's length")
         path, fmt = header.path.with_name(name), members[0].fmt
         if fmt not in _BITS:
             remedy = "convert it to format 16 (wfdb.wrsamp, or xform of the WFDB tools)"

@@ -1,0 +1,293 @@
+"""Safe reading: what wfdb reads is read the same, and what lies is refused with a sentence."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+from wfdb_trees import digital, write_record
+
+from ecgstudy.cohorts.wfdb_files import read_annotation, read_header, read_signal, signal_files, standard_lead
+from ecgstudy.errors import RecordError
+
+LINE = "r.dat 16 200 12 0 0 0 0 I"
+
+
+def header(folder: Path, *lines: str, data: bytes = bytes(20)) -> Path:
+    """Write r.hea with `lines` and r.dat with `data`."""
+    (folder / "r.hea").write_text("\n".join(lines) + "\n")
+    (folder / "r.dat").write_bytes(data)
+    return folder / "r.hea"
+
+
+def refusal(path: Path, root: Path) -> str:
+    """Message of the error that reading `path` raises."""
+    with pytest.raises(RecordError) as caught:
+        read_signal(read_header(path, root), root)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("fmt", ["16", "212", "80", "24", "32"])
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 100, 101])
+def test_formats_that_wfdb_writes_are_read_as_wfdb_reads_them(tmp_path: Path, fmt: str, n_samples: int) -> None:
+    samples = digital(2, n_samples) // (10 if fmt == "80" else 1)
+    path = write_record(tmp_path, "r", samples, leads=("I", "V1"), fmt=fmt, gain=333.3, baseline=17)
+    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    assert signal.values.dtype == np.float32
+    np.testing.assert_array_equal(signal.values, ((samples - 17) / 333.3).astype(np.float32))
+    reference = wfdb.rdrecord(str(path.with_suffix("")))
+    np.testing.assert_array_equal(signal.values, reference.p_signal.T.astype(np.float32))
+
+
+@pytest.mark.parametrize("fmt", ["61", "160", "310", "311"])
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 100, 101])
+def test_formats_that_wfdb_only_reads_are_read(tmp_path: Path, fmt: str, n_samples: int) -> None:
+    samples = digital(2, n_samples) // 2
+    lines = [f"r.dat {fmt} 200 10 0 0 0 0 {lead}" for lead in ("I", "V1")]
+    path = header(tmp_path, f"r 2 500 {n_samples}", *lines, data=encoded(samples.T.ravel(), fmt))
+    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    np.testing.assert_array_equal(signal.values, (samples / 200).astype(np.float32))
+
+
+def encoded(flat: np.ndarray, fmt: str) -> bytes:
+    """Encode samples by the definitions in signal(5) of the WFDB manual."""
+    if fmt == "61":
+        return flat.astype(">i2").tobytes()
+    if fmt == "160":
+        return (flat + 32768).astype("<u2").tobytes()
+    # Three 10-bit samples in four bytes, a last incomplete group filled up with zeros.
+    first, second, third = np.append(flat & 0x3FF, np.zeros(-len(flat) % 3, dtype=int)).reshape(-1, 3).T
+    if fmt == "311":
+        return (first | second << 10 | third << 20).astype("<u4").tobytes()
+    words = [first << 1 | (third & 0x1F) << 11, second << 1 | (third >> 5) << 11]
+    return np.stack(words, axis=1).astype("<u2").tobytes()
+
+
+def test_fields_of_a_header_are_those_wfdb_reads(tmp_path: Path) -> None:
+    path = write_record(tmp_path, "r", digital(3, 50), fs=497.449, leads=("i", "AVR", "X"), gain=12.5, baseline=-3)
+    ours, theirs = read_header(path, tmp_path), wfdb.rdheader(str(path.with_suffix("")))
+    assert (ours.fs, ours.n_samples, ours.leads) == (497.449, 50, ("I", "aVR", "X"))
+    for field, name in (("gain", "adc_gain"), ("baseline", "baseline"), ("fmt", "fmt"), ("file", "file_name")):
+        assert [getattr(channel, field) for channel in ours.channels] == getattr(theirs, name)
+
+
+def test_invalid_samples_are_nan(tmp_path: Path) -> None:
+    samples = digital(2, 10)
+    samples[1, 4] = -32768
+    path = write_record(tmp_path, "r", samples, leads=("I", "II"))
+    values = read_signal(read_header(path, tmp_path), tmp_path).values
+    assert np.argwhere(np.isnan(values)).tolist() == [[1, 4]]
+
+
+def test_chosen_channels_come_alone_and_in_order(tmp_path: Path) -> None:
+    path = write_record(tmp_path, "r", digital(3, 10), leads=("I", "II", "III"))
+    signal = read_signal(read_header(path, tmp_path), tmp_path, [2, 0])
+    assert signal.leads == ("III", "I")
+    np.testing.assert_array_equal(signal.values, (digital(3, 10)[[2, 0]] / 200).astype(np.float32))
+
+
+def test_signals_in_two_files_and_offset_are_read(tmp_path: Path) -> None:
+    path = header(tmp_path, "r 2 500 10", "r.dat 16+4 100 12 0 0 0 0 I", "s.dat 16 100 12 0 0 0 0 II", data=bytes(24))
+    (tmp_path / "s.dat").write_bytes(np.arange(10, dtype="<i2").tobytes())
+    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    np.testing.assert_allclose(signal.values, [np.zeros(10), np.arange(10) / 100], rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("gain", "unit"),
+    [("200", "mV"), ("200/uV", "uV"), ("0", "uncalibrated"), ("", "uncalibrated"), ("5/zscore", "zscore")],
+)
+def test_unit_is_the_headers_and_never_guessed_without_a_gain(tmp_path: Path, gain: str, unit: str) -> None:
+    path = header(tmp_path, "r 1 500 10", f"r.dat 16 {gain}".strip())
+    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    assert signal.unit == unit
+    assert signal.leads == ("channel 1",)
+
+
+def test_leads_of_different_units_are_not_called_by_one(tmp_path: Path) -> None:
+    path = header(tmp_path, "r 2 500 5", "r.dat 16 200/mV 12 0 0 0 0 I", "r.dat 16 10/mmHg 12 0 0 0 0 ABP")
+    assert read_header(path, tmp_path).unit == "mixed (mV, mmHg)"
+    assert read_signal(read_header(path, tmp_path), tmp_path, [0]).unit == "mV"
+
+
+@pytest.mark.parametrize(
+    ("name", "standard"),
+    [("avr", "aVR"), ("AVF", "aVF"), ("v1", "V1"), ("ECG I", "I"), ("mlii", "MLII"), ("ABP", "ABP")],
+)
+def test_lead_names_get_their_standard_spelling(name: str, standard: str) -> None:
+    assert standard_lead(name) == standard
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([""], "is empty"),
+        (["# only a comment"], "is empty"),
+        (["total nonsense, no header"], "no WFDB record line"),
+        (["r 1 abc 10", LINE], "no WFDB record line"),
+        (["r 1 nan 10", LINE], "no WFDB record line"),
+        (["r 1 -500 10", LINE], "no sampling rate"),
+        (["r 1 0 10", LINE], "sampling rate of 0 Hz"),
+        (["r 1 1 10", LINE], "sampling rate of 1 Hz"),
+        (["r 1 9999999 10", LINE], "sampling rate of 1e+07 Hz"),
+        (["r 1 500", LINE], "no number of samples"),
+        (["r 1 500 0", LINE], "no samples"),
+        (["other 1 500 10", LINE], "calls itself other"),
+        (["r 0 500 10"], "claims 0 leads"),
+        (["r 2 500 10", LINE], "claims 2 leads but describes 1"),
+        (["r 1 500 10", LINE, LINE], "claims 1 leads but describes 2"),
+        (["r 999999999999 500 10", LINE], "claims 999999999999 leads"),
+        (["r 2 500 5", LINE, LINE], "the same name"),
+        (["r 1 500 10", "r.dat sixteen 200"], "no WFDB signal line"),
+        (["r 1 500 10", "r.dat 16 2e 12 0 0 0 0 I"], "malformed number"),
+        (["r 1 500 10", "r.dat 16 1e999 12 0 0 0 0 I"], "impossible number"),
+        (["r 1 500 10", "r.dat 16x0 200 12 0 0 0 0 I"], "impossible number"),
+        (["r 1 500 10", "r.dat 516 200 16 0 0 0 0 I"], "format 516"),
+        (["r 1 500 10", "r.dat 99 200 16 0 0 0 0 I"], "format 99"),
+        (["r 1 500 10", "missing.dat 16 200"], "missing.dat is missing"),
+        (["r 1 500 11", LINE], "r.dat is 2 bytes shorter"),
+        (["r 1 500 9", LINE], "r.dat is 2 bytes longer"),
+        (["r 1 500 99999999999999", LINE], "bytes shorter"),
+        (["r 2 500 5", LINE, "r.dat 212 200 12 0 0 0 0 II"], "describes r.dat in two ways"),
+        (["r 1 500 10", "../r.dat 16 200"], "outside its own folder"),
+        (["r 1 500 10", "/etc/hostname 16 200"], "outside its own folder"),
+        (["r 1 500 10", "..\\r.dat 16 200"], "outside its own folder"),
+        (["r/2 1 500 10", "a 5", "b 6"], "add up to 11"),
+        (["r/3 1 500 10", "a 5", "b 5"], "claims 3 segments"),
+        (["r/1 1 500 10", "../a 10"], "claims 1 segments"),
+        (["r/1 1 500 10", "gone 10"], "gone.hea is missing"),
+        (["r/1 1 500 10", "r 10"], "segments within segments"),
+    ],
+)
+def test_a_header_that_lies_is_refused(tmp_path: Path, lines: list[str], words: str) -> None:
+    message = refusal(header(tmp_path, *lines), tmp_path)
+    assert words in message
+    assert str(tmp_path) in message
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (bytes(range(256)), "not UTF-8"),
+        (b"r 1 500 10\n" + "r.dat 16 200/µV 12 0 0 0 0 I\n".encode(), "outside ASCII"),
+        (b"r 1 500 10\nr.dat 16 200/\xb5V 12 0 0 0 0 I\n", "not UTF-8"),
+        (b"\0\0\0\0", "no WFDB record line"),
+        (b"#" * (1 << 21), "too large"),
+    ],
+)
+def test_rubbish_in_place_of_a_header_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = header(tmp_path)
+    path.write_bytes(content)
+    assert words in refusal(path, tmp_path)
+
+
+def test_a_foreign_letter_in_a_comment_does_no_harm(tmp_path: Path) -> None:
+    path = header(tmp_path, "r 1 500 10", LINE, "# Müller, 60 Hz")
+    assert read_header(path, tmp_path).n_samples == 10
+
+
+@pytest.mark.parametrize("linked", ["r.dat", "r.hea"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, linked: str) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    path = header(inside, "r 1 500 10", LINE)
+    (inside / linked).rename(outside / linked)
+    (inside / linked).symlink_to(outside / linked)
+    message = refusal(path, inside)
+    assert linked in message
+    assert "leads outside the cohort's folder" in message
+
+
+def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
+    path = header(tmp_path, "r 1 500 10", LINE)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "r.dat").rename(tmp_path / "store" / "r.dat")
+    (tmp_path / "r.dat").symlink_to(tmp_path / "store" / "r.dat")
+    assert read_signal(read_header(path, tmp_path), tmp_path).values.shape == (1, 10)
+
+
+def test_a_folder_of_a_similar_name_is_outside(tmp_path: Path) -> None:
+    (tmp_path / "data-evil").mkdir()
+    (tmp_path / "data").mkdir()
+    path = header(tmp_path / "data-evil", "r 1 500 10", LINE)
+    assert "leads outside" in refusal(path, tmp_path / "data")
+
+
+def test_a_folder_in_place_of_a_signal_file_is_refused(tmp_path: Path) -> None:
+    path = header(tmp_path, "r 1 500 10", LINE)
+    (tmp_path / "r.dat").unlink()
+    (tmp_path / "r.dat").mkdir()
+    assert "not a regular file" in refusal(path, tmp_path)
+
+
+def test_segments_are_joined(tmp_path: Path) -> None:
+    first, second = digital(2, 30, 1), digital(2, 20, 2)
+    write_record(tmp_path, "a", first, leads=("I", "II"))
+    write_record(tmp_path, "b", second, leads=("I", "II"), fmt="212")
+    (tmp_path / "r.hea").write_text("r/2 2 500 50\na 30\nb 20\n")
+    head = read_header(tmp_path / "r.hea", tmp_path)
+    signal = read_signal(head, tmp_path)
+    np.testing.assert_array_equal(signal.values, (np.hstack([first, second]) / 200).astype(np.float32))
+    assert {path.name for path in signal_files(head)} == {"a.hea", "a.dat", "b.hea", "b.dat"}
+
+
+def test_a_variable_layout_is_joined_and_its_gaps_are_nan(tmp_path: Path) -> None:
+    write_record(tmp_path, "a", digital(1, 30, 1), leads=("II",))
+    lines = ["layout 2 500 0", "~ 0 200/mV 12 0 0 0 0 I", "~ 0 200/mV 12 0 0 0 0 II"]
+    (tmp_path / "layout.hea").write_text("\n".join(lines) + "\n")
+    (tmp_path / "r.hea").write_text("r/3 2 500 35\nlayout 0\n~ 5\na 30\n")
+    signal = read_signal(read_header(tmp_path / "r.hea", tmp_path), tmp_path)
+    assert signal.leads == ("I", "II")
+    assert np.isnan(signal.values[0]).all()
+    expected = np.append(np.full(5, np.nan), digital(1, 30, 1)[0] / 200)
+    np.testing.assert_array_equal(signal.values[1], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fs": 250}, "is sampled at 250 Hz, its record at 500 Hz"),
+        ({"unit": "uV"}, "a unit that r.hea does not announce"),
+        ({"leads": ("V1", "V2")}, "a lead or a unit that r.hea does not announce"),
+    ],
+)
+def test_segments_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    write_record(tmp_path, "a", digital(2, 30), leads=("I", "II"))
+    write_record(tmp_path, "b", digital(2, 20), **({"leads": ("I", "II")} | change))
+    (tmp_path / "r.hea").write_text("r/2 2 500 50\na 30\nb 20\n")
+    assert words in refusal(tmp_path / "r.hea", tmp_path)
+
+
+def test_a_gap_cannot_ask_for_unbounded_memory(tmp_path: Path) -> None:
+    write_record(tmp_path, "a", digital(1, 30))
+    (tmp_path / "r.hea").write_text("r/2 1 500 1000000000030\na 30\n~ 1000000000000\n")
+    assert "claims 1000000000030 samples" in refusal(tmp_path / "r.hea", tmp_path)
+
+
+def test_a_truncated_segment_is_named(tmp_path: Path) -> None:
+    write_record(tmp_path, "a", digital(1, 30))
+    (tmp_path / "a.dat").write_bytes(bytes(10))
+    (tmp_path / "r.hea").write_text("r/1 1 500 30\na 30\n")
+    assert "a.dat is 50 bytes shorter than its header says" in refusal(tmp_path / "r.hea", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "is missing"), (b"\xff", "no WFDB annotation file"), (b"\x00\x04\x00\x00", "outside its record")],
+)
+def test_a_damaged_annotation_file_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content == b"\x00\x04\x00\x00":
+        wfdb.wrann("r", "atr", np.array([5, 12]), symbol=["N", "N"], write_dir=str(tmp_path))
+    elif content is not None:
+        (tmp_path / "r.atr").write_bytes(content)
+    with pytest.raises(RecordError, match=words):
+        read_annotation(tmp_path / "r.atr", tmp_path, n_samples=10)
+
+
+def test_the_error_survives_a_process_pool(tmp_path: Path) -> None:
+    with pytest.raises(RecordError) as caught:
+        read_header(tmp_path / "r.hea", tmp_path)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
