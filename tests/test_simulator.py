@@ -1,5 +1,6 @@
 """The simulator against closed forms, published effects and an independent delineator."""
 
+from collections.abc import Callable
 from functools import cache
 
 import neurokit2 as nk
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
+from ecgstudy.cohorts.base import Cohort
 from ecgstudy.cohorts.synthetic import SyntheticCohort
 from ecgstudy.simulator.leads import DOWER, INDEPENDENT, LEADS
 from ecgstudy.simulator.noise import fibrillatory_waves
@@ -147,36 +149,29 @@ def test_lead_two_and_chest_leads_look_as_they_should() -> None:
 def _population() -> tuple[pd.DataFrame, np.ndarray]:
     """Measure 2,000 healthy persons from boundaries and noise-free signals (ms, mV); signals of the first 300."""
     cohort = SyntheticCohort(n_subjects=2000, n_sessions=1, n_records=1, seconds=4, fs=250, noise=False, seed=11)
-    records = cohort.records()
-    rows = []
-    for record in records.itertuples():
-        table, values = cohort.boundaries(record.record_id), cohort.signal(record.record_id).values
-        wide = table.set_index(["beat", "wave"]).unstack() / 250
-        rr = wide["peak", "QRS"].diff().mean()
-        beat = wide.dropna().iloc[0]
-        t_wave = values[:, int(beat["onset", "T"] * 250) + 1 : int(beat["offset", "T"] * 250)]
-        qt = beat["offset", "T"] - beat["onset", "QRS"]
-        rows.append(
-            {
-                "age": record.age,
-                "female": record.sex == "F",
-                "hr": 60 / rr,
-                "pr": 1000 * (beat["onset", "QRS"] - beat["onset", "P"]),
-                "p": 1000 * (beat["offset", "P"] - beat["onset", "P"]),
-                "qrs": 1000 * (beat["offset", "QRS"] - beat["onset", "QRS"]),
-                "qtc": 1000 * qt / np.sqrt(rr),
-                "t": np.sqrt((np.linalg.lstsq(DOWER, t_wave[[0, 1, 6, 7, 8, 9, 10, 11]])[0] ** 2).sum(0)).max(),
-                "sokolow": values[LEADS.index("V5")].max() - values[LEADS.index("V1")].min(),
-                "qrs_axis": np.degrees(np.arctan2(*_area(values, beat)[::-1])),
-            }
-        )
-    return pd.DataFrame(rows), cohort.signals(records["record_id"].iloc[:300])
-
-
-def _area(values: np.ndarray, beat: pd.Series) -> tuple[float, float]:
-    """Net area of QRS in I and aVF."""
-    qrs = values[:, int(beat["onset", "QRS"] * 250) : int(beat["offset", "QRS"] * 250) + 1].sum(axis=1)
-    return qrs[LEADS.index("I")], qrs[LEADS.index("aVF")]
+    records = cohort.records().set_index("record_id")
+    waves = pd.concat({name: cohort.boundaries(name) for name in records.index}, names=["record_id"])
+    wide = waves.pivot_table(index=["record_id", "beat"], columns="wave", values=["onset", "peak", "offset"]) / 250
+    start, end = wide["onset"], wide["offset"]
+    table = pd.DataFrame({"rr": wide["peak", "QRS"].groupby("record_id").diff()})
+    table["pr"] = 1000 * (start["QRS"] - start["P"])
+    table["p"] = 1000 * (end["P"] - start["P"])
+    table["qrs"] = 1000 * (end["QRS"] - start["QRS"])
+    table["qt"] = 1000 * (end["T"] - start["QRS"])
+    table = table.groupby("record_id").mean().join(records[["age", "sex"]])
+    table["female"] = table["sex"] == "F"
+    table["hr"], table["qtc"] = 60 / table["rr"], table["qt"] / np.sqrt(table["rr"])
+    signals = cohort.signals(table.index)
+    first = wide.dropna().groupby("record_id").first() * 250
+    table["sokolow"] = signals[:, LEADS.index("V5")].max(axis=1) - signals[:, LEADS.index("V1")].min(axis=1)
+    inverse = np.linalg.pinv(DOWER)
+    independent = signals[:, [LEADS.index(lead) for lead in INDEPENDENT]]
+    for values, beat, name in zip(independent, first.loc[table.index].to_dict("records"), table.index, strict=True):
+        t_wave = inverse @ values[:, int(beat["onset", "T"]) + 1 : int(beat["offset", "T"])]
+        area = values[:2, int(beat["onset", "QRS"]) : int(beat["offset", "QRS"]) + 1].sum(axis=1)
+        table.loc[name, "t"] = np.linalg.norm(t_wave, axis=0).max()
+        table.loc[name, "qrs_axis"] = np.degrees(np.arctan2(area[1] - area[0] / 2, area[0]))  # aVF over I
+    return table, signals[:300]
 
 
 @pytest.mark.parametrize(
@@ -325,7 +320,8 @@ def test_planted_identity_is_bit_for_bit_absent_outside_its_wave(wave: str, diag
 def test_neurokit_finds_the_waves() -> None:
     """An independent delineator (NeuroKit2, dwt) agrees with the truth in lead II, noise included.
 
-    Its QRS onset is left out: on cardiologists' marks (LUDB) it comes about 60 ms early as well.
+    Its own errors set the tolerances: against cardiologists' marks in LUDB it puts the QRS onset 60 ms early (left
+    out here) and the T onset 19 ms late with a standard deviation of 54 ms.
     """
     cohort = SyntheticCohort(n_subjects=12, n_sessions=1, n_records=1, fs=FS, seed=2)
     errors: dict[tuple[str, str], list[float]] = {}
@@ -348,6 +344,30 @@ def test_neurokit_finds_the_waves() -> None:
             nearest = np.nanmin(np.abs(wanted[:, None] - marks), axis=1)
             signed = marks[np.nanargmin(np.abs(wanted[:, None] - marks), axis=1)] - wanted
             errors.setdefault((wave, end), []).extend(1000 / FS * signed[nearest * 1000 / FS < 150])
-    for key, values in errors.items():
-        assert len(values) > 0.85 * n_beats, key
-        assert abs(np.median(values)) < 45, (key, np.median(values))
+    tolerance_ms = {("T", "onset"): 60, ("T", "offset"): 40}
+    for boundary, values in errors.items():
+        assert len(values) > 0.85 * n_beats, boundary
+        assert abs(np.median(values)) < tolerance_ms.get(boundary, 20), boundary
+
+
+def _median_beat(cohort: Cohort, record_id: str, peaks: np.ndarray) -> np.ndarray:
+    """Median beat in lead II at 500 Hz, from 250 ms before R to 450 ms after, above its own median."""
+    lead = cohort.signal(record_id).select(["II"]).values[0]
+    window = np.round(peaks).astype(int)[1:-1, None] + np.arange(-125, 225)
+    beat = np.median(lead[window], axis=0)
+    return beat - np.median(beat)
+
+
+@pytest.mark.realdata
+def test_the_mean_beat_resembles_that_of_real_persons(realdata: Callable[[str], Cohort]) -> None:
+    ludb = realdata("ludb")
+    sinus = ludb.records()["record_id"].iloc[:60]
+    marks = {name: ludb.boundaries(name, "II").query("wave == 'QRS'")["peak"].dropna().to_numpy() for name in sinus}
+    real = [_median_beat(ludb, name, peaks) for name, peaks in marks.items() if len(peaks) > 4]
+    cohort = SyntheticCohort(n_subjects=60, n_sessions=1, n_records=1, fs=FS)
+    made = [
+        _median_beat(cohort, name, cohort.boundaries(name).query("wave == 'QRS'")["peak"].to_numpy())
+        for name in cohort.records()["record_id"]
+    ]
+    assert len(real) > 40
+    assert np.corrcoef(np.median(real, axis=0), np.median(made, axis=0))[0, 1] > 0.9

@@ -58,7 +58,7 @@ _BACKWARD = np.isin(COMPONENTS, ("S basal", "S terminal"))
 
 
 @dataclass(frozen=True)
-class Person:
+class Traits:
     """What the population expects of persons of a given age and sex; arrays of shape (n,) unless said otherwise.
 
     Rates in beats/min, times in seconds, `amplitude` a factor on every
@@ -77,13 +77,13 @@ class Person:
 
 @dataclass(frozen=True)
 class People:
-    """A drawn population: `Person`'s fields with the persons' own deviations, and their morphology.
+    """A drawn population: `Traits` with the persons' own deviations, and their morphology.
 
     Attributes
     ----------
     age, female : numpy.ndarray
         Years and bool, shape (n,).
-    intervals : Person
+    traits : Traits
         Rates, intervals and amplitude factors of each person.
     st_share : numpy.ndarray
         ST segment's share of the JT interval, shape (n,).
@@ -97,7 +97,7 @@ class People:
 
     age: np.ndarray
     female: np.ndarray
-    intervals: Person
+    traits: Traits
     st_share: np.ndarray
     turn: np.ndarray
     edges: np.ndarray
@@ -120,7 +120,7 @@ class Drift:
     leads: np.ndarray
 
 
-def expected(age: np.ndarray, female: np.ndarray) -> Person:
+def expected(age: np.ndarray, female: np.ndarray) -> Traits:
     """Give the population means by age and sex: the table at the head of this module.
 
     Parameters
@@ -132,7 +132,7 @@ def expected(age: np.ndarray, female: np.ndarray) -> Person:
 
     Returns
     -------
-    Person
+    Traits
         Expected rates, intervals and amplitude factors.
     """
     years = age - REFERENCE_AGE
@@ -144,7 +144,7 @@ def expected(age: np.ndarray, female: np.ndarray) -> Person:
     amplitude[:, _BACKWARD] = (qrs_age * (1 - 0.22 * female))[:, None]
     amplitude[:, t_wave] = (np.exp(-0.0067 * years) * (1.25 * male + female) / 1.125)[:, None]
     amplitude[:, st] = (1.8 * male + 0.2 * female)[:, None]
-    return Person(
+    return Traits(
         heart_rate=63 * male + 66 * female,
         rsa=0.030 * np.exp(-years / 40),
         pr=0.164 * male + 0.158 * female + 0.00035 * years,
@@ -186,7 +186,7 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
     free = identity_wave is None
     varies = np.ones(len(COMPONENTS)) if free else PLANTED_SPREAD * (identity_wave == COMPONENT_WAVE)
     base, spread = (own, 1.0) if free else (everybody, 0.0)
-    intervals = Person(
+    traits = Traits(
         heart_rate=base.heart_rate + spread * 9 * z["heart_rate"],
         rsa=base.rsa * np.exp(spread * 0.4 * z["rsa"]),
         pr=np.clip(base.pr + spread * 0.020 * z["pr"], 0.120, 0.198),
@@ -206,7 +206,7 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
     return People(
         age=age,
         female=female,
-        intervals=intervals,
+        traits=traits,
         st_share=0.30 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
         turn=turn,
         edges=np.clip(edges, -0.5, 0.5),

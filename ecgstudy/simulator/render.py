@@ -90,7 +90,7 @@ def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _intervals(people: People, plan: Plan) -> Intervals:
     """Intervals of each record: the person's, changed by the diagnosis."""
-    own, who = people.intervals, plan.person
+    own, who = people.traits, plan.person
     widening = np.select([plan.diagnosis == name for name in QRS_WIDENING], list(QRS_WIDENING.values()), 0.0)
     blocked = np.maximum(own.pr[who] + PR_LENGTHENING, PR_BLOCK)
     return Intervals(
@@ -108,7 +108,7 @@ def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, n
     index = np.array([DIAGNOSES.index(name) for name in plan.diagnosis])
     who = plan.person
     edges = shape_edges(index, people.edges[who])
-    amplitude = people.intervals.amplitude[who]
+    amplitude = people.traits.amplitude[who]
     amplitude[np.ix_(np.isin(plan.diagnosis, ST_SET_BY_DIAGNOSIS), COMPONENT_WAVE == "ST")] = 1.0
     vectors = shape_vectors(index, amplitude, people.turn[who])
     lvh = plan.diagnosis == "LVH"
@@ -148,11 +148,11 @@ def render(
     fibrillating = plan.rhythm == FIBRILLATION
     rest = np.array([activity.heart_rate is None for activity in activities])
     mean_rate = np.array([activity.heart_rate or 0.0 for activity in activities])
-    own_rate = people.intervals.heart_rate[plan.person]
+    own_rate = people.traits.heart_rate[plan.person]
     # In motion a person keeps the distance that the resting rate has from the population's.
     rate = np.where(rest, own_rate, mean_rate + own_rate - REFERENCE_RATE)
     rate = rate + drift.heart_rate[plan.drift] + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
-    variability = people.intervals.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
+    variability = people.traits.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
     breathing = np.array([activity.breathing for activity in activities]) * rng.uniform(0.8, 1.2, n)
     beats = beat_times(rng, np.clip(rate, 40, 185), variability, breathing, fibrillating, n_samples / fs)
     timing = place_waves(beats, _intervals(people, plan), fibrillating)
