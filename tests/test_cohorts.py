@@ -1,6 +1,7 @@
 """The registry is complete, folders are found, and a digest changes with what it stands for."""
 
 import dataclasses
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,8 @@ def test_every_cohort_keeps_the_interface(name: str, tmp_path: Path) -> None:
         assert (signal.leads, signal.fs, signal.unit) == (row.leads, row.fs, row.unit)
     with pytest.raises(KeyError):
         cohort.signal("nobody")
+    worker = pickle.loads(pickle.dumps(cohort))  # as a process pool sends it
+    assert worker.signal(row.record_id).values.tobytes() == signal.values.tobytes()
     table["subject_id"] = "overwritten"
     assert "overwritten" not in set(cohort.records()["subject_id"])
 
