@@ -1,0 +1,160 @@
+"""Bootstrap clustered by person: coverage, pairing, counting of the undefined, storage."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.metrics import Estimate, Resamples, ScoreLevels, Trials, bootstrap, eer, paired_difference
+
+
+def test_mean_of_equal_sized_persons_has_the_analytical_standard_error() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=200)
+    resamples = Resamples.draw(range(200), seed=1, n_resamples=4000)
+    estimate = bootstrap(
+        lambda m: float(m @ values[np.argsort(np.arange(200).astype(str))] / m.sum()), resamples, 200, ""
+    )
+    half_width = 1.96 * values.std() / math.sqrt(200)
+    assert estimate.value == pytest.approx(values.mean())
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(half_width, rel=0.05)
+    assert (estimate.n, estimate.undefined, estimate.reason) == (200, 0, None)
+
+
+def test_records_of_one_person_do_not_narrow_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    person_mean = rng.normal(size=60)
+    resamples = Resamples.draw(range(100, 160), seed=1)
+    widths = []
+    for n_records in (1, 50):
+        person = np.repeat(np.arange(60), n_records)
+
+        def mean(multiplicity: np.ndarray, person: np.ndarray = person) -> float:
+            return float(np.average(person_mean[person], weights=multiplicity[person]))
+
+        estimate = bootstrap(mean, resamples, 60, "")
+        widths.append(estimate.high - estimate.low)
+    assert widths[0] == pytest.approx(widths[1])
+
+
+def test_multiplicities_count_the_indices() -> None:
+    resamples = Resamples.draw(["b", "a", "b", "c"], seed=3, n_resamples=5)
+    assert resamples.persons.tolist() == ["a", "b", "c"]
+    expected = [[np.count_nonzero(row == person) for person in range(3)] for row in resamples.indices]
+    np.testing.assert_array_equal(resamples.multiplicities, expected)
+    np.testing.assert_array_equal(resamples.indices, Resamples.draw(["c", "a", "b"], seed=3, n_resamples=5).indices)
+    assert (resamples.indices != Resamples.draw(["c", "a", "b"], seed=4, n_resamples=5).indices).any()
+
+
+def test_trial_weights_equal_a_resample_written_out() -> None:
+    rng = np.random.default_rng(2)
+    probe, gallery = np.repeat(np.arange(6), [1, 2, 3, 1, 2, 4]), np.repeat(np.arange(6), 2)
+    scores = rng.normal(size=(13, 12)).round(1) + (probe[:, None] == gallery)
+    resamples = Resamples.draw(range(6), seed=5, n_resamples=20)
+    trials = Trials(scores, probe, gallery, resamples)
+    for drawn, multiplicity in zip(resamples.indices, resamples.multiplicities, strict=True):
+        genuine, impostor = [], []
+        for first, a in enumerate(drawn):
+            for second, b in enumerate(drawn):
+                block = scores[np.ix_(probe == a, gallery == b)].ravel()
+                if first == second:
+                    genuine.append(block)
+                elif a != b:
+                    impostor.append(block)
+        expected = eer(ScoreLevels.from_scores(np.concatenate(genuine), np.concatenate(impostor)))
+        assert eer(trials.levels(multiplicity)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_balanced_trials_average_the_rates_of_persons() -> None:
+    rng = np.random.default_rng(6)
+    n_probe = np.array([1, 9, 2])
+    probe, gallery = np.repeat(np.arange(3), n_probe), np.arange(3)
+    scores = rng.normal(size=(12, 3))
+    trials = Trials(scores, probe, gallery, Resamples.draw(range(3), seed=0, n_resamples=1))
+    levels = trials.levels(np.ones(3), balanced=True)
+    threshold = 0.3
+    weights = trials.weights(np.ones(3), balanced=True)
+    frr = [np.mean(scores[probe == person, person] < threshold) for person in range(3)]
+    far = [np.mean(scores[probe == a, b] >= threshold) for a in range(3) for b in range(3) if a != b]
+    below = trials.scores < threshold
+    genuine = trials.genuine
+    assert weights[genuine & below].sum() / weights[genuine].sum() == pytest.approx(np.mean(frr))
+    assert weights[~genuine & ~below].sum() / weights[~genuine].sum() == pytest.approx(np.mean(far))
+    assert levels.impostor.sum() == pytest.approx(trials.n_impostor)
+
+
+def test_undefined_resamples_are_counted() -> None:
+    resamples = Resamples.draw(["a", "b"], seed=0, n_resamples=1000)
+    only_both = bootstrap(lambda m: 1.0 if m.all() else math.nan, resamples, 2, "never")
+    assert only_both.undefined == np.count_nonzero((resamples.multiplicities == 0).any(axis=1))
+    assert 400 < only_both.undefined < 600
+    assert (only_both.low, only_both.high) == (1.0, 1.0)
+    nothing = bootstrap(lambda m: math.nan, resamples, 2, "no label")
+    assert (nothing.undefined, nothing.reason) == (1000, "no label")
+    assert nothing.as_dict()["value"] is None
+    json.dumps(nothing.as_dict(), allow_nan=False)
+
+
+def test_one_person_has_no_interval() -> None:
+    estimate = bootstrap(lambda m: 0.5, Resamples.draw(["a"], seed=0), 1, "")
+    assert estimate.value == 0.5
+    assert math.isnan(estimate.low)
+    assert "one person" in str(estimate.reason)
+
+
+def test_paired_difference_sees_what_the_intervals_hide() -> None:
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=80)
+    better = shared + 0.1 + 0.05 * rng.normal(size=80)
+    resamples = Resamples.draw(range(1000, 1080), seed=2)
+    first, second = (bootstrap(lambda m, v=v: float(m @ v / m.sum()), resamples, 80, "") for v in (better, shared))
+    assert first.low < second.high
+    difference = paired_difference(
+        lambda m: float(m @ better / m.sum()), lambda m: float(m @ shared / m.sum()), resamples, 80, ""
+    )
+    assert difference.value == pytest.approx(first.value - second.value)
+    assert 0.08 < difference.low < difference.high < 0.12
+    assert difference.p == pytest.approx(2 / 1001)
+    same = paired_difference(lambda m: 1.0, lambda m: 1.0, resamples, 80, "")
+    assert (same.value, same.p) == (0.0, 1.0)
+
+
+def test_paired_p_is_uniform_without_a_difference() -> None:
+    rng = np.random.default_rng(3)
+    resamples = Resamples.draw(range(1000, 1040), seed=2, n_resamples=200)
+    p = []
+    for _ in range(100):
+        a, b = rng.normal(size=(2, 40))
+        p.append(paired_difference(lambda m, a=a: m @ a, lambda m, b=b: m @ b, resamples, 40, "").p)
+    assert 0.0 <= np.mean(np.array(p) < 0.05) <= 0.13
+    assert np.mean(p) == pytest.approx(0.5, abs=0.1)
+
+
+def test_saved_resamples_come_back(tmp_path: Path) -> None:
+    resamples = Resamples.draw(["p1", "p22"], seed=9, n_resamples=30)
+    resamples.save(tmp_path / "deep" / "resamples.npz")
+    loaded = Resamples.load(tmp_path / "deep" / "resamples.npz")
+    np.testing.assert_array_equal(loaded.indices, resamples.indices)
+    assert loaded.persons.tolist() == ["p1", "p22"]
+    assert loaded.seed == 9
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "deep" / "resamples.npz").read_bytes()[:100])
+    with pytest.raises(RecordError, match=r"cut\.npz"):
+        Resamples.load(tmp_path / "cut.npz")
+
+
+def test_strangers_and_nobody_are_refused() -> None:
+    with pytest.raises(StudyError, match="Person z"):
+        Resamples.draw(["a", "b"], seed=0).index_of(["a", "z"])
+    with pytest.raises(StudyError, match="no person"):
+        Resamples.draw([], seed=0)
+    with pytest.raises(StudyError, match="score matrix"):
+        Trials(np.zeros((2, 2)), ["a", "b"], ["a"], Resamples.draw(["a", "b"], seed=0))
+
+
+def test_estimate_for_json_keeps_numbers() -> None:
+    assert Estimate(0.5, 0.25, 0.75, 3).as_dict() == {
+        "value": 0.5, "low": 0.25, "high": 0.75, "n": 3, "undefined": 0, "reason": None,
+    }  # fmt: skip

@@ -1,0 +1,108 @@
+"""ZEBRA, PAV and Cllr against closed forms, numerical integrals and scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+from sklearn.isotonic import IsotonicRegression
+
+from ecgstudy.metrics import (
+    PERFECT_DISCLOSURE,
+    ScoreLevels,
+    cllr,
+    cllr_min,
+    logistic_llr,
+    zebra_bits,
+    zebra_tag,
+    zebra_worst_case,
+)
+from ecgstudy.metrics.disclosure import pav_llr
+
+
+def _pav_by_sklearn(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Natural-log LRs of the genuine and of the impostor trials, calibrated trial by trial."""
+    scores, label = np.concatenate([genuine, impostor]), np.repeat([1.0, 0.0], [genuine.size, impostor.size])
+    posterior = IsotonicRegression(y_min=0, y_max=1).fit_transform(scores, label)
+    with np.errstate(divide="ignore"):
+        llr = np.log(posterior) - np.log1p(-posterior) - math.log(genuine.size / impostor.size)
+    return llr[: genuine.size], llr[genuine.size :]
+
+
+def test_perfect_separation_and_no_information() -> None:
+    separate = ScoreLevels.from_scores([2.0, 3.0], [0.0, 1.0, 1.5])
+    assert zebra_bits(separate) == pytest.approx(0.7213475, abs=1e-7)
+    assert cllr_min(separate) == 0.0
+    same = ScoreLevels.from_scores([0.0, 1.0, 2.0], [0.0, 1.0, 2.0])
+    assert zebra_bits(same) == pytest.approx(0.0, abs=1e-12)
+    assert cllr_min(same) == pytest.approx(1.0, abs=1e-12)
+    assert zebra_tag(zebra_worst_case(ScoreLevels.from_scores([1.0] * 5, [1.0] * 5))) == "0"
+
+
+def test_population_disclosure_against_the_integral_over_priors() -> None:
+    rng = np.random.default_rng(1)
+    genuine, impostor = rng.normal(1.5, 1, 60).round(1), rng.normal(0, 1, 140).round(1)
+    genuine_llr, impostor_llr = _pav_by_sklearn(genuine, impostor)
+
+    def lost_entropy(prior: float) -> float:
+        odds = math.log(prior / (1 - prior))
+        ece = (
+            prior * np.logaddexp(0, -genuine_llr - odds).mean()
+            + (1 - prior) * np.logaddexp(0, impostor_llr + odds).mean()
+        )
+        return -prior * math.log(prior) - (1 - prior) * math.log(1 - prior) - ece
+
+    expected = quad(lost_entropy, 0, 1, limit=200)[0] / math.log(2)
+    levels = ScoreLevels.from_scores(genuine, impostor)
+    assert zebra_bits(levels) == pytest.approx(expected, abs=1e-7)
+    assert cllr_min(levels) == pytest.approx(cllr(genuine_llr, impostor_llr), abs=1e-12)
+
+
+def test_gaussian_scores_reach_the_population_integral() -> None:
+    quantiles = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    levels = ScoreLevels.from_scores(quantiles + 2, quantiles)
+    # scores at distance d' = 2 have LLR 2 s - 2: Cllr of those exact ratios
+    exact = cllr(2 * (quantiles + 2) - 2, 2 * quantiles - 2)
+    assert cllr_min(levels) == pytest.approx(exact, abs=1e-3)
+    assert pav_llr(levels)[levels.genuine.size // 2] == pytest.approx(0, abs=0.5)
+
+
+def test_worst_case_by_hand() -> None:
+    # Laplace's rule: the top pool holds 9 + 1 genuine and 1 impostor, odds 10 at prior odds 9/90, LR 100;
+    # the bottom pool 90 + 1 impostors and 1 genuine, odds 1/91, LR 10/91, log10 -0.96
+    levels = ScoreLevels.from_scores(np.full(9, 1.0), np.zeros(90))
+    assert zebra_worst_case(levels) == pytest.approx(2.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("worst", "tag"), [(0, "0"), (0.3, "A"), (1, "A"), (1.5, "B"), (3.9, "C"), (4.5, "D"), (6, "E"), (6.01, "F")]
+)
+def test_tags(worst: float, tag: str) -> None:
+    assert zebra_tag(worst) == tag
+
+
+def test_cllr_closed_forms() -> None:
+    assert cllr([0.0], [0.0, 0.0]) == pytest.approx(1.0)
+    assert cllr([math.log(3)], [-math.log(3)]) == pytest.approx(math.log2(4 / 3))
+    assert cllr([math.inf], [-math.inf]) == 0.0
+    assert cllr([-2.0], [2.0]) > 1
+
+
+def test_logistic_calibration_recovers_the_gaussian_ratio() -> None:
+    quantiles = norm.ppf((np.arange(5000) + 0.5) / 5000)
+    train, label = np.concatenate([quantiles[::5] + 3, quantiles]), np.repeat([True, False], [1000, 5000])
+    np.testing.assert_allclose(logistic_llr(train, label, [0.0, 1.5, 3.0]), [-4.5, 0, 4.5], atol=0.1)
+
+
+def test_missing_label_is_undefined() -> None:
+    levels = ScoreLevels.from_scores([], [1.0, 2.0])
+    assert math.isnan(zebra_bits(levels))
+    assert math.isnan(zebra_worst_case(levels))
+    assert math.isnan(cllr_min(levels))
+    assert zebra_tag(math.nan) is None
+    assert math.isnan(cllr([], [1.0]))
+
+
+def test_bounds() -> None:
+    assert pytest.approx(1 / (2 * math.log(2))) == PERFECT_DISCLOSURE

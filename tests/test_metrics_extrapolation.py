@@ -1,0 +1,118 @@
+"""Rank-1 in large galleries: recovered where scores are planted, and honest about what it cannot know."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import beta, expon, genpareto, norm
+
+from ecgstudy.metrics import SNN_ECG_RANK1, TAILS, Resamples, extrapolate_rank1, rank1_by_gallery_size, search_gallery
+from ecgstudy.metrics.extrapolation import RankOneModel, Tail, pareto_shape
+
+SIZES = (10_000, 1_000_000)
+N_PERSONS, N_RECORDS = 90, 3
+
+
+def _planted(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
+    """Score matrix, probe persons, and the true rank-1 by gallery size of one score distribution."""
+    probe, gallery = np.repeat(np.arange(N_PERSONS), N_RECORDS), np.arange(N_PERSONS)
+    own = probe[:, None] == gallery
+    if kind == "cosine":
+        dim, spread, centre = 24, 0.45, rng.normal(size=(N_PERSONS, 24))
+        first = centre[probe] + spread * rng.normal(size=(probe.size, dim))
+        second = centre + spread * rng.normal(size=centre.shape)
+        scores = _unit(first) @ _unit(second).T
+        many = rng.normal(size=(100_000, dim))
+        genuine = np.sum(
+            _unit(many + spread * rng.normal(size=many.shape)) * _unit(many + spread * rng.normal(size=many.shape)), 1
+        )
+        exceedance = beta.sf((genuine + 1) / 2, (dim - 1) / 2, (dim - 1) / 2)
+    else:
+        gaussian = kind == "gaussian"
+        mean, sd = (5, 1) if gaussian else (14, 4)
+        scores = rng.normal(size=own.shape) if gaussian else rng.exponential(size=own.shape)
+        scores[own] = rng.normal(mean, sd, probe.size)
+        # probes differ in location and scale, which must not matter
+        scores = scores * rng.uniform(0.5, 2, (probe.size, 1)) + rng.normal(size=(probe.size, 1))
+        genuine = rng.normal(mean, sd, 100_000)
+        exceedance = norm.sf(genuine) if gaussian else expon.sf(genuine)
+    truth = {size: float(np.mean(np.exp((size - 1) * np.log1p(-np.minimum(exceedance, 0.999999))))) for size in SIZES}
+    return scores, probe, truth
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "cosine", "exponential"])
+def test_envelope_holds_the_planted_truth(kind: str) -> None:
+    gallery = np.arange(N_PERSONS)
+    resamples = Resamples.draw(gallery, seed=1, n_resamples=100)
+    for seed in range(3):
+        scores, probe, truth = _planted(kind, np.random.default_rng(seed))
+        found = extrapolate_rank1(scores, probe, gallery, resamples, SIZES)
+        for size in SIZES:
+            envelope = found[size]["envelope"]
+            assert envelope.low - 0.03 <= truth[size] <= envelope.high + 0.03
+            assert envelope.value == found[size]["gpd"].value
+            assert found[size]["exponential"].value <= found[size]["normal"].value
+            assert envelope.n == N_PERSONS
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "cosine", "exponential"])
+def test_point_estimate_is_near_the_truth_on_average(kind: str) -> None:
+    resamples = Resamples.draw(range(N_PERSONS), seed=1, n_resamples=1)
+    found, truths = [], []
+    for seed in range(10):
+        scores, probe, truth = _planted(kind, np.random.default_rng(seed))
+        model = RankOneModel(scores, probe, np.arange(N_PERSONS), resamples)
+        found.append([model.rank1(size, TAILS[0], np.ones(N_PERSONS)) for size in SIZES])
+        truths.append([truth[size] for size in SIZES])
+    bias = np.mean(found, axis=0) - np.mean(truths, axis=0)
+    assert np.all(np.abs(bias) < [0.12, 0.25])
+
+
+def test_agrees_with_the_measured_curve_inside_the_gallery() -> None:
+    scores, probe, _ = _planted("exponential", np.random.default_rng(5))
+    gallery = np.arange(N_PERSONS)
+    model = RankOneModel(scores, probe, gallery, Resamples.draw(gallery, seed=1, n_resamples=1))
+    measured = rank1_by_gallery_size(search_gallery(scores, probe, gallery), [10, 90], np.ones(probe.size))
+    for tail in TAILS:
+        modelled = [model.rank1(size, tail, np.ones(N_PERSONS)) for size in (10, 90)]
+        np.testing.assert_allclose(modelled, measured, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.25])
+def test_pareto_shape_is_recovered(shape: float) -> None:
+    excess = genpareto.ppf((np.arange(20_000) + 0.5) / 20_000, shape)
+    assert pareto_shape(excess, np.ones(20_000)) == pytest.approx(shape, abs=0.01)
+    weights = np.random.default_rng(0).integers(0, 3, 20_000)
+    repeated = pareto_shape(np.repeat(excess, weights), np.ones(weights.sum()))
+    assert pareto_shape(excess, weights.astype(float)) == pytest.approx(repeated, abs=1e-3)
+
+
+def test_tails_meet_their_distributions() -> None:
+    start = norm.isf(0.02)
+    gaussian = Tail(start, 0.02, norm.pdf(start) / 0.02 - start, 0.0)
+    np.testing.assert_allclose(
+        gaussian.exceedance(np.array([start, 3, 6]), "normal"), norm.sf([start, 3, 6]), rtol=1e-9
+    )
+    exponential = Tail(expon.isf(0.02), 0.02, 1.0, 0.0)
+    for model in ("exponential", "gpd"):
+        np.testing.assert_allclose(exponential.exceedance(np.array([5.0, 20.0]), model), expon.sf([5, 20]), rtol=1e-9)
+
+
+def test_too_little_data_is_undefined_with_a_reason() -> None:
+    gallery = np.arange(10)
+    resamples = Resamples.draw(gallery, seed=0, n_resamples=10)
+    few = extrapolate_rank1(np.eye(10), gallery, gallery, resamples, (100,))[100]["envelope"]
+    assert math.isnan(few.value)
+    assert few.reason == "10 probes against 9 strangers are too few to fit a tail"
+    probe = np.repeat(gallery, 50)
+    flat = extrapolate_rank1(np.zeros((500, 10)), probe, gallery, resamples, (100,))[100]["envelope"]
+    assert math.isnan(flat.value)
+    assert "do not vary" in str(flat.reason)
+
+
+def test_published_curve() -> None:
+    assert SNN_ECG_RANK1 == {100: 0.792, 1000: 0.626, 10000: 0.45, 20000: 0.4}

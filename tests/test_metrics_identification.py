@@ -1,0 +1,101 @@
+"""Rank-k, CMC, open-set DIR and rank-1 by gallery size against hand-computed cases and brute force."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from ecgstudy.errors import StudyError
+from ecgstudy.metrics import cmc, dir_at_far, pool_windows, rank1_by_gallery_size, rank_k, search_gallery
+
+# probe a: best of its two entries wins; b: c ties, so rank 2; c: both others beat it; d is not enrolled
+SCORES = np.array([[0.1, 0.9, 0.5, 0.3], [0.2, 0.1, 0.7, 0.7], [0.4, 0.6, 0.5, 0.2], [0.9, 0.8, 0.1, 0.2]])
+PROBE, GALLERY = ["a", "b", "c", "d"], ["a", "a", "b", "c"]
+
+
+def test_ranks_by_hand() -> None:
+    searches = search_gallery(SCORES, PROBE, GALLERY)
+    assert searches.enrolled.tolist() == [True, True, True, False]
+    assert searches.rivals[:3].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(searches.genuine_scores, [0.9, 0.7, 0.2, np.nan])
+    np.testing.assert_allclose(searches.best_rival_scores, [0.5, 0.7, 0.6, 0.9])
+    np.testing.assert_allclose(cmc(searches, np.ones(4)), [1 / 3, 2 / 3, 1])
+    assert rank_k(searches, 1, np.array([2.0, 1.0, 1.0, 5.0])) == 0.5
+
+
+def test_constant_scores_rank_last() -> None:
+    searches = search_gallery(np.zeros((3, 3)), PROBE[:3], PROBE[:3])
+    np.testing.assert_array_equal(cmc(searches, np.ones(3)), [0, 0, 1])
+
+
+def test_small_gallery_is_undefined() -> None:
+    searches = search_gallery(SCORES, PROBE, GALLERY)
+    assert math.isnan(rank_k(searches, 5, np.ones(4)))
+    alone = search_gallery(np.ones((2, 2)), ["a", "a"], ["a", "a"])
+    assert math.isnan(rank_k(alone, 1, np.ones(2)))
+    assert math.isnan(dir_at_far(alone, 0.5, np.ones(2)))
+    nobody = search_gallery(np.ones((2, 2)), ["x", "y"], ["a", "b"])
+    assert math.isnan(rank_k(nobody, 1, np.ones(2)))
+
+
+def test_random_scores_give_chance() -> None:
+    rng = np.random.default_rng(0)
+    persons = np.arange(50)
+    searches = search_gallery(rng.normal(size=(4000, 50)), rng.integers(0, 50, 4000), persons)
+    np.testing.assert_allclose(cmc(searches, np.ones(4000)), (persons + 1) / 50, atol=0.03)
+
+
+def test_dir_by_hand() -> None:
+    searches = search_gallery(SCORES, PROBE, GALLERY)
+    # rival scores .5 .7 .6 .9: FAR 1/4 lets only .9 pass, threshold .7; of a, b, c only a is first and above
+    assert dir_at_far(searches, 0.25, np.ones(4)) == pytest.approx(1 / 3)
+    # everything may pass: rank-1
+    assert dir_at_far(searches, 1.0, np.ones(4)) == rank_k(searches, 1, np.ones(4))
+    assert math.isnan(dir_at_far(searches, 0.2, np.ones(4)))
+
+
+def test_dir_against_brute_force() -> None:
+    rng = np.random.default_rng(4)
+    probe, gallery = rng.integers(0, 12, 300), np.repeat(np.arange(10), 2)
+    scores = rng.normal(size=(300, 20)) + 2.5 * (probe[:, None] == gallery)
+    best = np.array([[row[gallery == person].max() for person in range(10)] for row in scores])
+    stranger = np.array([np.delete(row, p).max() if p < 10 else row.max() for row, p in zip(best, probe, strict=True)])
+    detected = 0.0
+    for threshold in stranger:
+        if np.mean(stranger > threshold) <= 0.05:
+            hits = [row[p] > threshold and row.argmax() == p for row, p in zip(best, probe, strict=True) if p < 10]
+            detected = max(detected, float(np.mean(hits)))
+    assert dir_at_far(search_gallery(scores, probe, gallery), 0.05, np.ones(300)) == pytest.approx(detected, abs=1e-12)
+
+
+def test_sub_gallery_expectation_against_all_sub_galleries() -> None:
+    rng = np.random.default_rng(8)
+    persons = np.arange(7)
+    scores = rng.normal(size=(7, 7)).round(1) + np.eye(7)
+    sizes = [2, 3, 5, 7]
+    expected = []
+    for size in sizes:
+        hits = [
+            all(scores[p, q] < scores[p, p] for q in others)
+            for p in persons
+            for others in itertools.combinations(np.delete(persons, p), size - 1)
+        ]
+        expected.append(np.mean(hits))
+    searches = search_gallery(scores, persons, persons)
+    np.testing.assert_allclose(rank1_by_gallery_size(searches, sizes, np.ones(7)), expected, atol=1e-12)
+    assert np.isnan(rank1_by_gallery_size(searches, [1, 8], np.ones(7))).all()
+    assert rank1_by_gallery_size(searches, [7], np.ones(7))[0] == rank_k(searches, 1, np.ones(7))
+
+
+def test_windows_are_averaged_by_record() -> None:
+    records, pooled = pool_windows([[1.0, 2.0], [5.0, 5.0], [3.0, 0.0]], ["r2", "r1", "r2"])
+    assert records.tolist() == ["r1", "r2"]
+    np.testing.assert_array_equal(pooled, [[5, 5], [2, 1]])
+
+
+def test_unusable_input_is_refused() -> None:
+    with pytest.raises(StudyError, match="gallery is empty"):
+        search_gallery(np.zeros((2, 0)), ["a", "b"], [])
+    with pytest.raises(StudyError, match="not a number"):
+        search_gallery([[math.nan, 1.0]], ["a"], ["a", "b"])

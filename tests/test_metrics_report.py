@@ -1,0 +1,133 @@
+"""The report of one attacker: agreement with its parts, null cases, and bad input."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ecgstudy.metrics import (
+    Estimate,
+    Resamples,
+    ScoreLevels,
+    biometric_report,
+    eer,
+    per_person_risk,
+    rank_k,
+    rank_statistic,
+    risk_tail,
+    search_gallery,
+    tar_at_far,
+    zebra_bits,
+)
+from ecgstudy.metrics.report import FARS
+
+
+def _scores(rng: np.random.Generator, separation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """40 persons, 1 to 5 probes each, two gallery entries a person."""
+    probe, gallery = np.repeat(np.arange(40), rng.integers(1, 6, 40)), np.repeat(np.arange(40), 2)
+    own = probe[:, None] == gallery
+    return rng.normal(size=own.shape) + separation * own, probe, gallery
+
+
+def test_report_agrees_with_its_parts() -> None:
+    scores, probe, gallery = _scores(np.random.default_rng(0), 2.0)
+    resamples = Resamples.draw(gallery, seed=1, n_resamples=100)
+    report = biometric_report(scores, probe, gallery, resamples, np.random.default_rng(0))
+    own = probe[:, None] == gallery
+    levels, searches = ScoreLevels.from_scores(scores[own], scores[~own]), search_gallery(scores, probe, gallery)
+    expected = {
+        "rank1": rank_k(searches, 1, np.ones(probe.size)),
+        "rank5": rank_k(searches, 5, np.ones(probe.size)),
+        "rank1_per_person": np.mean([np.mean(searches.rivals[probe == p] == 0) for p in range(40)]),
+        "eer": eer(levels),
+        **{f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()},
+        "zebra_bits": zebra_bits(levels),
+    }
+    for name, value in expected.items():
+        assert report[name].value == pytest.approx(value, abs=1e-12), name
+    for name, estimate in report.items():
+        if isinstance(estimate, Estimate):
+            assert estimate.low <= estimate.high, name
+            assert estimate.n == 40, name
+            # 120 searches barely resolve a FAR of 1e-2, so a resample with fewer is undefined
+            assert estimate.undefined == 0 or (name.startswith("dir") and estimate.undefined < 10), name
+    assert report["eer"].low < report["eer"].value < report["eer"].high
+    assert report["d_sys"].low > report["d_sys_null"].high
+    assert report["cllr_min"].value <= report["cllr"].value + 0.05
+    assert report["cllr"].value < 1
+    assert report["persons"] == report["enrolled"] == 40
+    assert report["genuine_trials"] + report["impostor_trials"] == scores.size
+    assert report["zebra_tag"] in "ABCD"
+
+
+def test_permuted_labels_give_chance() -> None:
+    rng = np.random.default_rng(1)
+    scores, probe, gallery = _scores(rng, 3.0)
+    resamples = Resamples.draw(gallery, seed=1, n_resamples=200)
+    # gallery labels no longer belong to the embeddings: everybody gets a stranger's entries
+    report = biometric_report(scores, probe, np.roll(gallery, 2), resamples, rng)
+    assert report["eer"].low < 0.5 < report["eer"].high
+    assert report["rank1"].value < 0.1
+    assert report["tar_at_far_1e-2"].value < 0.05
+    assert report["d_sys"].value < 2 * report["d_sys_null"].high
+    assert report["zebra_bits"].value < 0.05
+    assert report["cllr"].value == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_person_with_many_records_does_not_dominate() -> None:
+    # person 0 has 60 probes that always fail, nine others one that always succeeds
+    probe, gallery = np.repeat(np.arange(10), [60] + [1] * 9), np.arange(10)
+    scores = np.where(probe[:, None] == gallery, 1.0, 0.0)
+    scores[probe == 0] = np.where(gallery == 1, 1.0, 0.0)
+    resamples = Resamples.draw(gallery, seed=0, n_resamples=50)
+    report = biometric_report(scores, probe, gallery, resamples, np.random.default_rng(0))
+    assert report["rank1"].value == pytest.approx(9 / 69)
+    assert report["rank1_per_person"].value == pytest.approx(0.9)
+    assert report["eer_per_person"].value < report["eer"].value
+
+
+def test_per_person_risk_and_its_tail() -> None:
+    probe, gallery = np.repeat(np.arange(20), 2), np.arange(20)
+    scores = np.where(probe[:, None] == gallery, 1.0, 0.0)
+    scores[0, 0], scores[0, 1] = 0.0, 0.5
+    risk = per_person_risk(scores, probe, gallery).set_index("person")
+    assert risk.loc["0", "rank1"] == 0.5
+    assert risk.loc["0", "tar_at_far_1e-2"] == 0.5
+    assert risk.loc["1", ["probes", "rank1", "tar_at_far_1e-2", "eer"]].tolist() == [2, 1, 1, 0]
+    assert risk_tail(risk["rank1"]) == {"median": 1.0, "p95": 1.0, "worst": 1.0}
+    assert risk_tail([0.0, 1.0, math.nan])["median"] == 0.5
+    assert math.isnan(risk_tail([math.nan])["worst"])
+    # own impostors only: one genuine at 1 above all, one at 0 tied with 18 of 19 at 0 and below .5
+    assert 0 < risk.loc["0", "eer"] < 0.6
+
+
+def test_rank_statistic_weighs_probes_by_their_person() -> None:
+    searches = search_gallery([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], ["a", "a", "b"], ["a", "b"])
+    statistic = rank_statistic(searches, np.array([0, 0, 1]), 1)
+    assert statistic(np.array([1.0, 0.0])) == 0.5
+    assert statistic(np.array([0.0, 3.0])) == 0.0
+    assert rank_statistic(searches, np.array([0, 0, 1]), 1, balanced=True)(np.ones(2)) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("probe", "gallery", "name", "reason"),
+    [
+        (["a", "a"], ["a"], "eer", "one person only, so there is no impostor trial"),
+        (["a", "a"], ["a"], "rank1", "the gallery holds 1 person(s), too few for rank 1"),
+        (["a", "b"], ["a", "b"], "rank5", "the gallery holds 2 person(s), too few for rank 5"),
+        (["a", "b"], ["a", "b"], "tar_at_far_1e-2", "2 impostor trials cannot resolve a FAR of 0.01"),
+        (["a", "b"], ["a", "b"], "dir_at_far_1e-2", "2 searches cannot resolve a FAR of 0.01"),
+        (["a", "b"], ["a", "b"], "d_sys", "2 genuine trials; D_sys needs 20"),
+        (["a", "b"], ["a", "b"], "cllr", "too few persons to calibrate the scores on other persons"),
+        (["x", "y"], ["a", "b"], "rank1", "no probe's person is in the gallery"),
+        (["x"], ["a"], "zebra_bits", "no person has both a probe and a gallery entry, so there is no genuine trial"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(probe: list[str], gallery: list[str], name: str, reason: str) -> None:
+    resamples = Resamples.draw(probe + gallery, seed=0, n_resamples=20)
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(len(probe), len(gallery)))
+    estimate = biometric_report(scores, probe, gallery, resamples, rng)[name]
+    assert math.isnan(estimate.value)
+    assert estimate.reason == reason
+    assert estimate.undefined == 20
