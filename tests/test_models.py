@@ -1,0 +1,173 @@
+"""The contract of every network: any leads, length and rate; gradients; checkpoints; JSON hyper-parameters."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ecgstudy.models
+from ecgstudy.errors import StudyError
+from ecgstudy.models import MODELS, create_model
+from ecgstudy.models.base import UNKNOWN, SignalModel, TaskLogits
+from ecgstudy.training import make_trainer
+
+TASKS = {"person": 5, "sex": 2, "age_group": 3}
+SIGNALS = [(1, 200, 100.0), (2, 333, 128.5), (12, 1000, 250.0)]
+
+by_name = pytest.mark.parametrize("name", MODELS)
+by_signal = pytest.mark.parametrize(("n_leads", "n_samples", "fs"), SIGNALS)
+
+
+def make(
+    name: str, n_leads: int = 1, n_samples: int = 200, fs: float = 100.0, n_out: dict[str, int] | None = None
+) -> SignalModel:
+    """Build a model with its default sizes."""
+    leads = [f"L{i}" for i in range(n_leads)]
+    return create_model(
+        name, seed=3, n_leads=n_leads, n_samples=n_samples, fs=fs, n_out=n_out or TASKS, lead_names=leads
+    )
+
+
+def windows(n_leads: int, n_samples: int, n: int = 6) -> torch.Tensor:
+    """Draw windows of noise."""
+    return torch.randn(n, n_leads, n_samples, generator=torch.Generator().manual_seed(0))
+
+
+def labels(n: int = 6) -> dict[str, torch.Tensor]:
+    """Give every class of every task to some window."""
+    return {task: torch.arange(n) % n_classes for task, n_classes in TASKS.items()}
+
+
+def test_registry_is_complete() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(ecgstudy.models.__path__, "ecgstudy.models."):
+        for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(member, SignalModel) and not inspect.isabstract(member):
+                found.add(member)
+    assert set(MODELS.values()) == found
+    assert all(name == model.name for name, model in MODELS.items())
+
+
+def test_unknown_model_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"no model vit.*transecg"):
+        create_model("vit", seed=0)
+
+
+@by_name
+@by_signal
+def test_logits_and_embedding(name: str, n_leads: int, n_samples: int, fs: float) -> None:
+    model = make(name, n_leads, n_samples, fs).eval()
+    x = windows(n_leads, n_samples)
+    logits, embedding = model(x), model.embed(x)
+    assert {task: tuple(values.shape) for task, values in logits.items()} == {t: (6, n) for t, n in TASKS.items()}
+    assert embedding.shape == (6, model.hparams.embedding_dim)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(6))
+    # the scaled cosines of the person head are bounded by the scale
+    assert logits["person"].abs().max() <= model.hparams.scale * 1.0001
+
+
+@by_name
+@by_signal
+def test_gradient_reaches_every_parameter(name: str, n_leads: int, n_samples: int, fs: float) -> None:
+    model = make(name, n_leads, n_samples, fs)
+    sum(model.losses(model(windows(n_leads, n_samples)), labels(), margin=True).values()).backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+@by_name
+@pytest.mark.parametrize("task", TASKS)
+def test_one_task_alone_trains_every_parameter(name: str, task: str) -> None:
+    model = make(name, n_out={task: TASKS[task]})
+    model.losses(model(windows(1, 200)), labels(), margin=True)[task].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@by_name
+@by_signal
+def test_checkpoint_round_trip(name: str, n_leads: int, n_samples: int, fs: float, tmp_path: Path) -> None:
+    model = make(name, n_leads, n_samples, fs)
+    x = windows(n_leads, n_samples)
+    model(x)  # moves the batch norms' running means away from their start
+    trainer = make_trainer(epochs=1, device="cpu")
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    again = MODELS[name].load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert torch.equal(again.eval().embed(x), model.eval().embed(x))
+    assert all(torch.equal(a, b) for a, b in zip(again(x).values(), model(x).values(), strict=True))
+    assert json.loads(json.dumps(dict(again.hparams))) == json.loads(json.dumps(dict(model.hparams)))
+
+
+@by_name
+def test_hyper_parameters_are_json_and_complete(name: str) -> None:
+    model = make(name)
+    assert set(json.loads(json.dumps(dict(model.hparams)))) == set(inspect.signature(MODELS[name]).parameters)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        make(name, n_out={"person": np.int64(5)})
+
+
+@by_name
+def test_seed_decides_the_initial_weights_and_nothing_else(name: str) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    one, same = make(name), make(name)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    other = create_model(name, seed=4, **dict(one.hparams))
+    assert not torch.equal(one.heads["sex"].weight, other.heads["sex"].weight)
+
+
+@by_name
+def test_linear_head_without_margin(name: str) -> None:
+    model = make(name, n_out={"person": 5})
+    linear = create_model(name, seed=3, **{**dict(model.hparams), "margin": None})
+    assert isinstance(linear.heads["person"], torch.nn.Linear)
+    x, target = windows(1, 200), {"person": torch.arange(6) % 5}
+    logits = linear.eval()(x)
+    with_margin = linear.losses(logits, target, margin=True)["person"]
+    assert torch.equal(with_margin, torch.nn.functional.cross_entropy(logits["person"], target["person"]))
+
+
+@by_name
+def test_margin_raises_the_person_loss_only(name: str) -> None:
+    model = make(name).eval()
+    logits = model(windows(1, 200))
+    plain, hard = (model.losses(logits, labels(), margin=margin) for margin in (False, True))
+    assert hard["person"] > plain["person"]
+    assert hard["sex"] == plain["sex"]
+
+
+@by_name
+def test_unknown_labels_are_left_out_of_the_loss(name: str) -> None:
+    model = make(name).eval()
+    logits, target = model(windows(1, 200)), labels()
+    target["sex"] = target["sex"].clone()
+    target["sex"][2:] = UNKNOWN
+    first_two = torch.nn.functional.cross_entropy(logits["sex"][:2], target["sex"][:2])
+    torch.testing.assert_close(model.losses(logits, target, margin=True)["sex"], first_two)
+    target["sex"][:] = UNKNOWN
+    assert model.losses(logits, target, margin=True)["sex"] == 0
+
+
+@by_name
+def test_wrong_arguments_are_named(name: str) -> None:
+    with pytest.raises(StudyError, match="person needs two classes or more to be trained, and has 1"):
+        make(name, n_out={"person": 1})
+    with pytest.raises(ValueError, match="2 leads but 1 lead names"):
+        MODELS[name](n_leads=2, n_samples=200, fs=100.0, n_out=TASKS, lead_names=["I"])
+    with pytest.raises(ValueError, match=r"\(n, 1, 200\) expected, got \(6, 1, 199\)"):
+        make(name).embed(windows(1, 199))
+
+
+@by_name
+def test_task_logits_are_the_models(name: str) -> None:
+    model, x = make(name).eval(), windows(1, 200)
+    assert torch.equal(TaskLogits(model, "sex")(x), model(x)["sex"])
+    with pytest.raises(KeyError, match="no task age; the model has person, sex, age_group"):
+        TaskLogits(model, "age")
