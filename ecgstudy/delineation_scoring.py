@@ -44,6 +44,8 @@ MATCH_COLUMNS = (
     "failure",
 )
 
+_FIGURES = ("sensitivity", "ppv", "error_ms_mean", "error_ms_sd")
+
 Boundaries = Callable[[str, str], pd.DataFrame]
 """record_id, lead -> columns ``wave``, ``onset``, ``peak``, ``offset`` in samples."""
 
@@ -213,11 +215,12 @@ def summarise(
     return pd.DataFrame(rows)
 
 
-_FIGURES = ("sensitivity", "ppv", "error_ms_mean", "error_ms_sd")
-
-
 def _totals_by_subject(group: pd.DataFrame) -> np.ndarray:
-    """Sums a person contributes: reference, detected, matched, error, squared error; shape (n_subjects, 5)."""
+    """Add up what each person contributes.
+
+    Columns of the result, shape (n_subjects, 5): points in the reference,
+    detected, matched, sum of errors, sum of squared errors.
+    """
     sums = group[["n_reference", "n_detected", "n_matched"]].astype(float)
     sums["error"] = [errors.sum() for errors in group["errors_ms"]]
     sums["squared"] = [np.square(errors).sum() for errors in group["errors_ms"]]

@@ -22,13 +22,14 @@ FLAT_RELATIVE = 0.01
 """A second is flat when it spans less than this part of what the lead's livelier seconds span."""
 FLAT_MV = 0.01
 """A second that spans less than this many mV is flat whatever the rest of the lead does."""
+FLAT_ANY_UNIT = 1e-6
+"""The same in whatever unit the lead has, to allow for rounding."""
 SATURATED_SHARE = 0.01
 """A lead with at least this share of its samples clipped is saturated."""
 SLOWEST_RATE_BPM = 20.0
 """A record with fewer beats than this a minute has no beats to work with."""
 
 _BLOCK_S = 1.0
-_FLAT_ANY_UNIT = 1e-6
 _SHORTEST_CLIP = 3
 _CLIP_STEP_QUANTA = 3.0
 _RAIL_SLACK = 0.005
@@ -133,7 +134,7 @@ def lead_problems(signal: Signal) -> dict[str, str]:
     filled, missing = fill_gaps(signal.values)
     lost = (run_lengths(missing) > LONGEST_BRIDGED_GAP_S * signal.fs).mean(axis=-1)
     spans = block_spans(filled, signal.fs)
-    floor = FLAT_MV if signal.unit == "mV" else _FLAT_ANY_UNIT
+    floor = FLAT_MV if signal.unit == "mV" else FLAT_ANY_UNIT
     threshold = np.maximum(FLAT_RELATIVE * np.quantile(spans, _LIVELY_QUANTILE, axis=-1), floor)
     flat = (spans <= threshold[:, None]).mean(axis=-1)
     suspects = _may_be_clipped(filled)
@@ -214,7 +215,7 @@ def window_problems(windows: np.ndarray, fs: float) -> np.ndarray:
     spans = block_spans(np.where(broken[:, None, None], 0, windows), fs)
     intact = spans[~broken].swapaxes(0, 1).reshape(windows.shape[1], -1)
     if intact.size:
-        threshold = np.maximum(FLAT_RELATIVE * np.quantile(intact, _LIVELY_QUANTILE, axis=-1), _FLAT_ANY_UNIT)
+        threshold = np.maximum(FLAT_RELATIVE * np.quantile(intact, _LIVELY_QUANTILE, axis=-1), FLAT_ANY_UNIT)
         flat = ((spans <= threshold[:, None]).mean(axis=-1) >= FLAT_SHARE_WINDOW).any(axis=1)
         problems[flat] = Problem.FLAT
     problems[broken] = Problem.NOT_A_NUMBER

@@ -1,0 +1,202 @@
+"""Delineation: known waves are found, hopeless leads fail with a reason, nothing raises."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ecgstudy.cohorts.base import Cohort
+from ecgstudy.delineation import (
+    FIDUCIAL_COLUMNS,
+    NOISE,
+    RATE_TOO_LOW,
+    Failure,
+    Fiducials,
+    _drop_impossible,
+    delineate,
+    rpeaks,
+)
+
+FS = 500.0
+FIRST_R_S = 0.4
+# Place, width (standard deviation) in seconds and height of P, Q, R, S and T.
+WAVES = ((-0.16, 0.02, 0.15), (-0.025, 0.008, -0.1), (0.0, 0.01, 1.0), (0.03, 0.009, -0.2), (0.28, 0.05, 0.3))
+
+
+def heartbeats(n_beats: int, fs: float = FS, rr: float = 0.8) -> np.ndarray:
+    times = np.arange(round(n_beats * rr * fs)) / fs
+    phase = times[:, None] - FIRST_R_S - rr * np.arange(n_beats)
+    return sum(height * np.exp(-0.5 * ((phase - place) / width) ** 2) for place, width, height in WAVES).sum(axis=1)
+
+
+def found_in(x: np.ndarray, fs: float = FS) -> Fiducials:
+    found = delineate(x, fs)
+    assert isinstance(found, Fiducials), found
+    return found
+
+
+@pytest.mark.parametrize("fs", [500.0, 497.445, 360.0, 250.0])
+@pytest.mark.parametrize("rr", [0.75, 0.9, 1.2])
+def test_peaks_lie_where_they_were_planted(fs: float, rr: float) -> None:
+    found = found_in(heartbeats(15, fs, rr), fs)
+    r_s = FIRST_R_S + rr * np.arange(15)
+    for column, place in (("p_peak", -0.16), ("r_peak", 0.0), ("t_peak", 0.28)):
+        np.testing.assert_allclose(getattr(found, column) / fs, r_s + place, atol=1.0 / fs, err_msg=column)
+
+
+def test_boundaries_enclose_what_was_planted() -> None:
+    found = found_in(heartbeats(15))
+    r_s = FIRST_R_S + 0.8 * np.arange(15)
+    # A Gaussian has sunk to a seventh at two standard deviations and to a hundredth at three; the QRS runs
+    # from the foot of Q to the foot of S.
+    spans = {
+        "p_onset": (-0.23, -0.19),
+        "p_offset": (-0.13, -0.09),
+        "qrs_onset": (-0.05, -0.02),
+        "qrs_offset": (0.03, 0.065),
+        "t_onset": (0.13, 0.2),
+        "t_offset": (0.36, 0.44),
+    }
+    for column, (earliest, latest) in spans.items():
+        after_r = getattr(found, column) / FS - r_s
+        assert np.all((after_r > earliest) & (after_r < latest)), (column, after_r)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 200.0, 1e30, 1e300])
+def test_unit_and_offset_of_the_lead_do_not_matter(scale: float) -> None:
+    plain, scaled = found_in(heartbeats(12)), found_in(scale * (heartbeats(12) + 3.0))
+    np.testing.assert_allclose(scaled.table(), plain.table(), atol=1.0)
+
+
+def test_a_long_lead_is_delineated_in_chunks_without_a_seam() -> None:
+    long, short = found_in(heartbeats(150)), found_in(heartbeats(15))
+    assert len(long.r_peak) == 150
+    steps = np.diff(long.table().to_numpy(), axis=0)
+    np.testing.assert_allclose(steps[1:-1], 0.8 * FS, atol=1.0)
+    np.testing.assert_allclose(long.table().iloc[:10], short.table().iloc[:10], atol=1.0)
+
+
+def test_table_has_one_row_a_beat_and_the_columns_in_order() -> None:
+    table = found_in(heartbeats(12)).table()
+    assert tuple(table.columns) == FIDUCIAL_COLUMNS
+    assert len(table) == 12
+    assert set(table.dtypes) == {np.dtype(float)}
+
+
+def test_r_peaks_agree_with_the_delineation() -> None:
+    x = heartbeats(20)
+    peaks = rpeaks(x, FS)
+    assert np.issubdtype(peaks.dtype, np.integer)
+    np.testing.assert_array_equal(peaks, found_in(x).r_peak)
+
+
+def gap(first: int, stop: int) -> np.ndarray:
+    x = heartbeats(12)
+    x[first:stop] = np.nan
+    return x
+
+
+def test_no_point_is_placed_in_a_long_gap_and_a_short_one_is_bridged() -> None:
+    whole = found_in(heartbeats(12)).table()
+    bridged = found_in(gap(2300, 2320)).table()
+    np.testing.assert_allclose(bridged["r_peak"], whole["r_peak"])
+    holed = found_in(gap(2100, 2350)).table()
+    assert len(holed) == 11
+    points = holed.to_numpy()[np.isfinite(holed.to_numpy())]
+    assert not np.any((points >= 2100) & (points < 2350))
+
+
+NOISES = np.random.default_rng(7).standard_normal((4, 5000))
+
+
+@pytest.mark.parametrize(
+    ("x", "fs", "reason"),
+    [
+        (np.zeros(5000), FS, "flat"),
+        (np.full(5000, 3.3), FS, "flat"),
+        (np.r_[np.zeros(2500), np.ones(2500)], FS, "flat"),
+        (np.full(5000, np.nan), FS, "not a number"),
+        (gap(1000, 1600), FS, "not a number"),
+        (np.ones(1), FS, "too short"),
+        (np.zeros(0), FS, "too short"),
+        (heartbeats(2), FS, "too short"),
+        (np.sin(np.arange(5000) / 100), FS, "no beats"),
+        (heartbeats(12, 80.0), 80.0, RATE_TOO_LOW),
+        (heartbeats(12), float("nan"), RATE_TOO_LOW),
+        *((noise, FS, NOISE) for noise in NOISES),
+        *((noise, 100.0, NOISE) for noise in NOISES),
+    ],
+)
+def test_hopeless_leads_fail_with_their_reason(x: np.ndarray, fs: float, reason: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert delineate(x, fs) == Failure(reason)
+
+
+def test_three_beats_are_enough_but_leave_the_qrs_offset_open() -> None:
+    table = found_in(heartbeats(3)).table()
+    assert len(table) == 3
+    assert table["qrs_offset"].isna().all()
+    assert table.drop(columns="qrs_offset").notna().all(axis=None)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_odd_leads_never_raise_and_keep_the_order_of_the_waves(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = heartbeats(12, rr=rng.uniform(0.35, 1.5))
+    x = np.where(rng.random(x.size) < 0.0003, rng.choice([np.nan, np.inf, 50.0, -50.0]), x)
+    x = rng.choice([-1, 1]) * x + rng.choice([0, 0.05, 0.3]) * rng.standard_normal(x.size)
+    x = np.clip(x, *np.nanquantile(x, [rng.uniform(0, 0.02), rng.uniform(0.98, 1)]))[rng.integers(400) :]
+    found = delineate(x, FS)
+    if isinstance(found, Failure):
+        return
+    table = found.table()
+    assert table["r_peak"].is_monotonic_increasing
+    assert table["r_peak"].notna().all()
+    assert not (np.diff(table.to_numpy(), axis=1) < 0).any()
+    in_lead = table.stack()
+    assert in_lead.between(0, x.size - 1).all()
+
+
+def points(**changed: float) -> dict[str, np.ndarray]:
+    """Two beats in samples at 500 Hz; the changes are made to the second."""
+    beat = dict(zip(FIDUCIAL_COLUMNS, (100.0, 120.0, 145.0, 180.0, 200.0, 225.0, 290.0, 340.0, 390.0), strict=True))
+    return {column: np.array([place, changed.get(column, place + 400)]) for column, place in beat.items()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "dropped"),
+    [
+        ({}, set()),
+        ({"p_onset": 520.0}, {"p_onset"}),
+        ({"p_offset": 515.0}, {"p_offset"}),
+        ({"p_offset": 590.0}, {"p_offset"}),
+        ({"p_peak": 585.0}, {"p_onset", "p_peak", "p_offset"}),
+        ({"p_peak": 330.0}, {"p_onset", "p_peak", "p_offset"}),
+        ({"qrs_onset": 600.0}, {"qrs_onset"}),
+        ({"qrs_onset": 190.0}, {"qrs_onset"}),
+        ({"qrs_offset": 599.0}, {"qrs_offset"}),
+        ({"t_onset": 610.0}, {"t_onset"}),
+        ({"t_offset": 735.0}, {"t_offset"}),
+        ({"t_peak": 620.0}, {"t_onset", "t_peak", "t_offset"}),
+    ],
+)
+def test_impossible_points_become_nan(changed: dict[str, float], dropped: set[str]) -> None:
+    table = points(**changed)
+    _drop_impossible(table)
+    assert {column for column, places in table.items() if np.isnan(places[1])} == dropped
+    assert all(np.isfinite(places[0]) for places in table.values())
+
+
+@pytest.mark.realdata
+def test_nearly_every_real_lead_of_ecgid_is_delineated(realdata: Callable[[str], Cohort]) -> None:
+    cohort = realdata("ecgid")
+    records = cohort.records()["record_id"][::10]
+    failures = [record_id for record_id in records if isinstance(_delineated(cohort, record_id), Failure)]
+    assert failures == []
+
+
+def _delineated(cohort: Cohort, record_id: str) -> Fiducials | Failure:
+    signal = cohort.signal(record_id)
+    return delineate(signal.values[0], signal.fs)
