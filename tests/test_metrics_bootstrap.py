@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecgstudy.errors import RecordError, StudyError
-from ecgstudy.metrics import Estimate, Resamples, ScoreLevels, Trials, bootstrap, eer, paired_difference
+from ecgstudy.metrics import Estimate, Resamples, ScoreLevels, Trials, bootstrap, bootstrap_each, eer, paired_difference
 
 
 def test_mean_of_equal_sized_persons_has_the_analytical_standard_error() -> None:
@@ -95,6 +95,9 @@ def test_undefined_resamples_are_counted() -> None:
     nothing = bootstrap(lambda m: math.nan, resamples, 2, "no label")
     assert (nothing.undefined, nothing.reason) == (1000, "no label")
     assert nothing.as_dict()["value"] is None
+    both = bootstrap_each(lambda m: (m[0], math.nan), resamples, 2, ("", "no label"))
+    assert both[0] == bootstrap(lambda m: m[0], resamples, 2, "")
+    assert math.isnan(both[1].value)
     json.dumps(nothing.as_dict(), allow_nan=False)
 
 

@@ -48,6 +48,7 @@ def test_values_equal_scikit_learn(samples: tuple[np.ndarray, np.ndarray, np.nda
             assert report[name + suffix].n == 20
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_intervals_equal_resamples_written_out(samples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     truth, probabilities, person = samples
     resamples = Resamples.draw(person, seed=1, n_resamples=40)

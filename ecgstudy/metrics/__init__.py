@@ -3,7 +3,14 @@
 Scores are similarities everywhere: higher = more similar. What is undefined is NaN with a reason, never 0.
 """
 
-from ecgstudy.metrics.bootstrap import Estimate, PairedDifference, Resamples, bootstrap, paired_difference
+from ecgstudy.metrics.bootstrap import (
+    Estimate,
+    PairedDifference,
+    Resamples,
+    bootstrap,
+    bootstrap_each,
+    paired_difference,
+)
 from ecgstudy.metrics.classification import accuracy, balanced_accuracy, classification_report, macro_f1, mae_report
 from ecgstudy.metrics.disclosure import (
     PERFECT_DISCLOSURE,
@@ -51,6 +58,7 @@ __all__ = [
     "balanced_accuracy",
     "biometric_report",
     "bootstrap",
+    "bootstrap_each",
     "classification_report",
     "cllr",
     "cllr_min",

@@ -15,7 +15,7 @@ persons and make every search easier. Rank-k intervals are therefore those of th
 
 import math
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -149,10 +149,24 @@ def bootstrap(statistic: Statistic, resamples: Resamples, n_persons: int, if_und
     if_undefined : str
         Reason to report where the point value is NaN.
     """
-    value = float(statistic(np.ones(resamples.persons.size)))
-    if math.isnan(value):
-        return Estimate(value, math.nan, math.nan, n_persons, len(resamples.indices), if_undefined)
-    return _interval(value, _resampled(statistic, resamples), n_persons)
+    return bootstrap_each(lambda multiplicity: (statistic(multiplicity),), resamples, n_persons, (if_undefined,))[0]
+
+
+def bootstrap_each(
+    statistics: Callable[[np.ndarray], Sequence[float]],
+    resamples: Resamples,
+    n_persons: int,
+    if_undefined: Sequence[str],
+) -> list[Estimate]:
+    """:func:`bootstrap` of several numbers that share their work, one reason each."""
+    values = [float(value) for value in statistics(np.ones(resamples.persons.size))]
+    draws = _resampled(statistics, resamples)
+    return [
+        Estimate(value, math.nan, math.nan, n_persons, len(resamples.indices), reason)
+        if math.isnan(value)
+        else _interval(value, draws[:, column], n_persons)
+        for column, (value, reason) in enumerate(zip(values, if_undefined, strict=True))
+    ]
 
 
 def paired_difference(
@@ -163,7 +177,7 @@ def paired_difference(
     value = float(first(everybody)) - float(second(everybody))
     if math.isnan(value):
         return PairedDifference(value, math.nan, math.nan, n_persons, len(resamples.indices), if_undefined)
-    draws = _resampled(first, resamples) - _resampled(second, resamples)
+    draws = _resampled(lambda multiplicity: (first(multiplicity) - second(multiplicity),), resamples)[:, 0]
     estimate = _interval(value, draws, n_persons)
     defined = draws[~np.isnan(draws)]
     tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
@@ -171,9 +185,9 @@ def paired_difference(
     return PairedDifference(**asdict(estimate), p=p)
 
 
-def _resampled(statistic: Statistic, resamples: Resamples) -> np.ndarray:
-    """Statistic of every resample, float64, shape (n_resamples,)."""
-    return np.array([statistic(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
+def _resampled(statistics: Callable[[np.ndarray], Sequence[float]], resamples: Resamples) -> np.ndarray:
+    """Statistics of every resample, float64, shape (n_resamples, n_statistics)."""
+    return np.array([statistics(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
 
 
 def _interval(value: float, draws: np.ndarray, n_persons: int) -> Estimate:

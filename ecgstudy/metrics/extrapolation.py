@@ -27,13 +27,12 @@ people the tails miss the truth by -0.05 to -0.18 (Pareto), -0.53 to 0.19 (norma
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import genpareto, norm
 
-from ecgstudy.metrics.bootstrap import Estimate, Resamples, bootstrap
+from ecgstudy.metrics.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.metrics.identification import search_gallery
 
 SNN_ECG_RANK1 = {100: 0.792, 1_000: 0.626, 10_000: 0.450, 20_000: 0.400}
@@ -148,18 +147,18 @@ class RankOneModel:
             return None
         return Tail(float(start), float(above[first] / above[0]), mean, pareto_shape(excess, weights))
 
-    def rank1(self, size: int, model: str, multiplicity: np.ndarray) -> float:
-        """Return the expected rank-1 among `size` persons under one of :data:`TAILS`; NaN without a tail or a probe."""
+    def rank1(self, sizes: Sequence[int], multiplicity: np.ndarray) -> np.ndarray:
+        """Return the expected rank-1, shape (sizes, :data:`TAILS`); NaN without a tail or a probe."""
         tail, weights = self.tail(multiplicity), multiplicity[self.probe]
         if tail is None or weights.sum() <= 0:
-            return math.nan
+            return np.full((len(sizes), len(TAILS)), math.nan)
         above = np.append(np.cumsum(self._stranger_weights(multiplicity)[::-1])[::-1], 0.0)
         observed = above[np.searchsorted(self._strangers, self.genuine)] / above[0]
-        beyond = self.genuine > tail.start
-        exceedance = np.where(beyond, tail.exceedance(np.maximum(self.genuine, tail.start), model), observed)
+        beyond, standardised = self.genuine > tail.start, np.maximum(self.genuine, tail.start)
+        exceedance = np.array([np.where(beyond, tail.exceedance(standardised, model), observed) for model in TAILS])
         with np.errstate(divide="ignore"):
-            correct = np.exp((size - 1) * np.log1p(-exceedance))
-        return float(np.average(correct, weights=weights))
+            log_correct = np.log1p(-exceedance)
+        return np.array([np.average(np.exp((size - 1) * log_correct), axis=1, weights=weights) for size in sizes])
 
     def _stranger_weights(self, multiplicity: np.ndarray) -> np.ndarray:
         """Weight of each stranger score: the product of its two persons' multiplicities."""
@@ -202,13 +201,19 @@ def extrapolate_rank1(
     if problem is not None:
         undefined = Estimate(math.nan, math.nan, math.nan, n_persons, len(resamples.indices), problem)
         return {size: dict.fromkeys((*TAILS, "envelope"), undefined) for size in sizes}
-    return {size: _estimates(model, size, resamples, n_persons) for size in sizes}
+    columns = [(size, tail) for size in sizes for tail in TAILS]
+    found = bootstrap_each(
+        lambda multiplicity: model.rank1(sizes, multiplicity).ravel(),
+        resamples,
+        n_persons,
+        ["stranger scores do not vary, so they have no tail"] * len(columns),
+    )
+    by_column = dict(zip(columns, found, strict=True))
+    return {size: _with_envelope({tail: by_column[size, tail] for tail in TAILS}) for size in sizes}
 
 
-def _estimates(model: RankOneModel, size: int, resamples: Resamples, n_persons: int) -> dict[str, Estimate]:
-    """Estimate under each tail, and their envelope."""
-    reason = "stranger scores do not vary, so they have no tail"
-    estimates = {tail: bootstrap(partial(model.rank1, size, tail), resamples, n_persons, reason) for tail in TAILS}
+def _with_envelope(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
+    """Estimates by tail, and their envelope."""
     low = min(estimate.low for estimate in estimates.values())
     high = max(estimate.high for estimate in estimates.values())
-    return estimates | {"envelope": replace(estimates["gpd"], low=low, high=high)}
+    return estimates | {"envelope": replace(estimates[TAILS[0]], low=low, high=high)}

@@ -1,6 +1,7 @@
 """Everything the study reports about one attacker under one protocol, from its score matrix."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ecgstudy.metrics.bootstrap import Estimate, Resamples, Statistic, bootstrap
+from ecgstudy.metrics.bootstrap import Estimate, Resamples, Statistic, bootstrap, bootstrap_each
 from ecgstudy.metrics.disclosure import cllr_min, logistic_llr, weighted_cllr, zebra_bits, zebra_tag, zebra_worst_case
 from ecgstudy.metrics.identification import Searches, dir_at_far, rank_k, search_gallery
 from ecgstudy.metrics.levels import ScoreLevels
@@ -16,6 +17,8 @@ from ecgstudy.metrics.linkability import Linkability
 from ecgstudy.metrics.trials import Trials
 from ecgstudy.metrics.verification import eer, tar_at_far, threshold_at_far
 
+_Metrics = dict[str, tuple[Callable[[ScoreLevels], float], str]]
+"""Metric name -> the metric and why it would be undefined."""
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
 """Permutations behind the D_sys null."""
@@ -59,16 +62,13 @@ def biometric_report(
     trials = Trials(scores, probe_persons, gallery_persons, resamples)
     searches = search_gallery(scores, probe_persons, gallery_persons)
     probe = resamples.index_of(probe_persons)
-    worst = bootstrap(trials.statistic(zebra_worst_case), resamples, trials.n_persons, trials.problem() or "")
+    verification = _verification(trials, resamples)
     return {
         **_identification(searches, probe, resamples),
-        **_verification(trials, resamples),
+        **verification,
         **_linkability(trials, resamples, rng),
-        "zebra_bits": bootstrap(trials.statistic(zebra_bits), resamples, trials.n_persons, trials.problem() or ""),
-        "zebra_worst": worst,
-        "zebra_tag": zebra_tag(worst.value),
+        "zebra_tag": zebra_tag(verification["zebra_worst"].value),
         "cllr": _cross_calibrated_cllr(trials, resamples, rng),
-        "cllr_min": bootstrap(trials.statistic(cllr_min), resamples, trials.n_persons, trials.problem() or ""),
         "persons": trials.n_persons,
         "enrolled": searches.n_enrolled,
         "probes": probe.size,
@@ -176,15 +176,24 @@ def _rank_problem(searches: Searches, k: int) -> str:
 
 
 def _verification(trials: Trials, resamples: Resamples) -> dict[str, Estimate]:
-    """EER and TAR over trials and per person."""
+    """EER and TAR over trials and per person, ZEBRA and minimal Cllr: whatever the score levels determine."""
+    problem = trials.problem() or ""
+    rates: _Metrics = {"eer": (eer, problem)}
+    for name, far in FARS.items():
+        rates[f"tar_at_far_{name}"] = (partial(tar_at_far, far=far), trials.problem(far) or "")
+    disclosure = {"zebra_bits": zebra_bits, "zebra_worst": zebra_worst_case, "cllr_min": cllr_min}
+    over_trials = rates | {name: (metric, problem) for name, metric in disclosure.items()}
+    per_person = {f"{name}_per_person": metric for name, metric in rates.items()}
     estimates = {}
-    for suffix, balanced in (("", False), ("_per_person", True)):
-        statistic = trials.statistic(eer, balanced)
-        estimates[f"eer{suffix}"] = bootstrap(statistic, resamples, trials.n_persons, trials.problem() or "")
-        for name, far in FARS.items():
-            statistic = trials.statistic(partial(tar_at_far, far=far), balanced)
-            reason = trials.problem(far) or ""
-            estimates[f"tar_at_far_{name}{suffix}"] = bootstrap(statistic, resamples, trials.n_persons, reason)
+    for metrics, balanced in ((over_trials, False), (per_person, True)):
+
+        def statistics(multiplicity: np.ndarray, metrics: _Metrics = metrics, balanced: bool = balanced) -> list[float]:
+            levels = trials.levels(multiplicity, balanced)
+            return [metric(levels) for metric, _ in metrics.values()]
+
+        reasons = [reason for _, reason in metrics.values()]
+        found = bootstrap_each(statistics, resamples, trials.n_persons, reasons)
+        estimates |= dict(zip(metrics, found, strict=True))
     return estimates
 
 
