@@ -18,7 +18,7 @@ from ecgstudy.metrics import (
     zebra_tag,
     zebra_worst_case,
 )
-from ecgstudy.metrics.disclosure import pav_llr
+from ecgstudy.metrics.disclosure import _expected_cost, pav_llr
 
 
 def _pav_by_sklearn(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +57,15 @@ def test_population_disclosure_against_the_integral_over_priors() -> None:
     levels = ScoreLevels.from_scores(genuine, impostor)
     assert zebra_bits(levels) == pytest.approx(expected, abs=1e-7)
     assert cllr_min(levels) == pytest.approx(cllr(genuine_llr, impostor_llr), abs=1e-12)
+
+
+@pytest.mark.parametrize("llr", [-700.0, -5.0, -1e-3, -5e-5, 0.0, 5e-5, 2e-4, 1.0, 50.0, 800.0])
+def test_closed_form_of_the_cost_over_all_priors(llr: float) -> None:
+    def cost(prior: float) -> float:
+        return prior * np.logaddexp(0, math.log((1 - prior) / prior) - llr)
+
+    expected = quad(cost, 0, 1, epsabs=1e-13, epsrel=1e-13, limit=500)[0]
+    assert _expected_cost(np.array([llr]))[0] == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
 
 def test_gaussian_scores_reach_the_population_integral() -> None:

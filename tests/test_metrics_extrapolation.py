@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import beta, expon, genpareto, norm
 
 from ecgstudy.metrics import SNN_ECG_RANK1, TAILS, Resamples, extrapolate_rank1, rank1_by_gallery_size, search_gallery
-from ecgstudy.metrics.extrapolation import RankOneModel, Tail, pareto_shape
+from ecgstudy.metrics.extrapolation import RankOneModel, Tail, _standardise, pareto_shape
 
 SIZES = (10_000, 1_000_000)
 N_PERSONS, N_RECORDS = 90, 3
@@ -80,6 +80,21 @@ def test_agrees_with_the_measured_curve_inside_the_gallery() -> None:
     modelled = model.rank1([10, 90], np.ones(N_PERSONS))
     for tail in range(len(TAILS)):
         np.testing.assert_allclose(modelled[:, tail], measured, atol=0.02)
+
+
+def test_each_stranger_is_standardised_by_the_others() -> None:
+    rng = np.random.default_rng(0)
+    scores, own = rng.gamma(2.0, size=(4, 9)), np.array([0, 3, 3, 8])
+    rivals = scores.copy()
+    rivals[np.arange(4), own] = np.nan
+    strangers, genuine = _standardise(rivals, scores[np.arange(4), own])
+    for probe in range(4):
+        for person in range(9):
+            others = np.delete(scores[probe], [own[probe], person])
+            expected = (scores[probe, person] - others.mean()) / others.std(ddof=1)
+            found = genuine[probe] if person == own[probe] else strangers[probe, person]
+            assert found == pytest.approx(expected, rel=1e-9)
+        assert np.isnan(strangers[probe, own[probe]])
 
 
 @pytest.mark.parametrize("shape", [-0.3, 0.0, 0.25])

@@ -74,6 +74,17 @@ def test_permuted_labels_give_chance() -> None:
     assert report["cllr"].value == pytest.approx(1.0, abs=0.05)
 
 
+def test_cllr_is_calibrated_on_other_persons() -> None:
+    # a logistic fit to the very trials it scores never costs more than 1 bit, however little they hold
+    resamples = Resamples.draw(range(8), seed=0, n_resamples=1)
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        report = biometric_report(rng.normal(size=(8, 8)), np.arange(8), np.arange(8), resamples, rng)
+        found.append(report["cllr"].value)
+    assert np.mean(found) > 1.02
+
+
 def test_a_person_with_many_records_does_not_dominate() -> None:
     # person 0 has 60 probes that always fail, nine others one that always succeeds
     probe, gallery = np.repeat(np.arange(10), [60] + [1] * 9), np.arange(10)

@@ -141,7 +141,7 @@ def logistic_llr(train_scores: ArrayLike, train_genuine: ArrayLike, scores: Arra
 
 def _expected_cost(llr: np.ndarray) -> np.ndarray:
     """Integral over the prior p of ``p * log(1 + (1 - p) / (p L))`` for ``L = exp(llr)``, in nat."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inverse = 1 / np.expm1(llr)
         closed_form = inverse / 2 - llr * inverse**2 / 2
     # near L = 1 the closed form cancels: its expansion takes over
