@@ -149,12 +149,22 @@ class RecordStore:
         KeyError
             The record is unknown or excluded.
         """
-        return self._block(self._rows([record_id])[0])
+        row = self._rows([record_id])[0]
+        start, shape = self._offsets[row], self._shape(row)
+        return self._flat[start : start + np.prod(shape)].reshape(shape)
 
-    def _block(self, row: int) -> np.ndarray:
-        """Give the samples of the record in one row of the record table, (n_leads, n_samples)."""
-        start, n_samples, n_leads = self._offsets[row], self._lengths[row], len(self._leads[row])
-        return self._flat[start : start + n_leads * n_samples].reshape(n_leads, n_samples)
+    def _shape(self, row: int) -> tuple[int, int]:
+        """(n_leads, n_samples) of the record in one row of the record table."""
+        return len(self._leads[row]), self._lengths[row]
+
+    def _read(self, row: int) -> np.ndarray:
+        """Copy a record's samples from the file.
+
+        For sweeps over all records: every page of the map that is touched
+        counts as this process's memory until the map is closed.
+        """
+        shape, offset = self._shape(row), self._offsets[row] * self._flat.itemsize
+        return np.fromfile(self.folder / SIGNALS, "<f4", np.prod(shape), offset=offset).reshape(shape)
 
     def gather(self, window_index: pd.DataFrame, leads: Sequence[str]) -> np.ndarray:
         """Copy windows into one array, each record's leads found by name.
@@ -255,8 +265,10 @@ class RecordStore:
             span = slice(edges[row], edges[row + 1])
             reasons = [known.get((record_id, lead)) if lead in layout else LEAD_ABSENT for lead in wanted]
             problems[span] = next(filter(None, reasons), None)
-            if not any(reasons):
-                values = self._block(row)[[layout.index(lead) for lead in wanted]]
+            if any(reasons):
+                continue
+            values = self._read(row)[[layout.index(lead) for lead in wanted]]
+            if length < self.fs or may_be_flat_or_missing(values, self.fs):
                 cut = np.lib.stride_tricks.sliding_window_view(values, length, axis=-1)[:, ::step]
                 problems[span] = quality.window_problems(cut.swapaxes(0, 1), self.fs)
         beats = self._beats_in(rows, starts, length)
@@ -272,6 +284,18 @@ class RecordStore:
         peaks = np.sort(peaks[np.isfinite(peaks)])
         edges = begins[rows] + starts
         return np.searchsorted(peaks, edges + length) - np.searchsorted(peaks, edges)
+
+
+def may_be_flat_or_missing(values: np.ndarray, fs: float) -> bool:
+    """Tell cheaply whether a look at single windows of a second or more could find a problem.
+
+    Every second of a window holds one whole half second of this grid; where
+    each of those varies by more than the largest threshold that any window
+    could have, no window is flat. NaN compares as False and so calls for a look.
+    """
+    least = quality.block_spans(values, fs / 2).min(axis=-1)
+    floor = np.maximum(quality.FLAT_RELATIVE * np.ptp(values, axis=-1), quality.FLAT_ANY_UNIT)
+    return not bool((least > floor).all())
 
 
 def is_complete(folder: Path) -> bool:

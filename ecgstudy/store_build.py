@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, groupby, islice
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
@@ -40,6 +40,8 @@ REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF",
 _COHORT = "cohort.pickle"
 _TASK_SECONDS = 640
 """Recording time that a task holds: 64 ten-second records, as many as the simulator makes at once, or a long one."""
+_FILTERED_AT_ONCE = 16
+"""Records filtered in one call: enough to share its fixed cost, few enough to stay in the processor's cache."""
 _MADE_BY = (base, signals, quality, delineation, digests, store)
 _MADE_WITH = ("neurokit2", "numpy", "scipy", "wfdb")
 
@@ -66,6 +68,19 @@ class _Outcome:
     excluded: dict[str, object] | None = None
     lead_problems: dict[str, str] = field(default_factory=dict)
     beats: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A record that was read and has at least one usable lead: its table row, samples and lead problems."""
+
+    record: dict[str, object]
+    signal: Signal
+    problems: dict[str, str]
+
+    def shape(self) -> tuple[float, int]:
+        """Rate and length, which records must share to be filtered together."""
+        return self.signal.fs, self.signal.values.shape[-1]
 
 
 def build_store(
@@ -206,48 +221,82 @@ def _ingest(plan: _Plan, task: list[dict[str, object]]) -> list[_Outcome]:
     """Work on a task's records, one after the other."""
     handed_over = plan.folder / _COHORT
     cohort = _load_cohort(handed_over, handed_over.stat().st_mtime_ns)
+    outcomes, usable = [], []
+    for record in task:
+        found = _read_record(cohort, plan, record)
+        if isinstance(found, _Outcome):
+            outcomes.append(found)
+        else:
+            usable.append(found)
+    alike = groupby(sorted(usable, key=_Read.shape), key=_Read.shape)
     with (plan.folder / store.SIGNALS).open("r+b") as signal_file:
-        return [_ingest_record(cohort, plan, record, signal_file) for record in task]
+        for _, group in alike:
+            while block := list(islice(group, _FILTERED_AT_ONCE)):
+                outcomes += _store_records(plan, block, signal_file)
+    return outcomes
 
 
-def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:
-    """Read, check, filter, delineate and store one record."""
-    record_id = record["record_id"]
+def _read_record(cohort: Cohort, plan: _Plan, record: dict) -> _Outcome | _Read:
+    """Read one record and check it."""
     try:
-        signal = cohort.signal(record_id)
+        signal = cohort.signal(record["record_id"])
         if (signal.leads, signal.values.shape[-1], signal.fs) != (record["leads"], record["n_samples"], record["fs"]):
-            raise RecordError(record_id, "holds other leads, samples or a rate than the cohort's table says")
+            raise RecordError(record["record_id"], "holds other leads, samples or a rate than the cohort's table says")
     except RecordError as unreadable:
-        return _Outcome(record_id, excluded=_unreadable(cohort, unreadable, record_id, record["subject_id"]))
-
-    def left_out(reason: str, what: str) -> _Outcome:
-        row = (record_id, record["subject_id"], "", str(reason), f"Record {record_id} was left out: {what}.")
-        return _Outcome(record_id, excluded=dict(zip(store.EXCLUSION_COLUMNS, row, strict=True)))
-
+        return _unreadable(cohort, unreadable, record["record_id"], record["subject_id"])
     seconds = signal.values.shape[-1] / signal.fs
     problems = quality.lead_problems(signal)
-    reason = quality.record_problem(signal, plan.min_seconds)
-    if reason == quality.Problem.TOO_SHORT:
-        return left_out(reason, f"it lasts {seconds:g} s, less than {plan.min_seconds:g} s")
-    if reason is not None:
-        return left_out(reason, "; ".join(f"lead {lead} is {why}" for lead, why in problems.items()))
+    if seconds < plan.min_seconds or len(problems) == len(signal.leads):
+        # asked only now, because it looks at every lead once more
+        reason = quality.record_problem(signal, plan.min_seconds)
+        what = "; ".join(f"lead {lead} is {why}" for lead, why in problems.items())
+        if reason == quality.Problem.TOO_SHORT:
+            what = f"it lasts {seconds:g} s, less than {plan.min_seconds:g} s"
+        return _left_out(record, reason, what)
+    return _Read(record, signal, problems)
+
+
+def _store_records(plan: _Plan, block: Sequence[_Read], signal_file: BinaryIO) -> list[_Outcome]:
+    """Filter records of one rate and length together, find their beats and write them to their places."""
+    # every lead is filtered by itself, so the leads of several records can share the cost of one call
+    together = Signal(
+        np.concatenate([read.signal.values for read in block]),
+        block[0].signal.fs,
+        tuple(lead for read in block for lead in read.signal.leads),
+        "",
+    )
     try:
-        stored = signals.preprocess(signal, plan.fs).values
+        filtered = signals.preprocess(together, plan.fs).values.astype("<f4", copy=False)
     except StudyError as unfit:
-        return left_out(quality.Problem.UNREADABLE, str(unfit).rstrip("."))
+        sentence = str(unfit).rstrip(".")
+        return [_left_out(read.record, quality.Problem.UNREADABLE, sentence) for read in block]
+    ends = np.cumsum([len(read.signal.leads) for read in block])
+    outcomes = []
+    for read, stored in zip(block, np.split(filtered, ends[:-1]), strict=True):
+        outcome = _with_beats(plan, read)
+        if outcome.kept:
+            signal_file.seek(stored.itemsize * read.record["offset"])
+            signal_file.write(np.ascontiguousarray(stored))
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _with_beats(plan: _Plan, read: _Read) -> _Outcome:
+    """Find a record's beats; without any it is left out."""
+    signal, problems = read.signal, read.problems
+    seconds = signal.values.shape[-1] / signal.fs
     reference = reference_lead(signal.leads, problems)
     beats, failure = _find_beats(signal.select([reference]), plan.delineate)
     if no_beats := quality.beat_problem(beats, seconds):
-        return left_out(no_beats, f"{len(beats)} beats were found in {seconds:g} s of lead {reference}")
-    signal_file.seek(4 * record["offset"])
-    signal_file.write(np.ascontiguousarray(stored, dtype="<f4"))
+        return _left_out(read.record, no_beats, f"{len(beats)} beats were found in {seconds:g} s of lead {reference}")
     kept = {
         "usable_leads": tuple(lead for lead in signal.leads if lead not in problems),
         "reference_lead": reference,
         "delineation_failure": failure,
         "sha256": digests.waveform_digest(signal.values),
     }
-    return _Outcome(record_id, kept, None, {lead: str(why) for lead, why in problems.items()}, beats)
+    named = {lead: str(why) for lead, why in problems.items()}
+    return _Outcome(read.record["record_id"], kept, None, named, beats)
 
 
 def reference_lead(leads: Sequence[str], problems: Mapping[str, str]) -> str:
@@ -278,17 +327,27 @@ def _inside(cohort: Cohort, file: str) -> str:
     return file
 
 
-def _unreadable(cohort: Cohort, error: RecordError, record_id: str, subject_id: str | None) -> dict[str, object]:
-    """Exclusion row of a record that could not be read."""
+def _unreadable(cohort: Cohort, error: RecordError, record_id: str, subject_id: str | None) -> _Outcome:
+    """Exclude a record that could not be read."""
     shown = RecordError(_inside(cohort, error.file), error.reason, error.remedy)
-    row = (record_id, subject_id, shown.file, str(quality.Problem.UNREADABLE), str(shown))
-    return dict(zip(store.EXCLUSION_COLUMNS, row, strict=True))
+    return _excluded(record_id, subject_id, shown.file, quality.Problem.UNREADABLE, str(shown))
+
+
+def _left_out(record: dict, reason: str, what: str) -> _Outcome:
+    """Exclude a record that was read."""
+    record_id = record["record_id"]
+    return _excluded(record_id, record["subject_id"], "", reason, f"Record {record_id} was left out: {what}.")
+
+
+def _excluded(record_id: str, subject_id: str | None, file: str, reason: str, sentence: str) -> _Outcome:
+    row = (record_id, subject_id, file, str(reason), sentence)
+    return _Outcome(record_id, excluded=dict(zip(store.EXCLUSION_COLUMNS, row, strict=True)))
 
 
 def _header_failures(cohort: Cohort) -> list[dict[str, object]]:
     """Exclusion rows of the records that did not even reach the cohort's table."""
     return [
-        _unreadable(cohort, RecordError(row.file, row.reason, row.remedy), row.record_id, None)
+        _unreadable(cohort, RecordError(row.file, row.reason, row.remedy), row.record_id, None).excluded
         for row in cohort.failures().itertuples()
     ]
 

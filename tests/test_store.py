@@ -9,8 +9,8 @@ import pytest
 from fake_cohort import RR_S, FakeCohort
 
 from ecgstudy.errors import StudyError
-from ecgstudy.quality import Problem
-from ecgstudy.store import LEAD_ABSENT, RecordStore
+from ecgstudy.quality import Problem, window_problems
+from ecgstudy.store import LEAD_ABSENT, RecordStore, may_be_flat_or_missing
 from ecgstudy.store_build import build_store
 
 FS = 100.0
@@ -107,6 +107,29 @@ def test_problems_are_those_of_the_leads_asked_for(store: RecordStore) -> None:
     assert problems(("II",), "other_leads") == {LEAD_ABSENT}
     assert problems(("V1", "MLII"), "other_leads") == {None}
     assert problems(("I", "II"), "good_1a") == {None}
+
+
+@pytest.mark.parametrize(("seconds", "stride"), [(1.0, 0.37), (1.5, 0.01), (4.0, 1.3)])
+def test_the_quick_look_at_whole_records_never_hides_a_flat_window(
+    tmp_path: Path, seconds: float, stride: float
+) -> None:
+    # the oracle looks at every window; a dead stretch of 0.9 to 3 s is planted at a random place
+    rng = np.random.default_rng(3)
+    store = build_store(FakeCohort(tmp_path, ("good_1a", "good_1b", "good_2")), tmp_path, workers=1)
+    n_flat = 0
+    for _ in range(40):
+        values = np.array([store.signal("good_2")[0] + rng.normal(0, 0.02, 1000)], dtype=np.float32)
+        begin, length = rng.integers(0, 1000), rng.integers(90, 300)
+        values[0, begin : begin + length] = values[0, begin]
+        cut = np.lib.stride_tricks.sliding_window_view(values, round(seconds * FS), axis=-1)[:, :: round(stride * FS)]
+        flat = np.equal(window_problems(cut.swapaxes(0, 1), FS), Problem.FLAT)
+        n_flat += flat.any()
+        assert may_be_flat_or_missing(values, FS) or not flat.any()
+    assert n_flat > 10
+    quiet = store.signal("good_2")[:1] + rng.normal(0, 0.02, 1000)
+    assert not may_be_flat_or_missing(quiet, FS)
+    quiet[0, 500] = np.nan
+    assert may_be_flat_or_missing(quiet, FS)
 
 
 def test_a_window_between_two_beats_has_no_beats(store: RecordStore) -> None:
