@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import ecgstudy.models
+from ecgstudy import training
 from ecgstudy.errors import StudyError
 from ecgstudy.models import MODELS, create_model
 from ecgstudy.models.base import UNKNOWN, SignalModel, TaskLogits
@@ -21,6 +22,13 @@ SIGNALS = [(1, 200, 100.0), (2, 333, 128.5), (12, 1000, 250.0)]
 
 by_name = pytest.mark.parametrize("name", MODELS)
 by_signal = pytest.mark.parametrize(("n_leads", "n_samples", "fs"), SIGNALS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the other cores to the other tests."""
+    monkeypatch.setattr(training, "THREADS", 1)
+    torch.set_num_threads(1)
 
 
 def make(
