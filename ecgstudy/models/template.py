@@ -1,4 +1,4 @@
-"""Template matching: the attacker that needs no training, the correlation of mean beats.
+"""Template matching: the attacker that needs no training, the correlation of average beats.
 
 It is the floor under every learned attacker, and the non-learned attack that a
 protected recording has to withstand as well.
@@ -11,8 +11,10 @@ import numpy as np
 from ecgstudy.scoring import score_matrix, unit_rows
 
 
-def mean_beat(values: np.ndarray, r_peaks: np.ndarray, before: int, after: int) -> np.ndarray:
-    """Average the beats of one recording, aligned at their R peaks.
+def average_beat(values: np.ndarray, r_peaks: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Take the median over the beats of one recording, aligned at their R peaks.
+
+    The median, because one artefact or ectopic beat would bend a mean.
 
     Parameters
     ----------
@@ -32,11 +34,11 @@ def mean_beat(values: np.ndarray, r_peaks: np.ndarray, before: int, after: int) 
     if not len(whole):
         return np.full((len(values), before + after), np.nan)
     beats = values[:, whole[:, None] + np.arange(-before, after)]
-    return beats.mean(axis=1)
+    return np.median(beats, axis=1)
 
 
 class TemplateMatcher:
-    """Embeds a recording as its mean beat, so that the cosine of two embeddings is the beats' correlation.
+    """Embeds a recording as its average beat, so that the cosine of two embeddings is the beats' correlation.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class TemplateMatcher:
         """
         beats = np.stack(
             [
-                mean_beat(values, np.asarray(peaks), self._before, self._after)
+                average_beat(values, np.asarray(peaks), self._before, self._after)
                 for values, peaks in zip(recordings, r_peaks, strict=True)
             ]
         )
@@ -79,5 +81,5 @@ class TemplateMatcher:
         return unit_rows(beats.reshape(len(beats), -1))
 
     def score(self, probe: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-        """Correlation of every probe with every gallery mean beat, shape (n_probe, n_gallery), from embeddings."""
+        """Correlation of every probe with every gallery average beat, shape (n_probe, n_gallery), from embeddings."""
         return score_matrix(probe, gallery)
