@@ -75,13 +75,17 @@ def _section(profile: str, info: StageInfo) -> dict:
 
 
 def estimate_text(metric: dict) -> str:
-    """Put one metric into words: value, unit and 95 % interval, or the sentence that says why it is undefined."""
+    """Put one metric into words: value, unit and 95 % interval, or the sentence that says why it is undefined.
+
+    Shares are written as percentages.
+    """
     if metric["value"] is None:
         return metric["note"]
-    text = f"{number_text(metric['value'])} {metric['unit']}".strip()
+    factor, unit = (100, "%") if metric["unit"] == "share" else (1, metric["unit"])
+    text = f"{number_text(factor * metric['value'])} {unit}".strip()
     if metric["low"] is None or metric["high"] is None:
         return text
-    return f"{text} (95 % interval {number_text(metric['low'])} to {number_text(metric['high'])})"
+    return f"{text} (95 % interval {number_text(factor * metric['low'])} to {number_text(factor * metric['high'])})"
 
 
 def number_text(value: float) -> str:

@@ -205,10 +205,33 @@ def read_metrics(profile: str, stage: str) -> dict:
 
 
 def table_html(frame: pd.DataFrame, caption: str, decimals: int = 3) -> str:
-    """Render an accessible table: caption above, undefined cells as "-", numbers to `decimals` places."""
-    style = frame.style.hide(axis="index").set_caption(caption).set_uuid("t").format(precision=decimals, na_rep="-")
+    """Render an accessible table: caption above, undefined cells as "-", numbers to `decimals` places.
+
+    A column ``x`` that has ``x_low`` and ``x_high`` beside it is shown as one, "x (low to high)".
+    """
+    style = shown_table(frame, decimals).style.hide(axis="index").set_caption(caption).set_uuid("t")
+    style = style.format(precision=decimals, na_rep="-", thousands=",", escape="html")
     style = style.set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
     return style.to_html()
+
+
+def shown_table(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
+    """Copy of a table for readers: intervals beside their values, spaces for underscores."""
+    shown = frame.copy()
+    for name in [column for column in frame if {f"{column}_low", f"{column}_high"} <= set(frame)]:
+        triples = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+        shown[name] = [_with_interval(*triple, decimals) for triple in triples]
+        shown = shown.drop(columns=[f"{name}_low", f"{name}_high"])
+    return shown.rename(columns=lambda column: str(column).replace("_", " "))
+
+
+def _with_interval(value: float, low: float, high: float, decimals: int) -> str:
+    """Write "value (low to high)"; "-" where the value is undefined, the value alone where the interval is."""
+    if not math.isfinite(value):
+        return "-"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
 
 
 def _finite(value: float) -> float | int | None:

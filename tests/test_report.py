@@ -51,7 +51,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_front_page_shows_numbers_intervals_and_the_reason_of_an_undefined_one(results: Path) -> None:
     page = build_report("demo").read_text()
-    assert "0.0123 share (95 % interval 0.01 to 0.02)" in page
+    assert "1.23 % (95 % interval 1 to 2)" in page
     assert "1,234" in page
     assert "one person &lt;is&gt; no gallery" in page
     assert "Half of it &amp; more." in page
@@ -69,7 +69,7 @@ def test_front_page_links_only_to_files_that_exist(results: Path) -> None:
 def test_summary_has_the_same_lines_and_well_formed_tables(results: Path) -> None:
     build_report("demo")
     summary = (results / "summary.md").read_text()
-    assert "| equal error rate | 0.0123 share (95 % interval 0.01 to 0.02) | 1,234 |" in summary
+    assert "| equal error rate | 1.23 % (95 % interval 1 to 2) | 1,234 |" in summary
     rows = re.findall(r"^\|.*\|$", summary, flags=re.MULTILINE)
     assert {row.count("|") for row in rows} == {4}
     assert f"![a rising line]({FIRST}/figures/line.png)" in summary

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ecgstudy.errors import StudyError
-from ecgstudy.stage import Stage, read_metrics, table_html
+from ecgstudy.stage import Stage, read_metrics, shown_table, table_html
 
 PARAMETERS = {"profile": "demo", "seed": 3, "device": "cpu"}
 
@@ -115,3 +115,10 @@ def test_table_shows_undefined_as_a_dash_and_escapes_nothing_away() -> None:
     assert "<caption>errors</caption>" in html
     assert ">-</td>" in html
     assert ">0" not in html
+
+
+def test_table_shows_a_value_with_its_interval_in_one_cell() -> None:
+    frame = pd.DataFrame({"ppv": [0.5, 0.25, math.nan], "ppv_low": [0.4, math.nan, 0], "ppv_high": [0.6, 0.3, 1]})
+    shown = shown_table(frame.assign(n_reference=[1, 2, 3]), decimals=2)
+    assert shown["ppv"].tolist() == ["0.50 (0.40 to 0.60)", "0.25", "-"]
+    assert list(shown) == ["ppv", "n reference"]

@@ -1,24 +1,34 @@
 """Stage 1, ingestion: which recordings of which people the study rests on."""
 
-from ecgstudy.ingestion.figures import beats_figure, delineation_figure, people_figure, traces_figure
-from ecgstudy.ingestion.stores import DELINEATED, boundary_reference, open_stores, study_cohort
-from ecgstudy.ingestion.tables import (
-    cohort_table,
+from ecgstudy.ingestion.boundaries import (
+    boundary_matches,
+    boundary_reference,
+    delineation_finding,
     delineation_table,
+    record_delineation,
+)
+from ecgstudy.ingestion.figures import beats_figure, delineation_figure, people_figure, traces_figure
+from ecgstudy.ingestion.stores import open_stores, study_cohort
+from ecgstudy.ingestion.tables import (
+    assert_no_leakage,
+    cohort_table,
+    exclusion_finding,
     exclusion_table,
     leakage_table,
     record_cohorts,
-    record_delineation,
     unusable_table,
 )
 
 __all__ = [
-    "DELINEATED",
+    "assert_no_leakage",
     "beats_figure",
+    "boundary_matches",
     "boundary_reference",
     "cohort_table",
     "delineation_figure",
+    "delineation_finding",
     "delineation_table",
+    "exclusion_finding",
     "exclusion_table",
     "leakage_table",
     "open_stores",

@@ -15,7 +15,9 @@ from ecgstudy.figures import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
 from ecgstudy.store import RecordStore
 
 EXAMPLE_SECONDS = 3.0
-EXAMPLE_HEIGHT_MV = 3.0
+EXAMPLE_HEIGHT_MV = 2.5
+ENLARGED = 1.6
+"""Screens show a true-sized strip too small; the grid keeps the scale."""
 _SPANS = {"P": ("p_onset", "p_offset"), "QRS": ("qrs_onset", "qrs_offset"), "T": ("t_onset", "t_offset")}
 
 
@@ -27,7 +29,9 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
     width, height = paper_size(EXAMPLE_SECONDS, EXAMPLE_HEIGHT_MV)
     columns = min(2, len(stores))
     rows = -(-len(stores) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
+    )
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
         _draw_example(ax, name, store)
     for ax in axes.flat[len(stores) :]:
@@ -99,12 +103,28 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
     return figure
 
 
-def delineation_figure(summary: pd.DataFrame) -> Figure:
-    """Sensitivity by lead, and the signed error of each boundary with the spread over beats.
+def delineation_figure(summary: pd.DataFrame, by_lead: pd.DataFrame) -> Figure:
+    """Sensitivity by lead as a heat map, and the signed error of each boundary with its spread.
 
     Parameters
     ----------
-    summary : pandas.DataFrame
-        Rows of :func:`ecgstudy.delineation_scoring` by lead, wave and boundary.
+    summary, by_lead : pandas.DataFrame
+        Rows of :func:`ecgstudy.ingestion.delineation_table`, over all leads and lead by lead.
     """
-    raise NotImplementedError
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=[3, 2])
+    named = by_lead.assign(point=by_lead["wave"] + " " + by_lead["boundary"], percent=100 * by_lead["sensitivity"])
+    order = list(dict.fromkeys(named["point"]))
+    grid = named.pivot_table("percent", "point", "lead").loc[order, list(dict.fromkeys(named["lead"]))]
+    sns.heatmap(
+        grid, annot=True, fmt=".0f", vmin=50, vmax=100, cmap="cividis", ax=left, cbar_kws={"label": "found (%)"}
+    )
+    left.set(title="reference boundaries found within 150 ms", xlabel="lead", ylabel="")
+    points = summary["wave"] + " " + summary["boundary"]
+    colours = [WAVE_COLOURS[wave] for wave in summary["wave"]]
+    right.axvline(0, color="black", linewidth=0.8)
+    low, high = (summary["error_ms_mean"] + sign * summary["error_ms_sd"] for sign in (-1, 1))
+    right.hlines(points, low, high, colors=colours, linewidth=2)
+    right.scatter(summary["error_ms_mean"], points, color=colours, zorder=3)
+    right.invert_yaxis()
+    right.set(title="error: mean and SD over beats", xlabel="automatic minus reference (ms)")
+    return figure

@@ -6,6 +6,7 @@ from ecgstudy.cohorts import open_cohort
 from ecgstudy.cohorts.base import Cohort
 from ecgstudy.cohorts.synthetic import SyntheticCohort
 from ecgstudy.paths import cache_dir
+from ecgstudy.simulator.templates import CONDITIONS
 from ecgstudy.store import RecordStore
 from ecgstudy.store_build import build_store
 
@@ -13,7 +14,8 @@ STORE_FS = 100.0
 """Hz. The 0.5-40 Hz band fits below its 50 Hz limit, PTB-XL has it by nature, and models stay small."""
 SYNTHETIC_FS = 250.0
 """Hz of the synthetic records, so that ingestion has something to resample."""
-SYNTHETIC_DIAGNOSES = {"AF": 0.1, "LBBB": 0.05, "RBBB": 0.05, "AVB1": 0.05, "LVH": 0.05, "STT": 0.05}
+SYNTHETIC_DIAGNOSES = dict.fromkeys(CONDITIONS, 0.05)
+"""Share of the synthetic persons with each condition; the others are healthy."""
 
 
 def study_cohort(name: str, seed: int) -> Cohort:

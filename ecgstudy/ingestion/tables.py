@@ -5,12 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ecgstudy.splits import duplicated_waveforms, with_cohort
+from ecgstudy.splits import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.stage import Stage
 from ecgstudy.store import RecordStore
-
-OLDEST_SHOWN = 89
-"""Some publishers write every age above 89 as one number; medians are not touched by it, maxima are."""
 
 
 def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
@@ -31,7 +28,7 @@ def _cohort_row(name: str, store: RecordStore) -> dict[str, object]:
         "persons": len(persons),
         "minutes": records["store_samples"].sum() / store.fs / 60,
         "unit": store.unit,
-        "leads": " ".join(dict.fromkeys(lead for leads in records["leads"] for lead in leads)),
+        "leads": ", ".join(str(n) for n in sorted(records["leads"].map(len).unique())),
         "age median": persons["age"].median(),
         "women %": 100 * (known_sex == "F").mean() if len(known_sex) else np.nan,
         "persons with several sessions": int((records.groupby("subject_id")["session"].max() > 1).sum()),
@@ -67,6 +64,26 @@ def leakage_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
     """Find records whose waveform also stands under another person, within or across cohorts."""
     parts = [with_cohort(name, store.records) for name, store in stores.items()]
     return duplicated_waveforms(pd.concat(parts, ignore_index=True))[["cohort", "record_id", "subject_id", "sha256"]]
+
+
+def assert_no_leakage(stores: Mapping[str, RecordStore]) -> None:
+    """Stop the study where two cohorts share a waveform: the cohorts would not be independent.
+
+    Raises
+    ------
+    LeakageError
+        Names the two cohorts.
+    """
+    assert_disjoint({name: with_cohort(name, store.records) for name, store in stores.items()})
+
+
+def exclusion_finding(table: pd.DataFrame) -> str:
+    """Say in one sentence how many records were left out and why, from :func:`exclusion_table`."""
+    lost = table[table["records"] > 0]
+    if lost.empty:
+        return "No record had to be left out."
+    reasons = [f"{row.records} of {row.cohort} ({row.reason})" for row in lost.itertuples()]
+    return f"Records left out: {', '.join(reasons)}."
 
 
 def record_cohorts(stage: Stage, table: pd.DataFrame) -> None:
