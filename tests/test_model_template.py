@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ecgstudy.models.template import TemplateMatcher, average_beat
+from ecgstudy.beats import average_beat
+from ecgstudy.models.template import TemplateMatcher
 
 
 def test_average_beat_of_two_by_hand() -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ecgstudy.beats import median_beats
+from ecgstudy.beats import average_beats
 from ecgstudy.figures import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
 from ecgstudy.store import RecordStore
 
@@ -91,7 +91,7 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
     """Median beats of each cohort: the middle person and the middle 80 % of records, R peak scaled to 1."""
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
     for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
-        beats = median_beats(store)
+        beats = average_beats(store)
         colour = PALETTE[1] if name == "synthetic" else PALETTE[0]
         milliseconds = 1000 * beats.columns.to_numpy(dtype=float)
         low, middle, high = beats.quantile([0.1, 0.5, 0.9]).to_numpy()

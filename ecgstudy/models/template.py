@@ -8,33 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ecgstudy.beats import average_beat
 from ecgstudy.scoring import score_matrix, unit_rows
-
-
-def average_beat(values: np.ndarray, r_peaks: np.ndarray, before: int, after: int) -> np.ndarray:
-    """Take the median over the beats of one recording, aligned at their R peaks.
-
-    The median, because one artefact or ectopic beat would bend a mean.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape (n_leads, n_samples).
-    r_peaks : numpy.ndarray
-        Samples of the R peaks, shape (n_beats,).
-    before, after : int
-        Samples kept before an R peak, and from it on.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n_leads, before + after); NaN where no beat lies wholly inside the recording.
-    """
-    whole = r_peaks[(r_peaks >= before) & (r_peaks + after <= values.shape[-1])]
-    if not len(whole):
-        return np.full((len(values), before + after), np.nan)
-    beats = values[:, whole[:, None] + np.arange(-before, after)]
-    return np.median(beats, axis=1)
 
 
 class TemplateMatcher:
