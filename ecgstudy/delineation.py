@@ -32,7 +32,7 @@ FIDUCIAL_COLUMNS = (
 )
 
 CHOSEN_ON_EVERY = 5
-"""The delineators were chosen on every so-many-th record of LUDB, from the first: leave those out of figures on LUDB."""
+"""The delineators were chosen on every fifth record of LUDB, from the first: leave those out of figures on LUDB."""
 
 SHORTEST_S = 2.0
 """Shortest lead that is delineated, in seconds; the QRS offset needs 4 s (NeuroKit2's own limit)."""
@@ -137,7 +137,7 @@ def delineate(x: np.ndarray, fs: float) -> Fiducials | Failure:
         A point that cannot be right (onset not before its peak, a wave that
         reaches into the next) is NaN. A lead fails as "noise" when its beats
         neither look alike (median correlation with their median below 0.9)
-        nor are steeper than what lies between them (1.5 times): 2 % of
+        nor are steeper than what lies between them (1.5 times): 3 % of
         simulated noise passes, and 1 real lead in 800 is refused.
     """
     prepared = _prepare(x, fs)
