@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,19 @@ def write_tree(root: Path, n_records: int, n_distinct: int) -> None:
     (root / "scp_statements.csv").write_text(STATEMENTS)
 
 
+@dataclass
+class Usage:
+    """What a process and all that it started took."""
+
+    peak_bytes: int = 0
+    cpu_seconds_of: dict[int, float] = field(default_factory=dict)
+
+
 @contextmanager
-def peak_memory() -> Iterator[list[int]]:
-    """Largest resident memory of this process and all it started, in bytes, sampled ten times a second."""
-    peak, stop, this = [0], threading.Event(), psutil.Process()
+def watched() -> Iterator[Usage]:
+    """Sample resident memory and processor time of all processes of this script, ten times a second."""
+    usage, stop, this = Usage(), threading.Event(), psutil.Process()
+    before = sum(this.cpu_times()[:2])
 
     def sample() -> None:
         while not stop.wait(0.1):
@@ -78,14 +88,16 @@ def peak_memory() -> Iterator[list[int]]:
             for process in [this, *this.children(recursive=True)]:
                 try:
                     total += process.memory_info().rss
+                    spent = sum(process.cpu_times()[:2])
                 except psutil.NoSuchProcess:
                     continue
-            peak[0] = max(peak[0], total)
+                usage.cpu_seconds_of[process.pid] = spent - before * (process.pid == this.pid)
+            usage.peak_bytes = max(usage.peak_bytes, total)
 
     watcher = threading.Thread(target=sample)
     watcher.start()
     try:
-        yield peak
+        yield usage
     finally:
         stop.set()
         watcher.join()
@@ -102,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "ptbxl"
         write_tree(root, arguments.records, arguments.distinct)
-        with peak_memory() as peak:
+        with watched() as usage:
             start = time.perf_counter()
             store = build_store(PtbxlCohort(root), Path(folder) / "cache", delineate=False, workers=arguments.workers)
             built = time.perf_counter()
@@ -112,7 +124,8 @@ def main() -> None:
     print(
         f"{arguments.records} records: {arguments.records / (end - start):.0f} records/s with {arguments.workers} "
         f"workers (store with R peaks {built - start:.1f} s, {len(windows)} windows {end - built:.1f} s); "
-        f"peak memory of all processes {peak[0] / 1e9:.2f} GB"
+        f"processor time {sum(usage.cpu_seconds_of.values()):.0f} s; "
+        f"peak memory of all processes {usage.peak_bytes / 1e9:.2f} GB"
     )
 
 
