@@ -1,5 +1,6 @@
 """LUDB: twelve leads by their standard names, labels without stray newlines, wave boundaries."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +123,27 @@ def test_real_boundaries(realdata: Callable[[str], Cohort]) -> None:
     waves = [cohort.boundaries(record, lead) for record in cohort.records()["record_id"] for lead in STANDARD_LEADS]
     # The publisher's README counts 21966 QRS, 19666 T and 16797 P; the files hold one QRS and five T fewer.
     assert pd.concat(waves)["wave"].value_counts().to_dict() == {"QRS": 21965, "T": 19661, "P": 16797}
+
+
+@pytest.mark.realdata
+def test_real_leads_share_one_unit_and_have_ordinary_amplitudes(realdata: Callable[[str], Cohort]) -> None:
+    cohort = realdata("ludb")
+    spans = []
+    for record_id in cohort.records()["record_id"][::10]:
+        one, two, three, avr, avl, avf = cohort.signal(record_id).values[:6]
+        # integers in microvolts: the augmented leads are rounded halves
+        np.testing.assert_allclose(two, one + three, atol=1e-6)
+        np.testing.assert_allclose(avr, -(one + two) / 2, atol=6e-4)
+        np.testing.assert_allclose(avl, (one - three) / 2, atol=6e-4)
+        np.testing.assert_allclose(avf, (two + three) / 2, atol=6e-4)
+        spans.append(np.ptp(two))
+    assert 0.8 < np.median(spans) < 2.5
+
+
+def test_a_gain_that_only_normalises_a_lead_is_undone(cohort: LudbCohort) -> None:
+    header = cohort.root / "data" / "2.hea"
+    before = cohort.signal("2").values
+    normalised = re.sub(r" 1000(\.0)?(\(0\))?/mV", " 500(7)/mV", header.read_text())
+    assert normalised.count("500(7)/mV") == len(STANDARD_LEADS)
+    header.write_text(normalised)
+    np.testing.assert_array_equal(LudbCohort(cohort.root).signal("2").values, before)

@@ -1,6 +1,7 @@
 """LUDB: 200 persons, 12 leads, wave boundaries drawn by cardiologists on every lead."""
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgstudy.cohorts.base import DataCard
+from ecgstudy.cohorts.base import DataCard, Signal
 from ecgstudy.cohorts.wfdb_cohort import OVER_89_YEARS, ScannedCohort
 from ecgstudy.cohorts.wfdb_files import STANDARD_LEADS, Header, read_annotation
 from ecgstudy.errors import RecordError
+
+MICROVOLTS_PER_MV = 1000
 
 LABELS = {
     "Rhythms": "rhythm",
@@ -33,7 +36,10 @@ _WAVE = re.compile(r"(?P<onset>\()?(?P<peak>[pNt])(?:(?P<late_onset>\()?(?P<offs
 
 
 class LudbCohort(ScannedCohort):
-    """LUDB 1.0.1 in true mV; its labels are tuples of the phrases in ``ludb.csv``."""
+    """LUDB 1.0.1; its labels are tuples of the phrases in ``ludb.csv``.
+
+    Amplitudes are the stored integers taken as microvolts, see :meth:`signal`.
+    """
 
     name = "ludb"
     folders = (
@@ -52,7 +58,9 @@ class LudbCohort(ScannedCohort):
         doi="10.13026/eegm-h675",
         how_to_get="Run `python -m ecgstudy fetch ludb` (25 MB, https://physionet.org/content/ludb/1.0.1/).",
         notes=(
-            "200 persons with one record each: 12 leads, 10 s, 500 Hz, true mV.",
+            "200 persons with one record each: 12 leads, 10 s, 500 Hz.",
+            "The headers' gains are not gains: each equals its own lead's digital span, so every lead would be read "
+            "with a span of 1. The stored integers obey Einthoven's law in all records and are read as microvolts.",
             "P, QRS and T onsets, peaks and offsets are drawn by cardiologists on every lead separately; the first "
             "and last beats of a record are not marked.",
             "Small classes: 15 records with atrial fibrillation, 3 with flutter.",
@@ -79,6 +87,21 @@ class LudbCohort(ScannedCohort):
         labels = {label: _phrases(row[column]) for column, label in LABELS.items()}
         sex = row["Sex"] if row["Sex"] in ("F", "M") else None
         return {"subject_id": record_id, "session": 1, "session_day": 0.0, "age": age, "sex": sex} | labels
+
+    def signal(self, record_id: str) -> Signal:
+        """Read the samples of one record in mV: float32, (12, n_samples).
+
+        The headers state a gain a lead that equals the lead's own digital
+        span, which would bring every lead to a span of 1 and break II = I + III.
+        The stored integers obey it in every record, so all leads share one
+        unit; it is taken to be 1 microvolt, which gives ordinary amplitudes.
+        """
+        scaled = super().signal(record_id)
+        channels = self.header(record_id).channels
+        gain = np.array([[channel.gain] for channel in channels])
+        baseline = np.array([[channel.baseline] for channel in channels])
+        stored = np.rint(scaled.values * gain + baseline)
+        return replace(scaled, values=(stored / MICROVOLTS_PER_MV).astype(np.float32), unit="mV")
 
     def boundaries(self, record_id: str, lead: str) -> pd.DataFrame:
         """Wave boundaries that the cardiologists drew on one lead.
