@@ -47,6 +47,7 @@ class Problem(StrEnum):
     TOO_SHORT = "too short"
     NO_BEATS = "no beats"
     UNREADABLE = "unreadable"
+    DUPLICATE = "same waveform as another person"
 
 
 def block_spans(values: np.ndarray, fs: float) -> np.ndarray:

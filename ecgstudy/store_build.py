@@ -32,6 +32,7 @@ from ecgstudy.cohorts.base import Cohort, Signal
 from ecgstudy.delineation import FIDUCIAL_COLUMNS, Failure
 from ecgstudy.errors import RecordError, StudyError
 from ecgstudy.progress import progress
+from ecgstudy.splits import disjoint, duplicated_waveforms
 from ecgstudy.store import RecordStore
 
 REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF", "III", "aVL", "aVR")
@@ -42,7 +43,8 @@ _TASK_SECONDS = 640
 """Recording time that a task holds: 64 ten-second records, as many as the simulator makes at once, or a long one."""
 _FILTERED_AT_ONCE = 16
 """Records filtered in one call: enough to share its fixed cost, few enough to stay in the processor's cache."""
-_MADE_BY = (base, signals, quality, delineation, digests, store)
+_DUPLICATES_NAMED = 3
+_MADE_BY = (base, signals, quality, delineation, digests, disjoint, store)
 _MADE_WITH = ("neurokit2", "numpy", "scipy", "wfdb")
 
 
@@ -93,8 +95,9 @@ def build_store(
 ) -> RecordStore:
     """Make a cohort's store, or open the one that the same inputs made before.
 
-    A record that cannot be read or used is left out and listed in
-    ``exclusions`` with its reason; the other records are unharmed.
+    A record that cannot be read or used, or that has the waveform of another
+    person's record, is left out and listed in ``exclusions`` with its reason;
+    the other records are unharmed.
 
     Parameters
     ----------
@@ -174,7 +177,7 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
     outcomes = {done.record_id: done for done in _run(_tasks(records), plan, workers, cohort.name, len(records))}
     (plan.folder / _COHORT).unlink()
 
-    in_order = [outcomes[record_id] for record_id in records["record_id"]]
+    in_order = _without_duplicates([outcomes[record_id] for record_id in records["record_id"]], records)
     kept = [done for done in in_order if done.kept]
     exclusions = pd.DataFrame(
         [*_header_failures(cohort), *(done.excluded for done in in_order if done.excluded)],
@@ -318,6 +321,20 @@ def _find_beats(signal: Signal, with_boundaries: bool) -> tuple[np.ndarray, str 
     beats = np.full((len(peaks), len(FIDUCIAL_COLUMNS)), np.nan)
     beats[:, FIDUCIAL_COLUMNS.index("r_peak")] = peaks / signal.fs
     return beats, failure
+
+
+def _without_duplicates(outcomes: list[_Outcome], records: pd.DataFrame) -> list[_Outcome]:
+    """Exclude records whose waveform also stands under another person: nobody can tell whose it is."""
+    digest = [done.kept["sha256"] if done.kept else None for done in outcomes]
+    shared = duplicated_waveforms(records.assign(sha256=digest))
+    excluded = {}
+    for _, group in shared.groupby("sha256"):
+        for record in group.to_dict("records"):
+            others = group.loc[group["subject_id"] != record["subject_id"], "record_id"].tolist()
+            named = ", ".join(others[:_DUPLICATES_NAMED]) + (", ..." if len(others) > _DUPLICATES_NAMED else "")
+            what = f"the same waveform stands under another person ({named}); correct the person or remove the copies"
+            excluded[record["record_id"]] = _left_out(record, quality.Problem.DUPLICATE, what)
+    return [excluded.get(done.record_id, done) for done in outcomes]
 
 
 def _inside(cohort: Cohort, file: str) -> str:

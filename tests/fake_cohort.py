@@ -13,7 +13,15 @@ from ecgstudy.errors import RecordError
 
 SECONDS = 10.0
 FIRST_BEAT_S = 0.6
-RR_S = {"good_1a": 0.80, "good_1b": 0.85, "good_2": 0.95, "twin_of_good_2": 0.95, "other_leads": 1.0}
+RR_S = {
+    "good_1a": 0.80,
+    "good_1b": 0.85,
+    "good_2": 0.95,
+    "twin_of_good_2": 0.95,
+    "two_persons_a": 1.1,
+    "two_persons_b": 1.1,
+    "other_leads": 1.0,
+}
 """Seconds between beats; other records have 0.9."""
 LEADS = {"other_leads": ("MLII", "V1"), "no_beats": ("I",)}
 """Leads of the records that have others than I and II."""
@@ -57,7 +65,9 @@ class FakeCohort(Cohort):
         "good_1a": "p1",
         "good_1b": "p1",
         "good_2": "p2",
-        "twin_of_good_2": "p9",
+        "twin_of_good_2": "p2",
+        "two_persons_a": "p3",
+        "two_persons_b": "p9",
         "other_leads": "p3",
         "one_flat_lead": "p4",
         "hole_in_lead": "p4",

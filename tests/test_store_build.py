@@ -50,6 +50,8 @@ def test_every_record_is_kept_or_excluded_with_its_reason(built: RecordStore) ->
         "slow_rate": "unreadable",
         "unreadable": "unreadable",
         "not_as_listed": "unreadable",
+        "two_persons_a": "same waveform as another person",
+        "two_persons_b": "same waveform as another person",
     }
 
 
@@ -62,6 +64,17 @@ def test_exclusions_name_the_file_below_the_cohort_and_what_to_do(built: RecordS
     assert rows.loc["bad_header", "sentence"] == "bad_header.hea is empty; download the record again."
     assert "0.004 s" in rows.loc["one_sample", "sentence"]
     assert not rows["sentence"].str.contains(str(source), regex=False).any()
+
+
+def test_a_waveform_under_two_persons_names_the_other_record_and_what_to_do(built: RecordStore) -> None:
+    rows = built.exclusions.set_index("record_id")
+    for record_id, other in (("two_persons_a", "two_persons_b"), ("two_persons_b", "two_persons_a")):
+        assert rows.loc[record_id, "sentence"] == (
+            f"Record {record_id} was left out: the same waveform stands under another person ({other}); "
+            "correct the person or remove the copies."
+        )
+    assert rows.loc[["two_persons_a", "two_persons_b"], "subject_id"].tolist() == ["p3", "p9"]
+    assert set(built.beats["record_id"]) == set(KEPT)
 
 
 def test_stored_signals_are_the_preprocessed_ones_bit_for_bit(built: RecordStore, source: Path) -> None:
@@ -81,6 +94,7 @@ def test_records_keep_the_cohorts_columns_and_say_what_was_found(built: RecordSt
     assert built.lead_problems.to_numpy().tolist() == [["one_flat_lead", "II", "flat"]]
     for record_id in KEPT:
         assert table.loc[record_id, "sha256"] == waveform_digest(cohort.signal(record_id).values)
+    # one waveform twice under one person is no leak
     assert table.loc["good_2", "sha256"] == table.loc["twin_of_good_2", "sha256"]
     assert table["sha256"].nunique() == len(KEPT) - 1
 
@@ -148,7 +162,7 @@ def test_editing_a_module_that_reads_the_cohort_changes_the_key(source: Path) ->
 def test_the_manifest_says_what_the_store_was_made_from(built: RecordStore, source: Path) -> None:
     manifest = json.loads((built.folder / "store.json").read_text())
     assert manifest["complete"] is True
-    assert (manifest["records"], manifest["excluded"]) == (len(KEPT), 9)
+    assert (manifest["records"], manifest["excluded"]) == (len(KEPT), 11)
     assert (manifest["fs"], manifest["cohort_digest"]) == (100.0, FakeCohort(source).digest())
     assert built.folder.name == f"store-fake-{manifest['key'][:12]}"
 
