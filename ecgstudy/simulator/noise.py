@@ -10,7 +10,7 @@ class Activity:
     """Heart rate and noise of one activity.
 
     Heart rates beyond rest are the medians of the motion cohort (CTU Prague
-    2024); the amplitudes are ours, chosen by eye against its traces.
+    2024); the amplitudes are the authors' choice and were fitted to nothing.
 
     Attributes
     ----------
