@@ -1,18 +1,18 @@
 """Bring one file whole or not at all, over connections that may break.
 
-pooch, the usual choice, checks and renames in the same way, but it starts a
-broken file again from its first byte, opens a new connection for each of
-PTB-XL's 43,600 files, and leaves randomly named files behind when it is killed.
-So this is a thin layer over requests, which keeps connections open and takes
-proxies and certificates from the environment.
+Checksums are pooch's. Its downloader, the usual choice, starts a broken file
+again from its first byte, opens a new connection for each of PTB-XL's 43,600
+files, and leaves randomly named files behind when it is killed. So the transfer
+is a thin layer over requests, which keeps connections open and takes proxies
+and certificates from the environment.
 """
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import pooch
 import requests
 
 from ecgstudy.atomic import PARTIAL
@@ -161,10 +161,7 @@ class Download:
 
 def _matches(path: Path, sha256: str) -> bool:
     """Whether the file is there with this checksum."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    return path.is_file() and pooch.file_hash(path, alg="sha256") == sha256
 
 
 def _reason(lost: Exception) -> str:
