@@ -5,14 +5,10 @@ from itertools import combinations
 
 import pandas as pd
 
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import LeakageError
 
 PERSON = "subject_id"
 WAVEFORM = "sha256"
-
-
-class LeakageError(StudyError):
-    """Two parts that must be disjoint share a person or a waveform."""
 
 
 def assert_disjoint(parts: Mapping[str, pd.DataFrame], by: Sequence[str] = (PERSON, WAVEFORM)) -> None:

@@ -9,7 +9,9 @@ import pandas as pd
 from ecgstudy.splits.base import PERSON, Protocol, Split, segments, time_segments
 
 VALIDATION_SHARE = 0.2
-"""Last part of each enrolment record that is kept from training, to choose on."""
+"""Last part of each enrolment record that is kept from training, to choose on..."""
+VALIDATION_S = 4.0
+"""...and its least length in seconds: a few beats."""
 GUARD_S = 1.0
 """Gap before it, so that no beat lies on both sides."""
 NO_PROBE = "nothing to probe with"
@@ -25,14 +27,14 @@ def closed_set(
 ) -> Split:
     """Split whose networks train on the first part of every enrolment segment and choose on its last part."""
     length = enrolment["stop"] - enrolment["start"]
-    border = (enrolment["stop"] - (length * VALIDATION_SHARE)).astype("int64")
+    border = (enrolment["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
     train = enrolment.assign(stop=border - round(GUARD_S * fs))
     validation = enrolment.assign(start=border)
     dropped = n_persons - probe[PERSON].nunique()
     return Split(
         name,
         train[train["stop"] > train["start"]].reset_index(drop=True),
-        validation.reset_index(drop=True),
+        validation[train["stop"].to_numpy() > train["start"].to_numpy()].reset_index(drop=True),
         enrolment.reset_index(drop=True),
         probe.reset_index(drop=True),
         within_record=within_record,

@@ -35,7 +35,7 @@ class SubjectDisjoint(Protocol):
         return f"subject_disjoint_{self.inner.name}"
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
-        """One split a fold; persons who can be probed are spread evenly over the folds.
+        """One split a fold; persons recorded on several days are spread evenly over the folds.
 
         Raises
         ------
@@ -46,10 +46,9 @@ class SubjectDisjoint(Protocol):
         persons = rng.permutation(records[PERSON].unique())
         if len(persons) < 3 * self.folds:
             raise StudyError(f"{len(persons)} persons are too few for {self.folds} folds of people never seen before.")
-        probed = np.isin(
-            persons, [person for split in self.inner.splits(records, fs, seed) for person in split.probe[PERSON]]
-        )
-        ordered = np.concatenate([persons[probed], persons[~probed]])
+        # those recorded most often first, so that every fold gets its share whatever the inner protocol
+        days = records.groupby(PERSON)["session"].max().reindex(persons).to_numpy()
+        ordered = persons[np.argsort(-days, kind="stable")]
         return [self._fold(records, fs, seed, ordered, fold) for fold in range(self.folds)]
 
     def _fold(self, records: pd.DataFrame, fs: float, seed: int, persons: np.ndarray, fold: int) -> Split:
@@ -93,10 +92,7 @@ class CrossCohort(Protocol):
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split a fold of the inner protocol, all with the same training persons."""
-        persons = np.random.default_rng(seed).permutation(self.others[PERSON].unique())
-        chosen_on = persons[: round(VALIDATION_PERSONS * len(persons))]
-        held = self.others[PERSON].isin(chosen_on)
-        parts = segments(self.others[~held]), segments(self.others[held])
+        parts = training_parts(self.others, seed)
         return [
             Split(
                 self.name,
@@ -109,3 +105,10 @@ class CrossCohort(Protocol):
             )
             for inner in self.inner.splits(records, fs, seed)
         ]
+
+
+def training_parts(records: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Whole records of the persons to train on, and of those to choose on."""
+    persons = np.random.default_rng(seed).permutation(records[PERSON].unique())
+    held = records[PERSON].isin(persons[: round(VALIDATION_PERSONS * len(persons))])
+    return segments(records[~held]), segments(records[held])

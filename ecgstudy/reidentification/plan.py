@@ -1,0 +1,114 @@
+"""Which attackers meet which protocols on which cohort."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import pandas as pd
+
+from ecgstudy.reidentification.recipes import NETWORKS
+from ecgstudy.splits import with_cohort
+from ecgstudy.splits.base import Protocol
+from ecgstudy.splits.protocols import (
+    CrossActivity,
+    CrossDay,
+    CrossElectrode,
+    CrossRecord,
+    LeaveLastDay,
+    RandomWindows,
+    TimeSeparated,
+)
+from ecgstudy.splits.unseen import CrossCohort, SubjectDisjoint
+from ecgstudy.store import RecordStore
+
+SEEDS = 3
+DEMO_SEEDS = 1
+DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_day", "subject_disjoint_cross_day")
+"""The demo shows that the study runs, in minutes."""
+TEMPLATE, FEATURES, UNTRAINED = "template", "features_gbm", "untrained"
+SEEDLESS = (TEMPLATE, FEATURES, UNTRAINED)
+"""Attackers that are run once: nothing random, or a control."""
+MODELS = (*NETWORKS, FEATURES, TEMPLATE, UNTRAINED)
+MOST_PERSONS = 1000
+"""A cohort of more persons with one record each allows random windows only, at a cost that shows nothing new."""
+LONG_RECORD_S = 1700.0
+"""A cohort of half-hour records is split in time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attacker, one protocol, one cohort, one seed.
+
+    Attributes
+    ----------
+    cohort, model : str
+        As in metric names.
+    protocol : Protocol
+        How the cohort is split.
+    seed : int
+        Seed of the training.
+    """
+
+    cohort: str
+    protocol: Protocol
+    model: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name for files and logs: ``cohort.protocol.model.seed``."""
+        return f"{self.cohort}.{self.protocol.name}.{self.model}.{self.seed}"
+
+
+def auxiliary_cohorts(stores: Mapping[str, RecordStore]) -> list[str]:
+    """Cohorts on which nobody can be recognised again: (nearly) one record a person; networks are pre-trained there."""
+    chosen = []
+    for name, store in stores.items():
+        records = store.records
+        recorded_again = (records["subject_id"].value_counts() > 1).mean()
+        long = (records["store_samples"] / store.fs).min() > LONG_RECORD_S / 2
+        if recorded_again < 0.1 and not long:
+            chosen.append(name)
+    return chosen
+
+
+def protocols_of(name: str, stores: Mapping[str, RecordStore]) -> list[Protocol]:
+    """Protocols that a cohort's records allow, the leaky one first.
+
+    Parameters
+    ----------
+    name : str
+        The cohort.
+    stores : mapping of str to RecordStore
+        All cohorts of the profile; the auxiliary ones train the cross-cohort attackers.
+    """
+    store = stores[name]
+    records = store.records
+    others = [other for other in auxiliary_cohorts(stores) if other != name]
+    inner: list[Protocol] = []
+    if {"activity", "electrode"} <= set(records):
+        inner = [CrossActivity(), CrossElectrode()]
+    elif (records["store_samples"] / store.fs).median() > LONG_RECORD_S:
+        inner = [TimeSeparated()]
+    elif (records["subject_id"].value_counts() > 1).any():
+        inner = [CrossRecord()]
+        inner += [CrossDay(), LeaveLastDay()] if (records["session"] > 1).any() else []
+    unseen = [SubjectDisjoint(protocol) for protocol in inner if protocol.name in ("cross_record", "cross_day")]
+    if others:
+        table = pd.concat([with_cohort(other, stores[other].records) for other in others], ignore_index=True)
+        unseen += [CrossCohort(table, protocol) for protocol in inner if protocol.name != "cross_electrode"]
+    return [RandomWindows(), *inner, *unseen]
+
+
+def plan(stores: Mapping[str, RecordStore], profile: str, seed: int) -> list[Job]:
+    """List every job of a profile; an auxiliary cohort of many persons is only trained on."""
+    demo = profile == "demo"
+    jobs = []
+    for name, store in stores.items():
+        if store.records["subject_id"].nunique() > MOST_PERSONS:
+            continue
+        chosen = [p for p in protocols_of(name, stores) if not demo or p.name in DEMO_PROTOCOLS]
+        for protocol, model in product(chosen, MODELS):
+            seeds = 1 if model in SEEDLESS else DEMO_SEEDS if demo else SEEDS
+            jobs += [Job(name, protocol, model, seed + number) for number in range(seeds)]
+    return jobs
