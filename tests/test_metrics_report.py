@@ -4,21 +4,25 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from ecgstudy.metrics import (
     Estimate,
     Resamples,
+    ScoredFold,
     ScoreLevels,
     biometric_report,
     eer,
+    eer_statistic,
     per_person_risk,
+    rank1_statistic,
     rank_k,
-    rank_statistic,
     risk_tail,
     search_gallery,
     tar_at_far,
     zebra_bits,
 )
+from ecgstudy.metrics import report as report_module
 from ecgstudy.metrics.report import FARS
 
 
@@ -29,10 +33,16 @@ def _scores(rng: np.random.Generator, separation: float) -> tuple[np.ndarray, np
     return rng.normal(size=own.shape) + separation * own, probe, gallery
 
 
+def _report(
+    scores: ArrayLike, probe: ArrayLike, gallery: ArrayLike, resamples: Resamples, rng: np.random.Generator
+) -> dict[str, Estimate | str | int | None]:
+    return biometric_report([ScoredFold(scores, probe, gallery, resamples, rng)], resamples, rng)
+
+
 def test_report_agrees_with_its_parts() -> None:
     scores, probe, gallery = _scores(np.random.default_rng(0), 2.0)
     resamples = Resamples.draw(gallery, seed=1, n_resamples=100)
-    report = biometric_report(scores, probe, gallery, resamples, np.random.default_rng(0))
+    report = _report(scores, probe, gallery, resamples, np.random.default_rng(0))
     own = probe[:, None] == gallery
     levels, searches = ScoreLevels.from_scores(scores[own], scores[~own]), search_gallery(scores, probe, gallery)
     expected = {
@@ -65,7 +75,7 @@ def test_permuted_labels_give_chance() -> None:
     scores, probe, gallery = _scores(rng, 3.0)
     resamples = Resamples.draw(gallery, seed=1, n_resamples=200)
     # gallery labels no longer belong to the embeddings: everybody gets a stranger's entries
-    report = biometric_report(scores, probe, np.roll(gallery, 2), resamples, rng)
+    report = _report(scores, probe, np.roll(gallery, 2), resamples, rng)
     assert report["eer"].low < 0.5 < report["eer"].high
     assert report["rank1"].value < 0.1
     assert report["tar_at_far_1e-2"].value < 0.05
@@ -80,7 +90,7 @@ def test_cllr_is_calibrated_on_other_persons() -> None:
     found = []
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        report = biometric_report(rng.normal(size=(8, 8)), np.arange(8), np.arange(8), resamples, rng)
+        report = _report(rng.normal(size=(8, 8)), np.arange(8), np.arange(8), resamples, rng)
         found.append(report["cllr"].value)
     assert np.mean(found) > 1.02
 
@@ -91,7 +101,7 @@ def test_a_person_with_many_records_does_not_dominate() -> None:
     scores = np.where(probe[:, None] == gallery, 1.0, 0.0)
     scores[probe == 0] = np.where(gallery == 1, 1.0, 0.0)
     resamples = Resamples.draw(gallery, seed=0, n_resamples=50)
-    report = biometric_report(scores, probe, gallery, resamples, np.random.default_rng(0))
+    report = _report(scores, probe, gallery, resamples, np.random.default_rng(0))
     assert report["rank1"].value == pytest.approx(9 / 69)
     assert report["rank1_per_person"].value == pytest.approx(0.9)
     assert report["eer_per_person"].value < report["eer"].value
@@ -112,12 +122,56 @@ def test_per_person_risk_and_its_tail() -> None:
     assert 0 < risk.loc["0", "eer"] < 0.6
 
 
-def test_rank_statistic_weighs_probes_by_their_person() -> None:
-    searches = search_gallery([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], ["a", "a", "b"], ["a", "b"])
-    statistic = rank_statistic(searches, np.array([0, 0, 1]), 1)
-    assert statistic(np.array([1.0, 0.0])) == 0.5
-    assert statistic(np.array([0.0, 3.0])) == 0.0
-    assert rank_statistic(searches, np.array([0, 0, 1]), 1, balanced=True)(np.ones(2)) == 0.25
+def test_headlines_weigh_probes_by_their_person() -> None:
+    resamples = Resamples.draw("ab", seed=0, n_resamples=1)
+    scores = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
+    fold = ScoredFold(scores, ["a", "a", "b"], ["a", "b"], resamples, np.random.default_rng(0))
+    assert fold.headlines(np.array([1.0, 0.0]))["rank1"] == 0.5
+    assert fold.headlines(np.array([0.0, 3.0]))["rank1"] == 0.0
+    assert fold.headlines(np.ones(2), balanced=True)["rank1"] == 0.25
+    perfect = ScoredFold(np.eye(2), ["a", "b"], ["a", "b"], resamples, np.random.default_rng(0))
+    # two probes of a: one right, one wrong; the probe of b is wrong
+    assert rank1_statistic([fold, perfect])(np.ones(2)) == pytest.approx((1 / 3 + 1) / 2)
+    assert eer_statistic([fold, perfect])(np.ones(2)) == pytest.approx(fold.headlines(np.ones(2))["eer"] / 2)
+
+
+def test_folds_are_averaged_and_share_their_resamples() -> None:
+    rng = np.random.default_rng(3)
+    matrices = [_scores(rng, separation) for separation in (1.0, 2.0)]
+    resamples = Resamples.draw(range(40), seed=1, n_resamples=50)
+    folds = [ScoredFold(*matrix, resamples, np.random.default_rng(0)) for matrix in matrices]
+    report = biometric_report(folds, resamples, np.random.default_rng(0))
+    alone = [biometric_report([fold], resamples, np.random.default_rng(0)) for fold in folds]
+    for name in ("rank1", "eer_per_person", "d_sys", "cllr", "zebra_bits", "dir_at_far_1e-2"):
+        assert report[name].value == pytest.approx(np.mean([one[name].value for one in alone])), name
+    draws = [np.mean([fold.headlines(m)["eer"] for fold in folds]) for m in resamples.multiplicities]
+    assert (report["eer"].low, report["eer"].high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+    assert (report["persons"], report["enrolled"]) == (40, 40)
+    assert report["probes"] == sum(len(probe) for _, probe, _ in matrices)
+
+
+def test_one_fold_without_a_metric_leaves_it_undefined_with_its_reason() -> None:
+    resamples = Resamples.draw("abcd", seed=0, n_resamples=5)
+    rng = np.random.default_rng(0)
+    whole = ScoredFold(np.eye(2), ["a", "b"], ["a", "b"], resamples, rng)
+    report = biometric_report([whole, ScoredFold([[1.0]], ["c"], ["c"], resamples, rng)], resamples, rng)
+    assert math.isnan(report["rank1"].value)
+    assert report["rank1"].reason == "the gallery holds 1 person(s), too few for rank 1"
+
+
+def test_with_many_trials_only_the_headlines_get_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, probe, gallery = _scores(np.random.default_rng(0), 2.0)
+    resamples = Resamples.draw(gallery, seed=1, n_resamples=20)
+    folds = [ScoredFold(scores, probe, gallery, resamples, np.random.default_rng(0))]
+    whole = biometric_report(folds, resamples, np.random.default_rng(0))
+    monkeypatch.setattr(report_module, "MOST_RESAMPLED_TRIALS", scores.size - 1)
+    short = biometric_report(folds, resamples, np.random.default_rng(0))
+    assert short.keys() == whole.keys()
+    for name in ("rank1", "rank5", "eer", "tar_at_far_1e-2", "tar_at_far_1e-3"):
+        assert short[name] == whole[name], name
+    assert short["d_sys"].value == whole["d_sys"].value
+    assert math.isnan(short["d_sys"].low)
+    assert short["d_sys"].reason == "too many trials to resample this metric"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +192,7 @@ def test_what_cannot_be_measured_says_why(probe: list[str], gallery: list[str], 
     resamples = Resamples.draw(probe + gallery, seed=0, n_resamples=20)
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(len(probe), len(gallery)))
-    estimate = biometric_report(scores, probe, gallery, resamples, rng)[name]
+    estimate = _report(scores, probe, gallery, resamples, rng)[name]
     assert math.isnan(estimate.value)
     assert estimate.reason == reason
     assert estimate.undefined == 20

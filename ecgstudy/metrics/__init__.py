@@ -34,7 +34,14 @@ from ecgstudy.metrics.identification import (
 )
 from ecgstudy.metrics.levels import ScoreLevels, SortedScores
 from ecgstudy.metrics.linkability import Linkability
-from ecgstudy.metrics.report import biometric_report, per_person_risk, rank_statistic, risk_tail
+from ecgstudy.metrics.report import (
+    ScoredFold,
+    biometric_report,
+    eer_statistic,
+    per_person_risk,
+    rank1_statistic,
+    risk_tail,
+)
 from ecgstudy.metrics.streaming import StreamedVerification, cosine_rows, stream_verification
 from ecgstudy.metrics.trials import Trials
 from ecgstudy.metrics.verification import auroc, det_curve, eer, tar_at_far, threshold_at_far
@@ -49,6 +56,7 @@ __all__ = [
     "PairedDifference",
     "Resamples",
     "ScoreLevels",
+    "ScoredFold",
     "Searches",
     "SortedScores",
     "StreamedVerification",
@@ -67,6 +75,7 @@ __all__ = [
     "det_curve",
     "dir_at_far",
     "eer",
+    "eer_statistic",
     "extrapolate_rank1",
     "logistic_llr",
     "macro_f1",
@@ -75,8 +84,8 @@ __all__ = [
     "per_person_risk",
     "pool_windows",
     "rank1_by_gallery_size",
+    "rank1_statistic",
     "rank_k",
-    "rank_statistic",
     "risk_tail",
     "search_gallery",
     "stream_verification",

@@ -10,8 +10,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ecgstudy.metrics.bootstrap import LEVEL, Estimate
-
 MIN_MATED = 20
 """Fewest mated trials: the estimator takes a tenth of them as its number of bins, and one bin sees nothing."""
 _MAX_BINS = 100
@@ -57,16 +55,15 @@ class Linkability:
             return math.nan
         return self._from_histograms(*self._histograms(self.mated, weights))
 
-    def null(self, n_permutations: int, rng: np.random.Generator) -> Estimate:
-        """Estimate D_sys when the labels mean nothing: mean and 95 % range over permuted labels."""
+    def null_draws(self, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
+        """D_sys under permuted labels, which mean nothing, shape (n_permutations,); NaN where undefined."""
         if self.problem() is not None:
-            return Estimate(math.nan, math.nan, math.nan, 0, n_permutations, self.problem())
+            return np.full(n_permutations, math.nan)
         ones = np.ones(self.mated.size)
         draws = [
             self._from_histograms(*self._histograms(rng.permutation(self.mated), ones)) for _ in range(n_permutations)
         ]
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Estimate(float(np.mean(draws)), float(low), float(high), self.n_mated)
+        return np.array(draws)
 
     def _histograms(self, mated: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weight of the mated and of the non-mated trials by bin, each of shape (n_bins,)."""

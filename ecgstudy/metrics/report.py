@@ -1,15 +1,13 @@
-"""Everything the study reports about one attacker under one protocol, from its score matrix."""
+"""Everything the study reports about one attacker under one protocol, from its score matrices."""
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ecgstudy.metrics.bootstrap import Estimate, Resamples, Statistic, bootstrap, bootstrap_each
+from ecgstudy.metrics.bootstrap import LEVEL, Estimate, Resamples, Statistic, bootstrap_each
 from ecgstudy.metrics.disclosure import cllr_min, logistic_llr, weighted_cllr, zebra_bits, zebra_tag, zebra_worst_case
 from ecgstudy.metrics.identification import Searches, dir_at_far, rank_k, search_gallery
 from ecgstudy.metrics.levels import ScoreLevels
@@ -17,21 +15,15 @@ from ecgstudy.metrics.linkability import Linkability
 from ecgstudy.metrics.trials import Trials
 from ecgstudy.metrics.verification import eer, tar_at_far, threshold_at_far
 
-_Metrics = dict[str, tuple[Callable[[ScoreLevels], float], str]]
-"""Metric name -> the metric and why it would be undefined."""
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
 """Permutations behind the D_sys null."""
+MOST_RESAMPLED_TRIALS = 100_000
+"""Above so many trials only rank-k, EER and TAR over trials get intervals: the others would take minutes."""
 
 
-def biometric_report(
-    scores: ArrayLike,
-    probe_persons: ArrayLike,
-    gallery_persons: ArrayLike,
-    resamples: Resamples,
-    rng: np.random.Generator,
-) -> dict[str, Estimate | str | int | None]:
-    """Identification, verification, linkability and disclosure, each with its interval.
+class ScoredFold:
+    """One score matrix, prepared to be measured under any weights of its persons.
 
     Parameters
     ----------
@@ -42,7 +34,95 @@ def biometric_report(
     resamples : Resamples
         The persons to resample; the same object for every system that is compared.
     rng : numpy.random.Generator
-        Draws the label permutations of the D_sys null and the halves of the calibration.
+        Draws the halves of the calibration.
+
+    Raises
+    ------
+    StudyError
+        Shapes disagree, a score is not a number, or a person is not among `resamples`.
+    """
+
+    def __init__(
+        self,
+        scores: ArrayLike,
+        probe_persons: ArrayLike,
+        gallery_persons: ArrayLike,
+        resamples: Resamples,
+        rng: np.random.Generator,
+    ) -> None:
+        self.trials = Trials(scores, probe_persons, gallery_persons, resamples)
+        self.searches = search_gallery(scores, probe_persons, gallery_persons)
+        self.probe = resamples.index_of(probe_persons)
+        self.linkability = Linkability(self.trials.scores, self.trials.genuine)
+        self._balance = _probe_weights(self.probe, balanced=True)
+        self._llr, self._calibrated = _cross_calibrated_llr(self.trials, rng)
+
+    def headlines(self, multiplicity: np.ndarray, balanced: bool = False) -> dict[str, float]:
+        """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times, over trials or per person."""
+        levels = self.trials.levels(multiplicity, balanced)
+        return self._ranks(multiplicity, balanced) | self._rates(levels)
+
+    def everything(self, multiplicity: np.ndarray) -> dict[str, float]:
+        """All metrics when person p was drawn ``multiplicity[p]`` times."""
+        found = {}
+        for suffix, balanced in (("", False), ("_per_person", True)):
+            weights = self.trials.weights(multiplicity, balanced)
+            levels = self.trials.weighted_levels(weights)
+            probes = self._probe_multiplicity(multiplicity, balanced)
+            values = self._ranks(multiplicity, balanced) | self._rates(levels)
+            values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
+            values["d_sys"] = self.linkability.d_sys(weights)
+            found |= {name + suffix: value for name, value in values.items()}
+            if not balanced:
+                found |= {"zebra_bits": zebra_bits(levels), "zebra_worst": zebra_worst_case(levels)}
+                found |= {"cllr_min": cllr_min(levels), "cllr": self._cllr(weights)}
+        return found
+
+    def problems(self) -> dict[str, str]:
+        """Why each metric would be undefined; empty texts where it is not."""
+        problem = self.trials.problem() or ""
+        searches = f"{self.probe.size} searches cannot resolve a FAR of 0.01"
+        found = {f"rank{k}": _rank_problem(self.searches, k) for k in (1, 5)}
+        found |= {f"tar_at_far_{name}": self.trials.problem(far) or "" for name, far in FARS.items()}
+        found |= {"eer": problem, "d_sys": self.linkability.problem() or ""}
+        found |= {"dir_at_far_1e-2": _rank_problem(self.searches, 1) or searches}
+        found |= {f"{name}_per_person": reason for name, reason in found.items()}
+        calibration = "" if self._calibrated.any() else "too few persons to calibrate the scores on other persons"
+        return found | dict.fromkeys(("zebra_bits", "zebra_worst", "cllr_min"), problem) | {"cllr": calibration}
+
+    def _ranks(self, multiplicity: np.ndarray, balanced: bool) -> dict[str, float]:
+        probes = self._probe_multiplicity(multiplicity, balanced)
+        return {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)}
+
+    @staticmethod
+    def _rates(levels: ScoreLevels) -> dict[str, float]:
+        return {"eer": eer(levels)} | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+
+    def _probe_multiplicity(self, multiplicity: np.ndarray, balanced: bool) -> np.ndarray:
+        drawn = multiplicity[self.probe]
+        return drawn * self._balance if balanced else drawn
+
+    def _cllr(self, weights: np.ndarray) -> float:
+        genuine, impostor = self._calibrated & self.trials.genuine, self._calibrated & ~self.trials.genuine
+        return weighted_cllr(self._llr[genuine], self._llr[impostor], weights[genuine], weights[impostor])
+
+
+def biometric_report(
+    folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator
+) -> dict[str, Estimate | str | int | None]:
+    """Identification, verification, linkability and disclosure, each with its interval.
+
+    Every metric is the mean over the folds, whose persons are never compared with each other, and its interval
+    comes from resampling persons in all folds at once.
+
+    Parameters
+    ----------
+    folds : sequence of ScoredFold
+        One or several.
+    resamples : Resamples
+        The persons to resample, those that `folds` were made with.
+    rng : numpy.random.Generator
+        Draws the label permutations of the D_sys null.
 
     Returns
     -------
@@ -51,30 +131,31 @@ def biometric_report(
         ``d_sys``; each of these again with ``_per_person`` (persons, or pairs of persons, weigh the same however
         many records they have); ``d_sys_null`` (over label permutations, not persons), ``zebra_bits``,
         ``zebra_worst``, ``cllr`` (calibrated on other persons), ``cllr_min``. Text: ``zebra_tag``. Counts:
-        ``persons`` with a genuine trial, ``enrolled`` persons, ``probes``, ``genuine_trials``, ``impostor_trials``.
-        What is undefined is NaN with its reason.
-
-    Raises
-    ------
-    StudyError
-        Shapes disagree, a score is not a number, or a person is not among `resamples`.
+        ``persons`` with a genuine trial, ``enrolled`` persons (of the largest fold), ``probes``,
+        ``genuine_trials``, ``impostor_trials``. What is undefined is NaN with its reason.
     """
-    trials = Trials(scores, probe_persons, gallery_persons, resamples)
-    searches = search_gallery(scores, probe_persons, gallery_persons)
-    probe = resamples.index_of(probe_persons)
-    verification = _verification(trials, resamples)
+    n_persons = _n_persons(folds)
+    estimates = _estimates(folds, resamples, n_persons)
+    estimates["d_sys_null"] = _d_sys_null(folds, n_persons, rng)
     return {
-        **_identification(searches, probe, resamples),
-        **verification,
-        **_linkability(trials, resamples, rng),
-        "zebra_tag": zebra_tag(verification["zebra_worst"].value),
-        "cllr": _cross_calibrated_cllr(trials, resamples, rng),
-        "persons": trials.n_persons,
-        "enrolled": searches.n_enrolled,
-        "probes": probe.size,
-        "genuine_trials": trials.n_genuine,
-        "impostor_trials": trials.n_impostor,
+        **estimates,
+        "zebra_tag": zebra_tag(estimates["zebra_worst"].value),
+        "persons": n_persons,
+        "enrolled": max(fold.searches.n_enrolled for fold in folds),
+        "probes": sum(fold.probe.size for fold in folds),
+        "genuine_trials": sum(fold.trials.n_genuine for fold in folds),
+        "impostor_trials": sum(fold.trials.n_impostor for fold in folds),
     }
+
+
+def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
+    """Rank-1 as :func:`biometric_report` takes it, for contrasts of attackers."""
+    return lambda multiplicity: float(np.mean([rank_k(fold.searches, 1, multiplicity[fold.probe]) for fold in folds]))
+
+
+def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
+    """EER as :func:`biometric_report` takes it, for contrasts of attackers."""
+    return lambda multiplicity: float(np.mean([eer(fold.trials.levels(multiplicity)) for fold in folds]))
 
 
 def per_person_risk(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> pd.DataFrame:
@@ -120,24 +201,6 @@ def risk_tail(risk: ArrayLike) -> dict[str, float]:
     }
 
 
-def rank_statistic(searches: Searches, probe: np.ndarray, k: int, balanced: bool = False) -> Statistic:
-    """Rank-k as a function of the persons' multiplicities, for the bootstrap and for paired differences.
-
-    Parameters
-    ----------
-    searches : Searches
-        The searches.
-    probe : numpy.ndarray
-        Position of each probe's person among the resampled persons, shape (n_probe,).
-    k : int
-        Rank.
-    balanced : bool
-        Average over persons instead of over probes.
-    """
-    weight = _probe_weights(probe, balanced)
-    return lambda multiplicity: rank_k(searches, k, multiplicity[probe] * weight)
-
-
 def _probe_weights(probe: np.ndarray, balanced: bool) -> np.ndarray:
     """Weight of each probe; balanced, those of one person add up to the mean number of probes a person."""
     if not balanced or not probe.size:
@@ -146,24 +209,36 @@ def _probe_weights(probe: np.ndarray, balanced: bool) -> np.ndarray:
     return probe.size / np.unique(probe).size / count
 
 
-def _identification(searches: Searches, probe: np.ndarray, resamples: Resamples) -> dict[str, Estimate]:
-    """Rank-1, rank-5 and open-set DIR over probes and per person."""
-    n_persons = np.unique(probe[searches.enrolled]).size
-    far = FARS["1e-2"]
-    estimates = {}
-    for suffix, balanced in (("", False), ("_per_person", True)):
-        for k in (1, 5):
-            statistic = rank_statistic(searches, probe, k, balanced)
-            reason = _rank_problem(searches, k)
-            estimates[f"rank{k}{suffix}"] = bootstrap(statistic, resamples, n_persons, reason)
-        weight = _probe_weights(probe, balanced)
-        estimates[f"dir_at_far_1e-2{suffix}"] = bootstrap(
-            lambda multiplicity, weight=weight: dir_at_far(searches, far, multiplicity[probe] * weight),
-            resamples,
-            n_persons,
-            _rank_problem(searches, 1) or f"{probe.size} searches cannot resolve a FAR of {far:g}",
-        )
+def _n_persons(folds: Sequence[ScoredFold]) -> int:
+    """Persons with a genuine trial in any fold."""
+    return np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
+
+
+def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int) -> dict[str, Estimate]:
+    """Every metric with its interval; where there are too many trials, intervals of the headlines only."""
+    everybody = np.ones(resamples.persons.size)
+    problems = [fold.problems() for fold in folds]
+    reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in problems[0]}
+    values = _mean([fold.everything(everybody) for fold in folds])
+    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
+    measure = ScoredFold.everything if everything else ScoredFold.headlines
+    names = list(values) if everything else list(folds[0].headlines(everybody))
+
+    def statistics(multiplicity: np.ndarray) -> list[float]:
+        found = _mean([measure(fold, multiplicity) for fold in folds])
+        return [found[name] for name in names]
+
+    found = bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
+    estimates = dict(zip(names, found, strict=True))
+    for name in values.keys() - estimates.keys():
+        reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
+        estimates[name] = Estimate(values[name], math.nan, math.nan, n_persons, reason=reason)
     return estimates
+
+
+def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the folds; NaN where one fold does not define it."""
+    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
 
 
 def _rank_problem(searches: Searches, k: int) -> str:
@@ -175,66 +250,29 @@ def _rank_problem(searches: Searches, k: int) -> str:
     return ""
 
 
-def _verification(trials: Trials, resamples: Resamples) -> dict[str, Estimate]:
-    """EER and TAR over trials and per person, ZEBRA and minimal Cllr: whatever the score levels determine."""
-    problem = trials.problem() or ""
-    rates: _Metrics = {"eer": (eer, problem)}
-    for name, far in FARS.items():
-        rates[f"tar_at_far_{name}"] = (partial(tar_at_far, far=far), trials.problem(far) or "")
-    disclosure = {"zebra_bits": zebra_bits, "zebra_worst": zebra_worst_case, "cllr_min": cllr_min}
-    over_trials = rates | {name: (metric, problem) for name, metric in disclosure.items()}
-    per_person = {f"{name}_per_person": metric for name, metric in rates.items()}
-    estimates = {}
-    for metrics, balanced in ((over_trials, False), (per_person, True)):
-
-        def statistics(multiplicity: np.ndarray, metrics: _Metrics = metrics, balanced: bool = balanced) -> list[float]:
-            levels = trials.levels(multiplicity, balanced)
-            return [metric(levels) for metric, _ in metrics.values()]
-
-        reasons = [reason for _, reason in metrics.values()]
-        found = bootstrap_each(statistics, resamples, trials.n_persons, reasons)
-        estimates |= dict(zip(metrics, found, strict=True))
-    return estimates
+def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Generator) -> Estimate:
+    """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
+    problem = next((fold.linkability.problem() for fold in folds if fold.linkability.problem()), None)
+    if problem is not None:
+        return Estimate(math.nan, math.nan, math.nan, n_persons, N_PERMUTATIONS, problem)
+    draws = np.mean([fold.linkability.null_draws(N_PERMUTATIONS, rng) for fold in folds], axis=0)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(draws.mean()), float(low), float(high), n_persons)
 
 
-def _linkability(trials: Trials, resamples: Resamples, rng: np.random.Generator) -> dict[str, Estimate]:
-    """D_sys over trials and per person, and its null."""
-    linkability = Linkability(trials.scores, trials.genuine)
-    reason = linkability.problem() or ""
-    estimates = {}
-    for suffix, balanced in (("", False), ("_per_person", True)):
-        estimates[f"d_sys{suffix}"] = bootstrap(
-            lambda multiplicity, balanced=balanced: linkability.d_sys(trials.weights(multiplicity, balanced)),
-            resamples,
-            trials.n_persons,
-            reason,
-        )
-    null = linkability.null(N_PERMUTATIONS, rng)
-    return estimates | {"d_sys_null": replace(null, n=trials.n_persons)}
-
-
-def _cross_calibrated_cllr(trials: Trials, resamples: Resamples, rng: np.random.Generator) -> Estimate:
-    """Cllr of scores calibrated by logistic regression on the other half of the persons.
+def _cross_calibrated_llr(trials: Trials, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood ratios by logistic regression on the other half of the persons, and which trials have one.
 
     Persons are halved at random; a trial counts when both its persons are in one half and is calibrated
-    on the trials within the other half.
+    on the trials within the other half. No trial counts where a half lacks genuine or impostor trials.
     """
     persons = rng.permutation(np.unique(np.concatenate([trials.probe, trials.gallery])))
-    first_half = np.isin(np.arange(resamples.persons.size), persons[: persons.size // 2])
-    in_first = first_half[trials.probe] & first_half[trials.gallery]
-    in_second = ~first_half[trials.probe] & ~first_half[trials.gallery]
-    for half in (in_first, in_second):
-        if np.unique(trials.genuine[half]).size < 2:
-            reason = "too few persons to calibrate the scores on other persons"
-            return Estimate(math.nan, math.nan, math.nan, trials.n_persons, len(resamples.indices), reason)
+    in_first_half = np.isin(np.concatenate([trials.probe, trials.gallery]), persons[: persons.size // 2])
+    probe_first, gallery_first = np.split(in_first_half, 2)
+    halves = (probe_first & gallery_first, ~probe_first & ~gallery_first)
     llr = np.zeros(trials.scores.size)
-    for half, other in ((in_first, in_second), (in_second, in_first)):
+    if any(np.unique(trials.genuine[half]).size < 2 for half in halves):
+        return llr, np.zeros(llr.size, dtype=bool)
+    for half, other in (halves, halves[::-1]):
         llr[half] = logistic_llr(trials.scores[other], trials.genuine[other], trials.scores[half])
-    used = in_first | in_second
-    genuine, impostor = used & trials.genuine, used & ~trials.genuine
-
-    def statistic(multiplicity: np.ndarray) -> float:
-        weights = trials.weights(multiplicity, balanced=False)
-        return weighted_cllr(llr[genuine], llr[impostor], weights[genuine], weights[impostor])
-
-    return bootstrap(statistic, resamples, trials.n_persons, "no trial was drawn")
+    return llr, halves[0] | halves[1]

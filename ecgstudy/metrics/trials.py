@@ -77,7 +77,11 @@ class Trials:
 
     def levels(self, multiplicity: np.ndarray, balanced: bool = False) -> ScoreLevels:
         """Score levels under :meth:`weights`."""
-        return self._sorted.levels(self.weights(multiplicity, balanced))
+        return self.weighted_levels(self.weights(multiplicity, balanced))
+
+    def weighted_levels(self, weights: np.ndarray) -> ScoreLevels:
+        """Score levels under weights that :meth:`weights` gave."""
+        return self._sorted.levels(weights)
 
     def statistic(self, metric: Callable[[ScoreLevels], float], balanced: bool = False) -> Statistic:
         """`metric` of the score levels as a function of the persons' multiplicities, for the bootstrap."""
