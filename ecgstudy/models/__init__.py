@@ -13,10 +13,12 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from ecgstudy.errors import StudyError
 from ecgstudy.models.base import SignalModel
+from ecgstudy.models.beatnet import BeatNet
+from ecgstudy.models.dt4ecg import DT4ECG
 from ecgstudy.models.resnet1d import ResNet1d
 from ecgstudy.models.transecg import TransECG
 
-MODELS: dict[str, type[SignalModel]] = {model.name: model for model in (TransECG, ResNet1d)}
+MODELS: dict[str, type[SignalModel]] = {model.name: model for model in (TransECG, ResNet1d, BeatNet, DT4ECG)}
 """Networks by name."""
 
 
