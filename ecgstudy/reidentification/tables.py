@@ -1,0 +1,202 @@
+"""Tables of the re-identification stage."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.metrics import TAILS, Estimate, Resamples, extrapolate_rank1
+from ecgstudy.reidentification.demographics import DemographicResult
+from ecgstudy.reidentification.evaluation import REFERENCE, Evaluation, chance_level, tail_of
+from ecgstudy.reidentification.plan import UNTRAINED
+from ecgstudy.reidentification.selection import BEST
+from ecgstudy.reidentification.trials import Trialled
+
+LEAKY = "random_windows"
+HONEST = {
+    "person": ("cross_day", "cross_record", "time_separated", "cross_activity"),
+    "sex": ("subject_disjoint_cross_record", "subject_disjoint_cross_day", "cross_cohort_time_separated"),
+}
+HONEST["age"] = HONEST["sex"]
+"""Protocols that hold, the first that a cohort has: another recording of a person; for sex and age unseen people."""
+PAPER = {
+    "person": {"TransECG": 0.886, "ECG Unveiled": 0.82},
+    "sex": {"TransECG": 0.899, "ECG Unveiled": 0.76},
+    "age": {"TransECG": 0.899, "ECG Unveiled": 0.67},
+}
+"""Published accuracies: arXiv 2503.13495 (87 people, four data sets) and arXiv 2408.10228 (223 people, five)."""
+EXTRAPOLATED = ("cross_record", "cross_day")
+SIZES = (1_000, 10_000, 1_000_000, 100_000_000)
+"""Gallery sizes of the extrapolation, persons."""
+
+
+def protocol_table(trialled: Sequence[Trialled]) -> pd.DataFrame:
+    """One row a cohort and protocol: what it claims, whom it probes, whether it leaks."""
+    rows = []
+    for one in trialled:
+        probed = pd.concat([split.probe for split in one.splits])
+        rows.append(
+            {
+                "cohort": one.cohort,
+                "protocol": one.protocol.name,
+                "claim": one.protocol.claim,
+                "leaky": "yes" if one.protocol.leaky else "no",
+                "people unseen in training": "yes" if one.splits[0].unseen_persons else "no",
+                "folds": len(one.splits),
+                "persons probed": probed["subject_id"].nunique(),
+                "probes": len(probed),
+                "digest": one.splits[0].digest()[:12],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def of_best(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Pick the evaluations of the attackers that were chosen on validation scores."""
+    return [evaluation for evaluation in evaluations if evaluation.model == BEST]
+
+
+def best_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Recognition by the best attacker: identification, verification and the open set, with intervals."""
+    rows = []
+    for evaluation in of_best(evaluations):
+        row = _about(evaluation) | {"attacker": evaluation.stands_for}
+        row |= {name: evaluation.estimates[name] for name in ("persons", "enrolled", "probes")}
+        for name in ("rank1", "rank1_per_person", "eer", "tar_at_far_1e-2", "dir_at_far_1e-2"):
+            row |= _triple(name, evaluation.estimates[name])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def attacker_table(evaluations: Sequence[Evaluation], metric: str) -> pd.DataFrame:
+    """One metric of every attacker, a row a cohort and protocol, a column an attacker."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for evaluation in evaluations:
+        row = rows.setdefault((evaluation.cohort, evaluation.protocol), _about(evaluation))
+        row[evaluation.model] = evaluation.estimates[metric].value
+    return pd.DataFrame(rows.values())
+
+
+def disclosure_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Linkability, its null, and disclosure by the best attacker, with the spread over the persons."""
+    rows = []
+    for evaluation in of_best(evaluations):
+        estimates = evaluation.estimates
+        row = _about(evaluation) | _triple("d_sys", estimates["d_sys"]) | _triple("null", estimates["d_sys_null"])
+        row |= _triple("zebra_bits", estimates["zebra_bits"])
+        row |= {"zebra_tag": estimates["zebra_tag"] or "-", "cllr_min": estimates["cllr_min"].value}
+        rows.append(row | tail_of(evaluation))
+    return pd.DataFrame(rows)
+
+
+def contrast_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Every attacker minus the reference on identical trials: rank-1 and EER, intervals and tail probabilities."""
+    rows = []
+    for evaluation in evaluations:
+        if not evaluation.contrasts or evaluation.model in (UNTRAINED, BEST) or evaluation.protocol == LEAKY:
+            continue
+        row = _about(evaluation) | {"attacker": evaluation.model, "minus": REFERENCE}
+        for name, contrast in evaluation.contrasts.items():
+            row |= _triple(name, contrast) | {f"p {name}": contrast.p}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def seed_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Spread over the training seeds of every attacker with several, beside their ensemble."""
+    rows = []
+    for evaluation in evaluations:
+        if len(evaluation.per_seed) < 2 or evaluation.model == BEST:
+            continue
+        row = _about(evaluation) | {"attacker": evaluation.model, "seeds": len(evaluation.per_seed)}
+        for name in ("rank1", "eer"):
+            alone = evaluation.per_seed[name]
+            row |= {f"{name} lowest": alone.min(), f"{name} highest": alone.max()}
+            row[f"{name} ensemble"] = evaluation.estimates[name].value
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def control_table(evaluations: Sequence[Evaluation], seed: int) -> pd.DataFrame:
+    """Claims beside their controls: shuffled names, chance, and a network that was never trained."""
+    untrained = {(e.cohort, e.protocol): e for e in evaluations if e.model == UNTRAINED}
+    rows = []
+    for evaluation in of_best(evaluations):
+        chance = chance_level(evaluation.attack, np.random.default_rng(seed))
+        row = _about(evaluation) | {"rank1": evaluation.estimates["rank1"].value}
+        row |= dict(zip(("shuffled", "shuffled_low", "shuffled_high"), chance.rank1, strict=True))
+        row["one in N"] = chance.expected_rank1
+        control = untrained.get((evaluation.cohort, evaluation.protocol))
+        row["untrained network"] = control.estimates["rank1"].value if control else math.nan
+        row["eer"] = evaluation.estimates["eer"].value
+        row |= dict(zip(("eer shuffled", "eer shuffled_low", "eer shuffled_high"), chance.eer, strict=True))
+        row["eer untrained"] = control.estimates["eer"].value if control else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def paper_table(evaluations: Sequence[Evaluation], results: Sequence[DemographicResult]) -> pd.DataFrame:
+    """Set published accuracies beside ours: under random windows, and under a protocol that holds."""
+    rows = []
+    for task, published in PAPER.items():
+        for cohort in dict.fromkeys(e.cohort for e in evaluations):
+            found = _accuracies(task, cohort, evaluations, results)
+            honest = next((name for name in HONEST[task] if name in found), None)
+            row: dict[str, object] = {"task": task, "cohort": cohort, **published}
+            row |= _triple("ours, random windows", found.get(LEAKY)) | _triple("ours, held apart", found.get(honest))
+            rows.append(row | {"protocol held apart": honest or "none: one record a person"})
+    return pd.DataFrame(rows)
+
+
+def demographic_table(results: Sequence[DemographicResult]) -> pd.DataFrame:
+    """Sex and age group by every attacker with such heads, beside always naming the most frequent class."""
+    rows = []
+    for result in results:
+        row: dict[str, object] = {"cohort": result.cohort, "task": result.task, "protocol": result.protocol}
+        row |= {"attacker": result.model, "persons": result.estimates["accuracy"].n, "probes": result.probes}
+        for name in ("auroc", "accuracy"):
+            row |= _triple(name, result.estimates[name])
+        row["most frequent class"] = result.estimates["majority"].value
+        row |= _triple("mae_years", result.estimates.get("mae_years"))
+        if result.probes:
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def extrapolation_table(evaluations: Sequence[Evaluation], resamples: Mapping[str, Resamples]) -> pd.DataFrame:
+    """Rank-1 of the best attacker extrapolated to :data:`SIZES` people, with the tails behind the interval."""
+    rows = []
+    for evaluation in of_best(evaluations):
+        if evaluation.protocol not in EXTRAPOLATED:
+            continue
+        (fold,) = evaluation.attack.folds
+        found = extrapolate_rank1(
+            fold.scores, fold.probe_persons, fold.gallery_persons, resamples[evaluation.cohort], SIZES
+        )
+        for size, tails in found.items():
+            row = _about(evaluation) | {"people": size} | _triple("rank1", tails["envelope"])
+            row |= {f"{tail} tail": tails[tail].value for tail in TAILS}
+            rows.append(row | {"reason": tails["envelope"].reason or ""})
+    return pd.DataFrame(rows)
+
+
+def _accuracies(
+    task: str, cohort: str, evaluations: Sequence[Evaluation], results: Sequence[DemographicResult]
+) -> dict[str, Estimate]:
+    """TransECG's accuracy of a task by protocol (rank-1 for persons)."""
+    if task == "person":
+        return {e.protocol: e.estimates["rank1"] for e in evaluations if (e.cohort, e.model) == (cohort, REFERENCE)}
+    wanted = (cohort, REFERENCE, task)
+    return {r.protocol: r.estimates["accuracy"] for r in results if (r.cohort, r.model, r.task) == wanted}
+
+
+def _about(evaluation: Evaluation) -> dict[str, object]:
+    """First columns of a row."""
+    return {"cohort": evaluation.cohort, "protocol": evaluation.protocol}
+
+
+def _triple(name: str, estimate: Estimate | None) -> dict[str, float]:
+    """Value and interval under names that are shown as one column."""
+    values = (estimate.value, estimate.low, estimate.high) if estimate else (math.nan,) * 3
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
