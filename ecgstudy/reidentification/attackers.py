@@ -10,9 +10,8 @@ from ecgstudy.models.base import SignalModel
 from ecgstudy.models.features_gbm import FeaturesGbm
 from ecgstudy.models.template import TemplateMatcher
 from ecgstudy.reidentification.feature_windows import segment_features
-from ecgstudy.reidentification.networks import Trainer
+from ecgstudy.reidentification.networks import Auxiliary, Trainer
 from ecgstudy.reidentification.people import CLASSES, group_ages, targets, trainable_classes
-from ecgstudy.reidentification.recipes import AUXILIARY_ROWS, ROWS_PER_PERSON
 from ecgstudy.reidentification.windows import Signals
 from ecgstudy.scoring import class_probabilities, embed_windows, unit_rows
 from ecgstudy.signals import resample
@@ -116,19 +115,13 @@ class FittedFeatures(Fitted):
         return complete
 
 
-def fit_network(trainer: Trainer, split: Split, seed: int, start: SignalModel | None) -> FittedNetwork:
-    """Train on a split's training part, from a pre-trained network where there is one.
+def fit_network(trainer: Trainer, split: Split, seed: int, auxiliary: Auxiliary | None) -> FittedNetwork:
+    """Train on a split's training part, with the help of auxiliary cohorts where there are any.
 
     For people never seen there is no loss on the validation persons, so the recipe's last epoch is kept.
     """
     validation = None if split.unseen_persons else split.validation
-    model = trainer.train(split.train, validation, ROWS_PER_PERSON, seed, start)
-    return FittedNetwork(model, trainer, group_ages(split.train[PERSON].to_numpy(dtype=str), trainer.people))
-
-
-def fit_on_others(trainer: Trainer, split: Split, seed: int) -> FittedNetwork:
-    """Train on other cohorts only: many persons with few records each."""
-    model = trainer.pretrain(split.train, AUXILIARY_ROWS, seed)
+    model = trainer.train(split.train, validation, seed, auxiliary)
     return FittedNetwork(model, trainer, group_ages(split.train[PERSON].to_numpy(dtype=str), trainer.people))
 
 

@@ -13,19 +13,19 @@ import pandas as pd
 from ecgstudy import beats, digests, features, scoring, signals, training
 from ecgstudy.errors import StudyError
 from ecgstudy.models import features_gbm, template
-from ecgstudy.models.base import SignalModel
 from ecgstudy.paths import cache_dir
 from ecgstudy.progress import progress
 from ecgstudy.reidentification import attackers, feature_windows, networks, people, recipes, windows
 from ecgstudy.reidentification.attackers import Embedded, Fitted
-from ecgstudy.reidentification.people import CLASSES, people_table
+from ecgstudy.reidentification.networks import Auxiliary
+from ecgstudy.reidentification.people import CLASSES, group_ages, people_table
 from ecgstudy.reidentification.plan import FEATURES, TEMPLATE, UNTRAINED, Job, auxiliary_cohorts, plan
-from ecgstudy.reidentification.recipes import AUXILIARY_ROWS, NETWORKS
+from ecgstudy.reidentification.recipes import NETWORKS
 from ecgstudy.reidentification.scores import FoldScores, ScoreSet
-from ecgstudy.reidentification.windows import Signals
+from ecgstudy.reidentification.windows import Signals, by_lead
 from ecgstudy.scoring import score_matrix, unit_rows
 from ecgstudy.splits import with_cohort
-from ecgstudy.splits.base import PERSON, RECORD, Split
+from ecgstudy.splits.base import PERSON, RECORD, Split, segments
 from ecgstudy.splits.unseen import CrossCohort, training_parts
 from ecgstudy.store import RecordStore
 
@@ -74,17 +74,19 @@ class Workshop:
         """Trainer of a network attacker."""
         return networks.Trainer(NETWORKS[model], self.signals, self.people, self.cache / "runs", self.device)
 
-    def pretrained(self, job: Job) -> SignalModel | None:
-        """Network trained on the auxiliary cohorts; None without any, and for a cohort that is one of them.
+    def auxiliary(self, job: Job) -> Auxiliary | None:
+        """Network and segments of the auxiliary cohorts; None without any, and for a cohort that is one of them.
 
-        It is the network that the cross-cohort protocols use as it is.
+        The network is the one that the cross-cohort protocols use as it is.
         """
         names = auxiliary_cohorts(self.stores)
         if not names or job.cohort in names:
             return None
         table = pd.concat([with_cohort(name, self.stores[name].records) for name in names], ignore_index=True)
-        segments_to_train_on, _ = training_parts(table, SPLIT_SEED)
-        return self.trainer(job.model).pretrain(segments_to_train_on, AUXILIARY_ROWS, job.seed)
+        persons_to_train_on = training_parts(table, SPLIT_SEED)[0][PERSON]
+        leads = NETWORKS[job.model].auxiliary_leads
+        chosen = segments(by_lead(table[table[PERSON].isin(persons_to_train_on)], leads))
+        return Auxiliary(self.trainer(job.model).pretrain(chosen, job.seed), chosen)
 
 
 def run_jobs(profile: str, stores: Mapping[str, RecordStore], seed: int, device: str) -> list[ScoreSet]:
@@ -131,9 +133,11 @@ def _fit(workshop: Workshop, job: Job, split: Split) -> Fitted:
     if job.model == UNTRAINED:
         trainer = workshop.trainer(CONTROL)
         return attackers.FittedNetwork(trainer.untrained(job.seed), trainer)
+    trainer, auxiliary = workshop.trainer(job.model), workshop.auxiliary(job)
     if isinstance(job.protocol, CrossCohort):
-        return attackers.fit_on_others(workshop.trainer(job.model), split, job.seed)
-    return attackers.fit_network(workshop.trainer(job.model), split, job.seed, workshop.pretrained(job))
+        ages = group_ages(split.train[PERSON].to_numpy(dtype=str), workshop.people)
+        return attackers.FittedNetwork(auxiliary.model, trainer, ages)
+    return attackers.fit_network(trainer, split, job.seed, auxiliary)
 
 
 def _fold_scores(workshop: Workshop, job: Job, split: Split) -> FoldScores:

@@ -9,13 +9,49 @@ import pandas as pd
 from ecgstudy.models import create_model
 from ecgstudy.models.base import PERSON, SignalModel
 from ecgstudy.reidentification.people import targets, trainable_classes
-from ecgstudy.reidentification.recipes import MOST_WINDOWS, ROW_S, Recipe
-from ecgstudy.reidentification.windows import BEAT_AFTER_S, BEAT_BEFORE_S, Signals, averaged_beats, free_windows
+from ecgstudy.reidentification.recipes import AUXILIARY_ROWS, COMPANIONS, MOST_WINDOWS, ROW_S, ROWS, Recipe
+from ecgstudy.reidentification.windows import (
+    BEAT_AFTER_S,
+    BEAT_BEFORE_S,
+    Signals,
+    averaged_beats,
+    free_windows,
+    records_of,
+)
 from ecgstudy.splits.base import PERSON as SUBJECT
 from ecgstudy.training import TrainingSettings, fit
 from ecgstudy.training_data import WindowSet, standardise
 
 LEAD = "identity"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows: windows of shape (n, n_samples) with the person and the record of each."""
+
+    windows: np.ndarray
+    persons: np.ndarray
+    records: np.ndarray
+
+    def joined(self, other: "Rows") -> "Rows":
+        """Both, cut to the shorter of the two lengths."""
+        length = min(self.windows.shape[1], other.windows.shape[1])
+        windows = np.concatenate([self.windows[:, :length], other.windows[:, :length]])
+        persons = np.concatenate([self.persons, other.persons])
+        return Rows(windows, persons, np.concatenate([self.records, other.records]))
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """What auxiliary cohorts lend to a training: their network and their segments."""
+
+    model: SignalModel
+    segments: pd.DataFrame
+
+    def companions(self, n: int, seed: int) -> pd.DataFrame:
+        """Draw the segments of `n` auxiliary classes."""
+        classes = np.random.default_rng(seed).permutation(self.segments[SUBJECT].unique())[:n]
+        return self.segments[self.segments[SUBJECT].isin(classes)].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -50,20 +86,25 @@ class Trainer:
             return round(BEAT_BEFORE_S * fs) + round(BEAT_AFTER_S * fs)
         return round(self.recipe.seconds * fs)
 
-    def pretrain(self, segments: pd.DataFrame, rows: int, seed: int) -> SignalModel:
-        """Train on the persons of auxiliary cohorts."""
+    def pretrain(self, segments: pd.DataFrame, seed: int) -> SignalModel:
+        """Train on the classes of auxiliary cohorts."""
         settings = self._settings(self.recipe.pretraining_epochs, seed)
-        return self._fit(segments, None, rows, seed, settings, self.recipe.pretraining_rate, None)
+        rows = self._rows(segments, AUXILIARY_ROWS, seed)
+        return self._fit(rows, None, seed, settings, self.recipe.pretraining_rate, None)
 
     def train(
-        self, segments: pd.DataFrame, validation: pd.DataFrame | None, rows: int, seed: int, start: SignalModel | None
+        self, segments: pd.DataFrame, validation: pd.DataFrame | None, seed: int, auxiliary: Auxiliary | None
     ) -> SignalModel:
-        """Train on the persons at hand, from a pre-trained network where there is one.
+        """Train on the persons at hand, from the auxiliary cohorts' network and along with some of their classes.
 
         The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
         """
         settings = self._settings(self.recipe.epochs, seed)
-        return self._fit(segments, validation, rows, seed, settings, self.recipe.learning_rate, start)
+        rows = self._rows(segments, max(1, ROWS // segments[SUBJECT].nunique()), seed)
+        if auxiliary:
+            rows = rows.joined(self._rows(auxiliary.companions(COMPANIONS, seed), AUXILIARY_ROWS, seed))
+        start = auxiliary.model if auxiliary else None
+        return self._fit(rows, validation, seed, settings, self.recipe.learning_rate, start)
 
     def untrained(self, seed: int) -> SignalModel:
         """Network with its initial weights, the control."""
@@ -79,53 +120,50 @@ class Trainer:
 
     def _fit(
         self,
-        segments: pd.DataFrame,
+        rows: Rows,
         validation: pd.DataFrame | None,
-        rows: int,
         seed: int,
         settings: TrainingSettings,
         rate: float,
         start: SignalModel | None,
     ) -> SignalModel:
         """Build the sets, take over the trunk of `start`, and train or load."""
-        classes = trainable_classes(segments[SUBJECT].to_numpy(dtype=str), self.people)
+        classes = trainable_classes(rows.persons, self.people)
         model = self._create({task: len(names) for task, names in classes.items()}, rate, seed)
         if start is not None:
             trunk = {k: v for k, v in start.state_dict().items() if not k.startswith("heads.")}
             model.load_state_dict(trunk, strict=False)
-        train = self._training_set(segments, classes, rows, seed)
         chosen_on = None
         if validation is not None:
             windows, owners = self.inputs(validation)
-            persons = validation[SUBJECT].to_numpy(dtype=str)[owners]
-            chosen_on = self._window_set(windows, persons, validation, owners, classes) if len(windows) else None
+            held = Rows(windows, validation[SUBJECT].to_numpy(dtype=str)[owners], records_of(validation, owners))
+            chosen_on = self._window_set(held, classes) if len(windows) else None
+        train = self._window_set(rows, classes)
         return fit(model, train, chosen_on, settings, self.runs, self.device).model
 
-    def _training_set(
-        self, segments: pd.DataFrame, classes: dict[str, tuple[str, ...]], rows: int, seed: int
-    ) -> WindowSet:
+    def _rows(self, segments: pd.DataFrame, each: int, seed: int) -> Rows:
         """Draw the same number of rows for every person, longer than the network reads where there is room."""
-        rng = np.random.default_rng([seed, rows])
+        rng = np.random.default_rng([seed, each])
         if self.recipe.beats:
-            windows, owners = averaged_beats(self.signals, segments, rows, rng)
+            windows, owners = averaged_beats(self.signals, segments, each, rng)
         else:
-            shortest = int((segments["stop"] - segments["start"]).clip(lower=self.n_samples).min())
-            windows, owners = free_windows(self.signals, segments, min(shortest, round(ROW_S * self.signals.fs)), rows)
+            windows, owners = free_windows(self.signals, segments, self._row_length(segments), each)
         persons = segments[SUBJECT].to_numpy(dtype=str)[owners]
-        drawn = np.concatenate([_draw(np.flatnonzero(persons == person), rows, rng) for person in np.unique(persons)])
-        return self._window_set(windows[drawn], persons[drawn], segments, owners[drawn], classes)
+        order = np.argsort(persons, kind="stable")
+        groups = np.split(order, np.flatnonzero(persons[order][1:] != persons[order][:-1]) + 1)
+        drawn = np.concatenate([_draw(group, each, rng) for group in groups])
+        return Rows(windows[drawn], persons[drawn], records_of(segments, owners)[drawn])
 
-    def _window_set(
-        self,
-        windows: np.ndarray,
-        persons: np.ndarray,
-        segments: pd.DataFrame,
-        owners: np.ndarray,
-        classes: dict[str, tuple[str, ...]],
-    ) -> WindowSet:
+    def _row_length(self, segments: pd.DataFrame) -> int:
+        """Choose the length of a training row: as long as the shortest segment that holds a window, up to a limit."""
+        lengths = segments["stop"] - segments["start"]
+        shortest = int(lengths[lengths >= self.n_samples].min())
+        return min(shortest, round(ROW_S * self.signals.fs))
+
+    def _window_set(self, rows: Rows, classes: dict[str, tuple[str, ...]]) -> WindowSet:
         """Windows with the targets of every head."""
-        records = segments["record_id"].to_numpy(dtype=str)[owners]
-        return WindowSet(standardise(windows)[:, None], targets(persons, self.people, classes), persons, records)
+        goals = targets(rows.persons, self.people, classes)
+        return WindowSet(standardise(rows.windows)[:, None], goals, rows.persons, rows.records)
 
     def inputs(self, segments: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Windows of segments as the network reads them, and the row of the segment that each belongs to."""

@@ -28,17 +28,20 @@ class Recipe:
         Windows a step.
     noise : float
         Augmentation noise, in standard deviations of a window.
+    auxiliary_leads : tuple of str
+        Leads of the auxiliary cohorts that are trained on; each lead of a person counts as a class of its own.
     """
 
     model: str
     beats: bool = False
-    seconds: float = 3.0
+    seconds: float = 4.0
     pretraining_epochs: int = 12
-    epochs: int = 12
+    epochs: int = 8
     pretraining_rate: float = 5e-3
     learning_rate: float = 3e-3
     batch_size: int = 64
     noise: float = 0.15
+    auxiliary_leads: tuple[str, ...] = ("I",)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -47,16 +50,18 @@ class Recipe:
 
 
 NETWORKS = {
-    "transecg": Recipe("transecg", epochs=16, pretraining_epochs=16, pretraining_rate=2e-3, learning_rate=2e-3),
-    "resnet1d": Recipe("resnet1d"),
-    "resnet1d_beat": Recipe("resnet1d", beats=True),
+    "transecg": Recipe("transecg", pretraining_rate=2e-3, learning_rate=2e-3),
+    "resnet1d": Recipe("resnet1d", pretraining_epochs=8, auxiliary_leads=("I", "II")),
+    "beatnet": Recipe("beatnet", beats=True, batch_size=192, noise=0.1, auxiliary_leads=("I", "II", "V2", "V5")),
 }
 """Network attackers by their name in metrics."""
 
-ROWS_PER_PERSON = 16
-"""Training rows of each person an epoch, so that a person with many records does not dominate."""
+ROWS = 960
+"""Training rows of the persons at hand an epoch, shared equally: a person with many records does not dominate."""
 AUXILIARY_ROWS = 3
-"""The same for the persons of auxiliary cohorts, of whom there are thousands."""
+"""Training rows of each class of the auxiliary cohorts an epoch, of which there are thousands."""
+COMPANIONS = 240
+"""Auxiliary classes that are trained along with the persons at hand, so that few persons do not narrow the network."""
 ROW_S = 8.0
 """Seconds of a training row at most; each epoch cuts the network's input at a random place in it."""
 MOST_WINDOWS = 40

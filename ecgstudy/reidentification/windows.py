@@ -7,11 +7,13 @@ import pandas as pd
 from scipy.interpolate import CubicSpline
 
 from ecgstudy.delineation import FIDUCIAL_COLUMNS
-from ecgstudy.splits.base import RECORD
+from ecgstudy.splits.base import PERSON, RECORD
 from ecgstudy.store import RecordStore
 
-IDENTITY_LEADS = ("I",)
+IDENTITY_LEAD = "I"
 """Lead that all cohorts share where they have it; elsewhere a record's reference lead stands in."""
+LEAD_MARK = "@"
+"""A record or person named ``cohort/name@lead`` stands for that lead instead."""
 SOFT_CLIP = 6.0
 """Samples are bent back smoothly beyond this many typical amplitudes, so that an artefact does not rule a window."""
 BEAT_BEFORE_S, BEAT_AFTER_S = 0.25, 0.5
@@ -40,9 +42,10 @@ class Signals:
         self._fiducials: dict[str, pd.DataFrame] = {}
         for name, store in stores.items():
             for record in store.records.itertuples():
-                usable = [lead for lead in IDENTITY_LEADS if lead in record.usable_leads]
-                lead = usable[0] if usable else record.reference_lead
+                lead = IDENTITY_LEAD if IDENTITY_LEAD in record.usable_leads else record.reference_lead
                 self._lead_row[f"{name}/{record.record_id}"] = record.leads.index(lead)
+                for lead in record.usable_leads:
+                    self._lead_row[f"{name}/{record.record_id}{LEAD_MARK}{lead}"] = record.leads.index(lead)
                 self._reference_row[f"{name}/{record.record_id}"] = record.leads.index(record.reference_lead)
             for record_id, beats in store.beats.groupby("record_id"):
                 # fiducials are known to the record's own sample, which is finer than the store's
@@ -58,14 +61,14 @@ class Signals:
 
     def _lead(self, record_id: str, row: int, start: int, stop: int) -> np.ndarray:
         """Read one lead of a segment."""
-        cohort, name = record_id.split("/", 1)
+        cohort, name = without_lead(record_id).split("/", 1)
         return self._stores[cohort].signal(name)[row, start:stop]
 
     def fiducials(self, record_id: str, start: int, stop: int) -> pd.DataFrame:
         """Fiducials of the beats whose R peak lies in a segment, in (fractional) samples from its start."""
-        if record_id not in self._fiducials:
+        beats = self._fiducials.get(without_lead(record_id))
+        if beats is None:
             return pd.DataFrame(columns=list(FIDUCIAL_COLUMNS), dtype=float)
-        beats = self._fiducials[record_id]
         return beats[(beats["r_peak"] >= start) & (beats["r_peak"] < stop)] - start
 
     def peaks(self, record_id: str, start: int, stop: int) -> np.ndarray:
@@ -86,6 +89,20 @@ class Signals:
         places = peaks[:, None] + np.arange(-before, after)
         beats = CubicSpline(np.arange(len(values)), values)(places).astype(np.float32)
         return beats[_typical(beats)]
+
+
+def without_lead(name: str) -> str:
+    """Drop the lead from the name of a record or person."""
+    return name.rsplit(LEAD_MARK, 1)[0]
+
+
+def by_lead(records: pd.DataFrame, leads: tuple[str, ...]) -> pd.DataFrame:
+    """Repeat a record table once a lead, records and persons named after it; records without the lead are left out."""
+    parts = []
+    for lead in leads:
+        rows = records[[lead in usable for usable in records["usable_leads"]]]
+        parts.append(rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[PERSON] + LEAD_MARK + lead))
+    return pd.concat(parts, ignore_index=True)
 
 
 def soft_clip(values: np.ndarray, fs: float) -> np.ndarray:
