@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ecgstudy.beats import average_beats
+from ecgstudy.cohorts.wfdb_folder import WfdbFolderCohort
 from ecgstudy.figures import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
 from ecgstudy.store import RecordStore
 
+FEWEST_OWN_PERSONS = 10
 EXAMPLE_SECONDS = 3.0
 EXAMPLE_HEIGHT_MV = 2.5
 ENLARGED = 1.6
@@ -25,6 +27,7 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
     """Draw one filtered example a cohort with its automatically marked waves.
 
     Records in mV stand on ECG paper at 25 mm/s and 10 mm/mV; others keep their own unit on a plain grid.
+    A reader's own records are not drawn, because a trace identifies its owner; their panel says so.
     """
     width, height = paper_size(EXAMPLE_SECONDS, EXAMPLE_HEIGHT_MV)
     columns = min(2, len(stores))
@@ -33,7 +36,10 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
         rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
     )
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
-        _draw_example(ax, name, store)
+        if name == WfdbFolderCohort.name:
+            _say(ax, name, "your own records:\nnot drawn, because a trace\nidentifies its owner")
+        else:
+            _draw_example(ax, name, store)
     for ax in axes.flat[len(stores) :]:
         ax.set_visible(False)
     handles = [Patch(color=colour, alpha=0.35, label=wave) for wave, colour in WAVE_COLOURS.items()]
@@ -41,6 +47,12 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
         handles=handles, loc="outside upper center", ncols=len(handles), title="waves as marked by the delineation"
     )
     return figure
+
+
+def _say(ax: Axes, title: str, sentence: str) -> None:
+    """Fill a panel with a sentence instead of a plot."""
+    ax.text(0.5, 0.5, sentence, ha="center", va="center", transform=ax.transAxes)
+    ax.set(title=title, xticks=[], yticks=[])
 
 
 def _draw_example(ax: Axes, name: str, store: RecordStore) -> None:
@@ -73,10 +85,10 @@ def people_figure(stores: Mapping[str, RecordStore]) -> Figure:
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 1, 3), squeeze=False)
     for ax, (name, people) in zip(axes[0], persons.items(), strict=True):
         known = people.dropna(subset="age")
-        ax.set(title=f"{name} (n = {len(people)})", xlabel="age (years)", ylabel="persons")
+        title = f"{name} (n = {len(people)})"
+        ax.set(title=title, xlabel="age (years)", ylabel="persons")
         if known.empty:
-            ax.text(0.5, 0.5, "age not stated", ha="center", va="center", transform=ax.transAxes)
-            ax.set(xticks=[], yticks=[])
+            _say(ax, title, "age not stated")
             continue
         shown = known.assign(sex=known["sex"].map({"F": "women", "M": "men"}).fillna("not stated"))
         order = [sex for sex in ("women", "men", "not stated") if (shown["sex"] == sex).any()]
@@ -88,7 +100,11 @@ def people_figure(stores: Mapping[str, RecordStore]) -> Figure:
 
 
 def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
-    """Median beats of each cohort: the middle person and the middle 80 % of records, R peak scaled to 1."""
+    """Median beats of each cohort: the middle person and the middle 80 % of records, R peak scaled to 1.
+
+    A reader's own records have a panel from ten persons on: the middle of a few is a trace of one of them.
+    """
+    stores = {name: store for name, store in stores.items() if not _would_identify(name, store)}
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
     for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
         beats = average_beats(store)
@@ -101,6 +117,11 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
         ax.set(title=f"{name}\nlead {leads}, n = {len(beats)}", xlabel="time from R peak (ms)", ylim=(-0.8, 1.25))
     axes[0, 0].set_ylabel("amplitude / R amplitude")
     return figure
+
+
+def _would_identify(name: str, store: RecordStore) -> bool:
+    """Whether a cohort is a reader's own and has too few persons to hide one of them."""
+    return name == WfdbFolderCohort.name and store.records["subject_id"].nunique() < FEWEST_OWN_PERSONS
 
 
 def delineation_figure(summary: pd.DataFrame, by_lead: pd.DataFrame) -> Figure:
