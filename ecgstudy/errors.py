@@ -1,10 +1,15 @@
 """Errors that are a user's to mend: one sentence, the file, what to do.
 
 The command line prints them without a stack trace and exits with a code
-other than 0; a notebook run stops with the same sentence.
+other than 0; a notebook run stops with the same sentence. All of them are
+defined here, so that whoever runs a notebook knows their names.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class StudyError(Exception):
@@ -13,6 +18,26 @@ class StudyError(Exception):
 
 class DataNotFoundError(StudyError):
     """A cohort's folder or index file is not where it is expected."""
+
+
+class LeakageError(StudyError):
+    """Two parts that must be disjoint share a person or a waveform."""
+
+
+class NothingUsableError(StudyError):
+    """No record of a cohort can be used; other cohorts are unharmed.
+
+    Parameters
+    ----------
+    sentence : str
+        The message.
+    exclusions : pandas.DataFrame
+        One row a record, as a store's ``exclusions``.
+    """
+
+    def __init__(self, sentence: str, exclusions: "pd.DataFrame") -> None:
+        self.exclusions = exclusions
+        super().__init__(sentence)
 
 
 class RecordError(StudyError):

@@ -11,7 +11,7 @@ import papermill
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from ecgstudy.atomic import write_text
+from ecgstudy.atomic import naming_disk_errors, write_text
 from ecgstudy.errors import StudyError
 from ecgstudy.parameters import Literal, check_parameters, declared_parameters, notebook_path
 from ecgstudy.paths import notebooks_dir, results_dir
@@ -49,13 +49,22 @@ def run_notebook(stage: str, given: Mapping[str, Literal], cell_timeout: int | N
     values = check_parameters(declared, given)
     profile = check_profile(values.get("profile", declared["profile"]))
     folder = results_dir(profile) / stage
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / METRICS).unlink(missing_ok=True)
+    with naming_disk_errors(folder):
+        _run(stage, source, folder, values, cell_timeout)
+    return folder
+
+
+def _run(stage: str, source: Path, folder: Path, values: Mapping[str, Literal], cell_timeout: int | None) -> None:
+    """Run the notebook `source`; keep it and its page in `folder`, or what is left of it where it fails."""
+    page, notebook = folder / f"{stage}.html", folder / f"{stage}.ipynb"
     partial, failed = folder / f".{stage}.partial.ipynb", folder / f"{stage}.failed.ipynb"
-    failed.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # a run that is killed before its first cell must not leave an older run's results as its own
+    for old in (folder / METRICS, page, notebook, failed):
+        old.unlink(missing_ok=True)
     try:
         _execute(source, partial, values, cell_timeout)
-        read_metrics(profile, stage)
+        read_metrics(folder.parent.name, stage)
     except PapermillExecutionError as error:
         partial.replace(failed)
         raise StudyError(_explanation(stage, error, failed)) from error
@@ -63,10 +72,9 @@ def run_notebook(stage: str, given: Mapping[str, Literal], cell_timeout: int | N
         partial.replace(failed)
         raise StudyError(f"{stage} ended without its results: {error} See {failed}.") from error
     executed = scrubbed(nbformat.read(partial, as_version=4))
-    write_text(folder / f"{stage}.html", notebook_html(executed, stage))
-    write_text(folder / f"{stage}.ipynb", nbformat.writes(executed))
+    write_text(page, notebook_html(executed, stage))
+    write_text(notebook, nbformat.writes(executed))
     partial.unlink()
-    return folder
 
 
 def _execute(source: Path, target: Path, values: Mapping[str, Literal], cell_timeout: int | None) -> None:

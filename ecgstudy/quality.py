@@ -50,6 +50,17 @@ class Problem(StrEnum):
     DUPLICATE = "same waveform as another person"
 
 
+REMEDIES = {
+    Problem.FLAT: "check its electrodes and the gain in its header, or remove it",
+    Problem.SATURATED: "check the amplifier's range, or remove it",
+    Problem.NOT_A_NUMBER: "export it again with its samples, or remove it",
+    Problem.TOO_SHORT: "bring a longer recording, or remove it",
+    Problem.NO_BEATS: "check its lead and the sampling rate in its header, or remove it",
+    Problem.DUPLICATE: "correct the person, or remove the copies",
+}
+"""What a reader can do about a record left out for such a reason; unreadable files each say it themselves."""
+
+
 def block_spans(values: np.ndarray, fs: float) -> np.ndarray:
     """Peak-to-peak amplitude of each second.
 

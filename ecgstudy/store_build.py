@@ -26,11 +26,11 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ecgstudy import delineation, digests, quality, signals, store
-from ecgstudy.atomic import PARTIAL, naming_full_disk, new_folder
+from ecgstudy.atomic import PARTIAL, naming_disk_errors, new_folder
 from ecgstudy.cohorts import base
 from ecgstudy.cohorts.base import Cohort, Signal
 from ecgstudy.delineation import FIDUCIAL_COLUMNS, Failure
-from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.errors import NothingUsableError, RecordError, StudyError
 from ecgstudy.progress import progress
 from ecgstudy.splits import disjoint, duplicated_waveforms
 from ecgstudy.store import RecordStore
@@ -116,8 +116,10 @@ def build_store(
 
     Raises
     ------
+    NothingUsableError
+        No record can be used.
     StudyError
-        No record can be used, no space is left, or a worker process was killed.
+        A table of the cohort is damaged, no space is left, or a worker process was killed.
     """
     made_from = {
         "cohort": cohort.name,
@@ -130,7 +132,7 @@ def build_store(
     }
     key = digests.cache_key(**made_from)
     folder = cache / f"store-{cohort.name}-{key[: digests.KEY_LENGTH]}"
-    with naming_full_disk(cache):
+    with naming_disk_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
     # a second process that wants the same store waits here and then opens the first one's
     with FileLock(cache / f".store-{cohort.name}.lock"):
@@ -184,7 +186,7 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
         columns=list(store.EXCLUSION_COLUMNS),
     )
     if not kept:
-        raise StudyError(_nothing_left(cohort, exclusions))
+        raise NothingUsableError(_nothing_left(cohort, exclusions), exclusions)
     _write_tables(plan.folder, records, kept, exclusions)
     manifest |= {"records": len(kept), "excluded": len(exclusions), "complete": True}
     (plan.folder / store.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -255,7 +257,7 @@ def _read_record(cohort: Cohort, plan: _Plan, record: dict) -> _Outcome | _Read:
         what = "; ".join(f"lead {lead} is {why}" for lead, why in problems.items())
         if reason == quality.Problem.TOO_SHORT:
             what = f"it lasts {seconds:g} s, less than {plan.min_seconds:g} s"
-        return _left_out(record, reason, what)
+        return _left_out(record, reason, f"{what}; {quality.REMEDIES[reason]}")
     return _Read(record, signal, problems)
 
 
@@ -285,13 +287,19 @@ def _store_records(plan: _Plan, block: Sequence[_Read], signal_file: BinaryIO) -
 
 
 def _with_beats(plan: _Plan, read: _Read) -> _Outcome:
-    """Find a record's beats; without any it is left out."""
+    """Find a record's beats in the best lead that shows them; without any it is left out."""
     signal, problems = read.signal, read.problems
     seconds = signal.values.shape[-1] / signal.fs
-    reference = reference_lead(signal.leads, problems)
-    beats, failure = _find_beats(signal.select([reference]), plan.delineate)
-    if no_beats := quality.beat_problem(beats, seconds):
-        return _left_out(read.record, no_beats, f"{len(beats)} beats were found in {seconds:g} s of lead {reference}")
+    candidates = reference_leads(signal.leads, problems)
+    for reference in candidates:
+        beats, failure = _find_beats(signal.select([reference]), plan.delineate)
+        if not (no_beats := quality.beat_problem(beats, seconds)):
+            break
+    else:
+        what = (
+            f"too few beats were found in {seconds:g} s of lead {', '.join(candidates)}; {quality.REMEDIES[no_beats]}"
+        )
+        return _left_out(read.record, no_beats, what)
     kept = {
         "usable_leads": tuple(lead for lead in signal.leads if lead not in problems),
         "reference_lead": reference,
@@ -302,10 +310,10 @@ def _with_beats(plan: _Plan, read: _Read) -> _Outcome:
     return _Outcome(read.record["record_id"], kept, None, named, beats)
 
 
-def reference_lead(leads: Sequence[str], problems: Mapping[str, str]) -> str:
-    """Best lead for beats among those without a problem: in the order of :data:`REFERENCE_LEADS`, then any."""
+def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[str]:
+    """Leads without a problem, best for beats first: in the order of :data:`REFERENCE_LEADS`, then any other."""
     usable = [lead for lead in leads if lead not in problems]
-    return next((lead for lead in REFERENCE_LEADS if lead in usable), usable[0])
+    return [lead for lead in dict.fromkeys((*REFERENCE_LEADS, *usable)) if lead in usable]
 
 
 def _find_beats(signal: Signal, with_boundaries: bool) -> tuple[np.ndarray, str | None]:
@@ -327,13 +335,13 @@ def _without_duplicates(outcomes: list[_Outcome], records: pd.DataFrame) -> list
     """Exclude records whose waveform also stands under another person: nobody can tell whose it is."""
     digest = [done.kept["sha256"] if done.kept else None for done in outcomes]
     shared = duplicated_waveforms(records.assign(sha256=digest))
-    excluded = {}
+    copied, excluded = quality.Problem.DUPLICATE, {}
     for _, group in shared.groupby("sha256"):
         for record in group.to_dict("records"):
             others = group.loc[group["subject_id"] != record["subject_id"], "record_id"].tolist()
             named = ", ".join(others[:_DUPLICATES_NAMED]) + (", ..." if len(others) > _DUPLICATES_NAMED else "")
-            what = f"the same waveform stands under another person ({named}); correct the person or remove the copies"
-            excluded[record["record_id"]] = _left_out(record, quality.Problem.DUPLICATE, what)
+            what = f"the same waveform stands under another person ({named}); {quality.REMEDIES[copied]}"
+            excluded[record["record_id"]] = _left_out(record, copied, what)
     return [excluded.get(done.record_id, done) for done in outcomes]
 
 

@@ -23,7 +23,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from ecgstudy import augment, scoring, training_callbacks, training_data
-from ecgstudy.atomic import naming_full_disk, new_file, write_text
+from ecgstudy.atomic import naming_disk_errors, new_file, write_text
 from ecgstudy.augment import Augmentation
 from ecgstudy.digests import KEY_LENGTH, cache_key, code_digest
 from ecgstudy.errors import StudyError
@@ -180,7 +180,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / f".{folder.name}.lock"):
         if not (folder / _CHECKPOINT).exists():
-            with isolate_rng(), naming_full_disk(folder):
+            with isolate_rng(), naming_disk_errors(folder):
                 _train(model, train, validation, settings, folder, device, key)
     return load_run(type(model), folder)
 

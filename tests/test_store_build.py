@@ -22,7 +22,7 @@ from ecgstudy.digests import waveform_digest
 from ecgstudy.errors import StudyError
 from ecgstudy.signals import preprocess
 from ecgstudy.store import RecordStore
-from ecgstudy.store_build import build_store, reference_lead
+from ecgstudy.store_build import build_store, reference_leads
 
 KEPT = ["good_1a", "good_1b", "good_2", "twin_of_good_2", "other_leads", "one_flat_lead", "hole_in_lead"]
 
@@ -62,7 +62,9 @@ def test_exclusions_name_the_file_below_the_cohort_and_what_to_do(built: RecordS
     expected = "unreadable.dat is shorter than its header says; download the record again."
     assert rows.loc["unreadable", "sentence"] == expected
     assert rows.loc["bad_header", "sentence"] == "bad_header.hea is empty; download the record again."
-    assert "0.004 s" in rows.loc["one_sample", "sentence"]
+    assert rows.loc["one_sample", "sentence"] == (
+        "Record one_sample was left out: it lasts 0.004 s, less than 5 s; bring a longer recording, or remove it."
+    )
     assert not rows["sentence"].str.contains(str(source), regex=False).any()
 
 
@@ -71,7 +73,7 @@ def test_a_waveform_under_two_persons_names_the_other_record_and_what_to_do(buil
     for record_id, other in (("two_persons_a", "two_persons_b"), ("two_persons_b", "two_persons_a")):
         assert rows.loc[record_id, "sentence"] == (
             f"Record {record_id} was left out: the same waveform stands under another person ({other}); "
-            "correct the person or remove the copies."
+            "correct the person, or remove the copies."
         )
     assert rows.loc[["two_persons_a", "two_persons_b"], "subject_id"].tolist() == ["p3", "p9"]
     assert set(built.beats["record_id"]) == set(KEPT)
@@ -255,6 +257,25 @@ def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
     assert list(tmp_path.glob("store-*")) == []
 
 
+class HiddenBeats(FakeCohort):
+    """Lead II, the best by name, shows a slow wave and no beats."""
+
+    def signal(self, record_id: str) -> Signal:
+        """Give the record with its second lead replaced."""
+        signal = super().signal(record_id)
+        values = signal.values.copy()
+        values[1] = np.sin(2 * np.pi * 0.1 * np.arange(values.shape[1]) / signal.fs)
+        return Signal(values, signal.fs, signal.leads, signal.unit)
+
+
+def test_beats_are_looked_for_in_the_next_lead_where_the_best_shows_none(source: Path, tmp_path: Path) -> None:
+    shown = build_store(FakeCohort(source, ("good_2",)), tmp_path)
+    hidden = build_store(HiddenBeats(source, ("good_2",)), tmp_path)
+    assert shown.records["reference_lead"].tolist() == ["II"]
+    assert hidden.records["reference_lead"].tolist() == ["I"]
+    assert len(hidden.beats) == len(shown.beats)
+
+
 @pytest.mark.parametrize(
     ("leads", "problems", "expected"),
     [
@@ -267,7 +288,7 @@ def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
     ],
 )
 def test_reference_lead_is_the_best_usable_one(leads: tuple[str, ...], problems: dict, expected: str) -> None:
-    assert reference_lead(leads, problems) == expected
+    assert reference_leads(leads, problems)[0] == expected
 
 
 @pytest.mark.realdata

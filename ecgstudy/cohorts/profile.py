@@ -1,6 +1,8 @@
 """Which cohorts a profile of the study reads."""
 
 import hashlib
+import os
+from pathlib import Path
 
 from ecgstudy.cohorts import found_cohorts, open_cohort
 from ecgstudy.errors import DataNotFoundError
@@ -20,11 +22,21 @@ def cohorts_of(profile: str) -> list[str]:
         return ["synthetic"]
     names = found_cohorts()
     if not names:
+        folder = data_root()
         raise DataNotFoundError(
-            f"No real cohort was found in {data_root()}; run `python -m ecgstudy fetch ecgid`, or set "
+            f"No real cohort was found in {folder}{_unusable(folder)}; run `python -m ecgstudy fetch ecgid`, or set "
             "ECGSTUDY_DATA to the folder that holds your cohorts."
         )
     return names
+
+
+def _unusable(folder: Path) -> str:
+    """Say in brackets why nothing can be found in a folder; "" where it can be read."""
+    if not os.access(folder, os.F_OK):
+        return " (there is no such folder)"
+    if not folder.is_dir():
+        return " (that is a file, not a folder)"
+    return "" if os.access(folder, os.R_OK | os.X_OK) else " (you may not read it)"
 
 
 def data_fingerprint(profile: str) -> dict[str, str]:
@@ -38,7 +50,7 @@ def data_fingerprint(profile: str) -> dict[str, str]:
         root = open_cohort(name).root
         digest = hashlib.sha256()
         for file in sorted(root.rglob("*")) if root else ():
-            status = file.stat()
+            status = file.lstat()  # a link may lead nowhere
             digest.update(f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
         fingerprint[name] = digest.hexdigest()[:16]
     return fingerprint

@@ -1,6 +1,7 @@
 """What every cohort of WFDB files shares: finding its folder, scanning headers, reading, digest."""
 
 import hashlib
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -57,7 +58,9 @@ class WfdbCohort(Cohort):
     def locate(cls) -> Path:
         """Folder of this cohort below the data folder; :class:`DataNotFoundError` says how to get it."""
         base = data_root()
-        there = [base / folder for folder in cls.folders if (base / folder).is_dir()]
+        # Path.is_dir raises where the data folder may not be searched
+        searchable = os.access(base, os.R_OK | os.X_OK)
+        there = [base / folder for folder in cls.folders if searchable and (base / folder).is_dir()]
         for folder in there:
             if cls._is_marked(folder):
                 return folder.resolve()

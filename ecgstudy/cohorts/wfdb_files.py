@@ -119,16 +119,19 @@ def checked_path(path: Path, root: Path) -> Path:
     Raises
     ------
     RecordError
-        The file is missing, is no regular file, or leads outside `root` (by ``..`` or a link).
+        The file is missing, is no regular file, may not be read, or leads outside `root` (by ``..`` or a link).
     """
     real = os.path.realpath(path)
     if not real.startswith(os.path.realpath(root) + os.sep):
         raise RecordError(path, "leads outside the cohort's folder", "put the file itself inside that folder")
     file = Path(real)
-    if not file.exists():
+    # unlike Path.exists, this answers False where a folder may not be searched
+    if not os.access(file, os.F_OK):
         raise RecordError(path, "is missing")
     if not file.is_file():
         raise RecordError(path, "is not a regular file")
+    if not os.access(file, os.R_OK):
+        raise RecordError(path, "may not be read", "give yourself permission to read it")
     return file
 
 

@@ -8,7 +8,7 @@ from ecgstudy.ingestion.boundaries import (
     record_delineation,
 )
 from ecgstudy.ingestion.figures import beats_figure, delineation_figure, people_figure, traces_figure
-from ecgstudy.ingestion.stores import open_stores, study_cohort
+from ecgstudy.ingestion.stores import open_stores, open_usable_stores, study_cohort
 from ecgstudy.ingestion.tables import (
     assert_no_leakage,
     cohort_table,
@@ -32,6 +32,7 @@ __all__ = [
     "exclusion_table",
     "leakage_table",
     "open_stores",
+    "open_usable_stores",
     "people_figure",
     "record_cohorts",
     "record_delineation",

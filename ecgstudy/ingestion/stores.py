@@ -2,18 +2,24 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from ecgstudy.cohorts import open_cohort
 from ecgstudy.cohorts.base import Cohort
 from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.paths import cache_dir
+from ecgstudy.quality import Problem
 from ecgstudy.simulator.templates import CONDITIONS
-from ecgstudy.store import RecordStore
+from ecgstudy.store import EXCLUSION_COLUMNS, RecordStore
 from ecgstudy.store_build import build_store
 
 STORE_FS = 100.0
 """Hz. The 0.5-40 Hz band fits below its 50 Hz limit, PTB-XL has it by nature, and models stay small."""
 SYNTHETIC_FS = 250.0
 """Hz of the synthetic records, so that ingestion has something to resample."""
+EVERY_RECORD = "every record"
+"""Stands for the records of a cohort whose table cannot be read, so that nobody can list them."""
 SYNTHETIC_DIAGNOSES = dict.fromkeys(CONDITIONS, 0.05)
 """Share of the synthetic persons with each condition; the others are healthy."""
 
@@ -45,3 +51,43 @@ def open_stores(profile: str, names: Sequence[str], seed: int, fs: float = STORE
         A cohort is absent or holds no usable record.
     """
     return {name: build_store(study_cohort(name, seed), cache_dir(profile), fs) for name in names}
+
+
+def open_usable_stores(
+    profile: str, names: Sequence[str], seed: int, fs: float = STORE_FS
+) -> tuple[dict[str, RecordStore], pd.DataFrame]:
+    """Ingest cohorts as :func:`open_stores` does, but go on without those that hold nothing usable.
+
+    Returns
+    -------
+    stores : dict
+        Stores by cohort.
+    lost : pandas.DataFrame
+        Column cohort and :data:`~ecgstudy.store.EXCLUSION_COLUMNS`: the records of the cohorts without a store.
+
+    Raises
+    ------
+    StudyError
+        No cohort holds a usable record, no space is left, or a worker process was killed.
+    """
+    stores, lost, sentences = {}, [], []
+    columns = ["cohort", *EXCLUSION_COLUMNS]
+    for name in names:
+        cohort = study_cohort(name, seed)
+        try:
+            cohort.records()
+        except StudyError as damaged:
+            # the sentence goes into tables, which name no folder of this machine
+            sentence = str(damaged).replace(f"{cohort.root}/", f"{name}/")
+            row = (name, EVERY_RECORD, None, "", str(Problem.UNREADABLE), sentence)
+            lost.append(pd.DataFrame([row], columns=columns))
+            sentences.append(str(damaged))
+            continue
+        try:
+            stores[name] = build_store(cohort, cache_dir(profile), fs)
+        except NothingUsableError as unusable:
+            lost.append(unusable.exclusions.assign(cohort=name)[columns])
+            sentences.append(str(unusable))
+    if not stores:
+        raise StudyError(" ".join(sentences))
+    return stores, pd.concat(lost, ignore_index=True) if lost else pd.DataFrame(columns=columns)

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from ecgstudy.ingestion.stores import EVERY_RECORD
 from ecgstudy.splits import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.stage import Stage
 from ecgstudy.store import RecordStore
+
+NONE_LEFT_OUT = "none left out"
+"""Stands in the place of a reason for a cohort whose records are all used."""
 
 
 def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
@@ -43,21 +47,31 @@ def session_gaps(records: pd.DataFrame) -> pd.Series:
     return days.groupby("subject_id").diff().dropna()
 
 
-def exclusion_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
-    """Count the records left out by cohort and reason; cohorts without any are named too."""
-    rows = []
-    for name, store in stores.items():
-        counts = store.exclusions["reason"].value_counts()
-        rows += [{"cohort": name, "reason": reason, "records": n} for reason, n in counts.items()]
-        if counts.empty:
-            rows.append({"cohort": name, "reason": "none left out", "records": 0})
-    return pd.DataFrame(rows)
+def unusable_table(stores: Mapping[str, RecordStore], lost: pd.DataFrame) -> pd.DataFrame:
+    """One row an excluded record with the sentence that says why and what to do.
 
-
-def unusable_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
-    """One row an excluded record with the sentence that says why and what to do."""
-    parts = [store.exclusions.assign(cohort=name) for name, store in stores.items()]
+    Parameters
+    ----------
+    stores, lost
+        From :func:`ecgstudy.ingestion.open_usable_stores`.
+    """
+    parts = [*(store.exclusions.assign(cohort=name) for name, store in stores.items()), lost]
     return pd.concat(parts, ignore_index=True)[["cohort", "record_id", "reason", "sentence"]]
+
+
+def exclusion_table(stores: Mapping[str, RecordStore], lost: pd.DataFrame) -> pd.DataFrame:
+    """Count the records left out by cohort and reason; cohorts without any are named too.
+
+    The count is undefined where a cohort's table could not be read.
+    """
+    counts = unusable_table(stores, lost).groupby(["cohort", "reason"], sort=False)["record_id"]
+    rows = [
+        {"cohort": cohort, "reason": reason, "records": np.nan if EVERY_RECORD in set(ids) else len(ids)}
+        for (cohort, reason), ids in counts
+    ]
+    whole = [name for name, store in stores.items() if store.exclusions.empty]
+    rows += [{"cohort": name, "reason": NONE_LEFT_OUT, "records": 0} for name in whole]
+    return pd.DataFrame(rows).astype({"records": "Int64"})
 
 
 def leakage_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
@@ -77,13 +91,17 @@ def assert_no_leakage(stores: Mapping[str, RecordStore]) -> None:
     assert_disjoint({name: with_cohort(name, store.records) for name, store in stores.items()})
 
 
-def exclusion_finding(table: pd.DataFrame) -> str:
-    """Say in one sentence how many records were left out and why, from :func:`exclusion_table`."""
-    lost = table[table["records"] > 0]
-    if lost.empty:
+def exclusion_finding(table: pd.DataFrame, lost: pd.DataFrame) -> str:
+    """Say how many records were left out and why, from :func:`exclusion_table`, and which cohorts take no part."""
+    left_out = table[table["reason"] != NONE_LEFT_OUT]
+    if left_out.empty:
         return "No record had to be left out."
-    reasons = [f"{row.records} of {row.cohort} ({row.reason})" for row in lost.itertuples()]
-    return f"Records left out: {', '.join(reasons)}."
+    reasons = [
+        f"{EVERY_RECORD if pd.isna(row.records) else row.records} of {row.cohort} ({row.reason})"
+        for row in left_out.itertuples()
+    ]
+    absent = [f" No record of {name} can be used: it takes no part in the study." for name in lost["cohort"].unique()]
+    return f"Records left out: {', '.join(reasons)}.{''.join(absent)}"
 
 
 def record_cohorts(stage: Stage, table: pd.DataFrame) -> None:

@@ -1,0 +1,355 @@
+"""Bad input, from the files to the report: each kind is named in one sentence, and harms nothing beside it."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from fake_cohort import waveform
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from wfdb_trees import mitdb_tree, motion_tree, write_record
+
+from ecgstudy import ingestion, notebooks
+from ecgstudy.cli import main
+from ecgstudy.cohorts.profile import cohorts_of, data_fingerprint
+from ecgstudy.cohorts.wfdb_folder import WfdbFolderCohort
+from ecgstudy.errors import StudyError
+from ecgstudy.stage import read_metrics
+from ecgstudy.store_build import build_store
+
+FS = 250
+GOOD = ["good_1a", "good_1b", "good_2", "odd_unit"]
+"""Records that nothing may happen to; by name, they differ in heart rate or in unit."""
+DESCRIBED = {
+    "flat": ("flat", "lead I is flat; lead II is flat; check its electrodes and the gain in its header"),
+    "leads": ("unreadable", "leads.hea claims 3 leads but describes 2; download the record again."),
+    "missing": ("unreadable", "missing.dat is missing; download the record again."),
+    "not_a_number": ("not a number", "lead I is not a number; lead II is not a number; export it again"),
+    "one_sample": ("too short", "it lasts 0.004 s, less than 5 s; bring a longer recording"),
+    "outside": ("unreadable", "outside.hea names a signal file outside its own folder (../outside.dat); do not trust"),
+    "oversized": ("unreadable", "oversized.dat is 8 bytes longer than its header says; download the record again."),
+    "samples": ("unreadable", "samples.dat is 10000 bytes shorter than its header says; download the record again."),
+    "saturated": ("saturated", "lead I is saturated; lead II is saturated; check the amplifier's range"),
+    "truncated": ("unreadable", "truncated.dat is 100 bytes shorter than its header says; download the record again."),
+    "twice": ("unreadable", "subjects.csv line 3: lists its record twice; keep one row a record."),
+    "two_persons_a": ("same waveform as another person", "another person (two_persons_b); correct the person"),
+    "two_persons_b": ("same waveform as another person", "another person (two_persons_a); correct the person"),
+}
+"""Reason and words of the sentence of each bad record."""
+
+
+def _record(folder: Path, name: str, values: np.ndarray, unit: str = "mV") -> None:
+    samples = np.where(np.isnan(values), -32768, np.rint(1000 * values)).astype(int)
+    write_record(folder, name, samples, fs=FS, leads=("I", "II"), unit=unit, gain=1000.0)
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def _good_records(folder: Path) -> None:
+    for name in GOOD[:-1]:
+        _record(folder, name, waveform(name, FS, 2))
+    _record(folder, "odd_unit", waveform("other_leads", FS, 2), unit="furlong")
+
+
+def _bad_records(folder: Path) -> None:
+    """Write one record of each kind of :data:`DESCRIBED`."""
+    beats = waveform("bad", FS, 2)
+    for offset, name in enumerate(DESCRIBED):
+        _record(folder, name, beats + 0.01 * offset)
+    _record(folder, "flat", np.zeros_like(beats))
+    _record(folder, "not_a_number", np.full_like(beats, np.nan))
+    _record(folder, "one_sample", beats[:, :1])
+    _record(folder, "saturated", np.clip(3 * beats, -0.2, 0.35))
+    _record(folder, "two_persons_a", beats)
+    _record(folder, "two_persons_b", beats)
+    (folder / "missing.dat").unlink()
+    whole = (folder / "truncated.dat").read_bytes()
+    (folder / "truncated.dat").write_bytes(whole[:-100])
+    (folder / "oversized.dat").write_bytes(whole + bytes(8))
+    _edit(folder / "leads.hea", "leads 2", "leads 3")
+    _edit(folder / "samples.hea", " 2500", " 5000")
+    # the file is there and would be read by whoever followed the name
+    (folder.parent / "outside.dat").write_bytes(whole)
+    _edit(folder / "outside.hea", "outside.dat", "../outside.dat")
+
+
+def _subjects(folder: Path) -> None:
+    """Write who is who: one row a record and a second one for "twice"; two records are of one person."""
+    person = {"good_1b": "p-good_1a"}
+    names = ["good_1a", "twice", "twice", *(name for name in [*GOOD, *DESCRIBED] if name not in ("good_1a", "twice"))]
+    rows = [f"{name},{person.get(name, f'p-{name}')},1,40,F" for name in names]
+    (folder / "subjects.csv").write_text("\n".join(["record,subject_id,session,age,sex", *rows]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Run notebook 01 as a user does on good and bad records beside a cohort whose list is damaged."""
+    base = tmp_path_factory.mktemp("study")
+    folder = base / "data" / "wfdb-folder"
+    _good_records(folder)
+    _bad_records(folder)
+    _subjects(folder)
+    mitdb_tree(base / "data" / "mitdb")
+    (base / "data" / "mitdb" / "RECORDS").write_bytes(b"\xff\xfe")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    own = {f"ECGSTUDY_{name}": str(base / name.lower()) for name in ("DATA", "RESULTS", "CACHE")}
+    command = [sys.executable, "-m", "ecgstudy", "run", "01_ingestion", "-p", "profile", "real"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | own, check=False)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    return SimpleNamespace(base=base, done=done, results=base / "results" / "real" / "01_ingestion")
+
+
+def _table(study: SimpleNamespace, name: str) -> pd.DataFrame:
+    return pd.read_csv(study.results / "tables" / f"{name}.csv")
+
+
+def test_the_study_goes_on_and_its_results_are_whole(study: SimpleNamespace) -> None:
+    assert study.done.returncode == 0, study.done.stderr
+    assert "Traceback" not in study.done.stderr
+    left = {path.name for path in study.results.iterdir()}
+    assert left == {"01_ingestion.html", "01_ingestion.ipynb", "metrics.json", "report.json", "tables", "figures"}
+    assert [path for path in study.base.rglob("*") if ".partial" in path.name] == []
+
+
+def test_good_records_are_unharmed(study: SimpleNamespace, tmp_path: Path) -> None:
+    cohorts = _table(study, "cohorts").set_index("cohort")
+    assert cohorts.index.tolist() == ["wfdb-folder"]
+    counts = cohorts.loc["wfdb-folder", ["records", "persons", "excluded"]].tolist()
+    assert counts == [len(GOOD), len(GOOD) - 1, len(DESCRIBED)]
+    # a unit nobody knows is kept and shown, never taken for mV
+    assert cohorts.loc["wfdb-folder", "unit"] == "furlong, mV"
+    _good_records(tmp_path)
+    alone = build_store(WfdbFolderCohort(tmp_path), tmp_path / "cache", workers=1)
+    (folder,) = (study.base / "cache" / "real").glob("store-wfdb-folder-*")
+    beside_bad = ingestion.stores.RecordStore(folder)
+    assert beside_bad.records["record_id"].tolist() == GOOD
+    for record_id in GOOD:
+        np.testing.assert_array_equal(beside_bad.signal(record_id), alone.signal(record_id))
+
+
+@pytest.mark.parametrize("record_id", DESCRIBED)
+def test_a_bad_record_has_its_reason_and_one_sentence(study: SimpleNamespace, record_id: str) -> None:
+    rows = _table(study, "excluded_records").set_index("record_id")
+    reason, words = DESCRIBED[record_id]
+    assert rows.loc[record_id, ["cohort", "reason"]].tolist() == ["wfdb-folder", reason]
+    sentence = rows.loc[record_id, "sentence"]
+    assert words in sentence
+    assert record_id in sentence or record_id == "twice"
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+def test_nothing_else_is_left_out_but_the_cohort_with_a_damaged_list(study: SimpleNamespace) -> None:
+    rows = _table(study, "excluded_records").set_index("record_id")
+    assert set(rows.index) == {*DESCRIBED, "every record"}
+    assert rows.loc["every record"].tolist() == [
+        "mitdb",
+        "unreadable",
+        "mitdb/RECORDS is not UTF-8 text; download it again.",
+    ]
+    counts = _table(study, "exclusions").set_index(["cohort", "reason"])["records"]
+    assert counts.loc[("wfdb-folder", "unreadable")] == 7
+    assert np.isnan(counts.loc[("mitdb", "unreadable")])
+    page = (study.results / "01_ingestion.html").read_text()
+    assert "No record of mitdb can be used: it takes no part in the study." in page
+
+
+def test_results_name_no_folder_of_the_machine(study: SimpleNamespace) -> None:
+    for path in study.results.rglob("*"):
+        assert path.is_dir() or str(study.base).encode() not in path.read_bytes(), path.name
+
+
+def test_records_of_ones_own_appear_in_the_table_of_exclusions_alone(study: SimpleNamespace) -> None:
+    for path in [*study.results.glob("*.json"), *study.results.rglob("*.csv"), *study.results.rglob("*.svg")]:
+        named = [name for name in (*GOOD, "two_persons_a") if name in path.read_text()]
+        assert named == (["two_persons_a"] if path.name == "excluded_records.csv" else []), path.name
+
+
+def test_the_trace_of_ones_own_record_is_not_drawn(study: SimpleNamespace) -> None:
+    (folder,) = (study.base / "cache" / "real").glob("store-wfdb-folder-*")
+    own = ingestion.stores.RecordStore(folder)
+    figure = ingestion.traces_figure({"wfdb-folder": own, "ecgid": own})
+    hidden, drawn = figure.axes[:2]
+    assert len(hidden.lines) == 0
+    assert "a trace\nidentifies its owner" in hidden.texts[0].get_text()
+    assert len(drawn.lines) > 0
+    beats = ingestion.beats_figure({"wfdb-folder": own, "ecgid": own})
+    assert [ax.get_title().split("\n")[0] for ax in beats.axes] == ["ecgid"]
+    plt.close("all")
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of the test's own for data, results, cache and notebooks; returns the folder that holds them."""
+    for name in ("data", "results", "cache", "notebooks"):
+        monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setattr(ingestion.stores, "build_store", partial(build_store, workers=1))
+    return tmp_path
+
+
+def _notebook(places: Path, *cells: str) -> None:
+    """Write the notebook 90_trial, which opens its stage, runs `cells` and finishes."""
+    parameters = new_code_cell('profile = "real"\nseed = 0\ndevice = "cpu"', metadata={"tags": ["parameters"]})
+    opened = 'from ecgstudy.stage import Stage\nstage = Stage.open("90_trial", globals())'
+    code = [new_code_cell(source) for source in (opened, *cells, "stage.finish()")]
+    (places / "notebooks").mkdir(exist_ok=True)
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    whole = new_notebook(cells=[new_markdown_cell("# A trial stage"), parameters, *code], metadata=kernel)
+    nbformat.write(whole, places / "notebooks" / "90_trial.ipynb")
+
+
+def _only_bad_records(folder: Path) -> str:
+    _record(folder, "flat", np.zeros((2, 2500)))
+    return r"No record of wfdb-folder can be used \(flat 1\); the first: Record flat was left out: lead I is flat"
+
+
+def _table_in_latin_1(folder: Path) -> str:
+    _good_records(folder)
+    (folder / "subjects.csv").write_bytes("record,subject_id\ngood_2,Jos\xe9\n".encode("latin-1"))
+    return r"wfdb-folder/subjects\.csv is not UTF-8 text; save it as UTF-8"
+
+
+def _malformed_table(folder: Path) -> str:
+    _good_records(folder)
+    (folder / "subjects.csv").write_text("record,subject_id\ngood_2,Bob,3,4\n")
+    return r"wfdb-folder/subjects\.csv is malformed .*give every row as many fields"
+
+
+@pytest.mark.parametrize("make", [_only_bad_records, _table_in_latin_1, _malformed_table])
+def test_a_cohort_without_a_usable_record_leaves_the_others_alone(places: Path, make: Callable[[Path], str]) -> None:
+    words = make(places / "data" / "wfdb-folder")
+    motion_tree(places / "data" / "motion")
+    stores, lost = ingestion.open_usable_stores("real", ["wfdb-folder", "motion"], 0)
+    assert list(stores) == ["motion"]
+    assert lost["cohort"].unique().tolist() == ["wfdb-folder"]
+    assert str(places) not in lost["sentence"].str.cat()
+    finding = ingestion.exclusion_finding(ingestion.exclusion_table(stores, lost), lost)
+    assert "No record of wfdb-folder can be used: it takes no part in the study." in finding
+    with pytest.raises(StudyError, match=words):
+        ingestion.open_usable_stores("real", ["wfdb-folder"], 0)
+
+
+def test_where_nothing_is_left_the_command_says_so_and_fails(places: Path, capsys: pytest.CaptureFixture) -> None:
+    words = _only_bad_records(places / "data" / "wfdb-folder")
+    _notebook(places, 'from ecgstudy import ingestion\ningestion.open_usable_stores(profile, ["wfdb-folder"], seed)')
+    assert main(["run", "90_trial"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(f"ecgstudy: {words}", said)
+    assert [path.name for path in (places / "results").rglob("*.*")] == ["90_trial.failed.ipynb"]
+
+
+@pytest.mark.parametrize(("kind", "words"), [("file", "that is a file"), ("nothing", "there is no such folder")])
+def test_a_data_folder_that_is_none_is_explained(places: Path, kind: str, words: str) -> None:
+    if kind == "file":
+        (places / "data").write_text("")
+    with pytest.raises(StudyError, match=rf"No real cohort was found in {places}/data \({words}.*ECGSTUDY_DATA"):
+        cohorts_of("real")
+
+
+def test_what_may_not_be_read_is_explained(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # permissions do not bind the superuser, whom tests in containers often run as
+    allowed = os.access
+    folder = places / "data" / "wfdb-folder"
+    _good_records(folder)
+
+    def refuse(path: Path, mode: int) -> bool:
+        return allowed(path, mode) and not (mode & os.R_OK and Path(path).name in ("good_1b.dat", "good_2.hea"))
+
+    monkeypatch.setattr(os, "access", refuse)
+    store = build_store(WfdbFolderCohort(folder), places / "cache", workers=1)
+    assert store.records["record_id"].tolist() == ["good_1a", "odd_unit"]
+    sentences = store.exclusions.set_index("record_id")["sentence"]
+    assert sentences["good_1b"] == "good_1b.dat may not be read; give yourself permission to read it."
+    assert sentences["good_2"] == "good_2.hea may not be read; give yourself permission to read it."
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.R_OK)
+    with pytest.raises(StudyError, match=r"\(you may not read it\)"):
+        cohorts_of("real")
+
+
+def test_a_link_that_leads_nowhere_does_not_stop_the_engine(places: Path) -> None:
+    _good_records(places / "data" / "wfdb-folder")
+    (places / "data" / "wfdb-folder" / "gone.hea").symlink_to("nowhere.hea")
+    assert set(data_fingerprint("real")) == {"wfdb-folder"}
+    (row,) = WfdbFolderCohort().failures().to_dict("records")
+    assert (row["record_id"], row["reason"]) == ("gone", "is missing")
+
+
+@pytest.mark.parametrize("name", ["results", "results/real"])
+def test_results_that_cannot_be_written_are_explained(places: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+    (places / name).parent.mkdir(exist_ok=True)
+    (places / name).write_text("a file stands in the way")
+    _notebook(places)
+    assert main(["run", "90_trial"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(rf"{places}/results\S* cannot be written \(.*ECGSTUDY_RESULTS to folders that are", said)
+    assert said.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_written_is_explained(places: Path) -> None:
+    _good_records(places / "data" / "wfdb-folder")
+    (places / "cache").write_text("a file stands in the way")
+    with pytest.raises(StudyError, match=rf"{places}/cache\S* cannot be written .*ECGSTUDY_CACHE"):
+        ingestion.open_usable_stores("real", ["wfdb-folder"], 0)
+
+
+def test_a_disk_that_fills_while_a_notebook_runs_is_one_sentence(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _notebook(places)
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", full)
+    assert main(["run", "90_trial"]) == 1
+    said = capsys.readouterr().err
+    assert f"No space is left on the disk that holds {places}/results/real/90_trial; free some" in said
+    assert said.count("\n") == 1
+
+
+def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_is_clean(places: Path) -> None:
+    folder, started = places / "results" / "real" / "90_trial", places / "started"
+    whole = ["90_trial.html", "90_trial.ipynb", "metrics.json", "report.json"]
+    folder.mkdir(parents=True)
+    for name in whole:
+        (folder / name).write_text("of an earlier run")
+    _notebook(places, f'import time; open({str(started)!r}, "w").close(); time.sleep(600)')
+    running = subprocess.Popen([sys.executable, "-m", "ecgstudy", "run", "90_trial"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not started.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert started.exists()
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
+    with pytest.raises(StudyError, match="run `python -m ecgstudy run 90_trial` first"):
+        read_metrics("real", "90_trial")
+    _notebook(places, 'stage.metric("answer", 42)')
+    assert main(["run", "90_trial"]) == 0
+    assert read_metrics("real", "90_trial")["metrics"]["answer"]["value"] == 42
+    assert sorted(path.name for path in folder.iterdir()) == whole
+
+
+def test_every_error_of_the_study_is_known_to_the_runner(project_root: Path) -> None:
+    # the runner shows the sentence of an error alone where it knows the error's name, and loads no stage's modules
+    defining = {
+        path.name
+        for path in (project_root / "ecgstudy").rglob("*.py")
+        if re.search(r"^class \w+\(\w*(Study|Record|DataNotFound|Leakage)Error\)", path.read_text(), re.MULTILINE)
+    }
+    assert defining == {"errors.py"}
