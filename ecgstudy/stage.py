@@ -149,12 +149,15 @@ class Stage:
         self._story["findings"].append(sentence)
         display(Markdown(f"> **Finding.** {sentence}"))
 
-    def table(self, name: str, frame: pd.DataFrame, caption: str, decimals: int = 3) -> None:
-        """Write a table to ``tables/<name>.csv`` and show it."""
+    def table(self, name: str, frame: pd.DataFrame, caption: str, decimals: int = 3, show: bool = True) -> None:
+        """Write a table to ``tables/<name>.csv`` and show it; a long one is only named, with `show` off."""
         with new_file(self.folder / "tables" / f"{name}.csv") as partial:
             frame.to_csv(partial, index=False, float_format="%.6g")
         self._story["tables"].append({"name": name, "caption": caption})
-        display(HTML(table_html(frame, caption, decimals)))
+        if show:
+            display(HTML(table_html(frame, caption, decimals)))
+        else:
+            display(Markdown(f"*{caption}* ({len(frame):,} rows, in `tables/{name}.csv`)"))
 
     def figure(self, name: str, figure: Figure, caption: str, alt: str) -> None:
         """Write a figure to ``figures/<name>.png`` and ``.svg``, and show it with caption and alt text."""

@@ -20,6 +20,7 @@ EXAMPLE_SECONDS = 3.0
 EXAMPLE_HEIGHT_MV = 2.5
 ENLARGED = 1.6
 """Screens show a true-sized strip too small; the grid keeps the scale."""
+SEX_COLOURS = {"women": PALETTE[0], "men": PALETTE[1], "not stated": PALETTE[7]}
 _SPANS = {"P": ("p_onset", "p_offset"), "QRS": ("qrs_onset", "qrs_offset"), "T": ("t_onset", "t_offset")}
 
 
@@ -91,11 +92,13 @@ def people_figure(stores: Mapping[str, RecordStore]) -> Figure:
             _say(ax, title, "age not stated")
             continue
         shown = known.assign(sex=known["sex"].map({"F": "women", "M": "men"}).fillna("not stated"))
-        order = [sex for sex in ("women", "men", "not stated") if (shown["sex"] == sex).any()]
+        bins = {"binwidth": 10, "binrange": (0, 130), "multiple": "stack"}
         sns.histplot(
-            shown, x="age", hue="sex", hue_order=order, multiple="stack", binwidth=10, binrange=(0, 100), ax=ax
+            shown, x="age", hue="sex", hue_order=list(SEX_COLOURS), palette=SEX_COLOURS, legend=False, ax=ax, **bins
         )
-        ax.set(xlabel="age (years)", ylabel="persons")
+        ax.set(xlabel="age (years)", ylabel="persons", xlim=(0, max(100, known["age"].max() + 5)))
+    handles = [Patch(color=colour, label=sex) for sex, colour in SEX_COLOURS.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 
