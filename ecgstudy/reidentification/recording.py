@@ -120,8 +120,8 @@ def chance_finding(controls: pd.DataFrame) -> str:
     above = controls["rank1"] > controls["shuffled_high"]
     untrained = 100 * controls["untrained network"].max()
     return (
-        f"{int(above.sum())} of {len(controls)} claims lie above the 97.5th percentile of their shuffled control; a "
-        f"network that was never trained recognises up to {untrained:.0f} %, which is the shape of the beat itself."
+        f"{int(above.sum())} of {len(controls)} claims lie above the 97.5th percentile of their shuffled control. A "
+        f"network with random weights, never trained, already recognises up to {untrained:.0f} % of the probes."
     )
 
 

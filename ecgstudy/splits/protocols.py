@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.splits.base import PERSON, Protocol, Split, segments, time_segments
+from ecgstudy.splits.base import PERSON, RECORD, Protocol, Split, segments, time_segments
 
 VALIDATION_SHARE = 0.2
 """Last part of each enrolment record that is kept from training, to choose on..."""
@@ -50,9 +50,12 @@ class RandomWindows(Protocol):
     ----------
     seconds : float
         Length of a window.
+    most : int
+        Windows of a record at most, drawn at random; half-hour records have hundreds.
     """
 
     seconds: float = 5.0
+    most: int = 60
     name: ClassVar[str] = "random_windows"
     claim: ClassVar[str] = (
         "a window is recognised among windows of the same recordings (leaky: what most papers report)"
@@ -67,7 +70,10 @@ class RandomWindows(Protocol):
         windows = segments(records.iloc[rows])
         nth = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
         windows = windows.assign(start=nth * length, stop=(nth + 1) * length)
-        draw = np.random.default_rng(seed).random(len(windows))
+        rng = np.random.default_rng(seed)
+        shuffled = windows.iloc[rng.permutation(len(windows))]
+        windows = shuffled.groupby(RECORD).head(self.most).sort_index().reset_index(drop=True)
+        draw = rng.random(len(windows))
         known, probe = windows[draw >= 0.2], windows[draw < 0.2]
         probe = probe[probe[PERSON].isin(known[PERSON])]
         validation = known[draw[draw >= 0.2] < 0.28]
