@@ -31,4 +31,9 @@ STAGES = (
         "Ingestion",
         "Which recordings of which people does the study rest on, and can its marked waves be believed?",
     ),
+    StageInfo(
+        "03_dual_task",
+        "Dual task",
+        "Can one network tell who somebody is and what they are doing, later, through another electrode, in motion?",
+    ),
 )

@@ -1,0 +1,289 @@
+"""Training and testing the networks of the dual task: variants, budgets, and what a test set was answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
+from ecgstudy.errors import StudyError
+from ecgstudy.models import create_model
+from ecgstudy.progress import progress
+from ecgstudy.scoring import class_probabilities
+from ecgstudy.splits.base import PERSON, RECORD, Protocol, Split
+from ecgstudy.splits.blocked import ActivityPairs
+from ecgstudy.training import TrainedRun, TrainingSettings, fit
+
+TASKS = ("person", "activity")
+SLACK_S = 2.0
+"""Seconds by which a training window is longer than the network reads: each epoch cuts at another place."""
+TRAIN_STRIDE_S = 2.0
+PROBE_STRIDE_S = 1.0
+BATCH_SIZE = 32
+"""Small: with few windows the number of steps decides (chosen on validation windows, with the epochs)."""
+NO_PROBE = "no usable window is left to test on"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network and how it is built.
+
+    Attributes
+    ----------
+    name : str
+        As in metric names.
+    model : str
+        A key of :data:`ecgstudy.models.MODELS`.
+    sizes : dict
+        Arguments of the model's constructor.
+    tasks : tuple of str
+        Tasks it learns.
+    """
+
+    name: str
+    model: str = "dt4ecg"
+    sizes: dict[str, object] = field(default_factory=dict)
+    tasks: tuple[str, ...] = TASKS
+
+
+DT4ECG = Variant("dt4ecg")
+RIVALS = (
+    # as wide as DT4ECG and with as many passes over the data: the same budget
+    Variant("resnet1d", "resnet1d", {"widths": [16, 32, 64]}),
+    Variant("transecg", "transecg", {"n_layers": 2, "patch_seconds": 0.2}),
+)
+ABLATIONS = (
+    Variant("no_attention", sizes={"channel_attention": False, "sequence_attention": False}),
+    Variant("channel_only", sizes={"sequence_attention": False}),
+    Variant("sequence_only", sizes={"channel_attention": False}),
+    Variant("equal_weights", sizes={"balance": "equal"}),
+    Variant("uncertainty_weights", sizes={"balance": "uncertainty"}),
+    Variant("person_alone", tasks=("person",)),
+    Variant("activity_alone", tasks=("activity",)),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a profile can afford, the same for all networks that are compared.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training windows.
+    seeds : tuple of int
+        Seeds of initial weights, order and augmentation; every seed is one network.
+    readings : tuple of Reading
+        Candidates to choose from, on validation windows.
+    rivals, ablations : tuple of Variant
+        What DT4ECG is compared with.
+    folds : int
+        Groups of persons that :class:`~ecgstudy.splits.blocked.LeaveSubjectOut` leaves out in turn.
+    synthetic_persons, synthetic_seconds : int, float
+        Size of the synthetic cohort and length of its records.
+    """
+
+    epochs: int
+    seeds: tuple[int, ...]
+    readings: tuple[Reading, ...]
+    rivals: tuple[Variant, ...]
+    ablations: tuple[Variant, ...]
+    folds: int
+    synthetic_persons: int = 50
+    synthetic_seconds: float = 30.0
+
+
+def budget_of(profile: str, seed: int) -> Budget:
+    """Budget of a profile; its seeds are `seed` and those after it."""
+    if profile == "real":
+        readings = (Reading(5.0, False), Reading(5.0, True), Reading(8.0, False), Reading(8.0, True))
+        return Budget(9, (seed, seed + 1, seed + 2), readings, RIVALS, ABLATIONS, folds=3)
+    short = tuple(variant for variant in ABLATIONS if variant.name in ("no_attention", "equal_weights"))
+    return Budget(3, (seed,), (Reading(4.0, False), Reading(4.0, True)), RIVALS[:1], short, folds=2)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What networks answered to one test set; rows of all seeds and folds one below the other.
+
+    Attributes
+    ----------
+    windows : pandas.DataFrame
+        seed, subject_id, record_id, activity, start (samples), degree, `person_said` and `activity_said`
+        (None where the network has no such task, or cannot know the person).
+    runs : list of TrainedRun
+        The networks, by seed and fold.
+    skipped : str or None
+        Why there is nothing to test.
+    """
+
+    windows: pd.DataFrame
+    runs: list[TrainedRun]
+    skipped: str | None = None
+
+
+def known_segments(split: Split) -> pd.DataFrame:
+    """Everything that networks may learn from once nothing is left to choose: train and validation."""
+    known = split.enrolment if len(split.enrolment) else pd.concat([split.train, split.validation])
+    return merge_touching(known)
+
+
+def train(
+    recordings: Recordings,
+    segments: pd.DataFrame,
+    variant: Variant,
+    reading: Reading,
+    seed: int,
+    epochs: int,
+    runs: Path,
+    device: str,
+    stride: float = TRAIN_STRIDE_S,
+) -> TrainedRun:
+    """Train one network on the windows of segments for a fixed number of epochs, or load the run that did so.
+
+    A task that the segments show only one class of cannot be learnt and is left out. Training windows
+    start every `stride` seconds.
+
+    Raises
+    ------
+    StudyError
+        No window is usable, or no task can be learnt.
+    """
+    index = recordings.windows(segments, reading.seconds + SLACK_S, stride)
+    windows = recordings.window_set(index, reading)
+    classes = {"person": len(recordings.persons), "activity": len(recordings.activities)}
+    tasks = {task: classes[task] for task in variant.tasks if len(np.unique(windows.targets[task])) > 1}
+    if not tasks:
+        raise StudyError(f"{variant.name} has nothing to learn: all windows are of one person and one activity.")
+    names = recordings.lead_names(reading)
+    model = create_model(
+        variant.model,
+        seed,
+        n_leads=len(names),
+        n_samples=round(reading.seconds * recordings.fs),
+        fs=recordings.fs,
+        n_out=tasks,
+        lead_names=names,
+        # a plain softmax head, as the paper's; verification margins are for people never seen
+        **{"margin": None, **variant.sizes},
+    )
+    return fit(model, windows, None, TrainingSettings(epochs=epochs, batch_size=BATCH_SIZE, seed=seed), runs, device)
+
+
+def answer(
+    recordings: Recordings, run: TrainedRun, index: pd.DataFrame, reading: Reading, names_persons: bool = True
+) -> pd.DataFrame:
+    """Ask a network who is heard in each window and what they do; rows of :attr:`Answers.windows` without seed."""
+    windows = recordings.window_set(index, reading)
+    said = index[["subject_id", RECORD, "activity", "start"]].assign(degree=recordings.worst_degree(index))
+    for task, classes in (("person", recordings.persons), ("activity", recordings.activities)):
+        knows = task in run.model.heads and (task == "activity" or names_persons)
+        best = class_probabilities(run.model, windows.samples, task).argmax(axis=1) if knows else None
+        said[f"{task}_said"] = np.array(classes, dtype=object)[best] if knows else None
+    return said
+
+
+def run_protocol(
+    recordings: Recordings,
+    protocol: Protocol,
+    variant: Variant,
+    reading: Reading,
+    budget: Budget,
+    runs: Path,
+    device: str,
+) -> Answers:
+    """Train and test one variant under one protocol, all folds, all seeds.
+
+    What a protocol cannot do with the cohort at hand (no electrodes, one activity, too few persons) is
+    returned as :attr:`Answers.skipped`, not raised: the other protocols go on.
+    """
+    try:
+        splits = protocol.splits(recordings.records, recordings.fs, budget.seeds[0])
+    except (StudyError, KeyError) as impossible:
+        return Answers(pd.DataFrame(), [], _because(impossible))
+    return run_splits(recordings, splits, variant, reading, budget, runs, device)
+
+
+def run_splits(
+    recordings: Recordings,
+    splits: Sequence[Split],
+    variant: Variant,
+    reading: Reading,
+    budget: Budget,
+    runs: Path,
+    device: str,
+) -> Answers:
+    """Train and test one variant on given splits; every split's test windows count once a seed."""
+    parts, networks = [], []
+    asked = [(split, seed) for split in splits for seed in budget.seeds]
+    for split, seed in progress(asked, desc=variant.name):
+        probe = recordings.windows(split.probe, reading.seconds, PROBE_STRIDE_S)
+        if probe.empty:
+            continue
+        try:
+            run = train(recordings, known_segments(split), variant, reading, seed, budget.epochs, runs, device)
+        except StudyError as impossible:
+            return Answers(pd.DataFrame(), [], _because(impossible))
+        said = answer(recordings, run, probe, reading, names_persons=not split.unseen_persons)
+        parts.append(said.assign(seed=seed))
+        networks.append(run)
+    if not parts:
+        return Answers(pd.DataFrame(), [], NO_PROBE)
+    return Answers(pd.concat(parts, ignore_index=True), networks)
+
+
+def run_pairs(recordings: Recordings, reading: Reading, budget: Budget, runs: Path, device: str) -> dict[str, Answers]:
+    """DT4ECG known from one activity at a time, heard in all: answers by the known activity."""
+    splits = ActivityPairs().splits(recordings.records, recordings.fs, budget.seeds[0])
+    return {
+        activity: run_splits(recordings, [split], DT4ECG, reading, budget, runs, device)
+        for activity, split in zip(recordings.activities, splits, strict=True)
+    }
+
+
+def _because(error: Exception) -> str:
+    """One clause that says what a protocol lacks."""
+    return f"the cohort states no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+
+
+def choose_reading(
+    recordings: Recordings, protocol: Protocol, budget: Budget, runs: Path, device: str
+) -> tuple[Reading, pd.DataFrame]:
+    """Choose window length and channels on the validation part of the known recordings.
+
+    Parameters
+    ----------
+    recordings : Recordings
+        The cohort.
+    protocol : Protocol
+        Its validation parts decide; its probes are not touched.
+    budget : Budget
+        The candidates; the first seed trains them.
+    runs, device
+        As in :func:`train`.
+
+    Returns
+    -------
+    chosen : Reading
+        The candidate with the highest mean of both accuracies.
+    table : pandas.DataFrame
+        One row a candidate: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean.
+    """
+    split = protocol.splits(recordings.records, recordings.fs, budget.seeds[0])[0]
+    rows = []
+    for reading in progress(budget.readings, desc="choosing the window"):
+        run = train(recordings, split.train, DT4ECG, reading, budget.seeds[0], budget.epochs, runs, device)
+        index = recordings.windows(split.validation, reading.seconds, PROBE_STRIDE_S)
+        said = answer(recordings, run, index, reading)
+        scores = hit_rates(said)
+        rows.append({"seconds": reading.seconds, "amplitude": reading.amplitude, "windows": len(said), **scores})
+    table = pd.DataFrame(rows).assign(mean=lambda t: t[["person_accuracy", "activity_accuracy"]].mean(axis=1))
+    return budget.readings[int(table["mean"].argmax())], table
+
+
+def hit_rates(said: pd.DataFrame) -> Mapping[str, float]:
+    """Share of windows whose person, and whose activity, is named rightly."""
+    truth = {"person": said[PERSON], "activity": said["activity"]}
+    return {f"{task}_accuracy": float((said[f"{task}_said"] == truth[task]).mean()) for task in TASKS}
