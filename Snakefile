@@ -37,6 +37,23 @@ rule ingestion:
         "python -m ecgstudy run 01_ingestion -p profile {PROFILE}"
 
 
+rule reidentification:
+    input:
+        rules.ingestion.output.metrics,
+        notebook="notebooks/02_reidentification.ipynb",
+        package=PACKAGE,
+    params:
+        data=data_fingerprint(PROFILE),
+    output:
+        metrics=stage("02_reidentification", "metrics.json"),
+        page=stage("02_reidentification", "02_reidentification.html"),
+    log:
+        notebook=stage("02_reidentification", "02_reidentification.ipynb"),
+    threads: 2
+    shell:
+        "python -m ecgstudy run 02_reidentification -p profile {PROFILE}"
+
+
 rule dual_task:
     input:
         rules.ingestion.output.metrics,
@@ -57,6 +74,7 @@ rule dual_task:
 rule report:
     input:
         rules.ingestion.output.metrics,
+        rules.reidentification.output.metrics,
         rules.dual_task.output.metrics,
         package=PACKAGE,
     output:

@@ -32,6 +32,11 @@ STAGES = (
         "Which recordings of which people does the study rest on, and can its marked waves be believed?",
     ),
     StageInfo(
+        "02_reidentification",
+        "Re-identification",
+        "Who can be recognised from an ECG, and how much of a published number survives under protocols that hold?",
+    ),
+    StageInfo(
         "03_dual_task",
         "Dual task",
         "Can one network tell who somebody is and what they are doing, later, through another electrode, in motion?",
