@@ -1,4 +1,5 @@
 # The study as a graph: one rule per notebook. `make study` calls this; so does a cluster (README).
+import sys
 from pathlib import Path
 
 from ecgstudy.cohorts.profile import data_fingerprint
@@ -34,7 +35,7 @@ rule ingestion:
         notebook=stage("01_ingestion", "01_ingestion.ipynb"),
     threads: 2
     shell:
-        "python -m ecgstudy run 01_ingestion -p profile {PROFILE}"
+        "{sys.executable} -m ecgstudy run 01_ingestion -p profile {PROFILE}"
 
 
 rule reidentification:
@@ -51,7 +52,7 @@ rule reidentification:
         notebook=stage("02_reidentification", "02_reidentification.ipynb"),
     threads: 2
     shell:
-        "python -m ecgstudy run 02_reidentification -p profile {PROFILE}"
+        "{sys.executable} -m ecgstudy run 02_reidentification -p profile {PROFILE}"
 
 
 rule dual_task:
@@ -68,7 +69,7 @@ rule dual_task:
         notebook=stage("03_dual_task", "03_dual_task.ipynb"),
     threads: 2
     shell:
-        "python -m ecgstudy run 03_dual_task -p profile {PROFILE}"
+        "{sys.executable} -m ecgstudy run 03_dual_task -p profile {PROFILE}"
 
 
 rule report:
@@ -80,4 +81,4 @@ rule report:
     output:
         RESULTS / "index.html",
     shell:
-        "python -m ecgstudy report {PROFILE}"
+        "{sys.executable} -m ecgstudy report {PROFILE}"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from ecgstudy.errors import StudyError
 
+STUDY_SEED = 0
+"""Seed that the notebooks start from."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 a mistake that a sentence explains)."""
@@ -40,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", nargs=2, metavar=("NAME", "VALUE"), action="append", default=[], help="set a parameter")
     run.add_argument("--cell-timeout", type=int, help="give a cell up after this many seconds")
     run.set_defaults(command=_run)
+
+    attack = commands.add_parser(
+        "attack", help="train and score stage 02's attackers, sharing the work with other processes"
+    )
+    attack.add_argument("profile", help="demo or real")
+    attack.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    attack.set_defaults(command=_attack)
 
     report = commands.add_parser("report", help="make the front page from the finished stages")
     report.add_argument("profile", help="demo or real")
@@ -77,6 +87,17 @@ def _run(options: argparse.Namespace) -> None:
     values = parse_assignments(options.p, declared_parameters(notebook_path(options.stage)))
     folder: Path = run_notebook(options.stage, values, options.cell_timeout)
     print(f"{options.stage} is complete: {folder / f'{options.stage}.html'}")
+
+
+def _attack(options: argparse.Namespace) -> None:
+    """Run the re-identification jobs that no other process is running."""
+    from ecgstudy.cohorts.profile import cohorts_of
+    from ecgstudy.ingestion import open_usable_stores
+    from ecgstudy.reidentification.jobs import share_jobs
+
+    stores, _ = open_usable_stores(options.profile, cohorts_of(options.profile), STUDY_SEED)
+    left = share_jobs(options.profile, stores, STUDY_SEED, options.device)
+    print("all attackers are scored" if not left else f"{left} jobs are still run by other processes")
 
 
 def _report(options: argparse.Namespace) -> None:

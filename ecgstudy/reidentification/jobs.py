@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from ecgstudy import beats, digests, features, scoring, signals, training
 from ecgstudy.errors import StudyError
@@ -106,8 +107,23 @@ def run_jobs(profile: str, stores: Mapping[str, RecordStore], seed: int, device:
     return [run_job(workshop, job) for job in progress(jobs, desc="attackers")]
 
 
-def run_job(workshop: Workshop, job: Job) -> ScoreSet:
-    """Run one job, or load its scores."""
+def share_jobs(profile: str, stores: Mapping[str, RecordStore], seed: int, device: str) -> int:
+    """Run the jobs of the plan that no other process is running; return how many were left to others.
+
+    Start it on as many cores, nodes or GPUs as share the cache: each job is run once.
+    """
+    workshop = Workshop(stores, cache_dir(profile), device)
+    left = 0
+    for job in progress(plan(stores, profile, seed), desc="attackers"):
+        try:
+            run_job(workshop, job, wait=False)
+        except Timeout:
+            left += 1
+    return left
+
+
+def run_job(workshop: Workshop, job: Job, wait: bool = True) -> ScoreSet:
+    """Run one job, or load its scores; wait for a process that is running it, or raise ``filelock.Timeout``."""
     records = with_cohort(job.cohort, workshop.stores[job.cohort].records)
     splits = job.protocol.splits(records, workshop.stores[job.cohort].fs, SPLIT_SEED)
     key = digests.cache_key(
@@ -118,9 +134,11 @@ def run_job(workshop: Workshop, job: Job) -> ScoreSet:
         job=job.name,
     )
     path = workshop.cache / "scores" / f"{job.name}-{key[: digests.KEY_LENGTH]}.npz"
-    if not path.is_file():
-        folds = tuple(_fold_scores(workshop, job, split) for split in splits)
-        ScoreSet(job.cohort, job.protocol.name, job.model, job.seed, folds).save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock"), blocking=wait):
+        if not path.is_file():
+            folds = tuple(_fold_scores(workshop, job, split) for split in splits)
+            ScoreSet(job.cohort, job.protocol.name, job.model, job.seed, folds).save(path)
     return ScoreSet.load(path)
 
 
