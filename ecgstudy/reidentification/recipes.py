@@ -36,7 +36,7 @@ class Recipe:
     beats: bool = False
     seconds: float = 4.0
     pretraining_epochs: int = 12
-    epochs: int = 8
+    epochs: int = 6
     pretraining_rate: float = 5e-3
     learning_rate: float = 3e-3
     batch_size: int = 64
@@ -50,8 +50,8 @@ class Recipe:
 
 
 NETWORKS = {
-    "transecg": Recipe("transecg", pretraining_rate=2e-3, learning_rate=2e-3),
-    "resnet1d": Recipe("resnet1d", pretraining_epochs=8, auxiliary_leads=("I", "II")),
+    "transecg": Recipe("transecg", pretraining_epochs=8, epochs=8, pretraining_rate=2e-3, learning_rate=2e-3),
+    "resnet1d": Recipe("resnet1d", pretraining_epochs=5, auxiliary_leads=("I", "II")),
     "beatnet": Recipe("beatnet", beats=True, batch_size=192, noise=0.1, auxiliary_leads=("I", "II", "V2", "V5")),
 }
 """Network attackers by their name in metrics."""
