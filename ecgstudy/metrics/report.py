@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,12 @@ class ScoredFold:
         self.probe = resamples.index_of(probe_persons)
         self.linkability = Linkability(self.trials.scores, self.trials.genuine)
         self._balance = _probe_weights(self.probe, balanced=True)
-        self._llr, self._calibrated = _cross_calibrated_llr(self.trials, rng)
+        self._calibration_seed = int(rng.integers(2**32))
+
+    @cached_property
+    def _calibration(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-likelihood ratios and which trials have one; costs a fit, which point values of headlines can spare."""
+        return _cross_calibrated_llr(self.trials, np.random.default_rng(self._calibration_seed))
 
     def headlines(self, multiplicity: np.ndarray, balanced: bool = False) -> dict[str, float]:
         """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times, over trials or per person."""
@@ -87,7 +93,7 @@ class ScoredFold:
         found |= {"eer": problem, "d_sys": self.linkability.problem() or ""}
         found |= {"dir_at_far_1e-2": _rank_problem(self.searches, 1) or searches}
         found |= {f"{name}_per_person": reason for name, reason in found.items()}
-        calibration = "" if self._calibrated.any() else "too few persons to calibrate the scores on other persons"
+        calibration = "" if self._calibration[1].any() else "too few persons to calibrate the scores on other persons"
         return found | dict.fromkeys(("zebra_bits", "zebra_worst", "cllr_min"), problem) | {"cllr": calibration}
 
     def _ranks(self, multiplicity: np.ndarray, balanced: bool) -> dict[str, float]:
@@ -103,8 +109,9 @@ class ScoredFold:
         return drawn * self._balance if balanced else drawn
 
     def _cllr(self, weights: np.ndarray) -> float:
-        genuine, impostor = self._calibrated & self.trials.genuine, self._calibrated & ~self.trials.genuine
-        return weighted_cllr(self._llr[genuine], self._llr[impostor], weights[genuine], weights[impostor])
+        llr, calibrated = self._calibration
+        genuine, impostor = calibrated & self.trials.genuine, calibrated & ~self.trials.genuine
+        return weighted_cllr(llr[genuine], llr[impostor], weights[genuine], weights[impostor])
 
 
 def biometric_report(

@@ -152,9 +152,9 @@ def _draw_demographics(ax: Axes, results: Sequence[DemographicResult]) -> None:
 
 def shap_figure(table: pd.DataFrame, most: int = 15) -> Figure:
     """Features that the transparent model leans on most, from its SHAP table."""
-    top = table.sort_values("mean |SHAP|", ascending=False).head(most).iloc[::-1]
+    top = table.sort_values("mean_abs_shap", ascending=False).head(most).iloc[::-1]
     figure, ax = plt.subplots(figsize=(7, 0.32 * len(top) + 1))
-    ax.barh(top["feature"].str.replace("_", " "), top["mean |SHAP|"], color=COLOURS["features_gbm"])
+    ax.barh(top["feature"].str.replace("_", " "), top["mean_abs_shap"], color=COLOURS["features_gbm"])
     ax.set(xlabel="mean |SHAP value| (log-odds of a person)", title="what the feature model leans on")
     return figure
 
