@@ -2,10 +2,6 @@
 
 from ecgstudy.dual_task.experiments import (
     DT4ECG,
-    Answers,
-    Budget,
-    Reading,
-    Variant,
     budget_of,
     choose_reading,
     run_pairs,
@@ -36,6 +32,8 @@ from ecgstudy.dual_task.scores import (
     record_ablations,
     record_results,
     results_table,
+    shown_results,
+    shown_spread,
 )
 from ecgstudy.dual_task.story import (
     certainty_sentence,
@@ -49,14 +47,9 @@ from ecgstudy.dual_task.story import (
     record_monitoring,
     run_all,
 )
-from ecgstudy.dual_task.streaming import read_sessions
 
 __all__ = [
     "DT4ECG",
-    "Answers",
-    "Budget",
-    "Reading",
-    "Variant",
     "ablation_table",
     "activity_cohort",
     "activity_matrix",
@@ -80,7 +73,6 @@ __all__ = [
     "protocol_table",
     "protocols_figure",
     "read_long_records",
-    "read_sessions",
     "record_ablations",
     "record_long",
     "record_matrix",
@@ -91,5 +83,7 @@ __all__ = [
     "run_pairs",
     "run_protocol",
     "session_figure",
+    "shown_results",
+    "shown_spread",
     "window_problems",
 ]

@@ -101,7 +101,8 @@ def budget_of(profile: str, seed: int) -> Budget:
         readings = (Reading(5.0, False), Reading(5.0, True), Reading(8.0, False), Reading(8.0, True))
         return Budget(9, (seed, seed + 1, seed + 2), readings, RIVALS, ABLATIONS, folds=3)
     short = tuple(variant for variant in ABLATIONS if variant.name in ("no_attention", "equal_weights"))
-    return Budget(3, (seed,), (Reading(4.0, False), Reading(4.0, True)), RIVALS[:1], short, folds=2)
+    readings = (Reading(4.0, False), Reading(4.0, True))
+    return Budget(3, (seed,), readings, RIVALS[:1], short, folds=2, synthetic_seconds=20.0)
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,8 @@ def choose_reading(
         index = recordings.windows(split.validation, reading.seconds, PROBE_STRIDE_S)
         said = answer(recordings, run, index, reading)
         scores = hit_rates(said)
-        rows.append({"seconds": reading.seconds, "amplitude": reading.amplitude, "windows": len(said), **scores})
+        shown = {"seconds": f"{reading.seconds:g}", "amplitude": "told" if reading.amplitude else "not told"}
+        rows.append({**shown, "windows": len(said), **scores})
     table = pd.DataFrame(rows).assign(mean=lambda t: t[["person_accuracy", "activity_accuracy"]].mean(axis=1))
     return budget.readings[int(table["mean"].argmax())], table
 

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -120,8 +121,6 @@ def attention_figure(recordings: Recordings, answers: Answers, reading: Reading,
     drawn = said.sample(min(ATTENTION_WINDOWS, len(said)), random_state=seed).sort_index()
     index = drawn.assign(n_samples=round(reading.seconds * recordings.fs))
     samples = recordings.window_set(index, reading).samples
-    import torch
-
     with torch.inference_mode():
         channel, sequence = (values.numpy() for values in model.attention_maps(torch.from_numpy(samples)))
     time = np.arange(*BEAT_S, 1 / recordings.fs)
@@ -238,9 +237,8 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
     left.plot(delays["delay"], 100 * delays["accuracy"], "o-", color=PALETTE[0])
     for row in delays.itertuples():
-        label = f"{row.switching:g}"
         left.annotate(
-            label, (row.delay, 100 * row.accuracy), textcoords="offset points", xytext=(6, 4), fontsize="small"
+            row.switching, (row.delay, 100 * row.accuracy), textcoords="offset points", xytext=(6, 4), fontsize="small"
         )
     left.set(
         title="activity: carried evidence",

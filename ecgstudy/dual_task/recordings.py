@@ -1,6 +1,5 @@
 """What the networks of the dual task read: windows of one lead with their person, activity and artefact degree."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -236,31 +235,31 @@ def merge_touching(segments: pd.DataFrame) -> pd.DataFrame:
     return ordered.groupby(run).agg({**others, "stop": "last"})[list(segments.columns)].reset_index(drop=True)
 
 
-def coverage_table(recordings: Recordings, excluded: pd.DataFrame) -> pd.DataFrame:
-    """One row a person, one column an activity: records that can be used, and what that costs.
-
-    Parameters
-    ----------
-    recordings : Recordings
-        The cohort.
-    excluded : pandas.DataFrame
-        The store's exclusions.
+def coverage_table(recordings: Recordings) -> pd.DataFrame:
+    """Usable records of each person and activity, persons alike on one row, and what was left out.
 
     Returns
     -------
     pandas.DataFrame
-        person, one count an activity, `missing` (activities of which the person has no usable record) and
-        `left_out` (the person's excluded records with the reason).
+        persons (how many), who (their names, shortened where they are many), one count an activity, `missing`
+        (activities of which they have no usable record) and `left_out` (their excluded records with the reason).
     """
     records = recordings.records
     counts = pd.crosstab(records["subject_id"], records["activity"]).reindex(columns=recordings.activities)
-    reasons = excluded.assign(text=excluded[RECORD] + " (" + excluded["reason"] + ")")
-    left_out = reasons.groupby("subject_id")["text"].agg(", ".join)
+    excluded = recordings.store.exclusions
+    left_out = (excluded[RECORD] + " (" + excluded["reason"] + ")").groupby(excluded["subject_id"]).agg(", ".join)
     # somebody without any usable record is named too
     counts = counts.reindex(counts.index.union(left_out.index), fill_value=0)
-    missing = counts.apply(lambda row: ", ".join(row.index[row == 0]), axis=1)
+    missing = [", ".join(row.index[row == 0]) for _, row in counts.iterrows()]
     table = counts.assign(missing=missing, left_out=left_out.reindex(counts.index).fillna(""))
-    return table.rename_axis("person").reset_index()
+    alike = table.rename_axis("who").reset_index().groupby([*table.columns], sort=False)["who"]
+    grouped = alike.agg(persons="size", who=_short_list).reset_index()
+    return grouped[["persons", "who", *table.columns]].sort_values("who", ignore_index=True)
+
+
+def _short_list(names: pd.Series) -> str:
+    """Join a few names; of many, name the first and the last."""
+    return ", ".join(names) if len(names) <= 10 else f"{names.iloc[0]} to {names.iloc[-1]}"
 
 
 def window_problems(recordings: Recordings, seconds: float) -> pd.DataFrame:
@@ -269,9 +268,3 @@ def window_problems(recordings: Recordings, seconds: float) -> pd.DataFrame:
     bad = index[index["problem"].notna()]
     table = bad.groupby("problem").agg(windows=("start", "size"), persons=("subject_id", "nunique"))
     return table.rename_axis("reason").reset_index().assign(share=lambda t: t["windows"] / max(len(index), 1))
-
-
-def absent_columns(recordings: Recordings, needed: Sequence[str]) -> list[str]:
-    """Labels among `needed` that no record of the cohort carries."""
-    records = recordings.records
-    return [column for column in needed if column not in records or records[column].dropna().empty]

@@ -118,6 +118,18 @@ def results_table(results: Mapping[tuple[str, str], Answers], seed: int) -> pd.D
     return pd.DataFrame(rows)
 
 
+def shown_results(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of :func:`results_table` that answer how good a network is."""
+    intervals = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    return table[["protocol", "model", "windows", "persons", "seeds", *intervals, "note"]]
+
+
+def shown_spread(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of :func:`results_table` that answer how sure that is: intervals by record, spread over seeds."""
+    answered = table[table["note"] == ""]
+    return answered[["protocol", "model", *(f"{m}{end}" for m in METRICS for end in ("_by_record", "_sd"))]]
+
+
 def _interval_text(found: Estimate) -> str:
     """Interval as text, "" where there is none."""
     return "" if math.isnan(found.low) else f"{found.low:.3f} to {found.high:.3f}"

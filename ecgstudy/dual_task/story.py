@@ -69,7 +69,7 @@ class AllRuns:
 
 
 def run_all(recordings: Recordings, reading: Reading, budget: Budget, runs: Path, device: str) -> AllRuns:
-    """Train and test DT4ECG under every protocol, its rivals under the first two, its ablations under ``blocked_time``.
+    """Train and test DT4ECG under every protocol, its rivals and its ablations under ``blocked_time``.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def run_all(recordings: Recordings, reading: Reading, budget: Budget, runs: Path
     """
     results = {}
     for protocol in protocols_of(reading, budget):
-        variants = (DT4ECG, *budget.rivals) if protocol.name in ("random_windows", BlockedTime.name) else (DT4ECG,)
+        variants = (DT4ECG, *budget.rivals) if protocol.name == BlockedTime.name else (DT4ECG,)
         for variant in variants:
             answers = run_protocol(recordings, protocol, variant, reading, budget, runs, device)
             results[protocol.name, variant.name] = answers
@@ -109,7 +109,7 @@ def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
 def coverage_finding(coverage: pd.DataFrame, problems: pd.DataFrame) -> str:
     """Say what is missing: persons without some activity, windows left out."""
     lacking = coverage[coverage["missing"] != ""]
-    persons = "; ".join(f"{row.person}: {row.missing}" for row in lacking.itertuples()) or "nobody"
+    persons = "; ".join(f"{row.who}: {row.missing}" for row in lacking.itertuples()) or "nobody"
     count = int(problems["windows"].sum())
     reasons = ", ".join(f"{row.reason} {row.windows}" for row in problems.itertuples()) or "none"
     return f"Persons without a usable record of some activity: {persons}. Windows left out: {count} ({reasons})."
@@ -198,7 +198,7 @@ def record_monitoring(stage: Stage, cohort: str, monitoring: Monitoring) -> str:
     n = len(monitoring.streams)
     note = "no change of activity was heard"
     for row in monitoring.delays.to_dict("records"):
-        stem = f"{cohort}.monitoring.switching_{row['switching']:g}"
+        stem = f"{cohort}.monitoring.switching_{row['switching']}"
         stage.metric(f"{stem}.activity_accuracy", row["accuracy"], n=n, unit="share", note=note)
         stage.metric(f"{stem}.delay", row["delay"], n=row["changes"], unit="s", note=note)
         stage.metric(f"{stem}.missed", row["missed"], n=row["changes"], unit="share", note=note)

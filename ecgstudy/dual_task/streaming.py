@@ -122,7 +122,7 @@ def delay_table(streams: list[Stream], activities: list[str], reading: Reading) 
     Returns
     -------
     pandas.DataFrame
-        One row a switching probability: switching, accuracy (share of seconds decided rightly), delay
+        One row a switching probability: switching (text), accuracy (share of seconds decided rightly), delay
         (median seconds from the change to the first right decision, over changes that are noticed), late
         (90th percentile), missed (share of changes never noticed before the next), changes.
     """
@@ -138,7 +138,7 @@ def delay_table(streams: list[Stream], activities: list[str], reading: Reading) 
         noticed = delay[np.isfinite(delay)]
         rows.append(
             {
-                "switching": switching,
+                "switching": f"{switching:g}",
                 "accuracy": float(np.concatenate(hits).mean()),
                 "delay": float(np.median(noticed)) if len(noticed) else math.nan,
                 "late": float(np.quantile(noticed, 0.9)) if len(noticed) else math.nan,
