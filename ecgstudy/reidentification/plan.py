@@ -109,6 +109,8 @@ def plan(stores: Mapping[str, RecordStore], profile: str, seed: int) -> list[Job
             continue
         chosen = [p for p in protocols_of(name, stores) if not demo or p.name in DEMO_PROTOCOLS]
         for protocol, model in product(chosen, MODELS):
+            if model == FEATURES and isinstance(protocol, CrossCohort):
+                continue  # it grows a tree a person and round, and those cohorts have thousands of persons
             seeds = 1 if model in SEEDLESS else DEMO_SEEDS if demo else SEEDS
             jobs += [Job(name, protocol, model, seed + number) for number in range(seeds)]
     return jobs
