@@ -37,11 +37,10 @@ def protocols_figure(table: pd.DataFrame) -> Figure:
         Rows of :func:`ecgstudy.dual_task.scores.results_table`.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    models = list(dict.fromkeys(table["model"]))
+    models, protocols = (list(dict.fromkeys(table[column])) for column in ("model", "protocol"))
     for ax, task in zip(axes, TASK_TITLES, strict=True):
         metric = f"{task}_accuracy"
         shown = table.dropna(subset=metric)
-        protocols = list(dict.fromkeys(table["protocol"]))
         for number, model in enumerate(models):
             mine = shown[shown["model"] == model]
             y = np.array([protocols.index(protocol) for protocol in mine["protocol"]]) + 0.22 * (number - 1)
@@ -51,7 +50,7 @@ def protocols_figure(table: pd.DataFrame) -> Figure:
             ax.errorbar(value, y, xerr=[low, high], fmt="o", color=PALETTE[number], capsize=3, label=model)
         ax.set(title=task, xlabel="windows named rightly (%)", yticks=range(len(protocols)))
         ax.set_yticklabels([plain(protocol) for protocol in protocols])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(protocols) - 0.4, -0.6)
     axes[0].legend(loc="lower left")
     return figure
 
@@ -65,6 +64,7 @@ def confusion_figure(answers: Answers) -> Figure:
         many = len(share) > 12
         sns.heatmap(share, annot=not many, fmt=".0f", vmin=0, vmax=100, cmap="cividis", ax=ax, cbar=task == "activity")
         ax.set(title=task, xlabel="named", ylabel="true")
+        ax.tick_params(axis="x", rotation=90 if many else 30)
     return figure
 
 
