@@ -22,7 +22,7 @@ study: $(READY)
 	@$(PY) -c "from ecgstudy.paths import results_dir; print('Report:', results_dir('$(PROFILE)') / 'index.html')"
 
 test: $(READY)
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lab: $(READY)
 	@$(PY) -m jupyterlab notebooks
