@@ -59,7 +59,6 @@ def test_a_cohort_without_labels_says_so_where_others_have_numbers() -> None:
     for name in ("accuracy", "auroc", "mae_years", "majority"):
         assert math.isnan(missing.estimates[name].value)
         assert missing.estimates[name].reason == "no record has a label"
-    assert "unlabelled" not in demographic_table(list(found.values()))["cohort"].tolist()
     # attackers without heads are not asked
     assert _evaluate(fake_score_set("template")) == {}
 
@@ -73,3 +72,20 @@ def test_a_constant_label_is_undefined_with_its_reason() -> None:
     assert math.isnan(estimate.value)
     assert estimate.reason == "every label is F"
     assert found["toy.age.cross_record.transecg"].estimates["accuracy"].reason == "no record has a label"
+
+
+def test_the_table_sets_the_papers_protocol_beside_people_never_seen() -> None:
+    sets = [
+        fake_score_set(model, heads=True, protocol=protocol)
+        for protocol in ("random_windows", "cross_record", "subject_disjoint_cross_record")
+        for model in ("transecg", "resnet1d")
+    ]
+    sets.append(fake_score_set("transecg", cohort="unlabelled", protocol="random_windows"))
+    found = _evaluate(*sets)
+    table = demographic_table(list(found.values()), "accuracy")
+    assert table["task"].tolist() == ["sex", "sex", "age", "age"]
+    assert table["protocol"].tolist() == ["random_windows", "subject_disjoint_cross_record"] * 2
+    assert set(table["cohort"]) == {"toy"}
+    expected = found["toy.age.random_windows.resnet1d"].estimates["accuracy"].value
+    assert table.loc[(table["task"] == "age") & (table["protocol"] == "random_windows"), "resnet1d"].item() == expected
+    assert demographic_table(list(found.values()), "mae_years")["task"].unique().tolist() == ["age"]

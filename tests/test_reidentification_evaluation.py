@@ -19,7 +19,14 @@ from ecgstudy.reidentification.evaluation import (
     without_gaps,
 )
 from ecgstudy.reidentification.scores import FoldScores, ScoreSet
-from ecgstudy.reidentification.tables import attacker_table, best_table, contrast_table, control_table, seed_table
+from ecgstudy.reidentification.tables import (
+    attacker_table,
+    best_table,
+    contrast_table,
+    control_table,
+    seed_table,
+    verification_table,
+)
 
 PROTOCOLS = (
     "random_windows",
@@ -190,9 +197,11 @@ def test_tables_hold_what_was_evaluated(cell: list[Evaluation]) -> None:
     assert {m: row[m] for m in by_model} == {m: e.estimates["rank1"].value for m, e in by_model.items()}
     best = best_table(cell).iloc[0]
     assert (best["attacker"], best["persons"], best["enrolled"]) == ("resnet1d", 40, 40)
-    assert best["eer_low"] <= best["eer"] <= best["eer_high"]
+    assert best["rank1_low"] <= best["rank1"] <= best["rank1_high"]
+    assert verification_table(cell).iloc[0]["eer"] == by_model["resnet1d"].estimates["eer"].value
     seeds = seed_table(cell)
-    assert seeds["attacker"].tolist() == ["transecg"]
+    assert seeds["attacker"].tolist() == ["transecg", "resnet1d"]
+    assert seeds["seeds"].tolist() == [2, 1]
     assert seeds["rank1 lowest"].iloc[0] <= seeds["rank1 highest"].iloc[0] <= seeds["rank1 ensemble"].iloc[0]
     assert contrast_table(cell)["attacker"].tolist() == ["resnet1d", "template"]
     control = control_table(cell, seed=0).iloc[0]

@@ -32,6 +32,8 @@ from ecgstudy.reidentification.tables import (
     protocol_table,
     reporting_table,
     seed_table,
+    tail_table,
+    verification_table,
 )
 from ecgstudy.reidentification.trials import protocols_on_trial, save_trials
 
@@ -66,4 +68,6 @@ __all__ = [
     "seed_table",
     "shap_figure",
     "shap_table",
+    "tail_table",
+    "verification_table",
 ]

@@ -36,7 +36,7 @@ def shap_table(stores: Mapping[str, RecordStore], seed: int) -> pd.DataFrame:
         Columns feature, unit, mean_abs_shap (log-odds, averaged over windows and persons), largest first;
         empty where no cohort has several records a person.
     """
-    found = [name for name, store in stores.items() if (store.records["subject_id"].value_counts() == 2).any()]
+    found = [name for name, store in stores.items() if (store.records["subject_id"].value_counts() > 1).any()]
     if not found:
         return pd.DataFrame(columns=["feature", "unit", "mean_abs_shap"])
     store = stores[found[0]]

@@ -16,7 +16,7 @@ from ecgstudy.reidentification.evaluation import Evaluation
 from ecgstudy.reidentification.plan import UNTRAINED
 from ecgstudy.reidentification.scores import FoldScores
 from ecgstudy.reidentification.selection import BEST
-from ecgstudy.reidentification.tables import LEAKY, of_best
+from ecgstudy.reidentification.tables import LEAKY, of_best, papers_and_honest
 
 SHOWN = ("transecg", "resnet1d", "beatnet", "features_gbm", "template", UNTRAINED)
 COLOURS = dict(zip(SHOWN, (PALETTE[3], PALETTE[0], PALETTE[9], PALETTE[2], PALETTE[1], PALETTE[7]), strict=True))
@@ -83,6 +83,7 @@ def gallery_figure(evaluations: Sequence[Evaluation], extrapolated: pd.DataFrame
     right.plot([], [], color="0.4", linestyle="--", label="ours, extrapolated (band: 95 % and three tails)")
     left.set(title="recognised within the first k", xlabel="k", ylabel="share of probes", xscale="log", ylim=(0, 1.02))
     right.set(title="rank-1 against gallery size", xlabel="people in the gallery", xscale="log", ylim=(0, 1.02))
+    left.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
@@ -115,7 +116,7 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
 
 def demographics_figure(results: Sequence[DemographicResult]) -> Figure:
     """Accuracy of sex and age group by protocol, beside always naming the most frequent class."""
-    known = [result for result in results if result.probes]
+    known = papers_and_honest(results)
     cohorts = list(dict.fromkeys(result.cohort for result in known))
     figure, axes = plt.subplots(
         2, max(1, len(cohorts)), figsize=(max(6.5, 4.2 * len(cohorts)), 7), sharey=True, squeeze=False

@@ -9,10 +9,9 @@ from ecgstudy.metrics import Estimate
 from ecgstudy.reidentification.demographics import DemographicResult
 from ecgstudy.reidentification.evaluation import REFERENCE, Evaluation, tail_of
 from ecgstudy.reidentification.selection import BEST
-from ecgstudy.reidentification.tables import HONEST, LEAKY, of_best
+from ecgstudy.reidentification.tables import HEADLINES, HONEST, LEAKY, of_best
 from ecgstudy.stage import Stage
 
-HEADLINES = ("cross_record", "cross_day", "time_separated", "cross_activity", "subject_disjoint_cross_record")
 _COUNTS = {"persons": "persons", "enrolled": "persons", "probes": "probes"}
 _UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "cllr_min": "bits", "d_sys": ""}
 _ONE_RECORD = "Not defined: every person of this cohort has one record, so nobody can be sought in another one."
@@ -28,6 +27,8 @@ def record_evaluations(stage: Stage, evaluations: Sequence[Evaluation]) -> None:
         for name, estimate in evaluation.estimates.items():
             if isinstance(estimate, Estimate):
                 _record(stage, f"{evaluation.key}.{name}", estimate, _unit(name))
+        for name, contrast in evaluation.contrasts.items():
+            _record(stage, f"{evaluation.key}.{name}_minus_{REFERENCE}", contrast, _unit(name))
         for name, unit in _COUNTS.items():
             stage.metric(f"{evaluation.key}.{name}", evaluation.estimates[name], unit=unit)
         stage.metric(f"{evaluation.key}.unscored", evaluation.unscored, unit="probes")
@@ -72,8 +73,8 @@ def record_extrapolation(stage: Stage, table: pd.DataFrame) -> None:
     """Record the extrapolated rank-1 as ``<cohort>.<protocol>.best.rank1_at_<people>``."""
     for row in table.to_dict("records"):
         name = f"{row['cohort']}.{row['protocol']}.{BEST}.rank1_at_{row['people']}"
-        note = f"Not defined: {row['reason']}."
-        stage.metric(name, row["rank1"], row["rank1_low"], row["rank1_high"], unit="share", note=note)
+        note = f"Not defined: {row['reason']}." if row["reason"] else ""
+        stage.metric(name, row["rank1"], row["rank1_low"], row["rank1_high"], row["persons"], "share", note)
 
 
 def _record(stage: Stage, name: str, estimate: Estimate, unit: str) -> None:
@@ -99,9 +100,9 @@ def inflation_finding(evaluations: Sequence[Evaluation]) -> str:
         if protocol != LEAKY:
             continue
         held = [(name, rank1[cohort, name]) for name in HONEST["person"] if (cohort, name) in rank1]
-        told = ", ".join(f"{100 * value:.1f} % under {name.replace('_', ' ')}" for name, value in held)
-        parts.append(f"{cohort} {100 * leaky:.1f} % of random windows" + (f", but {told}" if held else ""))
-    return f"TransECG recognises, on {'; on '.join(parts)}."
+        told = [f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in held]
+        parts.append(f"{cohort}: {', '.join([f'random windows (leaky) {100 * leaky:.1f} %', *told])}")
+    return f"TransECG's rank-1, from the leaky protocol to those that hold: {'; '.join(parts)}."
 
 
 def best_finding(evaluations: Sequence[Evaluation]) -> str:

@@ -11,12 +11,14 @@ from ecgstudy.provenance import commit
 from ecgstudy.reidentification.demographics import DemographicResult
 from ecgstudy.reidentification.evaluation import REFERENCE, RESAMPLES, Evaluation, chance_level, tail_of
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS, UNTRAINED
+from ecgstudy.reidentification.recipes import NETWORKS
 from ecgstudy.reidentification.selection import BEST
 from ecgstudy.reidentification.trials import Trialled
 from ecgstudy.reidentification.windows import IDENTITY_LEAD
 from ecgstudy.store import RecordStore
 
 LEAKY = "random_windows"
+HEADLINES = ("cross_record", "cross_day", "time_separated", "cross_activity", "subject_disjoint_cross_record")
 HONEST = {
     "person": ("cross_day", "cross_record", "time_separated", "cross_activity"),
     "sex": ("subject_disjoint_cross_record", "subject_disjoint_cross_day", "cross_cohort_time_separated"),
@@ -30,7 +32,7 @@ PAPER = {
 }
 """Published accuracies: arXiv 2503.13495 (87 people, four data sets) and arXiv 2408.10228 (223 people, five)."""
 EXTRAPOLATED = ("cross_record", "cross_day")
-SIZES = (1_000, 10_000, 1_000_000, 100_000_000)
+SIZES = (100, 1_000, 10_000, 1_000_000, 100_000_000)
 """Gallery sizes of the extrapolation, persons."""
 
 
@@ -43,13 +45,12 @@ def protocol_table(trialled: Sequence[Trialled]) -> pd.DataFrame:
             {
                 "cohort": one.cohort,
                 "protocol": one.protocol.name,
-                "claim": one.protocol.claim,
                 "leaky": "yes" if one.protocol.leaky else "no",
                 "people unseen in training": "yes" if one.splits[0].unseen_persons else "no",
                 "folds": len(one.splits),
                 "persons probed": probed["subject_id"].nunique(),
                 "probes": len(probed),
-                "digest": one.splits[0].digest()[:12],
+                "claim": one.protocol.claim,
             }
         )
     return pd.DataFrame(rows)
@@ -61,12 +62,23 @@ def of_best(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def best_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Recognition by the best attacker: identification, verification and the open set, with intervals."""
+    """Identification by the best attacker: rank-1 over probes and over persons, with intervals."""
     rows = []
     for evaluation in of_best(evaluations):
         row = _about(evaluation) | {"attacker": evaluation.stands_for}
         row |= {name: evaluation.estimates[name] for name in ("persons", "enrolled", "probes")}
-        for name in ("rank1", "rank1_per_person", "eer", "tar_at_far_1e-2", "dir_at_far_1e-2"):
+        for name in ("rank1", "rank1_per_person"):
+            row |= _triple(name, evaluation.estimates[name])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def verification_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Verification and the open set by the best attacker, with intervals."""
+    rows = []
+    for evaluation in of_best(evaluations):
+        row = _about(evaluation)
+        for name in ("eer", "eer_per_person", "tar_at_far_1e-2", "dir_at_far_1e-2"):
             row |= _triple(name, evaluation.estimates[name])
         rows.append(row)
     return pd.DataFrame(rows)
@@ -82,24 +94,31 @@ def attacker_table(evaluations: Sequence[Evaluation], metric: str) -> pd.DataFra
 
 
 def disclosure_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Linkability, its null, and disclosure by the best attacker, with the spread over the persons."""
+    """Linkability, its null, and disclosure by the best attacker."""
     rows = []
     for evaluation in of_best(evaluations):
         estimates = evaluation.estimates
         row = _about(evaluation) | _triple("d_sys", estimates["d_sys"]) | _triple("null", estimates["d_sys_null"])
         row |= _triple("zebra_bits", estimates["zebra_bits"])
         row |= {"zebra_tag": estimates["zebra_tag"] or "-", "cllr_min": estimates["cllr_min"].value}
-        rows.append(row | tail_of(evaluation))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
+def tail_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Spread of the best attacker's risk over the persons."""
+    return pd.DataFrame([_about(evaluation) | tail_of(evaluation) for evaluation in of_best(evaluations)])
+
+
 def contrast_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Every attacker minus the reference on identical trials: rank-1 and EER, intervals and tail probabilities."""
+    """Every attacker minus the reference on identical trials, under the headline protocols."""
     rows = []
     for evaluation in evaluations:
-        if not evaluation.contrasts or evaluation.model in (UNTRAINED, BEST) or evaluation.protocol == LEAKY:
+        if not evaluation.contrasts or evaluation.model in (UNTRAINED, BEST):
             continue
-        row = _about(evaluation) | {"attacker": evaluation.model, "minus": REFERENCE}
+        if evaluation.protocol not in HEADLINES:
+            continue
+        row = _about(evaluation) | {"attacker": evaluation.model}
         for name, contrast in evaluation.contrasts.items():
             row |= _triple(name, contrast) | {f"p {name}": contrast.p}
         rows.append(row)
@@ -107,10 +126,10 @@ def contrast_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 
 
 def seed_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Spread over the training seeds of every attacker with several, beside their ensemble."""
+    """Spread over the training seeds of every network, beside their ensemble."""
     rows = []
     for evaluation in evaluations:
-        if len(evaluation.per_seed) < 2 or evaluation.model == BEST:
+        if evaluation.model not in NETWORKS:
             continue
         row = _about(evaluation) | {"attacker": evaluation.model, "seeds": len(evaluation.per_seed)}
         for name in ("rank1", "eer"):
@@ -152,19 +171,24 @@ def paper_table(evaluations: Sequence[Evaluation], results: Sequence[Demographic
     return pd.DataFrame(rows)
 
 
-def demographic_table(results: Sequence[DemographicResult]) -> pd.DataFrame:
-    """Sex and age group by every attacker with such heads, beside always naming the most frequent class."""
-    rows = []
-    for result in results:
-        row: dict[str, object] = {"cohort": result.cohort, "task": result.task, "protocol": result.protocol}
-        row |= {"attacker": result.model, "persons": result.estimates["accuracy"].n, "probes": result.probes}
-        for name in ("auroc", "accuracy"):
-            row |= _triple(name, result.estimates[name])
-        row["most frequent class"] = result.estimates["majority"].value
-        row |= _triple("mae_years", result.estimates.get("mae_years"))
-        if result.probes:
-            rows.append(row)
-    return pd.DataFrame(rows)
+def papers_and_honest(results: Sequence[DemographicResult]) -> list[DemographicResult]:
+    """Keep labelled results under random windows and for people unseen in training; others answer neither question."""
+    unseen = ("subject_disjoint_", "cross_cohort_")
+    return [r for r in results if r.probes and (r.protocol == LEAKY or r.protocol.startswith(unseen))]
+
+
+def demographic_table(results: Sequence[DemographicResult], metric: str) -> pd.DataFrame:
+    """One metric of sex and age group by every attacker with such heads, a column an attacker."""
+    rows: dict[tuple[str, ...], dict[str, object]] = {}
+    for r in papers_and_honest(results):
+        if metric in r.estimates:
+            about = {"task": r.task, "cohort": r.cohort, "protocol": r.protocol, "persons": r.estimates[metric].n}
+            row = rows.setdefault((r.task, r.cohort, r.protocol), about)
+            row[r.model] = r.estimates[metric].value
+            if metric == "accuracy":
+                row["most frequent class"] = r.estimates["majority"].value
+    table = pd.DataFrame(rows.values())
+    return table.sort_values("task", ascending=False, kind="stable") if len(table) else table
 
 
 def extrapolation_table(evaluations: Sequence[Evaluation], resamples: Mapping[str, Resamples]) -> pd.DataFrame:
@@ -178,7 +202,11 @@ def extrapolation_table(evaluations: Sequence[Evaluation], resamples: Mapping[st
             fold.scores, fold.probe_persons, fold.gallery_persons, resamples[evaluation.cohort], SIZES
         )
         for size, tails in found.items():
-            row = _about(evaluation) | {"people": size} | _triple("rank1", tails["envelope"])
+            row = (
+                _about(evaluation)
+                | {"persons": tails["envelope"].n, "people": size}
+                | _triple("rank1", tails["envelope"])
+            )
             row |= {f"{tail} tail": tails[tail].value for tail in TAILS}
             rows.append(row | {"reason": tails["envelope"].reason or ""})
     return pd.DataFrame(rows)
