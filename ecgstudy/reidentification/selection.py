@@ -37,7 +37,7 @@ class Selection:
 
     def row(self, cohort: str, protocol: str) -> dict[str, object]:
         """Row of the table of choices."""
-        return {"cohort": cohort, "protocol": protocol, "chosen": self.chosen or "none", **self.d_primes}
+        return {"cohort": cohort, "protocol": protocol, **self.d_primes, "chosen": self.chosen or "none"}
 
 
 def select(attackers: Mapping[str, Sequence[ScoreSet]]) -> Selection:

@@ -66,10 +66,9 @@ def best_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     rows = []
     for evaluation in of_best(evaluations):
         row = _about(evaluation) | {"attacker": evaluation.stands_for}
-        row |= {name: evaluation.estimates[name] for name in ("persons", "enrolled", "probes")}
         for name in ("rank1", "rank1_per_person"):
             row |= _triple(name, evaluation.estimates[name])
-        rows.append(row)
+        rows.append(row | {name: evaluation.estimates[name] for name in ("persons", "enrolled", "probes")})
     return pd.DataFrame(rows)
 
 
@@ -180,14 +179,16 @@ def papers_and_honest(results: Sequence[DemographicResult]) -> list[DemographicR
 def demographic_table(results: Sequence[DemographicResult], metric: str) -> pd.DataFrame:
     """One metric of sex and age group by every attacker with such heads, a column an attacker."""
     rows: dict[tuple[str, ...], dict[str, object]] = {}
+    majority = {}
     for r in papers_and_honest(results):
         if metric in r.estimates:
+            cell = r.task, r.cohort, r.protocol
             about = {"task": r.task, "cohort": r.cohort, "protocol": r.protocol, "persons": r.estimates[metric].n}
-            row = rows.setdefault((r.task, r.cohort, r.protocol), about)
-            row[r.model] = r.estimates[metric].value
-            if metric == "accuracy":
-                row["most frequent class"] = r.estimates["majority"].value
+            rows.setdefault(cell, about)[r.model] = r.estimates[metric].value
+            majority[cell] = r.estimates["majority"].value
     table = pd.DataFrame(rows.values())
+    if metric == "accuracy":
+        table["most frequent class"] = list(majority.values())
     return table.sort_values("task", ascending=False, kind="stable") if len(table) else table
 
 
