@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_scores import fake_score_set
+from scipy.stats import norm
 
 from ecgstudy.reidentification.scores import FoldScores, ScoreSet
-from ecgstudy.reidentification.selection import FUSIONS, fuse, select, validation_d_prime
+from ecgstudy.reidentification.selection import FUSIONS, Separation, fuse, select, validation_separation
 
 NOISE = {"transecg": 2.0, "resnet1d": 1.5, "beatnet": 1.4, "features_gbm": 3.0, "template": 2.5}
 
@@ -35,7 +36,7 @@ def test_permuting_the_test_scores_cannot_change_the_choice() -> None:
     for seed in range(5):
         again = select(_with_test_scores(attackers, np.random.default_rng(seed)))
         assert again.chosen == first.chosen
-        assert again.d_primes == first.d_primes
+        assert again.separations == first.separations
 
 
 @pytest.mark.parametrize("model", ["transecg", "features_gbm", "template"])
@@ -44,21 +45,25 @@ def test_the_best_on_validation_is_chosen_however_it_does_on_the_probes(model: s
     noise = dict.fromkeys(NOISE, 8.0) | {model: 0.3}
     selection = select(_attackers(noise))
     assert selection.chosen == model
-    assert selection.d_primes[model] == max(selection.d_primes.values())
+    assert selection.separations[model].rank1 == max(s.rank1 for s in selection.separations.values())
     assert [s.model for s in selection.score_sets] == [model] * len(selection.score_sets)
 
 
-def test_d_prime_by_hand() -> None:
+def test_separation_by_hand() -> None:
     # genuine 2 and 4, impostor 0 and 2: means 3 and 1, variances 1 and 1
     people = np.array(["a", "b"])
     fold = FoldScores(np.eye(2), people, people, people, np.array([[2.0, 0.0], [2.0, 4.0]]), people, people)
     score_set = ScoreSet("toy", "cross_record", "template", 0, (fold,))
-    assert validation_d_prime(score_set) == pytest.approx(2.0)
+    assert validation_separation(score_set).d_prime == pytest.approx(2.0)
+    # a's search ties nobody, b's true score is the highest; one threshold parts genuine 2, 4 from impostor 0, 2 at 1/4
+    assert validation_separation(score_set)[:2] == (1.0, pytest.approx(0.25))
     undefined = replace(fold, validation_scores=np.ones((2, 2)))
-    assert np.isnan(validation_d_prime(replace(score_set, folds=(undefined,))))
-    assert np.isnan(validation_d_prime(replace(score_set, folds=(fold, undefined))))
+    assert np.isnan(validation_separation(replace(score_set, folds=(undefined,))).d_prime)
+    assert np.isnan(validation_separation(replace(score_set, folds=(fold, undefined))).d_prime)
     gap = replace(fold, validation_scores=np.array([[2.0, 0.0], [np.nan, 4.0]]))
-    assert np.isnan(validation_d_prime(replace(score_set, folds=(gap,))))
+    # the missing trial matches nobody; one impostor score is too few for d'
+    assert np.isnan(validation_separation(replace(score_set, folds=(gap,))).d_prime)
+    assert validation_separation(replace(score_set, folds=(gap,))).rank1 == 1.0
 
 
 def test_gaussian_scores_have_the_planted_d_prime() -> None:
@@ -66,7 +71,9 @@ def test_gaussian_scores_have_the_planted_d_prime() -> None:
     people = np.arange(400).astype(str)
     scores = rng.normal(size=(400, 400)) + 3 * np.eye(400)
     fold = FoldScores(np.eye(400), people, people, people, scores, people, people)
-    assert validation_d_prime(ScoreSet("toy", "p", "m", 0, (fold,))) == pytest.approx(3.0, abs=0.2)
+    found = validation_separation(ScoreSet("toy", "p", "m", 0, (fold,)))
+    assert found.d_prime == pytest.approx(3.0, abs=0.2)
+    assert found.eer == pytest.approx(norm.cdf(-1.5), abs=0.02)
 
 
 def test_fusions_by_hand() -> None:
@@ -98,5 +105,29 @@ def test_fusions_go_seed_by_seed_and_carry_no_demographics() -> None:
 
 def test_a_missing_attacker_takes_its_fusions_along() -> None:
     attackers = {m: sets for m, sets in _attackers(NOISE).items() if m != "template"}
-    assert set(select(attackers).d_primes) == {*attackers, "resnet1d + beatnet"}
+    assert set(select(attackers).separations) == {*attackers, "resnet1d + beatnet"}
     assert select({}).chosen is None
+
+
+def test_rank1_decides_before_eer_and_eer_before_d_prime() -> None:
+    best = Separation(0.9, 0.1, 1.0)
+    assert best.order > Separation(0.8, 0.0, 9.0).order
+    assert best.order > Separation(0.9, 0.2, 9.0).order
+    assert best.order > Separation(0.9, 0.1, 0.5).order
+    assert best.order > Separation(0.9, 0.1, np.nan).order
+
+
+def test_a_large_d_prime_of_skewed_scores_does_not_win() -> None:
+    # the first attacker recognises everybody; the second mistakes one of three and has the larger d' all the same
+    people = np.array(["a", "b", "c"])
+    steady = np.array([[3.0, 0.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]])
+    skewed = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [9.1, 0.0, 9.0]])
+    sets = {}
+    for model, scores in (("resnet1d", steady), ("features_gbm", skewed * 100 - np.eye(3))):
+        fold = FoldScores(np.eye(3), people, people, people, scores, people, people)
+        sets[model] = [ScoreSet("toy", "cross_day", model, 0, (fold,))]
+    selection = select(sets)
+    assert selection.separations["features_gbm"].d_prime > selection.separations["resnet1d"].d_prime
+    assert (selection.separations["resnet1d"].rank1, selection.separations["features_gbm"].rank1) == (1.0, 2 / 3)
+    assert selection.chosen == "resnet1d"
+    assert selection.row("toy", "cross_day")["resnet1d"] == "100.0 / 0.0"

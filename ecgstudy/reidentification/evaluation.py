@@ -26,7 +26,7 @@ from ecgstudy.metrics import (
 )
 from ecgstudy.reidentification.plan import UNTRAINED
 from ecgstudy.reidentification.scores import FoldScores, ScoreSet, ensemble
-from ecgstudy.reidentification.selection import BEST, Selection, select
+from ecgstudy.reidentification.selection import BEST, Selection, never_matched, select
 
 RESAMPLES = 1000
 PERMUTATIONS = 100
@@ -129,7 +129,7 @@ def evaluate_all(
     evaluations : list of Evaluation
         In the order of `score_sets`, "best" after the others of its protocol.
     choices : pandas.DataFrame
-        One row a cohort and protocol: validation d' of every candidate, and the chosen one.
+        One row a cohort and protocol: every candidate on the validation part, and the chosen one.
     """
     cells: dict[tuple[str, str], dict[str, list[ScoreSet]]] = {}
     for s in score_sets:
@@ -192,12 +192,7 @@ def without_gaps(score_set: ScoreSet) -> ScoreSet:
     ISO/IEC 19795-1 counts failures to acquire and to enrol as false rejections in just this way; every attacker
     is then judged on the same trials.
     """
-    folds = []
-    for fold in score_set.folds:
-        undefined = np.isnan(fold.scores)
-        lowest = fold.scores[~undefined].min() if not undefined.all() else 0.0
-        folds.append(replace(fold, scores=np.where(undefined, lowest, fold.scores)))
-    return replace(score_set, folds=tuple(folds))
+    return replace(score_set, folds=tuple(replace(fold, scores=never_matched(fold.scores)) for fold in score_set.folds))
 
 
 def scored_folds(attack: ScoreSet, resamples: Resamples) -> list[ScoredFold]:

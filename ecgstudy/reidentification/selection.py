@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ecgstudy.metrics import ScoreLevels, eer, rank_k, search_gallery
 from ecgstudy.reidentification.scores import FoldScores, ScoreSet, ensemble
 
 BEST = "best"
@@ -17,34 +19,58 @@ STANDARDISED_FUSION = ("transecg", "resnet1d", "beatnet", "template")
 FUSIONS = {"resnet1d + beatnet": MEAN_FUSION, "networks + template": STANDARDISED_FUSION}
 
 
+class Separation(NamedTuple):
+    """How well an attacker tells the people of a validation part apart, averaged over the folds.
+
+    Attributes
+    ----------
+    rank1, eer : float
+        As for probes, NaN where undefined.
+    d_prime : float
+        Difference of the mean genuine and impostor scores over the root of their mean variance; NaN where a fold has
+        fewer than two trials of either kind or scores that do not vary.
+    """
+
+    rank1: float
+    eer: float
+    d_prime: float
+
+    @property
+    def order(self) -> tuple[float, float, float]:
+        """Sorting key, the better the larger: rank-1, then EER, then d' where both of them tie."""
+        return self.rank1, -self.eer, self.d_prime if np.isfinite(self.d_prime) else -np.inf
+
+
 @dataclass(frozen=True)
 class Selection:
     """The choice for one cohort and protocol.
 
     Attributes
     ----------
-    d_primes : dict of str to float
-        Validation d' of each candidate; NaN where the validation part cannot tell.
+    separations : dict of str to Separation
+        Of each candidate on the validation part.
     chosen : str or None
-        The candidate of the highest d', the first of equals; None where every d' is undefined.
+        The candidate with the best :attr:`Separation.order`, the first of equals; None where none is defined.
     score_sets : list of ScoreSet
         Score sets of the chosen one, one a seed.
     """
 
-    d_primes: Mapping[str, float]
+    separations: Mapping[str, Separation]
     chosen: str | None
     score_sets: list[ScoreSet]
 
     def row(self, cohort: str, protocol: str) -> dict[str, object]:
-        """Row of the table of choices."""
-        return {"cohort": cohort, "protocol": protocol, **self.d_primes, "chosen": self.chosen or "none"}
+        """Row of the table of choices: "rank-1 / EER" of each candidate in per cent."""
+        shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.items()}
+        return {"cohort": cohort, "protocol": protocol, **shown, "chosen": self.chosen or "none"}
 
 
 def select(attackers: Mapping[str, Sequence[ScoreSet]]) -> Selection:
     """Choose the attacker that separates people best on the validation part.
 
-    The measure is d', because on the small validation parts most EERs are 0. Scores of the probes are not read:
-    a fusion of them is only built.
+    The measures are those of the headline, rank-1 and then EER; d' decides where small validation parts leave ties.
+    (d' first would be a trap: it presumes Gaussian scores, and the feature model's are anything but.)
+    Scores of the probes are not read: a fusion of them is only built.
 
     Parameters
     ----------
@@ -56,19 +82,34 @@ def select(attackers: Mapping[str, Sequence[ScoreSet]]) -> Selection:
         if set(members) <= set(attackers):
             standardised = members == STANDARDISED_FUSION
             candidates[name] = fuse(name, [attackers[member] for member in members], standardised)
-    d_primes = {name: validation_d_prime(ensemble(sets)) for name, sets in candidates.items()}
-    defined = {name: d_prime for name, d_prime in d_primes.items() if np.isfinite(d_prime)}
+    separations = {name: validation_separation(ensemble(sets)) for name, sets in candidates.items()}
+    defined = {name: s.order for name, s in separations.items() if np.isfinite(s.rank1) and np.isfinite(s.eer)}
     chosen = max(defined, key=defined.__getitem__) if defined else None
-    return Selection(d_primes, chosen, candidates[chosen] if chosen else [])
+    return Selection(separations, chosen, candidates[chosen] if chosen else [])
 
 
-def validation_d_prime(attack: ScoreSet) -> float:
-    """Separation d' of the validation trials, averaged over the folds.
+def never_matched(scores: np.ndarray) -> np.ndarray:
+    """Give trials without a score (no usable window) the lowest score there is, so that they match nobody."""
+    undefined = np.isnan(scores)
+    lowest = scores[~undefined].min() if not undefined.all() else 0.0
+    return np.where(undefined, lowest, scores)
 
-    The difference of the mean genuine and impostor scores over the root of their mean variance; NaN where a fold
-    has fewer than two trials of either kind or scores that do not vary.
-    """
-    return float(np.mean([_d_prime(fold) for fold in attack.folds]))
+
+def validation_separation(attack: ScoreSet) -> Separation:
+    """Measure an attacker on its validation trials."""
+    return Separation(*(float(mean) for mean in np.mean([_separation(fold) for fold in attack.folds], axis=0)))
+
+
+def _separation(fold: FoldScores) -> tuple[float, float, float]:
+    """Rank-1, EER and d' of one fold's validation trials."""
+    if not fold.validation_scores.size:
+        return np.nan, np.nan, np.nan
+    scores = never_matched(fold.validation_scores)
+    probe, gallery = fold.validation_probe_persons, fold.validation_gallery_persons
+    searches = search_gallery(scores, probe, gallery)
+    genuine = probe[:, None] == gallery[None, :]
+    levels = ScoreLevels.from_scores(scores[genuine], scores[~genuine])
+    return rank_k(searches, 1, np.ones(len(probe))), eer(levels), _d_prime(fold)
 
 
 def _d_prime(fold: FoldScores) -> float:
