@@ -1,6 +1,7 @@
 """Figures of the re-identification stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,16 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from ecgstudy.figures import PALETTE
-from ecgstudy.metrics import SNN_ECG_RANK1, ScoreLevels, cmc, det_curve, rank1_by_gallery_size, search_gallery
+from ecgstudy.metrics import (
+    SNN_ECG_RANK1,
+    Estimate,
+    ScoreLevels,
+    Searches,
+    cmc,
+    det_curve,
+    rank1_by_gallery_size,
+    search_gallery,
+)
 from ecgstudy.reidentification.demographics import DemographicResult
 from ecgstudy.reidentification.evaluation import Evaluation
 from ecgstudy.reidentification.plan import UNTRAINED
@@ -32,47 +42,59 @@ def inflation_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Rank-1 of every attacker, protocol by protocol, one panel a cohort; the leaky protocol stands on grey."""
     cohorts = list(dict.fromkeys(e.cohort for e in evaluations))
     protocols = {c: list(dict.fromkeys(e.protocol for e in evaluations if e.cohort == c)) for c in cohorts}
-    widths = [len(protocols[cohort]) + 1 for cohort in cohorts]
-    rows = -(-sum(widths) // 14)
-    columns = -(-len(cohorts) // rows)
-    figure, axes = plt.subplots(rows, columns, figsize=(max(6.5, 5.5 * columns), 4.4 * rows), squeeze=False)
-    for ax, cohort in zip(axes.flat, cohorts, strict=False):
+    figure, axes = _stacked([len(protocols[cohort]) for cohort in cohorts], columns=1)
+    for ax, cohort in zip(axes[:, 0], cohorts, strict=True):
         for model in (*SHOWN, BEST):
-            found = {e.protocol: e for e in evaluations if (e.cohort, e.model) == (cohort, model)}
-            _draw_attacker(ax, model, [found.get(protocol) for protocol in protocols[cohort]])
-        if LEAKY in protocols[cohort]:
-            ax.axvspan(-0.5, protocols[cohort].index(LEAKY) + 0.5, color="0.5", alpha=0.15, linewidth=0)
-        ax.axhline(PUBLISHED_TRANSECG, color=COLOURS["transecg"], linestyle=":", linewidth=1)
-        ax.set_xticks(range(len(protocols[cohort])), [_spoken(p) for p in protocols[cohort]], rotation=35, ha="right")
-        ax.set(title=cohort, ylabel="rank-1 (share of probes)", ylim=(-0.03, 1.03))
-        ax.set_xlim(-0.5, len(protocols[cohort]) - 0.5)
-    for ax in axes.flat[len(cohorts) :]:
-        ax.set_visible(False)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+            found = {e.protocol: e.estimates["rank1"] for e in evaluations if (e.cohort, e.model) == (cohort, model)}
+            _draw_attacker(ax, model, found, protocols[cohort])
+        _name_protocols(ax, protocols[cohort])
+        ax.axvline(PUBLISHED_TRANSECG, color=COLOURS["transecg"], linestyle=":", linewidth=1)
+        ax.set_title(cohort)
+    axes[-1, 0].set(xlabel="rank-1 (share of probes)", xlim=(-0.02, 1.02))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
-def _draw_attacker(ax: Axes, model: str, found: Sequence[Evaluation | None]) -> None:
-    """Draw one attacker's rank-1 over the protocols, slightly beside the others."""
-    known = [(x, e.estimates["rank1"]) for x, e in enumerate(found) if e is not None]
+def _stacked(protocols: Sequence[int], columns: int) -> tuple[Figure, np.ndarray]:
+    """Panels as high as their number of protocols needs, one row a cohort."""
+    height = 0.62 * sum(protocols) + 0.55 * len(protocols) + 1.3
+    return plt.subplots(
+        len(protocols), columns, figsize=(9.5, height), height_ratios=protocols, sharex=True, squeeze=False
+    )
+
+
+def _draw_attacker(ax: Axes, model: str, found: Mapping[str, Estimate], protocols: Sequence[str]) -> None:
+    """Draw one attacker's estimates, a row a protocol, each attacker slightly below the one before."""
+    known = [(protocols.index(protocol), estimate) for protocol, estimate in found.items()]
     if not known:
         return
-    shift = 0.09 * (list(MARKERS).index(model) - len(MARKERS) // 2)
+    shift = 0.115 * (list(MARKERS).index(model) - len(MARKERS) // 2)
     values, low, high = (np.array([getattr(e, part) for _, e in known]) for part in ("value", "low", "high"))
     reach = np.nan_to_num(np.abs(np.stack([values - low, high - values])))
     style = {"color": COLOURS[model], "marker": MARKERS[model], "markersize": 9 if model == BEST else 5}
-    ax.errorbar(
-        [x + shift for x, _ in known], values, reach, label=model, linestyle="none", elinewidth=1, capsize=0, **style
-    )
+    rows = [row + shift for row, _ in known]
+    ax.errorbar(values, rows, xerr=reach, label=model, linestyle="none", elinewidth=1, capsize=0, **style)
+
+
+def _name_protocols(ax: Axes, protocols: Sequence[str]) -> None:
+    """Name the rows, the first on top, and lay grey under the leaky one."""
+    ax.set_yticks(range(len(protocols)), [_spoken(protocol) for protocol in protocols])
+    ax.set_ylim(len(protocols) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    for border in range(1, len(protocols)):
+        ax.axhline(border - 0.5, color="0.85", linewidth=0.8)
+    if LEAKY in protocols:
+        row = protocols.index(LEAKY)
+        ax.axhspan(row - 0.5, row + 0.5, color="0.5", alpha=0.15, linewidth=0)
 
 
 def gallery_figure(evaluations: Sequence[Evaluation], extrapolated: pd.DataFrame) -> Figure:
     """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
     shown = [e for e in of_best(evaluations) if e.protocol != LEAKY and "cohort" not in e.protocol]
-    colours = dict(zip([e.key for e in shown], _colours(len(shown)), strict=True))
+    colours = dict(zip([e.key for e in shown], cycle(PALETTE), strict=False))
     for e in shown:
-        left.plot(*_cmc(e.attack.folds), color=colours[e.key], label=f"{e.cohort}, {_spoken(e.protocol, ' ')}")
+        left.plot(*_cmc(e.attack.folds), color=colours[e.key], label=f"{e.cohort}, {_spoken(e.protocol)}")
         right.plot(*_by_size(e.attack.folds), color=colours[e.key])
     for (cohort, protocol), rows in extrapolated.dropna(subset="rank1").groupby(["cohort", "protocol"], sort=False):
         colour = colours[f"{cohort}.{protocol}.{BEST}"]
@@ -96,17 +118,17 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     rows = max(1, -(-len(cells) // columns))
     figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns + 0.4, 3.5 * rows + 0.5), squeeze=False)
     for ax, (cohort, protocol) in zip(axes.flat, cells, strict=False):
-        for e in evaluations:
-            if (e.cohort, e.protocol) == (cohort, protocol):
-                rates, missed = _det(e.attack.folds)
-                width = 2.2 if e.model == BEST else 1.2
-                ax.plot(norm.ppf(rates), norm.ppf(missed), color=COLOURS[e.model], linewidth=width, label=e.model)
+        here = {e.model: e for e in evaluations if (e.cohort, e.protocol) == (cohort, protocol)}
+        for model in (model for model in (*SHOWN, BEST) if model in here):
+            rates, missed = _det(here[model].attack.folds)
+            width = 2.2 if model == BEST else 1.2
+            ax.plot(norm.ppf(rates), norm.ppf(missed), color=COLOURS[model], linewidth=width, label=model)
         limits = norm.ppf([_LOWEST_RATE, 0.6])
         ax.plot(limits, limits, color="0.6", linewidth=0.8, linestyle=":")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_ticks(norm.ppf(_DET_TICKS), [f"{100 * tick:g}" for tick in _DET_TICKS])
         ax.set(xlim=limits, ylim=limits, xlabel="false acceptance (%)", ylabel="false rejection (%)", aspect="equal")
-        ax.set_title(f"{cohort}\n{_spoken(protocol, ' ')}")
+        ax.set_title(f"{cohort}\n{_spoken(protocol)}", fontsize="small")
     for ax in axes.flat[len(cells) :]:
         ax.set_visible(False)
     if cells:
@@ -118,37 +140,30 @@ def demographics_figure(results: Sequence[DemographicResult]) -> Figure:
     """Accuracy of sex and age group by protocol, beside always naming the most frequent class."""
     known = papers_and_honest(results)
     cohorts = list(dict.fromkeys(result.cohort for result in known))
-    figure, axes = plt.subplots(
-        2, max(1, len(cohorts)), figsize=(max(6.5, 4.2 * len(cohorts)), 7), sharey=True, squeeze=False
-    )
-    for row, task in enumerate(("sex", "age")):
-        for ax, cohort in zip(axes[row], cohorts, strict=True):
+    protocols = {c: list(dict.fromkeys(r.protocol for r in known if r.cohort == c)) for c in cohorts}
+    figure, axes = _stacked([len(protocols[cohort]) for cohort in cohorts] or [1], columns=2)
+    for row, cohort in zip(axes, cohorts, strict=False):
+        for ax, task in zip(row, ("sex", "age"), strict=True):
             here = [result for result in known if (result.cohort, result.task) == (cohort, task)]
-            _draw_demographics(ax, here)
-            ax.set(title=f"{cohort}: {task if task == 'sex' else 'age group'}", ylabel="accuracy", ylim=(0, 1.03))
-    handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+            _draw_demographics(ax, here, protocols[cohort])
+            ax.set_title(f"{cohort}: {task if task == 'sex' else 'age group'}")
+        row[1].set_yticklabels([])
+    for ax in axes[-1]:
+        ax.set(xlabel="accuracy", xlim=(-0.02, 1.02))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 
-def _draw_demographics(ax: Axes, results: Sequence[DemographicResult]) -> None:
+def _draw_demographics(ax: Axes, results: Sequence[DemographicResult], protocols: Sequence[str]) -> None:
     """Draw one task of one cohort."""
-    protocols = list(dict.fromkeys(result.protocol for result in results))
-    models = [model for model in SHOWN if any(result.model == model for result in results)]
-    for result in results:
-        x = protocols.index(result.protocol) + 0.12 * (models.index(result.model) - (len(models) - 1) / 2)
-        estimate = result.estimates["accuracy"]
-        reach = np.nan_to_num(np.abs([[estimate.value - estimate.low], [estimate.high - estimate.value]]))
-        style = {"color": COLOURS[result.model], "marker": MARKERS[result.model], "markersize": 6}
-        label = result.model if result.protocol == protocols[0] else None
-        ax.errorbar([x], [estimate.value], reach, linestyle="none", elinewidth=1, label=label, **style)
-    for x, protocol in enumerate(protocols):
-        share = next(result.estimates["majority"].value for result in results if result.protocol == protocol)
-        label = "most frequent class" if x == 0 else None
-        ax.hlines(share, x - 0.4, x + 0.4, color="black", linestyle="--", linewidth=1, label=label)
-    if LEAKY in protocols:
-        ax.axvspan(-0.5, protocols.index(LEAKY) + 0.5, color="0.5", alpha=0.15, linewidth=0)
-    ax.set_xticks(range(len(protocols)), [_spoken(protocol) for protocol in protocols], rotation=35, ha="right")
+    for model in SHOWN:
+        found = {r.protocol: r.estimates["accuracy"] for r in results if r.model == model}
+        _draw_attacker(ax, model, found, protocols)
+    majority = {r.protocol: r.estimates["majority"].value for r in results}
+    rows = np.array([protocols.index(protocol) for protocol in majority])
+    label = "most frequent class"
+    ax.vlines(list(majority.values()), rows - 0.4, rows + 0.4, color="black", linestyle="--", linewidth=1, label=label)
+    _name_protocols(ax, protocols)
 
 
 def shap_figure(table: pd.DataFrame, most: int = 15) -> Figure:
@@ -174,7 +189,7 @@ def _by_size(folds: Sequence[FoldScores]) -> tuple[np.ndarray, np.ndarray]:
     return sizes, np.mean([rank1_by_gallery_size(s, sizes, np.ones(s.own.size)) for s in searches], axis=0)
 
 
-def _search(fold: FoldScores):  # noqa: ANN202
+def _search(fold: FoldScores) -> Searches:
     return search_gallery(fold.scores, fold.probe_persons, fold.gallery_persons)
 
 
@@ -190,14 +205,9 @@ def _det(folds: Sequence[FoldScores]) -> tuple[np.ndarray, np.ndarray]:
     return rates, np.clip(np.mean(curves, axis=0), _LOWEST_RATE / 2, 1 - 1e-6)
 
 
-def _spoken(protocol: str, separator: str = "\n") -> str:
-    """Protocol name in words; the part that says how training is held apart stands alone."""
+def _spoken(protocol: str) -> str:
+    """Protocol name in words."""
     for start in ("subject_disjoint", "cross_cohort"):
         if protocol.startswith(f"{start}_"):
-            return start.replace("_", " ") + f",{separator}" + protocol[len(start) + 1 :].replace("_", " ")
+            return f"{start.replace('_', ' ')}, {protocol[len(start) + 1 :].replace('_', ' ')}"
     return protocol.replace("_", " ")
-
-
-def _colours(n: int) -> list:
-    """Return `n` distinguishable colours."""
-    return [plt.get_cmap("viridis")(x) for x in np.linspace(0, 0.9, n)]
