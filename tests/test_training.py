@@ -21,7 +21,12 @@ from ecgstudy.scoring import embed_windows
 from ecgstudy.training import TrainedRun, TrainingSettings, fit, make_trainer
 from ecgstudy.training_data import WindowSet
 
-SMALL = {"transecg": {"width": 8, "n_layers": 1, "n_heads": 2}, "resnet1d": {"widths": [4, 8]}}
+SMALL = {
+    "transecg": {"width": 8, "n_layers": 1, "n_heads": 2},
+    "resnet1d": {"widths": [4, 8]},
+    "beatnet": {"widths": [4, 8]},
+    "dt4ecg": {"widths": [4, 8]},
+}
 SETTINGS = TrainingSettings(epochs=3, batch_size=8, seed=1)
 
 

@@ -291,6 +291,8 @@ def test_stopped_process_leaves_a_state_that_continues(
 ) -> None:
     server.faults[f"{ECGID}/{RECORD}"] = iter(["stall"])
     program = (
+        # a shell that runs the tests in the background has its children ignore Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from dataclasses import replace; from functools import partial; from ecgstudy import fetch as f\n"
         "f.SOURCES['ecgid'] = replace(f.SOURCES['ecgid'], index_sha256=None, min_files=6)\n"
         "f.fetch = partial(f.fetch, patience=f.Patience(timeout_s=1.0))\n"
