@@ -34,8 +34,9 @@ from ecgstudy.provenance import resolve_device, versions
 from ecgstudy.training_callbacks import History, SeedEachEpoch, VerificationError
 from ecgstudy.training_data import TrainingData, WindowSet, check_targets
 
-THREADS = 2
-"""Threads of every training run: another number changes the last digits of the weights."""
+THREADS = 1
+"""Threads of every training run: another number changes the last digits of the weights, and a second thread makes
+networks of this size hardly faster; :mod:`ecgstudy.parallel` trains several at once instead."""
 
 _CHECKPOINT = "model.ckpt"
 _HISTORY = "history.csv"

@@ -12,7 +12,8 @@ from ecgstudy.cohorts.synthetic import SyntheticCohort
 from ecgstudy.reidentification import jobs
 from ecgstudy.reidentification.jobs import Workshop, run_job
 from ecgstudy.reidentification.people import people_table, targets, trainable_classes
-from ecgstudy.reidentification.plan import Job, auxiliary_cohorts, plan, protocols_of
+from ecgstudy.reidentification.plan import Job, auxiliary_cohorts, plan, protocols_of, refused_protocols
+from ecgstudy.reidentification.recipes import NETWORKS
 from ecgstudy.reidentification.scores import ensemble
 from ecgstudy.splits.protocols import CrossRecord
 from ecgstudy.store import RecordStore
@@ -36,7 +37,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RecordStore]:
 def test_a_job_is_run_once_and_its_scores_survive_the_disk(
     stores: dict[str, RecordStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop = Workshop(stores, tmp_path, "cpu")
+    workshop = Workshop(stores, tmp_path, "cpu", NETWORKS)
     first = run_job(workshop, TEMPLATE_JOB)
     monkeypatch.setattr(jobs, "_fold_scores", None)  # a second run would fail
     again = run_job(workshop, TEMPLATE_JOB)
@@ -49,7 +50,7 @@ def test_a_job_is_run_once_and_its_scores_survive_the_disk(
 
 
 def test_a_job_that_another_process_is_running_is_left_to_it(stores: dict[str, RecordStore], tmp_path: Path) -> None:
-    workshop = Workshop(stores, tmp_path, "cpu")
+    workshop = Workshop(stores, tmp_path, "cpu", NETWORKS)
     run_job(workshop, TEMPLATE_JOB)
     path = next((tmp_path / "scores").glob("*.npz"))
     with FileLock(path.with_suffix(".lock")), pytest.raises(Timeout):
@@ -57,8 +58,8 @@ def test_a_job_that_another_process_is_running_is_left_to_it(stores: dict[str, R
 
 
 def test_scores_of_changed_data_are_computed_anew(stores: dict[str, RecordStore], tmp_path: Path) -> None:
-    run_job(Workshop(stores, tmp_path, "cpu"), TEMPLATE_JOB)
-    run_job(Workshop({"synthetic": stores["synthetic"]}, tmp_path, "cpu"), TEMPLATE_JOB)
+    run_job(Workshop(stores, tmp_path, "cpu", NETWORKS), TEMPLATE_JOB)
+    run_job(Workshop({"synthetic": stores["synthetic"]}, tmp_path, "cpu", NETWORKS), TEMPLATE_JOB)
     assert len(list((tmp_path / "scores").glob("*.npz"))) == 2
 
 
@@ -92,6 +93,19 @@ def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(store
     assert ("leave_last_day", "transecg") not in seeds["demo"]
 
 
+def test_a_protocol_that_the_records_refuse_is_named_and_left_out_of_the_plan(stores: dict[str, RecordStore]) -> None:
+    few = {"synthetic": stores["synthetic"]}
+    records = few["synthetic"].records
+    kept = records[records["subject_id"].isin(records["subject_id"].unique()[:8])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordStore, "records", property(lambda _: kept))
+        refused = refused_protocols(few, "real")
+        planned = {job.protocol.name for job in plan(few, "real", seed=0)}
+    assert set(refused) == {("synthetic", f"subject_disjoint_{inner}") for inner in ("cross_record", "cross_day")}
+    assert all("8 persons are too few for 3 folds" in sentence for sentence in refused.values())
+    assert planned == {"random_windows", "cross_record", "cross_day", "leave_last_day"}
+
+
 def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(stores: dict[str, RecordStore]) -> None:
     people = people_table(stores)
     people.loc["synthetic/S002", ["sex", "age_group"]] = None
@@ -106,7 +120,7 @@ def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(st
 
 
 def test_an_ensemble_averages_scores_of_the_same_trials_only(stores: dict[str, RecordStore], tmp_path: Path) -> None:
-    scored = run_job(Workshop(stores, tmp_path, "cpu"), TEMPLATE_JOB)
+    scored = run_job(Workshop(stores, tmp_path, "cpu", NETWORKS), TEMPLATE_JOB)
     fold = scored.folds[0]
     shifted = replace(scored, folds=(replace(fold, scores=fold.scores + 2),))
     np.testing.assert_allclose(ensemble([scored, shifted]).folds[0].scores, fold.scores + 1, rtol=1e-6)

@@ -11,6 +11,7 @@ from ecgstudy.reidentification.figures import (
     shap_figure,
 )
 from ecgstudy.reidentification.jobs import run_jobs
+from ecgstudy.reidentification.plan import refused_protocols
 from ecgstudy.reidentification.recording import (
     best_finding,
     chance_finding,
@@ -19,6 +20,7 @@ from ecgstudy.reidentification.recording import (
     record_demographics,
     record_evaluations,
     record_extrapolation,
+    record_refusals,
 )
 from ecgstudy.reidentification.tables import (
     attacker_table,
@@ -62,6 +64,8 @@ __all__ = [
     "record_demographics",
     "record_evaluations",
     "record_extrapolation",
+    "record_refusals",
+    "refused_protocols",
     "reporting_table",
     "run_jobs",
     "save_trials",

@@ -3,25 +3,27 @@
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from filelock import FileLock, Timeout
 
 from ecgstudy import beats, digests, features, scoring, signals, training
 from ecgstudy.errors import StudyError
 from ecgstudy.models import features_gbm, template
+from ecgstudy.parallel import in_parallel
 from ecgstudy.paths import cache_dir
 from ecgstudy.progress import progress
 from ecgstudy.reidentification import attackers, feature_windows, networks, people, recipes, windows
 from ecgstudy.reidentification.attackers import Embedded, Fitted
 from ecgstudy.reidentification.networks import Auxiliary
 from ecgstudy.reidentification.people import CLASSES, group_ages, people_table
-from ecgstudy.reidentification.plan import FEATURES, TEMPLATE, UNTRAINED, Job, auxiliary_cohorts, plan
-from ecgstudy.reidentification.recipes import NETWORKS
+from ecgstudy.reidentification.plan import FEATURES, SPLIT_SEED, TEMPLATE, UNTRAINED, Job, auxiliary_cohorts, plan
+from ecgstudy.reidentification.recipes import Recipe, recipes_of
 from ecgstudy.reidentification.scores import FoldScores, ScoreSet
 from ecgstudy.reidentification.windows import Signals, by_lead
 from ecgstudy.scoring import score_matrix, unit_rows
@@ -32,8 +34,6 @@ from ecgstudy.store import RecordStore
 
 _CODE = (attackers, feature_windows, networks, people, recipes, windows, beats, features, scoring, signals)
 _MODEL_CODE = (features_gbm, template, training)
-SPLIT_SEED = 0
-"""Splits are the same for all attackers and all seeds of their training."""
 CONTROL = "resnet1d"
 """The untrained control is this network with its initial weights."""
 
@@ -50,11 +50,19 @@ class Workshop:
         The profile's cache: ``scores/`` and ``runs/`` are made in it.
     device : str
         "auto", "cpu" or "cuda".
+    recipes : mapping of str to Recipe
+        How each network attacker is trained.
     """
 
     stores: Mapping[str, RecordStore]
     cache: Path
     device: str
+    recipes: Mapping[str, Recipe]
+
+    @classmethod
+    def open(cls, profile: str, stores: Mapping[str, RecordStore], device: str) -> "Workshop":
+        """Workshop of a profile: its cache and its recipes."""
+        return cls(stores, cache_dir(profile), device, recipes_of(profile))
 
     @cached_property
     def signals(self) -> Signals:
@@ -73,7 +81,7 @@ class Workshop:
 
     def trainer(self, model: str) -> networks.Trainer:
         """Trainer of a network attacker."""
-        return networks.Trainer(NETWORKS[model], self.signals, self.people, self.cache / "runs", self.device)
+        return networks.Trainer(self.recipes[model], self.signals, self.people, self.cache / "runs", self.device)
 
     def auxiliary(self, job: Job) -> Auxiliary | None:
         """Network and segments of the auxiliary cohorts; None without any, and for a cohort that is one of them.
@@ -85,7 +93,7 @@ class Workshop:
             return None
         table = pd.concat([with_cohort(name, self.stores[name].records) for name in names], ignore_index=True)
         persons_to_train_on = training_parts(table, SPLIT_SEED)[0][PERSON]
-        leads = NETWORKS[job.model].auxiliary_leads
+        leads = self.recipes[job.model].auxiliary_leads
         chosen = segments(by_lead(table[table[PERSON].isin(persons_to_train_on)], leads))
         return Auxiliary(self.trainer(job.model).pretrain(chosen, job.seed), chosen)
 
@@ -93,18 +101,30 @@ class Workshop:
 def run_jobs(profile: str, stores: Mapping[str, RecordStore], seed: int, device: str) -> list[ScoreSet]:
     """Run every job of the plan that has not been run before, and load all scores.
 
-    Jobs that another process is running are waited for, so several processes, nodes or a GPU can share a plan.
+    All processor cores take part. Jobs that another process is running are waited for, so that several nodes or a
+    GPU can share a plan.
 
     Raises
     ------
     StudyError
         No job is left: no cohort has a person with enough data.
     """
-    workshop = Workshop(stores, cache_dir(profile), device)
     jobs = plan(stores, profile, seed)
     if not jobs:
         raise StudyError("No cohort has people who could be recognised again; bring one with several records a person.")
-    return [run_job(workshop, job) for job in progress(jobs, desc="attackers")]
+    folders = tuple((name, store.folder) for name, store in stores.items())
+    return list(in_parallel(_run_in_process, [(profile, folders, device, job) for job in jobs], device, "attackers"))
+
+
+def _run_in_process(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job: Job) -> ScoreSet:
+    """Run one job in a process that may run others too."""
+    return run_job(_process_workshop(profile, folders, device), job)
+
+
+@lru_cache(maxsize=1)
+def _process_workshop(profile: str, folders: tuple[tuple[str, Path], ...], device: str) -> Workshop:
+    """Workshop that a process keeps from job to job, so that everybody's signals are indexed once."""
+    return Workshop.open(profile, {name: RecordStore(folder) for name, folder in folders}, device)
 
 
 def share_jobs(profile: str, stores: Mapping[str, RecordStore], seed: int, device: str) -> int:
@@ -112,7 +132,7 @@ def share_jobs(profile: str, stores: Mapping[str, RecordStore], seed: int, devic
 
     Start it on as many cores, nodes or GPUs as share the cache: each job is run once.
     """
-    workshop = Workshop(stores, cache_dir(profile), device)
+    workshop = Workshop.open(profile, stores, device)
     left = 0
     for job in progress(plan(stores, profile, seed), desc="attackers"):
         try:
@@ -130,7 +150,7 @@ def run_job(workshop: Workshop, job: Job, wait: bool = True) -> ScoreSet:
         code=workshop.code,
         stores={name: store.manifest["key"] for name, store in workshop.stores.items()},
         splits=[split.digest() for split in splits],
-        recipe=asdict(NETWORKS[job.model]) if job.model in NETWORKS else job.model,
+        recipe=asdict(workshop.recipes[job.model]) if job.model in workshop.recipes else job.model,
         job=job.name,
     )
     path = workshop.cache / "scores" / f"{job.name}-{key[: digests.KEY_LENGTH]}.npz"
@@ -160,6 +180,7 @@ def _fit(workshop: Workshop, job: Job, split: Split) -> Fitted:
 
 def _fold_scores(workshop: Workshop, job: Job, split: Split) -> FoldScores:
     """Fit on one split, then score its probes and its validation part."""
+    torch.set_num_threads(training.THREADS)  # the same digits whichever process runs the job
     fitted = _fit(workshop, job, split)
     enrolled, probed = fitted.embed(split.enrolment), fitted.embed(split.probe)
     trial = _trial(split.enrolment, enrolled, split.probe, probed)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 
 import pandas as pd
 
+from ecgstudy.errors import StudyError
 from ecgstudy.reidentification.recipes import NETWORKS
 from ecgstudy.splits import with_cohort
 from ecgstudy.splits.base import Protocol
@@ -21,6 +21,8 @@ from ecgstudy.splits.protocols import (
 from ecgstudy.splits.unseen import CrossCohort, SubjectDisjoint
 from ecgstudy.store import RecordStore
 
+SPLIT_SEED = 0
+"""Splits are the same for all attackers and all seeds of their training."""
 SEEDS = 3
 DEMO_SEEDS = 1
 DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_day", "subject_disjoint_cross_day")
@@ -100,17 +102,42 @@ def protocols_of(name: str, stores: Mapping[str, RecordStore]) -> list[Protocol]
     return [RandomWindows(), *inner, *unseen]
 
 
+def chosen_protocols(stores: Mapping[str, RecordStore], profile: str) -> list[tuple[str, Protocol]]:
+    """Cohort and protocol of everything that a profile asks; an auxiliary cohort of many persons is only trained on."""
+    return [
+        (name, protocol)
+        for name, store in stores.items()
+        if store.records["subject_id"].nunique() <= MOST_PERSONS
+        for protocol in protocols_of(name, stores)
+        if profile != "demo" or protocol.name in DEMO_PROTOCOLS
+    ]
+
+
+def refusal(stores: Mapping[str, RecordStore], cohort: str, protocol: Protocol) -> str | None:
+    """Sentence that says why a cohort cannot be split by a protocol (too few persons, say); None where it can."""
+    store = stores[cohort]
+    try:
+        protocol.splits(with_cohort(cohort, store.records), store.fs, SPLIT_SEED)
+    except StudyError as impossible:
+        return str(impossible)
+    return None
+
+
+def refused_protocols(stores: Mapping[str, RecordStore], profile: str) -> dict[tuple[str, str], str]:
+    """Protocols that a profile asks and the records refuse: the sentence by cohort and protocol name."""
+    asked = {(cohort, p.name): refusal(stores, cohort, p) for cohort, p in chosen_protocols(stores, profile)}
+    return {key: sentence for key, sentence in asked.items() if sentence}
+
+
 def plan(stores: Mapping[str, RecordStore], profile: str, seed: int) -> list[Job]:
-    """List every job of a profile; an auxiliary cohort of many persons is only trained on."""
-    demo = profile == "demo"
+    """List every job of a profile, without the protocols that the records refuse."""
     jobs = []
-    for name, store in stores.items():
-        if store.records["subject_id"].nunique() > MOST_PERSONS:
+    for name, protocol in chosen_protocols(stores, profile):
+        if refusal(stores, name, protocol):
             continue
-        chosen = [p for p in protocols_of(name, stores) if not demo or p.name in DEMO_PROTOCOLS]
-        for protocol, model in product(chosen, MODELS):
+        for model in MODELS:
             if model == FEATURES and isinstance(protocol, CrossCohort):
                 continue  # it grows a tree a person and round, and those cohorts have thousands of persons
-            seeds = 1 if model in SEEDLESS else DEMO_SEEDS if demo else SEEDS
+            seeds = 1 if model in SEEDLESS else DEMO_SEEDS if profile == "demo" else SEEDS
             jobs += [Job(name, protocol, model, seed + number) for number in range(seeds)]
     return jobs

@@ -1,19 +1,22 @@
 """What the re-identification stage hands on: metrics under their names, headlines, and findings in words."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 
 from ecgstudy.metrics import Estimate
 from ecgstudy.reidentification.demographics import DemographicResult
 from ecgstudy.reidentification.evaluation import REFERENCE, Evaluation, tail_of
+from ecgstudy.reidentification.plan import MODELS
 from ecgstudy.reidentification.selection import BEST
 from ecgstudy.reidentification.tables import HEADLINES, HONEST, LEAKY, of_best
 from ecgstudy.stage import Stage
 
 _COUNTS = {"persons": "persons", "enrolled": "persons", "probes": "probes"}
 _UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "cllr_min": "bits", "d_sys": ""}
+_LOOKED_FOR = ("rank1", "eer", "tar_at_far_1e-2", "d_sys")
 _ONE_RECORD = "Not defined: every person of this cohort has one record, so nobody can be sought in another one."
 _NO_CHOICE = "Not defined: the validation part is too small to choose an attacker."
 
@@ -36,7 +39,7 @@ def record_evaluations(stage: Stage, evaluations: Sequence[Evaluation]) -> None:
             note = "" if math.isfinite(value) else "Not defined: nobody has a probe."
             stage.metric(f"{evaluation.key}.{name}", value, n=len(evaluation.risk), unit="share", note=note)
     for stem, note in _undefined(evaluations).items():
-        for name in ("rank1", "eer", "tar_at_far_1e-2", "d_sys"):
+        for name in _LOOKED_FOR:
             stage.metric(f"{stem}.{name}", math.nan, unit=_unit(name), note=note)
     for evaluation in of_best(evaluations):
         if evaluation.protocol in HEADLINES:
@@ -59,6 +62,14 @@ def _undefined(evaluations: Sequence[Evaluation]) -> dict[str, str]:
     }
     single = [cohort for cohort, names in protocols.items() if names == {LEAKY}]
     return missing | {f"{cohort}.cross_record.{BEST}": _ONE_RECORD for cohort in single}
+
+
+def record_refusals(stage: Stage, refused: Mapping[tuple[str, str], str]) -> None:
+    """Record the figures of protocols that a cohort's records refuse as undefined, with the sentence that says why."""
+    for (cohort, protocol), sentence in refused.items():
+        for model, name in product((*MODELS, BEST), _LOOKED_FOR):
+            stage.metric(f"{cohort}.{protocol}.{model}.{name}", math.nan, unit=_unit(name), note=sentence)
+        stage.finding(f"{cohort}, {protocol.replace('_', ' ')}: {sentence}")
 
 
 def record_demographics(stage: Stage, results: Iterable[DemographicResult]) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.atomic import new_file
-from ecgstudy.reidentification.jobs import SPLIT_SEED
-from ecgstudy.reidentification.plan import plan
+from ecgstudy.reidentification.plan import SPLIT_SEED, plan
 from ecgstudy.splits import with_cohort
 from ecgstudy.splits.base import PERSON, RECORD, Protocol, Split
 from ecgstudy.store import RecordStore

@@ -35,7 +35,10 @@ SR,sinus rhythm,,,1.0,,
 
 
 def write_tree(root: Path, n_records: int, n_distinct: int) -> None:
-    """Write `n_records` records in the official layout; their samples repeat `n_distinct` synthetic ones."""
+    """Write `n_records` records in the official layout: `n_distinct` synthetic ones, each copy turned by its own time.
+
+    Copies that were equal to the bit would be left out: the same waveform under two persons is an error.
+    """
     cohort = SyntheticCohort(n_subjects=-(-n_distinct // 4), seed=1)
     ids = cohort.records()["record_id"].head(n_distinct)
     samples = [np.rint(1000 * cohort.signal(record_id).values.T).astype("<i2") for record_id in ids]
@@ -44,7 +47,7 @@ def write_tree(root: Path, n_records: int, n_distinct: int) -> None:
         folder = root / "records100" / f"{ecg_id // 1000 * 1000:05d}"
         if ecg_id == 1 or ecg_id % 1000 == 0:
             folder.mkdir(parents=True)
-        digital = samples[ecg_id % n_distinct]
+        digital = np.roll(samples[ecg_id % n_distinct], 7 * (ecg_id // n_distinct), axis=0)
         name = f"{ecg_id:05d}_lr"
         lines = [f"{name} 12 100 1000"]
         for lead, first, total in zip(LEADS, digital[0], digital.sum(axis=0, dtype=np.int64) % 65536, strict=True):
