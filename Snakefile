@@ -55,10 +55,28 @@ rule reidentification:
         "{sys.executable} -m ecgstudy run 02_reidentification -p profile {PROFILE}"
 
 
+rule dual_task:
+    input:
+        rules.ingestion.output.metrics,
+        notebook="notebooks/03_dual_task.ipynb",
+        package=PACKAGE,
+    params:
+        data=data_fingerprint(PROFILE),
+    output:
+        metrics=stage("03_dual_task", "metrics.json"),
+        page=stage("03_dual_task", "03_dual_task.html"),
+    log:
+        notebook=stage("03_dual_task", "03_dual_task.ipynb"),
+    threads: 2
+    shell:
+        "{sys.executable} -m ecgstudy run 03_dual_task -p profile {PROFILE}"
+
+
 rule report:
     input:
         rules.ingestion.output.metrics,
         rules.reidentification.output.metrics,
+        rules.dual_task.output.metrics,
         package=PACKAGE,
     output:
         RESULTS / "index.html",

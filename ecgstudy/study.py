@@ -36,4 +36,9 @@ STAGES = (
         "Re-identification",
         "Who can be recognised from an ECG, and how much of a published number survives under protocols that hold?",
     ),
+    StageInfo(
+        "03_dual_task",
+        "Dual task",
+        "Can one network tell who somebody is and what they are doing, later, through another electrode, in motion?",
+    ),
 )

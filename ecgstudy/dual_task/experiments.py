@@ -1,28 +1,33 @@
 """Training and testing the networks of the dual task: variants, budgets, and what a test set was answered."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 
+from ecgstudy import training
 from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
 from ecgstudy.errors import StudyError
 from ecgstudy.models import create_model
-from ecgstudy.progress import progress
+from ecgstudy.parallel import in_parallel
 from ecgstudy.scoring import class_probabilities
 from ecgstudy.splits.base import PERSON, RECORD, Protocol, Split
 from ecgstudy.splits.blocked import ActivityPairs
 from ecgstudy.training import TrainedRun, TrainingSettings, fit
 
+Key = TypeVar("Key", bound=Hashable)
+
 TASKS = ("person", "activity")
-SLACK_S = 2.0
-"""Seconds by which a training window is longer than the network reads: each epoch cuts at another place."""
-TRAIN_STRIDE_S = 2.0
+TRAIN_STRIDE_S = 1.0
+"""Chosen on validation windows against every 2 s of longer windows that are cut at random places, for the same time:
+where known stretches are short, long windows do not fit."""
 PROBE_STRIDE_S = 1.0
-BATCH_SIZE = 32
-"""Small: with few windows the number of steps decides (chosen on validation windows, with the epochs)."""
+BATCH_SIZE = 64
 NO_PROBE = "no usable window is left to test on"
 
 
@@ -99,9 +104,10 @@ def budget_of(profile: str, seed: int) -> Budget:
     """Budget of a profile; its seeds are `seed` and those after it."""
     if profile == "real":
         readings = (Reading(5.0, False), Reading(5.0, True), Reading(8.0, False), Reading(8.0, True))
-        return Budget(9, (seed, seed + 1, seed + 2), readings, RIVALS, ABLATIONS, folds=3)
+        return Budget(14, (seed, seed + 1, seed + 2), readings, RIVALS, ABLATIONS, folds=3)
     short = tuple(variant for variant in ABLATIONS if variant.name in ("no_attention", "equal_weights"))
-    readings = (Reading(4.0, False), Reading(4.0, True))
+    # three seconds: the validation part of a record of 20 s is no longer
+    readings = (Reading(3.0, False), Reading(3.0, True))
     return Budget(3, (seed,), readings, RIVALS[:1], short, folds=2, synthetic_seconds=20.0)
 
 
@@ -118,11 +124,17 @@ class Answers:
         The networks, by seed and fold.
     skipped : str or None
         Why there is nothing to test.
+    folds : list of int
+        Which split of the protocol each of `runs` learnt from, from 0.
+    left_out : str
+        Which of several splits have no answers, and why; "" where all have some.
     """
 
     windows: pd.DataFrame
     runs: list[TrainedRun]
     skipped: str | None = None
+    folds: list[int] = field(default_factory=list)
+    left_out: str = ""
 
 
 def known_segments(split: Split) -> pd.DataFrame:
@@ -152,12 +164,14 @@ def train(
     StudyError
         No window is usable, or no task can be learnt.
     """
-    index = recordings.windows(segments, reading.seconds + SLACK_S, stride)
+    index = recordings.windows(segments, reading.seconds, stride)
+    if index.empty:
+        raise StudyError(f"no usable window of {reading.seconds:g} s is left to learn from")
     windows = recordings.window_set(index, reading)
     classes = {"person": len(recordings.persons), "activity": len(recordings.activities)}
     tasks = {task: classes[task] for task in variant.tasks if len(np.unique(windows.targets[task])) > 1}
     if not tasks:
-        raise StudyError(f"{variant.name} has nothing to learn: all windows are of one person and one activity.")
+        raise StudyError(f"{variant.name} has nothing to learn: all windows are of one person and one activity")
     names = recordings.lead_names(reading)
     model = create_model(
         variant.model,
@@ -195,58 +209,100 @@ def run_protocol(
     runs: Path,
     device: str,
 ) -> Answers:
-    """Train and test one variant under one protocol, all folds, all seeds.
-
-    What a protocol cannot do with the cohort at hand (no electrodes, one activity, too few persons) is
-    returned as :attr:`Answers.skipped`, not raised: the other protocols go on.
-    """
-    try:
-        splits = protocol.splits(recordings.records, recordings.fs, budget.seeds[0])
-    except (StudyError, KeyError) as impossible:
-        return Answers(pd.DataFrame(), [], _because(impossible))
-    return run_splits(recordings, splits, variant, reading, budget, runs, device)
+    """Train and test one variant under one protocol, all folds, all seeds; see :func:`run_protocols`."""
+    return run_protocols(recordings, {"": (protocol, variant)}, reading, budget, runs, device)[""]
 
 
-def run_splits(
+def run_protocols(
     recordings: Recordings,
-    splits: Sequence[Split],
-    variant: Variant,
+    asked: Mapping[Key, tuple[Protocol, Variant]],
     reading: Reading,
     budget: Budget,
     runs: Path,
     device: str,
-) -> Answers:
-    """Train and test one variant on given splits; every split's test windows count once a seed."""
-    parts, networks = [], []
-    asked = [(split, seed) for split in splits for seed in budget.seeds]
-    for split, seed in progress(asked, desc=variant.name):
-        probe = recordings.windows(split.probe, reading.seconds, PROBE_STRIDE_S)
-        if probe.empty:
-            continue
+) -> dict[Key, Answers]:
+    """Train and test variants under protocols, all folds, all seeds.
+
+    What a protocol cannot do with the cohort at hand (no electrodes, one activity, too few persons) is
+    returned as :attr:`Answers.skipped`, not raised: the other protocols go on.
+    """
+    splits, impossible = {}, {}
+    for key, (protocol, variant) in asked.items():
         try:
-            run = train(recordings, known_segments(split), variant, reading, seed, budget.epochs, runs, device)
-        except StudyError as impossible:
-            return Answers(pd.DataFrame(), [], _because(impossible))
-        said = answer(recordings, run, probe, reading, names_persons=not split.unseen_persons)
-        parts.append(said.assign(seed=seed))
-        networks.append(run)
-    if not parts:
-        return Answers(pd.DataFrame(), [], NO_PROBE)
-    return Answers(pd.concat(parts, ignore_index=True), networks)
+            splits[key] = (protocol.splits(recordings.records, recordings.fs, budget.seeds[0]), variant)
+        except (StudyError, KeyError) as error:
+            impossible[key] = Answers(pd.DataFrame(), [], _because(error))
+    answered = run_splits(recordings, splits, reading, budget, runs, device)
+    return {key: impossible[key] if key in impossible else answered[key] for key in asked}
+
+
+def run_splits(
+    recordings: Recordings,
+    asked: Mapping[Key, tuple[Sequence[Split], Variant]],
+    reading: Reading,
+    budget: Budget,
+    runs: Path,
+    device: str,
+) -> dict[Key, Answers]:
+    """Train and test variants on splits, on all processor cores; every split's test windows count once a seed."""
+    places = [
+        (key, fold, seed) for key, (splits, _) in asked.items() for fold in range(len(splits)) for seed in budget.seeds
+    ]
+    items = [
+        (recordings, asked[key][0][fold], asked[key][1], reading, seed, budget.epochs, runs, device)
+        for key, fold, seed in places
+    ]
+    found: dict[Key, list[tuple[int, pd.DataFrame, TrainedRun]]] = {key: [] for key in asked}
+    reasons: dict[Key, dict[int, str]] = {key: {} for key in asked}
+    for (key, fold, _), result in zip(places, in_parallel(_learn_and_answer, items, device, "networks"), strict=True):
+        if isinstance(result, str):
+            reasons[key][fold] = result
+        else:
+            found[key].append((fold, *result))
+    return {key: _gathered(found[key], reasons[key], len(splits)) for key, (splits, _) in asked.items()}
+
+
+def _learn_and_answer(
+    recordings: Recordings,
+    split: Split,
+    variant: Variant,
+    reading: Reading,
+    seed: int,
+    epochs: int,
+    runs: Path,
+    device: str,
+) -> tuple[pd.DataFrame, TrainedRun] | str:
+    """Answers of one network and the network, or why there are none."""
+    torch.set_num_threads(training.THREADS)  # the same digits whichever process runs it
+    probe = recordings.windows(split.probe, reading.seconds, PROBE_STRIDE_S)
+    if probe.empty:
+        return NO_PROBE
+    try:
+        run = train(recordings, known_segments(split), variant, reading, seed, epochs, runs, device)
+    except StudyError as impossible:
+        return _because(impossible)
+    return answer(recordings, run, probe, reading, names_persons=not split.unseen_persons).assign(seed=seed), run
+
+
+def _gathered(found: list[tuple[int, pd.DataFrame, TrainedRun]], reasons: dict[int, str], n_folds: int) -> Answers:
+    """Answers of all folds and seeds; `reasons` says by fold why there are none."""
+    if not found:
+        return Answers(pd.DataFrame(), [], "; ".join(dict.fromkeys(reasons.values())) or NO_PROBE)
+    said = [f"fold {fold + 1} of {n_folds} left out: {reason}" for fold, reason in reasons.items()]
+    folds, parts, networks = (list(column) for column in zip(*found, strict=True))
+    return Answers(pd.concat(parts, ignore_index=True), networks, None, folds, "; ".join(said))
 
 
 def run_pairs(recordings: Recordings, reading: Reading, budget: Budget, runs: Path, device: str) -> dict[str, Answers]:
     """DT4ECG known from one activity at a time, heard in all: answers by the known activity."""
     splits = ActivityPairs().splits(recordings.records, recordings.fs, budget.seeds[0])
-    return {
-        activity: run_splits(recordings, [split], DT4ECG, reading, budget, runs, device)
-        for activity, split in zip(recordings.activities, splits, strict=True)
-    }
+    asked = {activity: ([split], DT4ECG) for activity, split in zip(recordings.activities, splits, strict=True)}
+    return run_splits(recordings, asked, reading, budget, runs, device)
 
 
 def _because(error: Exception) -> str:
     """One clause that says what a protocol lacks."""
-    return f"the cohort states no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+    return f"the cohort states no {error.args[0]}" if isinstance(error, KeyError) else str(error).removesuffix(".")
 
 
 def choose_reading(
@@ -268,24 +324,46 @@ def choose_reading(
     Returns
     -------
     chosen : Reading
-        The candidate with the highest mean of both accuracies.
+        The candidate with the highest mean of both accuracies; the first where none can be scored.
     table : pandas.DataFrame
-        One row a candidate: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean.
+        One row a candidate: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one
+        cannot be scored also `note`, which says why.
     """
     split = protocol.splits(recordings.records, recordings.fs, budget.seeds[0])[0]
-    rows = []
-    for reading in progress(budget.readings, desc="choosing the window"):
-        run = train(recordings, split.train, DT4ECG, reading, budget.seeds[0], budget.epochs, runs, device)
-        index = recordings.windows(split.validation, reading.seconds, PROBE_STRIDE_S)
-        said = answer(recordings, run, index, reading)
-        scores = hit_rates(said)
-        shown = {"seconds": f"{reading.seconds:g}", "amplitude": "told" if reading.amplitude else "not told"}
-        rows.append({**shown, "windows": len(said), **scores})
-    table = pd.DataFrame(rows).assign(mean=lambda t: t[["person_accuracy", "activity_accuracy"]].mean(axis=1))
-    return budget.readings[int(table["mean"].argmax())], table
+    items = [(recordings, split, reading, budget.seeds[0], budget.epochs, runs, device) for reading in budget.readings]
+    table = pd.DataFrame(list(in_parallel(_score_reading, items, device, "choosing the window")))
+    means = table["mean"].to_numpy()
+    if not table["note"].any():
+        table = table.drop(columns="note")
+    return budget.readings[int(np.nanargmax(means)) if np.isfinite(means).any() else 0], table
 
 
-def hit_rates(said: pd.DataFrame) -> Mapping[str, float]:
-    """Share of windows whose person, and whose activity, is named rightly."""
+def _score_reading(
+    recordings: Recordings, split: Split, reading: Reading, seed: int, epochs: int, runs: Path, device: str
+) -> dict[str, object]:
+    """One row of the table of :func:`choose_reading`."""
+    torch.set_num_threads(training.THREADS)
+    shown = {"seconds": f"{reading.seconds:g}", "amplitude": "told" if reading.amplitude else "not told"}
+    index = recordings.windows(split.validation, reading.seconds, PROBE_STRIDE_S)
+    scores = dict.fromkeys((f"{task}_accuracy" for task in TASKS), math.nan)
+    note = "" if len(index) else f"no usable window of {reading.seconds:g} s is left to choose on"
+    if not note:
+        try:
+            run = train(recordings, split.train, DT4ECG, reading, seed, epochs, runs, device)
+            scores = hit_rates(answer(recordings, run, index, reading))
+        except StudyError as impossible:
+            note = _because(impossible)
+    known = [score for score in scores.values() if math.isfinite(score)]
+    mean = sum(known) / len(known) if known else math.nan
+    return {**shown, "windows": len(index), **scores, "mean": mean, "note": note}
+
+
+def hit_rates(said: pd.DataFrame) -> dict[str, float]:
+    """Share of windows whose person, and whose activity, is named rightly; NaN for a task that is not answered."""
     truth = {"person": said[PERSON], "activity": said["activity"]}
-    return {f"{task}_accuracy": float((said[f"{task}_said"] == truth[task]).mean()) for task in TASKS}
+    return {
+        f"{task}_accuracy": float((said[f"{task}_said"] == truth[task]).mean())
+        if said[f"{task}_said"].notna().all()
+        else math.nan
+        for task in TASKS
+    }

@@ -186,6 +186,10 @@ def beat_phases(
 
 def _draw_attention(ax: Axes, beats: Mapping[str, tuple[np.ndarray, np.ndarray]], time: np.ndarray) -> None:
     """Draw attention by activity, and the mean beat of all in grey behind it."""
+    ax.set(title="attention over a beat", xlabel="time from R peak (ms)", ylabel="attention / even attention")
+    if not beats:
+        ax.text(0.5, 0.5, "no R peak is known in these windows", ha="center", transform=ax.transAxes)
+        return
     behind = ax.twinx()
     behind.fill_between(1000 * time, np.mean([beat for beat, _ in beats.values()], axis=0), color="black", alpha=0.12)
     behind.set(yticks=[])
@@ -193,7 +197,6 @@ def _draw_attention(ax: Axes, beats: Mapping[str, tuple[np.ndarray, np.ndarray]]
     for number, (activity, (_, share)) in enumerate(sorted(beats.items())):
         ax.plot(1000 * time, share, color=PALETTE[number], label=plain(activity))
     ax.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    ax.set(title="attention over a beat", xlabel="time from R peak (ms)", ylabel="attention / even attention")
     ax.set_zorder(behind.get_zorder() + 1)
     ax.patch.set_visible(False)
     ax.legend(fontsize="small")
@@ -236,7 +239,7 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     """Delay against accuracy over how readily the stream changes its mind, and accuracy by seconds heard."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
     left.plot(delays["delay"], 100 * delays["accuracy"], "o-", color=PALETTE[0])
-    for row in delays.itertuples():
+    for row in delays.dropna(subset=["delay", "accuracy"]).itertuples():
         left.annotate(
             row.switching, (row.delay, 100 * row.accuracy), textcoords="offset points", xytext=(6, 4), fontsize="small"
         )
@@ -249,7 +252,8 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     for number, (task, rows) in enumerate(by_time.groupby("task", sort=False)):
         right.plot(rows["seconds"], 100 * rows["accuracy"], color=PALETTE[number], label=task)
     right.set(title="one record, heard from its start", xlabel="seconds heard", ylabel="records named rightly (%)")
-    right.legend()
+    if len(by_time):
+        right.legend()
     return figure
 
 

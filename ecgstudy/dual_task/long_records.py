@@ -11,6 +11,7 @@ from ecgstudy.cohorts.mitdb import MitdbCohort
 from ecgstudy.dual_task.experiments import Budget, Variant, known_segments, train
 from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings, open_recordings
 from ecgstudy.dual_task.streaming import Stream, read_stream
+from ecgstudy.errors import StudyError
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.models.base import SignalModel
 from ecgstudy.scoring import class_probabilities
@@ -18,8 +19,8 @@ from ecgstudy.splits.base import RECORD, Split, segments
 from ecgstudy.splits.protocols import TimeSeparated
 
 LEAD = "MLII"
-TRAIN_STRIDE_S = 10.0
-"""Ten enrolled minutes a person need no overlapping windows."""
+TRAIN_STRIDE_S = 5.0
+"""Ten enrolled minutes a person need no window every second."""
 EPOCHS = 6
 PERSON_ALONE = Variant("person_alone", tasks=("person",))
 
@@ -58,21 +59,37 @@ def read_long_records(
     runs: Path,
     device: str,
     activity_model: SignalModel,
-) -> LongRecords | None:
+) -> LongRecords | str:
     """Enrol everybody of MIT-BIH from their first minutes and read the records as streams.
 
     Parameters
     ----------
     names : sequence of str
-        Cohorts of the profile; without "mitdb" there is nothing to read and None is returned.
+        Cohorts of the profile.
     profile, fs, reading, budget, runs, device
         As elsewhere in the stage.
     activity_model : SignalModel
         Network with an activity head, trained on another cohort with the same `reading`.
+
+    Returns
+    -------
+    LongRecords or str
+        What was read, or the sentence that says why nothing could be.
     """
     if MitdbCohort.name not in names:
-        return None
-    recordings = open_recordings(study_cohort(MitdbCohort.name, 0), profile, fs, LEAD)
+        return f"No half-hour record was followed: the {profile} profile has no MIT-BIH records here."
+    try:
+        recordings = open_recordings(study_cohort(MitdbCohort.name, 0), profile, fs, LEAD)
+        return _read(recordings, reading, budget, runs, device, activity_model)
+    except StudyError as impossible:
+        return f"No half-hour record was followed: {str(impossible).removesuffix('.')}."
+
+
+def _read(
+    recordings: Recordings, reading: Reading, budget: Budget, runs: Path, device: str, activity_model: SignalModel
+) -> LongRecords:
+    """Enrol everybody and read the records; StudyError where a part of them has no usable window."""
+    fs = recordings.fs
     split = TimeSeparated().splits(recordings.records, fs, 0)[0]
     run = train(
         recordings,
@@ -90,7 +107,9 @@ def read_long_records(
         index = recordings.windows(split.probe[split.probe[RECORD] == record_id], reading.seconds, GRID_S)
         if len(index):
             late.append(read_stream(recordings, run.model, index, reading))
-    first = recordings.records.iloc[:1]
+    if not late:
+        raise StudyError("no usable window is left in minutes 25 to 30")
+    first = recordings.records[recordings.records[RECORD] == late[0].index[RECORD].iloc[0]]
     index = recordings.windows(segments(first), reading.seconds, GRID_S)
     whole = read_stream(recordings, run.model, index, reading)
     return LongRecords(recordings, split, whole, late, _activity(recordings, index, activity_model, reading))

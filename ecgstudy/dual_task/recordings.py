@@ -57,12 +57,15 @@ class Recordings:
         The lead, by name.
     degrees : dict of str to pandas.DataFrame
         Artefact degree of the segments of each record: start, end (seconds), degree. Empty where nobody marked any.
+    expected : tuple of str
+        Activities that the cohort is made of, whether or not a record of them is there and usable.
     """
 
     store: RecordStore
     records: pd.DataFrame
     lead: str
     degrees: dict[str, pd.DataFrame]
+    expected: tuple[str, ...] = ()
 
     @property
     def fs(self) -> float:
@@ -223,7 +226,14 @@ def open_recordings(cohort: Cohort, profile: str, fs: float, lead: str | None = 
             degrees[record_id] = marked.assign(
                 start=marked["start"] / rates[record_id], end=marked["end"] / rates[record_id]
             )
-    return Recordings(store, records[has].reset_index(drop=True), lead, degrees)
+    expected = tuple(ACTIVITIES) if isinstance(cohort, MotionCohort) else tuple(_stated_activities(cohort))
+    return Recordings(store, records[has].reset_index(drop=True), lead, degrees, expected)
+
+
+def _stated_activities(cohort: Cohort) -> list[str]:
+    """Activities that the cohort's own record table names; none where it states no activity."""
+    table = cohort.records()
+    return activities_of(table) if "activity" in table else []
 
 
 def merge_touching(segments: pd.DataFrame) -> pd.DataFrame:
@@ -241,11 +251,13 @@ def coverage_table(recordings: Recordings) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        persons (how many), who (their names, shortened where they are many), one count an activity, `missing`
-        (activities of which they have no usable record) and `left_out` (their excluded records with the reason).
+        persons (how many), who (their names, shortened where they are many), one count an activity (one without
+        any usable record too), `missing` (activities of which they have no usable record) and `left_out` (their
+        excluded records with the reason).
     """
     records = recordings.records
-    counts = pd.crosstab(records["subject_id"], records["activity"]).reindex(columns=recordings.activities)
+    columns = list(dict.fromkeys([*recordings.activities, *recordings.expected]))
+    counts = pd.crosstab(records["subject_id"], records["activity"]).reindex(columns=columns, fill_value=0)
     excluded = recordings.store.exclusions
     left_out = (excluded[RECORD] + " (" + excluded["reason"] + ")").groupby(excluded["subject_id"]).agg(", ".join)
     # somebody without any usable record is named too

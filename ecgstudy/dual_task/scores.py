@@ -114,20 +114,25 @@ def results_table(results: Mapping[tuple[str, str], Answers], seed: int) -> pd.D
             row |= {metric: by_person.value, f"{metric}_low": by_person.low, f"{metric}_high": by_person.high}
             row[f"{metric}_by_record"] = _interval_text(by_record)
             row[f"{metric}_sd"] = seed_spread(answers, metric)
-        rows.append(row | {"note": answers.skipped or ""})
+        rows.append(row | {"note": answers.skipped or answers.left_out})
     return pd.DataFrame(rows)
 
 
+def answered(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`results_table` with answers, of some folds at least."""
+    return table[table["windows"] > 0]
+
+
 def shown_results(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns of :func:`results_table` that answer how good a network is."""
+    """Columns of :func:`results_table` that answer how good a network is; `note` only where there is one."""
     intervals = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    return table[["protocol", "model", "windows", "persons", "seeds", *intervals, "note"]]
+    notes = ["note"] if table["note"].any() else []
+    return table[["protocol", "model", "windows", "persons", "seeds", *intervals, *notes]]
 
 
 def shown_spread(table: pd.DataFrame) -> pd.DataFrame:
     """Columns of :func:`results_table` that answer how sure that is: intervals by record, spread over seeds."""
-    answered = table[table["note"] == ""]
-    return answered[["protocol", "model", *(f"{m}{end}" for m in METRICS for end in ("_by_record", "_sd"))]]
+    return answered(table)[["protocol", "model", *(f"{m}{end}" for m in METRICS for end in ("_by_record", "_sd"))]]
 
 
 def _interval_text(found: Estimate) -> str:
@@ -146,7 +151,7 @@ def record_results(stage: Stage, cohort: str, table: pd.DataFrame) -> None:
                 row[f"{metric}_high"],
                 n=row["persons"],
                 unit="share",
-                note=row["note"] or UNDEFINED,
+                note=row["note"] or ("" if math.isfinite(row[metric]) else UNDEFINED),
             )
 
 
@@ -180,7 +185,7 @@ def record_ablations(stage: Stage, table: pd.DataFrame, n_persons: int) -> None:
                 row[f"{metric}_high"],
                 n=n_persons,
                 unit="share",
-                note=UNDEFINED,
+                note="" if math.isfinite(row[metric]) else UNDEFINED,
             )
 
 
@@ -190,6 +195,9 @@ def gain_sentence(table: pd.DataFrame, name: str, what: str) -> str:
     parts = []
     for task in TASKS:
         gain, low, high = (row[f"{task}_accuracy_gain{end}"] for end in ("", "_low", "_high"))
+        if not math.isfinite(gain):
+            parts.append(f"{task} could not be compared")
+            continue
         verdict = "helps" if low > 0 else "hurts" if high < 0 else "is not shown to help or to hurt"
         parts.append(f"{task} {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): it {verdict}")
     return f"{what}: {'; '.join(parts)}."

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.dual_task.experiments import DT4ECG, Answers, Budget, Reading, run_protocol
+from ecgstudy.dual_task.experiments import DT4ECG, TASKS, Answers, Budget, Reading, Variant, run_protocols
 from ecgstudy.dual_task.long_records import LongRecords
 from ecgstudy.dual_task.recordings import GRID_S, Recordings
+from ecgstudy.dual_task.scores import answered
 from ecgstudy.dual_task.streaming import (
     Stream,
     accuracy_by_time,
@@ -17,6 +18,7 @@ from ecgstudy.dual_task.streaming import (
     milliseconds_per_window,
     read_sessions,
 )
+from ecgstudy.errors import StudyError
 from ecgstudy.splits.base import Protocol
 from ecgstudy.splits.blocked import BlockedTime, LeaveSubjectOut
 from ecgstudy.splits.protocols import CrossActivity, CrossElectrode, RandomWindows
@@ -74,19 +76,26 @@ def run_all(recordings: Recordings, reading: Reading, budget: Budget, runs: Path
     Parameters
     ----------
     recordings, reading, budget, runs, device
-        As in :func:`ecgstudy.dual_task.experiments.run_protocol`. A run that was made before is loaded.
+        As in :func:`ecgstudy.dual_task.experiments.run_protocols`. A run that was made before is loaded.
+
+    Raises
+    ------
+    StudyError
+        DT4ECG cannot learn both tasks under ``blocked_time``: the stage has nothing to tell of this cohort.
     """
-    results = {}
+    asked: dict[tuple[str, str], tuple[Protocol, Variant]] = {}
     for protocol in protocols_of(reading, budget):
-        variants = (DT4ECG, *budget.rivals) if protocol.name == BlockedTime.name else (DT4ECG,)
-        for variant in variants:
-            answers = run_protocol(recordings, protocol, variant, reading, budget, runs, device)
-            results[protocol.name, variant.name] = answers
-    ablations = {
-        variant.name: run_protocol(recordings, BlockedTime(), variant, reading, budget, runs, device)
-        for variant in budget.ablations
-    }
-    return AllRuns(results, ablations)
+        variants = (DT4ECG, *budget.rivals, *budget.ablations) if protocol.name == BlockedTime.name else (DT4ECG,)
+        asked |= {(protocol.name, variant.name): (protocol, variant) for variant in variants}
+    answers = run_protocols(recordings, asked, reading, budget, runs, device)
+    ablations = {variant.name: answers.pop((BlockedTime.name, variant.name)) for variant in budget.ablations}
+    made = AllRuns(answers, ablations)
+    cohort = recordings.store.manifest["cohort"]
+    if made.main.skipped:
+        raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {made.main.skipped}.")
+    if not set(TASKS) <= set(made.main.runs[0].model.heads):
+        raise StudyError(f"{cohort} has usable records of one person or of one activity only; bring two of each.")
+    return made
 
 
 def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +107,7 @@ def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
         "person_accuracy": PAPER_PERSON,
         "activity_accuracy": PAPER_ACTIVITY,
     }
-    ours = table[(table["model"] == DT4ECG.name) & (table["note"] == "")]
+    ours = answered(table)[lambda t: t["model"] == DT4ECG.name]
     columns = [f"{task}_accuracy{end}" for task in ("person", "activity") for end in ("", "_low", "_high")]
     rows = ours[["protocol", "persons", *columns]].rename(columns={"protocol": "split"})
     return pd.concat([pd.DataFrame([paper]), rows.assign(source=f"DT4ECG (ours, {cohort})")], ignore_index=True)[
@@ -106,18 +115,26 @@ def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def coverage_finding(coverage: pd.DataFrame, problems: pd.DataFrame) -> str:
-    """Say what is missing: persons without some activity, windows left out."""
+def coverage_finding(recordings: Recordings, coverage: pd.DataFrame, problems: pd.DataFrame) -> str:
+    """Say what is missing: activities and persons without records, windows left out; and what each electrode has."""
     lacking = coverage[coverage["missing"] != ""]
     persons = "; ".join(f"{row.who}: {row.missing}" for row in lacking.itertuples()) or "nobody"
     count = int(problems["windows"].sum())
     reasons = ", ".join(f"{row.reason} {row.windows}" for row in problems.itertuples()) or "none"
-    return f"Persons without a usable record of some activity: {persons}. Windows left out: {count} ({reasons})."
+    absent = ", ".join(sorted(set(recordings.expected) - set(recordings.activities))) or "none"
+    said = (
+        f"Activities without any usable record: {absent}. Persons without a usable record of some activity: {persons}. "
+        f"Windows left out: {count} ({reasons})."
+    )
+    if "electrode" in recordings.records:
+        kinds = recordings.records["electrode"].value_counts().sort_index()
+        said += f" Usable records by electrode: {', '.join(f'{kind} {n}' for kind, n in kinds.items())}."
+    return said
 
 
 def protocol_finding(cohort: str, table: pd.DataFrame) -> str:
     """Say in one sentence what DT4ECG reaches under each protocol."""
-    ours = table[(table["model"] == DT4ECG.name) & (table["note"] == "")]
+    ours = answered(table)[lambda t: t["model"] == DT4ECG.name]
     parts = []
     for row in ours.itertuples():
         values = {"person": row.person_accuracy, "activity": row.activity_accuracy}
@@ -140,7 +157,8 @@ def record_matrix(stage: Stage, cohort: str, matrix: pd.DataFrame, n_persons: in
     for known, row in matrix.iterrows():
         for heard, value in row.items():
             name = f"{cohort}.activity_pairs.{known}_to_{heard}.person_accuracy"
-            stage.metric(name, value, n=n_persons, unit="share", note="no window of this pair")
+            note = "" if math.isfinite(value) else "no window of this pair"
+            stage.metric(name, value, n=n_persons, unit="share", note=note)
 
 
 @dataclass(frozen=True)
@@ -149,6 +167,10 @@ class Monitoring:
 
     Attributes
     ----------
+    protocol : str
+        Name of the protocol whose networks read.
+    activities : list of str
+        Names of the classes.
     streams : list of Stream
         One whole session a person.
     delays, by_time : pandas.DataFrame
@@ -157,6 +179,8 @@ class Monitoring:
         Time to read one window on one core.
     """
 
+    protocol: str
+    activities: list[str]
     streams: list[Stream]
     delays: pd.DataFrame
     by_time: pd.DataFrame
@@ -167,8 +191,8 @@ class Monitoring:
         """Session of the person in the middle by activity accuracy."""
 
         def hits(stream: Stream) -> float:
-            truth = stream.index["activity"]
-            return float(np.mean([stream.activity[truth == name].max(axis=1).mean() for name in truth.unique()]))
+            named = np.array(self.activities)[stream.activity.argmax(axis=1)]
+            return float((named == stream.index["activity"].to_numpy()).mean())
 
         ordered = sorted(self.streams, key=hits)
         return ordered[len(ordered) // 2]
@@ -177,7 +201,8 @@ class Monitoring:
 def monitor(recordings: Recordings, runs: AllRuns, reading: Reading, budget: Budget) -> Monitoring:
     """Read whole sessions as streams, each record by a network that never saw its electrode type.
 
-    Where the cohort has no electrode types, the last part of each record is read by the network of ``blocked_time``.
+    Where the cohort has no two electrode types, the last part of each record is read by the network of
+    ``blocked_time``.
     """
     protocol: Protocol = CrossElectrode()
     answers = runs.results[protocol.name, DT4ECG.name]
@@ -186,6 +211,8 @@ def monitor(recordings: Recordings, runs: AllRuns, reading: Reading, budget: Bud
     splits = protocol.splits(recordings.records, recordings.fs, budget.seeds[0])
     streams = read_sessions(recordings, splits, answers, reading)
     return Monitoring(
+        protocol.name,
+        recordings.activities,
         streams,
         delay_table(streams, recordings.activities, reading),
         accuracy_by_time(streams, recordings.persons, recordings.activities, reading),
@@ -196,19 +223,32 @@ def monitor(recordings: Recordings, runs: AllRuns, reading: Reading, budget: Bud
 def record_monitoring(stage: Stage, cohort: str, monitoring: Monitoring) -> str:
     """Record the stream's metrics and say in one sentence what they mean."""
     n = len(monitoring.streams)
-    note = "no change of activity was heard"
     for row in monitoring.delays.to_dict("records"):
         stem = f"{cohort}.monitoring.switching_{row['switching']}"
-        stage.metric(f"{stem}.activity_accuracy", row["accuracy"], n=n, unit="share", note=note)
-        stage.metric(f"{stem}.delay", row["delay"], n=row["changes"], unit="s", note=note)
-        stage.metric(f"{stem}.missed", row["missed"], n=row["changes"], unit="share", note=note)
+        for name, column, unit, count in (
+            ("activity_accuracy", "accuracy", "share", n),
+            ("delay", "delay", "s", row["changes"]),
+            ("missed", "missed", "share", row["changes"]),
+        ):
+            note = "" if math.isfinite(row[column]) else "no change of activity was heard, or none was noticed"
+            stage.metric(f"{stem}.{name}", row[column], n=count, unit=unit, note=note)
     milliseconds = stage.metric(f"{cohort}.monitoring.milliseconds_per_window", monitoring.milliseconds, unit="ms")
-    best = monitoring.delays.loc[monitoring.delays["accuracy"].idxmax()]
-    return (
-        f"Over whole sessions the activity is right in at most {100 * best['accuracy']:.1f} % of the seconds, with a "
-        f"median delay of {best['delay']:.0f} s after a change ({100 * best['missed']:.0f} % of the changes are never "
-        f"noticed); one window takes {milliseconds:.1f} ms on one processor core, and a new one comes every "
+    speed = (
+        f"one window takes {milliseconds:.1f} ms on one processor core, and a new one comes every "
         f"{1000 * GRID_S:.0f} ms."
+    )
+    if not monitoring.streams:
+        return f"No session could be read as a stream, for want of usable windows; {speed}"
+    best = monitoring.delays.loc[monitoring.delays["accuracy"].idxmax()]
+    change = "no change of activity was noticed"
+    if math.isfinite(best["delay"]):
+        change = (
+            f"a change is noticed after {best['delay']:.0f} s (median; {100 * best['missed']:.0f} % of the changes "
+            "never are)"
+        )
+    return (
+        f"Read as a stream by the networks of {monitoring.protocol.replace('_', ' ')}, the activity is right "
+        f"in at most {100 * best['accuracy']:.1f} % of the seconds, and {change}; {speed}"
     )
 
 

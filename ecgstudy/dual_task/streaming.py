@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgstudy.dual_task.experiments import Answers
+from ecgstudy.dual_task.experiments import TASKS, Answers
 from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings
 from ecgstudy.models.base import SignalModel
 from ecgstudy.scoring import class_probabilities
@@ -83,15 +83,24 @@ def read_sessions(recordings: Recordings, splits: Iterable[Split], answers: Answ
     splits : iterable of Split
         Folds whose probes are whole records, such as those of ``CrossElectrode``.
     answers : Answers
-        Answers under that protocol; its first run of each fold reads.
+        Answers under that protocol; its first run of each fold reads, if it learnt both tasks.
     reading : Reading
         How windows are cut.
+
+    Returns
+    -------
+    list of Stream
+        One a person, by name; nobody of whom no window is usable.
     """
-    splits = list(splits)
-    per_fold = len(answers.runs) // len(splits)
+    models: dict[int, SignalModel] = {}
+    for fold, run in zip(answers.folds, answers.runs, strict=True):
+        if set(TASKS) <= set(run.model.heads):
+            models.setdefault(fold, run.model)
     streams: dict[str, list[Stream]] = {}
-    for number, split in enumerate(splits):
-        model = answers.runs[number * per_fold].model
+    for fold, split in enumerate(splits):
+        if fold not in models:
+            continue
+        model = models[fold]
         for person in split.probe[PERSON].unique():
             index = recordings.windows(split.probe[split.probe[PERSON] == person], reading.seconds, GRID_S)
             if len(index):
@@ -111,7 +120,7 @@ def read_stream(recordings: Recordings, model: SignalModel, index: pd.DataFrame,
     samples = recordings.window_set(index, reading).samples
     known = {
         task: class_probabilities(model, samples, task) if task in model.heads else np.empty((len(index), 0))
-        for task in ("person", "activity")
+        for task in TASKS
     }
     return Stream(index, known["person"], known["activity"])
 
@@ -124,7 +133,8 @@ def delay_table(streams: list[Stream], activities: list[str], reading: Reading) 
     pandas.DataFrame
         One row a switching probability: switching (text), accuracy (share of seconds decided rightly), delay
         (median seconds from the change to the first right decision, over changes that are noticed), late
-        (90th percentile), missed (share of changes never noticed before the next), changes.
+        (90th percentile), missed (share of changes never noticed before the next), changes. NaN where there is
+        no stream, or no change.
     """
     rows = []
     for switching in SWITCHING:
@@ -139,7 +149,7 @@ def delay_table(streams: list[Stream], activities: list[str], reading: Reading) 
         rows.append(
             {
                 "switching": f"{switching:g}",
-                "accuracy": float(np.concatenate(hits).mean()),
+                "accuracy": float(np.concatenate(hits).mean()) if hits else math.nan,
                 "delay": float(np.median(noticed)) if len(noticed) else math.nan,
                 "late": float(np.quantile(noticed, 0.9)) if len(noticed) else math.nan,
                 "missed": float(np.mean(~np.isfinite(delay))) if len(delay) else math.nan,
@@ -168,9 +178,9 @@ def accuracy_by_time(
     Returns
     -------
     pandas.DataFrame
-        seconds, task, accuracy, records; a record counts for as long as it lasts.
+        seconds, task, accuracy, records; a record counts for as long as it lasts. Empty where there is no stream.
     """
-    rows = []
+    rows = [pd.DataFrame({"seconds": [], "task": [], "right": []})]
     for stream in streams:
         for _, mine in stream.index.groupby(RECORD, sort=False).indices.items():
             for task, classes, truth in (("person", persons, PERSON), ("activity", activities, "activity")):
