@@ -11,6 +11,7 @@ from ecgstudy.attribution.waves import (
     WAVES,
     Undelineated,
     fiducials_of_boundaries,
+    on_common_samples,
     region_masks,
     wave_codes,
 )
@@ -118,3 +119,10 @@ def test_reference_boundaries_become_beats_at_the_rate_of_the_window() -> None:
     )
     np.testing.assert_allclose(table.to_numpy(), expected)
     assert list(table) == list(FIDUCIAL_COLUMNS)
+
+
+def test_codings_are_compared_where_both_know_the_sample() -> None:
+    one, other = np.array([[0, 1, -1, 3]], dtype=np.int8), np.array([[0, -1, 2, 4]], dtype=np.int8)
+    first, second = on_common_samples(one, other)
+    np.testing.assert_array_equal(first, [[0, -1, -1, 3]])
+    np.testing.assert_array_equal(second, [[0, -1, -1, 4]])

@@ -98,6 +98,12 @@ def region_masks(fiducials: pd.DataFrame, n_samples: int) -> np.ndarray:
     return masks
 
 
+def on_common_samples(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make a sample unknown in both of two codings where either does not know it, so that their tables compare."""
+    either = (one == UNKNOWN_WAVE) | (other == UNKNOWN_WAVE)
+    return np.where(either, UNKNOWN_WAVE, one).astype(np.int8), np.where(either, UNKNOWN_WAVE, other).astype(np.int8)
+
+
 def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float) -> pd.DataFrame:
     """Arrange reference boundaries, one row a wave, as fiducial points, one row a beat.
 
