@@ -4,7 +4,7 @@ A wave that lasts half the beat holds half of any attribution that means nothing
 stands beside the wave's share of time, and their ratio, the enrichment, is 1 for a method that knows nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,30 +103,44 @@ def share_table(shares: Shares, persons: np.ndarray, resamples: Resamples) -> pd
         a value or its interval is NaN, else None).
     """
     defined = np.isfinite(shares.mass).all(axis=1)
+    means = mean_shares(shares, persons, resamples)
+    n_persons, k = np.unique(persons[defined]).size, len(shares.names)
+    estimates = bootstrap_each(
+        lambda multiplicity: means(multiplicity).ravel(), resamples, n_persons, _reasons(shares.names, n_persons)
+    )
+    numbers = len(defined), int((~defined).sum())
+    return pd.DataFrame([_row(name, estimates[at::k], *numbers) for at, name in enumerate(shares.names)])
+
+
+def mean_shares(shares: Shares, persons: np.ndarray, resamples: Resamples) -> Callable[[np.ndarray], np.ndarray]:
+    """Mean share of relevance, mean share of time and enrichment of each wave, for the bootstrap.
+
+    Parameters are those of :func:`share_table`.
+
+    Returns
+    -------
+    callable
+        From the persons' multiplicities, shape (n_persons,), to an array of shape (3, n_names); NaN where undefined.
+    """
+    defined = np.isfinite(shares.mass).all(axis=1)
     who = np.unique(persons[defined])
     grouped = [pd.DataFrame(values[defined]).groupby(persons[defined]) for values in (shares.mass, shares.time)]
     means = np.stack([group.mean().to_numpy() for group in grouped])
     drawn = resamples.index_of(who)
-    estimates = bootstrap_each(
-        lambda multiplicity: _statistics(means, multiplicity[drawn]), resamples, who.size, _reasons(shares, means)
-    )
-    numbers = len(defined), int((~defined).sum())
-    k = len(shares.names)
-    rows = [_row(name, estimates[at::k], *numbers) for at, name in enumerate(shares.names)]
-    return pd.DataFrame(rows)
+
+    def weighted(multiplicity: np.ndarray) -> np.ndarray:
+        weights = multiplicity[drawn]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share, time = np.einsum("p,spk->sk", weights, means) / weights.sum()
+            return np.stack([share, time, np.where(time > 0, share / time, np.nan)])
+
+    return weighted
 
 
-def _statistics(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Shares, then times, then enrichments of all waves from persons' means of shape (2, n_persons, n_names)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share, time = np.einsum("p,spk->sk", weights, means) / weights.sum()
-        return np.concatenate([share, time, np.where(time > 0, share / time, np.nan)])
-
-
-def _reasons(shares: Shares, means: np.ndarray) -> list[str]:
-    """Why each number of :func:`_statistics` would be undefined."""
-    never = [NO_RELEVANCE if not means.size else f"no window has a {name}" for name in shares.names]
-    return [NO_RELEVANCE] * (2 * len(shares.names)) + never
+def _reasons(names: tuple[str, ...], n_persons: int) -> list[str]:
+    """Why each number of :func:`mean_shares` would be undefined."""
+    never = [f"no window has a {name}" if n_persons else NO_RELEVANCE for name in names]
+    return [NO_RELEVANCE] * (2 * len(names)) + never
 
 
 def _row(name: str, estimates: Sequence[Estimate], n_windows: int, n_undefined: int) -> dict[str, object]:

@@ -17,7 +17,7 @@ UNKNOWN_WAVE = -1
 """Code of a sample that lies between no two known boundaries."""
 LEAST_KNOWN = 0.9
 """Share of the samples between a window's first and last R peak that must have a code for the window to count."""
-_BOUNDARIES = (
+BOUNDARIES = (
     ("p_onset", "p_offset"),
     ("p_offset", "qrs_onset"),
     ("qrs_onset", "qrs_offset"),
@@ -81,9 +81,9 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, Und
         Why the window does not count; the wave that is missing most often where several are.
     """
     codes = np.full(n_samples, UNKNOWN_WAVE, dtype=np.int8)
-    points = _points(fiducials)
+    points = fiducial_points(fiducials)
     for wave in _PAINTED:
-        for start, stop in _spans(points, _BOUNDARIES[wave], n_samples):
+        for start, stop in _spans(points, BOUNDARIES[wave], n_samples):
             codes[start:stop] = wave
     return codes, _reason(points, codes)
 
@@ -91,7 +91,7 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, Und
 def region_masks(fiducials: pd.DataFrame, n_samples: int) -> np.ndarray:
     """Mark the samples of a window that belong to each of :data:`REGIONS`, bool, shape (n_regions, n_samples)."""
     masks = np.zeros((len(REGIONS), n_samples), dtype=bool)
-    points = _points(fiducials)
+    points = fiducial_points(fiducials)
     for mask, boundaries in zip(masks, REGIONS.values(), strict=True):
         for start, stop in _spans(points, boundaries, n_samples):
             mask[start:stop] = True
@@ -138,6 +138,18 @@ def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float
     return pd.DataFrame(points, columns=list(FIDUCIAL_COLUMNS))
 
 
+def fiducial_points(fiducials: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Give the fiducial points by name, shape (n_beats,) each, with those that follow from them.
+
+    ``next_p_onset`` is where T-P rest ends; ``r_onset`` and ``r_offset`` bound the inner half of QRS.
+    """
+    points = {column: fiducials[column].to_numpy(dtype=float) for column in FIDUCIAL_COLUMNS}
+    points["next_p_onset"] = np.append(points["p_onset"][1:], np.nan)[: len(fiducials)]
+    points["r_onset"] = (points["qrs_onset"] + points["r_peak"]) / 2
+    points["r_offset"] = (points["r_peak"] + points["qrs_offset"]) / 2
+    return points
+
+
 def _of_each_beat(waves: np.ndarray, after: np.ndarray, before: np.ndarray, last: bool) -> np.ndarray:
     """First or last wave whose peak lies between `after` and `before`, a row a beat; NaN where there is none."""
     found = np.full((len(after), 3), np.nan)
@@ -145,15 +157,6 @@ def _of_each_beat(waves: np.ndarray, after: np.ndarray, before: np.ndarray, last
     there = high > low
     found[there] = waves[(high - 1 if last else low)[there]]
     return found
-
-
-def _points(fiducials: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Fiducial columns and the points that follow from them."""
-    points = {column: fiducials[column].to_numpy(dtype=float) for column in FIDUCIAL_COLUMNS}
-    points["next_p_onset"] = np.append(points["p_onset"][1:], np.nan)[: len(fiducials)]
-    points["r_onset"] = (points["qrs_onset"] + points["r_peak"]) / 2
-    points["r_offset"] = (points["r_peak"] + points["qrs_offset"]) / 2
-    return points
 
 
 def _spans(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
