@@ -1,0 +1,257 @@
+"""Attribution methods: closed forms on a linear model, and what every method owes its caller."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ecgstudy.attribution import gradients
+from ecgstudy.attribution.methods import METHODS, Question, attribute, completeness, obstacle, relevance
+from ecgstudy.errors import StudyError
+from ecgstudy.models import create_model
+from ecgstudy.models.base import SignalModel
+
+N, N_SAMPLES = 7, 60
+SHAPE = {"n_samples": N_SAMPLES, "fs": 50.0, "n_out": {"person": 3, "sex": 2}}
+SIZES = {"resnet1d": {"widths": [4, 6]}, "transecg": {"width": 8, "n_layers": 2, "n_heads": 2}}
+
+
+class Linear(SignalModel):
+    """A network whose logits are an affine function of two leads."""
+
+    name = "linear"
+
+    def __init__(self) -> None:
+        super().__init__(2, N_SAMPLES, 50.0, {"person": 3}, ["I", "II"], 8, None, 1.0, 1e-3, 0.0)
+        self.build_heads(2 * N_SAMPLES)
+        torch.nn.init.normal_(self.embedding[1].running_mean)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Leave the samples as they are."""
+        return x.flatten(1)
+
+    def weights(self) -> np.ndarray:
+        """Weight of each sample for each class, shape (classes, leads, samples), multiplied out by hand."""
+        norm = self.embedding[1]
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        product = self.heads["person"].weight @ (scale[:, None] * self.embedding[0].weight)
+        return product.detach().numpy().reshape(3, 2, N_SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def linear() -> Question:
+    """Seven windows of two leads, their waves different in each."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    windows = rng.standard_normal((N, 2, N_SAMPLES)).astype(np.float32)
+    waves = np.stack([np.roll(np.arange(N_SAMPLES) // 9 - 1, 5 * row) for row in range(N)]).astype(np.int8)
+    return Question(Linear(), "person", windows, np.arange(N) % 3, waves, seed=1, chunk=4)
+
+
+@pytest.fixture(scope="module")
+def contributions(linear: Question) -> np.ndarray:
+    """Weight times sample, summed over leads: what every sample adds to the logit."""
+    return (linear.model.weights()[linear.targets] * linear.windows).sum(axis=1)
+
+
+def network(name: str, **sizes: object) -> SignalModel:
+    """Build a small network whose norms and biases look trained."""
+    model = create_model(name, 0, n_leads=1, lead_names=["I"], **SHAPE, **SIZES[name], **sizes)
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0, 0.3, generator=generator)
+    return model
+
+
+def ask(model: SignalModel, **changed: object) -> Question:
+    """Seven smooth windows of one lead."""
+    steps = np.random.default_rng(2).standard_normal((N, 1, N_SAMPLES)).cumsum(axis=-1)
+    windows = ((steps - steps.mean(-1, keepdims=True)) / steps.std(-1, keepdims=True)).astype(np.float32)
+    waves = np.tile(np.arange(N_SAMPLES) // 10, (N, 1)).astype(np.int8)
+    return replace(Question(model, "person", windows, np.arange(N) % 3, waves, seed=3), **changed)
+
+
+def applicable(name: str) -> list[str]:
+    """Methods that apply to a network."""
+    return [method for method in METHODS if obstacle(METHODS[method], network(name)) is None]
+
+
+CASES = [(name, method) for name in SIZES for method in applicable(name)]
+
+
+def test_the_studys_order() -> None:
+    controls = [name for name, method in METHODS.items() if method.control]
+    assert list(METHODS)[:3] == ["attention_rollout", "last_attention", "integrated_gradients"]
+    assert controls == list(METHODS)[-4:] == ["random", "magnitude", "untrained", "uniform"]
+    assert [name for name, method in METHODS.items() if method.complete] == ["integrated_gradients", "deep_lift"]
+    assert all(name == method.name for name, method in METHODS.items())
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "deep_lift", "input_x_gradient"])
+def test_weight_times_sample(name: str, linear: Question, contributions: np.ndarray) -> None:
+    np.testing.assert_allclose(attribute(METHODS[name], linear), contributions, atol=1e-5)
+
+
+def test_saliency_is_the_absolute_weight(linear: Question) -> None:
+    expected = np.abs(linear.model.weights()).sum(axis=1)[linear.targets]
+    np.testing.assert_allclose(attribute(METHODS["saliency"], linear), expected, atol=1e-6)
+
+
+def test_occlusion_is_the_mean_loss_of_the_patches_over_a_sample(linear: Question, contributions: np.ndarray) -> None:
+    # 0.1 s at 50 Hz are 5 samples; the patch moves by 2, and the last one hangs over the end
+    losses, covered = np.zeros((N, N_SAMPLES)), np.zeros(N_SAMPLES)
+    for start in range(0, N_SAMPLES - 3, 2):
+        losses[:, start : start + 5] += contributions[:, start : start + 5].sum(axis=1, keepdims=True)
+        covered[start : start + 5] += 1
+    np.testing.assert_allclose(attribute(METHODS["occlusion"], linear), losses / covered, atol=1e-5)
+
+
+def test_wave_ablation_gives_each_wave_its_loss(linear: Question, contributions: np.ndarray) -> None:
+    found = attribute(METHODS["wave_ablation"], linear)
+    for row, codes in enumerate(linear.waves):
+        for code in np.unique(codes):  # -1, the unknown, is a group like the others
+            wave = codes == code
+            np.testing.assert_allclose(found[row, wave].sum(), contributions[row, wave].sum(), atol=1e-5)
+            assert np.ptp(found[row, wave]) < 1e-7
+
+
+def test_gradient_shap_averages_over_baselines(linear: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "_NOISE_SD", 0.0)
+    pair = replace(linear, windows=linear.windows[:2], targets=linear.targets[:2], waves=None)
+    found = attribute(METHODS["gradient_shap"], pair)
+    difference = pair.windows - pair.windows[::-1]
+    # of 32 baselines k are the other window, the rest the window itself
+    apart = (linear.model.weights()[pair.targets] * difference).sum(axis=1)
+    k = 32 * (found * apart).sum(axis=1) / (apart**2).sum(axis=1)
+    assert (np.abs(k - 16) < 12).all()
+    np.testing.assert_allclose(k, k.round(), atol=1e-4)
+    np.testing.assert_allclose(found, k[:, None] / 32 * apart, atol=1e-5)
+
+
+def test_controls_know_nothing() -> None:
+    question = ask(network("transecg"))
+    other = ask(network("transecg", embedding_dim=64).apply(_shuffle), seed=question.seed)
+    for name in ("random", "magnitude", "untrained", "uniform"):
+        np.testing.assert_array_equal(attribute(METHODS[name], question), attribute(METHODS[name], other))
+    np.testing.assert_array_equal(attribute(METHODS["magnitude"], question), np.abs(question.windows[:, 0]))
+    np.testing.assert_array_equal(attribute(METHODS["uniform"], question), np.float32(1 / N_SAMPLES))
+    assert abs(attribute(METHODS["random"], question).mean() - 0.5) < 0.05
+    # fresh weights are not those that the network itself began with, even if it was trained with the same seed
+    initial = create_model("transecg", 3, n_leads=1, lead_names=["I"], **SHAPE, **SIZES["transecg"])
+    own = attribute(METHODS["integrated_gradients"], ask(initial))
+    assert np.corrcoef(own.ravel(), attribute(METHODS["untrained"], ask(initial)).ravel())[0, 1] < 0.9
+
+
+def _shuffle(module: torch.nn.Module) -> None:
+    """Give linear layers other weights, as training does."""
+    if isinstance(module, torch.nn.Linear):
+        module.weight.data = module.weight.data.flip(0)
+
+
+@pytest.mark.parametrize(("model", "name"), CASES)
+def test_answer_does_not_depend_on_the_chunk(model: str, name: str) -> None:
+    question = ask(network(model))
+    whole, parts = (attribute(METHODS[name], replace(question, chunk=chunk)) for chunk in (N, 3))
+    assert whole.shape == (N, N_SAMPLES)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(parts, whole, atol=1e-5 * np.nanmax(np.abs(whole)), rtol=1e-4)
+    assert METHODS[name].signed == bool((whole < 0).any())
+
+
+@pytest.mark.parametrize("name", ["gradient_shap", "random"])
+def test_seed_decides(name: str) -> None:
+    question = ask(network("resnet1d"))
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = attribute(METHODS[name], question), attribute(METHODS[name], question)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - attribute(METHODS[name], replace(question, seed=4))).max() > 1e-3
+
+
+def test_network_is_left_as_it_was() -> None:
+    model = network("resnet1d").train()
+    model.stem[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for name in applicable("resnet1d"):
+        attribute(METHODS[name], ask(model))
+    for name in ("deep_lift", "guided_grad_cam"):  # fail while their hooks are set
+        with pytest.raises((IndexError, RuntimeError)):
+            attribute(METHODS[name], ask(model, targets=np.full(N, 99)))
+    assert all(module.training for module in model.modules())
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["stem.0.weight"]
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+        assert not module._backward_pre_hooks
+
+
+def test_obstacles_are_sentences() -> None:
+    sentences = {
+        (name, method): obstacle(METHODS[method], network(name))
+        for name in SIZES
+        for method in METHODS
+        if obstacle(METHODS[method], network(name))
+    }
+    assert sentences == {
+        ("resnet1d", "attention_rollout"): "attention_rollout needs attention weights, which resnet1d does not have",
+        ("resnet1d", "last_attention"): "last_attention needs attention weights, which resnet1d does not have",
+        ("transecg", "deep_lift"): "deep_lift has no rule for GELU and LayerNorm, of which transecg is built",
+        ("transecg", "grad_cam"): "grad_cam needs convolutional stages, which transecg does not have",
+        ("transecg", "guided_grad_cam"): "guided_grad_cam needs convolutional stages, which transecg does not have",
+    }
+
+
+def test_what_does_not_apply_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"^Grad_cam needs convolutional stages, .* choose another"):
+        attribute(METHODS["grad_cam"], ask(network("transecg")))
+    with pytest.raises(StudyError, match="wave_ablation needs the wave of each sample"):
+        attribute(METHODS["wave_ablation"], ask(network("resnet1d"), waves=None))
+    with pytest.raises(ValueError, match="targets of shape"):
+        ask(network("resnet1d"), targets=np.zeros(2, dtype=np.int64))
+
+
+def test_relevance() -> None:
+    values = np.array([[-3.0, 1.0], [0.0, 0.0], [np.nan, np.nan]], dtype=np.float32)
+    expected = [[3, 1], [np.nan, np.nan], [np.nan, np.nan]]
+    np.testing.assert_array_equal(relevance(METHODS["occlusion"], values), expected)
+    np.testing.assert_array_equal(relevance(METHODS["grad_cam"], np.abs(values)), expected)
+    with pytest.raises(ValueError, match="grad_cam is unsigned"):
+        relevance(METHODS["grad_cam"], values)
+
+
+def test_completeness_by_hand(linear: Question, contributions: np.ndarray) -> None:
+    method = METHODS["integrated_gradients"]
+    np.testing.assert_allclose(completeness(method, linear, contributions), 0, atol=1e-4)
+    np.testing.assert_allclose(completeness(method, linear, 1.25 * contributions), 0.25, atol=1e-4)
+    silent = replace(linear, windows=np.zeros_like(linear.windows))
+    assert np.isnan(completeness(method, silent, contributions)).all()
+    with pytest.raises(ValueError, match="saliency does not promise completeness"):
+        completeness(METHODS["saliency"], linear, contributions)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "sizes", "most"),
+    [
+        ("integrated_gradients", "transecg", {}, 1e-3),
+        ("integrated_gradients", "resnet1d", {}, 0.03),
+        ("deep_lift", "resnet1d", {"reduction": 0, "margin": None}, 1e-4),
+    ],
+)
+def test_sums_to_the_change_of_the_logit(name: str, model: str, sizes: dict[str, object], most: float) -> None:
+    question = ask(network(model, **sizes))
+    assert np.median(completeness(METHODS[name], question, attribute(METHODS[name], question))) < most
+
+
+def test_deep_lift_with_products_is_seen_to_be_incomplete() -> None:
+    question = ask(network("resnet1d", reduction=2))
+    delta = completeness(METHODS["deep_lift"], question, attribute(METHODS["deep_lift"], question))
+    assert np.median(delta) > 0.02
