@@ -1,4 +1,4 @@
-"""Does an explanation depend on what the network has learned?
+"""Sanity of explanations: do they depend on what the network has learned, or on the window alone.
 
 Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: an explanation that hardly changes when the
 network's weights are replaced by random ones, or when the network was trained on permuted labels, shows the window
