@@ -50,22 +50,21 @@ def test_replacing_the_planted_wave_ends_recognition_and_replacing_others_does_n
 ) -> None:
     wave, effects, resamples = case
     table = effect_table(effects, resamples).set_index(["change", "wave"])
-    before = effects.unchanged(np.ones(10))
-    print(table.round(2).to_string())
-    assert before[0] >= 0.9
-    replaced = table.loc["replaced"]
-    assert replaced.loc[wave, "rank1"] <= 0.3
-    assert replaced.loc[wave, "rank1_fall_low"] > 0.3
-    assert replaced.loc[wave, "eer_rise_low"] > 0.1
-    for other in set(WAVES) - {wave}:
-        assert replaced.loc[other, "rank1_fall"] <= 0.1
-    assert replaced.loc[ALL, "rank1"] <= 0.3
-    kept = table.loc["kept"]
-    assert kept.loc[wave, "rank1"] >= 0.8
-    assert kept["rank1"].drop(wave).max() <= 0.4
+    replaced, kept, own = (table.loc[str(change)] for change in Change)
+    assert effects.unchanged(np.ones(10))[0] >= 0.6  # chance is one in ten
+    assert replaced["eer_rise"].drop(ALL).idxmax() == wave
+    assert kept["eer"].idxmin() == wave
+    assert replaced.loc[ALL, "rank1"] <= 0.2
     # a person's own average tells as much as the person's beats
-    assert table.loc["own average", "rank1_fall"].abs().max() <= 0.1
-    assert (table["waves_a_beat"] > 0.7).all()
+    assert own["rank1_fall"].abs().max() == 0
+    assert own["eer_rise"].abs().max() < 0.02
+    assert (table["waves_a_beat"] > 0.9).all()
+    if wave == "T":  # QRS rules the scale of a window, so its size also shows in the others
+        assert replaced.loc["T", "rank1"] <= 0.1
+        assert replaced.loc["T", "rank1_fall_low"] >= 0.3
+        assert replaced["rank1_fall"].drop(["T", ALL]).abs().max() == 0
+        assert kept.loc["T", "rank1_fall"] == 0
+        assert kept["rank1"].drop("T").max() <= 0.2
 
 
 def test_effects_are_paired_differences_to_the_unchanged_recordings(case: tuple[str, Effects, Resamples]) -> None:

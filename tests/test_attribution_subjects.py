@@ -1,5 +1,7 @@
 """Probe windows come from where they say, with the classes of the network that is explained."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from ecgstudy.attribution.subjects import (
     Explained,
     Network,
+    cardiologist_codes,
     explain,
     load_network,
     spread_windows,
@@ -14,6 +17,7 @@ from ecgstudy.attribution.subjects import (
     window_fiducials,
 )
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, wave_codes
+from ecgstudy.cohorts.base import Cohort
 from ecgstudy.cohorts.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.reidentification import networks
@@ -155,3 +159,16 @@ def test_people_never_seen_have_no_person_class(workshop: Workshop, split: Split
 def test_an_attacker_that_reads_averaged_beats_is_refused(workshop: Workshop, split: Split) -> None:
     with pytest.raises(StudyError, match="averaged beats"):
         load_network(workshop, Job("synthetic", CrossRecord(), "beatnet", 0), split)
+
+
+@pytest.mark.realdata
+def test_cardiologists_boundaries_code_windows_of_ludb(realdata: Callable[[str], Cohort]) -> None:
+    cohort = realdata("ludb")
+    codes, reasons = cardiologist_codes(cohort, np.array(["ludb/1", "ludb/1"]), np.array([0, 300]), 400, 100.0)
+    assert reasons.tolist() == [None, None]
+    np.testing.assert_array_equal(codes[0, 300:], codes[1, :100])
+    qrs = cohort.boundaries("1", "I").query("wave == 'QRS' and peak < 2000")
+    inside = np.rint(qrs["peak"] / 5).astype(int)
+    assert len(inside) == 2
+    assert (codes[0, inside] == WAVES.index("QRS")).all()
+    assert (codes[0] == WAVES.index("QRS")).sum() == pytest.approx((qrs["offset"] - qrs["onset"]).sum() / 5, abs=3)

@@ -125,7 +125,7 @@ class Effects:
         """Fall of rank-1 and rise of EER under each condition, shape (n_conditions, 2)."""
         before = self.unchanged(multiplicity)
         after = np.array([self.changed[condition](multiplicity) for condition in conditions])
-        return (after - before) * [-1, 1]
+        return (after - before) * [-1, 1] + 0.0  # no negative zeros
 
 
 def wave_effects(attacks: Sequence[Attack], resamples: Resamples) -> Effects:

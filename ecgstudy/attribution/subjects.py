@@ -285,8 +285,21 @@ def true_codes(
     return wave_codes(points, n_samples)
 
 
-def cardiologist_codes(cohort: LudbCohort, explained: Explained) -> tuple[np.ndarray, np.ndarray]:
+def cardiologist_codes(
+    cohort: LudbCohort, records: np.ndarray, starts: np.ndarray, n_samples: int, fs: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Wave codes of LUDB windows from the boundaries that cardiologists drew on lead I.
+
+    Parameters
+    ----------
+    cohort : LudbCohort
+        Where the boundaries are.
+    records, starts : numpy.ndarray
+        Record (``ludb/name``) and first sample of each window, shape (n,), as :class:`Explained` has them.
+    n_samples : int
+        Length of a window.
+    fs : float
+        Sampling rate of the windows in Hz.
 
     Returns
     -------
@@ -296,12 +309,9 @@ def cardiologist_codes(cohort: LudbCohort, explained: Explained) -> tuple[np.nda
     reasons : numpy.ndarray
         Why a window does not count, or None; shape (n,).
     """
-    fs, n_samples = explained.network.trainer.signals.fs, explained.codes.shape[1]
     coded = []
-    for record, start in zip(explained.records, explained.starts, strict=True):
-        record_id = without_lead(record).split("/", 1)[1]
-        points = fiducials_of_boundaries(
-            cohort.boundaries(record_id, IDENTITY_LEAD), fs / cohort.header(record_id).fs, start
-        )
-        coded.append(wave_codes(points, n_samples))
+    for record, start in zip(records, starts, strict=True):
+        name = without_lead(record).split("/", 1)[1]
+        marks = cohort.boundaries(name, IDENTITY_LEAD)
+        coded.append(wave_codes(fiducials_of_boundaries(marks, fs / cohort.header(name).fs, start), n_samples))
     return np.stack([codes for codes, _ in coded]), np.array([reason for _, reason in coded], dtype=object)
