@@ -1,7 +1,7 @@
 """Infidelity and sensitivity of explanations, by Captum.
 
-Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019. Both depend on how windows are perturbed, so they stand beside the controls and at several scales, and no verdict of
-the study rests on them.
+Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019. Both depend on how windows are
+perturbed, so they stand beside the controls and at several scales, and no verdict of the study rests on them.
 """
 
 from collections.abc import Iterable
