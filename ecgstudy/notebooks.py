@@ -89,6 +89,8 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], cell_tim
             cwd=notebooks_dir(),
             progress_bar=False,
             execution_timeout=cell_timeout,
+            # the kernel warns that it talks over the loopback interface, which is all that it does
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
 
 
