@@ -74,7 +74,7 @@ def mean_beat_figure(cases: Sequence[Case], methods: Sequence[str]) -> Figure:
     for column, case in enumerate(cases):
         for row, method in enumerate(methods):
             ax = axes[row][column]
-            beats, relevance = _aligned(case, method)
+            beats, relevance = _aligned(case, method, np.arange(len(case.windows)))
             lines = _coloured(ax, beats.mean(axis=0), relevance.mean(axis=0), case.fs)
             if row == 0:
                 ax.set_title(f"{TASK_NAMES[case.task]} ({len(beats)} beats)")
@@ -92,7 +92,7 @@ def single_beats_figure(case: Case, method: str) -> Figure:
     shown = persons[np.linspace(0, len(persons) - 1, min(MOST_PERSONS, len(persons))).astype(int)]
     figure, axes = plt.subplots(1, len(shown), figsize=(1 + 2.6 * len(shown), 2.6), sharey=True, squeeze=False)
     for number, (ax, person) in enumerate(zip(axes[0], shown, strict=True)):
-        beats, relevance = _aligned(case, method, case.persons == person)
+        beats, relevance = person_beats(case, method, person)
         if len(beats):
             middle = len(beats) // 2
             lines = _coloured(ax, beats[middle], relevance[middle], case.fs)
@@ -102,11 +102,24 @@ def single_beats_figure(case: Case, method: str) -> Figure:
     return figure
 
 
-def _aligned(case: Case, method: str, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def beat_figure(beat: np.ndarray, relevance: np.ndarray, fs: float) -> Figure:
+    """One beat coloured by relevance, from :func:`person_beats`."""
+    figure, ax = plt.subplots(figsize=(5, 2.6))
+    lines = _coloured(ax, beat, relevance, fs)
+    ax.set(xlabel="time from R peak (s)", ylabel="standard deviations")
+    figure.colorbar(lines, ax=ax, label="relevance (1 = uniform)")
+    return figure
+
+
+def person_beats(case: Case, method: str, person: str) -> tuple[np.ndarray, np.ndarray]:
+    """Whole beats of one person and their relevance over the mean of its window, both (n, n_samples)."""
+    return _aligned(case, method, np.flatnonzero(case.persons == person))
+
+
+def _aligned(case: Case, method: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Beats that lie wholly in their windows, and their relevance over the mean of its window, both (n, n_samples)."""
     before, after = round(BEFORE_S * case.fs), round(AFTER_S * case.fs)
     beats, relevance = [], []
-    rows = np.arange(len(case.windows)) if chosen is None else np.flatnonzero(chosen)
     for row in rows:
         found = case.relevance[method][row]
         if np.isnan(found).any():
