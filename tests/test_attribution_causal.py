@@ -84,11 +84,15 @@ def test_shares_that_name_the_planted_wave_agree_with_its_effect(case: tuple[str
     assert WAVES[rises.argmax()] == wave
     persons = np.array([str(person) for person in resamples.persons])
     alike = Shares(WAVES, np.tile(rises - rises.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    agreement = share_agreement(alike, persons, effects, resamples)["eer_rise"]
+    agreement = share_agreement(alike, persons, effects, resamples)["replaced.eer"]
     assert agreement.value == pytest.approx(1.0)
     assert agreement.low <= agreement.high <= 1.0
+    left = -effects.losses(np.ones(10), [(Change.KEPT, w) for w in WAVES])[:, 1]
+    assert WAVES[left.argmax()] == wave
+    of_kept = Shares(WAVES, np.tile(left - left.min(), (10, 1)), np.full((10, 6), 1 / 6))
+    assert share_agreement(of_kept, persons, effects, resamples)["kept.eer"].value == pytest.approx(1.0)
     opposite = Shares(WAVES, np.tile(rises.max() - rises, (10, 1)), np.full((10, 6), 1 / 6))
-    assert share_agreement(opposite, persons, effects, resamples)["eer_rise"].value == pytest.approx(-1.0)
+    assert share_agreement(opposite, persons, effects, resamples)["replaced.eer"].value == pytest.approx(-1.0)
 
 
 def test_rank_correlation_by_hand_and_where_it_is_undefined() -> None:
@@ -98,4 +102,4 @@ def test_rank_correlation_by_hand_and_where_it_is_undefined() -> None:
     expected = pd.Series([2, 4.5, 6, 3, 1, 4.5]).corr(pd.Series([2, 3, 6, 4, 1, 5]))
     assert rank_correlation(shares, effects) == pytest.approx(expected)
     assert np.isnan(rank_correlation(shares, np.zeros(6)))
-    assert np.isnan(rank_correlation(np.full(6, np.nan), effects))
+    assert np.isnan(rank_correlation(np.array([0.1, np.nan, 0.3, 0.2, 0.2, 0.2]), effects))

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from ecgstudy.attribution.shares import Shares, mean_shares
 from ecgstudy.attribution.splicing import average_waves, splice, wave_spans
@@ -27,6 +27,7 @@ from ecgstudy.metrics import (
     eer_statistic,
     rank1_statistic,
 )
+from ecgstudy.metrics.bootstrap import Statistic
 from ecgstudy.reidentification.attackers import Embedded, Fitted
 from ecgstudy.reidentification.jobs import _trial
 from ecgstudy.reidentification.selection import never_matched
@@ -35,6 +36,7 @@ from ecgstudy.splits.base import PERSON, RECORD, Split
 
 ALL = "all"
 """Stands for all waves at once."""
+MEASURES = ("rank1", "eer")
 UNORDERED = "all waves have the same share or the same effect"
 
 
@@ -174,18 +176,17 @@ def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
         as they are, each also with ``_low`` and ``_high``; waves_a_beat (replaced ones, of the least found wave:
         below 1 some stayed); persons; reason (why something is NaN, else None).
     """
-    names = ("rank1", "eer")
     estimates = bootstrap_each(
         lambda multiplicity: effects.losses(multiplicity).ravel(),
         resamples,
         effects.n_persons,
-        [f"{name} is undefined on these probes" for _ in effects.changed for name in names],
+        [f"{name} is undefined on these probes" for _ in effects.changed for name in MEASURES],
     )
     everybody = np.ones(resamples.persons.size)
     rows = []
     for at, ((change, wave), measure) in enumerate(effects.changed.items()):
         row: dict[str, object] = {"change": str(change), "wave": wave}
-        row |= dict(zip(names, measure(everybody), strict=True))
+        row |= dict(zip(MEASURES, measure(everybody), strict=True))
         found = estimates[2 * at : 2 * at + 2]
         for name, estimate in zip(("rank1_fall", "eer_rise"), found, strict=True):
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
@@ -196,7 +197,7 @@ def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
 
 
 def rank_correlation(shares_by_wave: np.ndarray, effect_by_wave: np.ndarray) -> float:
-    """Spearman correlation of the waves' shares with the effects of replacing them.
+    """Spearman correlation of the waves' shares with the effects of changing them.
 
     Parameters
     ----------
@@ -208,14 +209,14 @@ def rank_correlation(shares_by_wave: np.ndarray, effect_by_wave: np.ndarray) -> 
     float
         NaN where either is undefined for a wave or the same for all.
     """
-    defined = np.isfinite(shares_by_wave).all() and np.isfinite(effect_by_wave).all()
-    if not defined or not np.ptp(shares_by_wave) or not np.ptp(effect_by_wave):
+    ranks = rankdata([shares_by_wave, effect_by_wave], axis=1, nan_policy="propagate")
+    if np.isnan(ranks).any() or not np.ptp(ranks, axis=1).all():
         return np.nan
-    return float(spearmanr(shares_by_wave, effect_by_wave).statistic)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def share_agreement(shares: Shares, persons: np.ndarray, effects: Effects, resamples: Resamples) -> dict[str, Estimate]:
-    """Rank correlation of a method's shares with the effects of replacing each wave, over the same persons.
+    """Rank correlation of a method's shares with what each wave does to recognition.
 
     Both sides are resampled together. Six waves are few: an interval from -1 to 1 says that they cannot be ordered.
 
@@ -233,21 +234,22 @@ def share_agreement(shares: Shares, persons: np.ndarray, effects: Effects, resam
     Returns
     -------
     dict of str to Estimate
-        "rank1_fall" and "eer_rise": which effect the shares are compared with.
+        "replaced.rank1" and "replaced.eer": with the loss when the wave is replaced; "kept.rank1" and "kept.eer":
+        with what is left when it alone is kept. 1 = the method ranks the waves as recognition does.
     """
     of_method = mean_shares(shares, persons, resamples)
     n_persons = np.unique(persons).size
 
-    def correlation(measure: int) -> Callable[[np.ndarray], float]:
-        def statistic(multiplicity: np.ndarray) -> float:
-            effect = effects.losses(multiplicity, ((Change.REPLACED, wave) for wave in WAVES))[:, measure]
-            return rank_correlation(of_method(multiplicity)[0], effect)
-
-        return statistic
+    def correlation(change: Change, sign: int, measure: int) -> Statistic:
+        conditions = [(change, wave) for wave in WAVES]
+        return lambda multiplicity: rank_correlation(
+            of_method(multiplicity)[0], sign * effects.losses(multiplicity, conditions)[:, measure]
+        )
 
     return {
-        name: bootstrap(correlation(measure), resamples, n_persons, UNORDERED)
-        for measure, name in enumerate(("rank1_fall", "eer_rise"))
+        f"{change}.{name}": bootstrap(correlation(change, sign, measure), resamples, n_persons, UNORDERED)
+        for change, sign in ((Change.REPLACED, 1), (Change.KEPT, -1))
+        for measure, name in enumerate(MEASURES)
     }
 
 
