@@ -1,21 +1,34 @@
 """The dual-task stage on a small synthetic cohort with planted damage: what is missing is reported, nothing stops."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from joblib import parallel_config
 
-from ecgstudy import training
 from ecgstudy.cohorts.base import Cohort, Signal
 from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.dual_task import coverage_table, open_recordings, run_pairs, run_protocol, window_problems
-from ecgstudy.dual_task.experiments import DT4ECG, Budget, Reading, train
+from ecgstudy.dual_task import (
+    choose_reading,
+    coverage_finding,
+    coverage_table,
+    monitor,
+    open_recordings,
+    read_long_records,
+    record_monitoring,
+    run_all,
+    run_pairs,
+    run_protocol,
+    window_problems,
+)
+from ecgstudy.dual_task.experiments import DT4ECG, Answers, Budget, Reading, hit_rates, train
 from ecgstudy.dual_task.recordings import Recordings, merge_touching
+from ecgstudy.dual_task.scores import results_table
+from ecgstudy.dual_task.story import AllRuns
 from ecgstudy.errors import StudyError
 from ecgstudy.splits.blocked import BlockedTime, LeaveSubjectOut
 from ecgstudy.splits.protocols import CrossActivity, CrossElectrode
@@ -57,10 +70,24 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_process() -> Iterator[None]:
     """Leave the other cores to the other tests."""
-    monkeypatch.setattr(training, "THREADS", 1)
-    torch.set_num_threads(1)
+    with parallel_config(backend="sequential"):
+        yield
+
+
+class SilentStage:
+    """Keeps the metrics that are recorded, as a stage does."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.notes: dict[str, str] = {}
+
+    def metric(self, name: str, value: float, *interval: float, n: int = 0, unit: str = "", note: str = "") -> float:
+        """Keep value and note; an undefined value needs a note."""
+        assert math.isfinite(value) or note
+        self.values[name], self.notes[name] = value, note
+        return value
 
 
 def test_what_is_missing_is_listed_with_its_reason(recordings: Recordings) -> None:
@@ -157,6 +184,99 @@ def test_worst_degree_of_the_marked_stretches_that_a_window_touches(recordings: 
     index["n_samples"] = [200, 200, 200, 200]
     worst = named.worst_degree(index)
     np.testing.assert_array_equal(worst, [1, 3, 2, math.nan])
+
+
+def test_an_activity_that_nobody_has_is_named(recordings: Recordings) -> None:
+    at_rest = replace(recordings, records=recordings.records[recordings.records["activity"] == "rest"])
+    table = coverage_table(at_rest)
+    assert table["squats"].tolist() == [0] * len(table)
+    said = coverage_finding(at_rest, table, window_problems(at_rest, 4.0))
+    assert "Activities without any usable record: squats." in said
+    kinds = ["dry", "gel", "gel", "dry", "gel", "gel"][: len(recordings.records)]
+    told = replace(recordings, records=recordings.records.assign(electrode=kinds))
+    said = coverage_finding(told, coverage_table(told), window_problems(told, 4.0))
+    assert f"Usable records by electrode: dry {kinds.count('dry')}, gel {kinds.count('gel')}." in said
+
+
+def test_a_window_that_fits_nowhere_is_no_candidate(recordings: Recordings, tmp_path: Path) -> None:
+    # 24 s: the part to choose on lasts 3.6 s, the part to learn from 9.8 s
+    long, fits = Reading(4.0, False), Reading(3.0, False)
+    chosen, table = choose_reading(recordings, BlockedTime(), replace(BUDGET, readings=(long, fits)), tmp_path, "cpu")
+    assert chosen == fits
+    assert table["note"].tolist() == ["no usable window of 4 s is left to choose on", ""]
+    assert table["windows"].iloc[0] == 0
+    assert table.loc[0, ["person_accuracy", "activity_accuracy", "mean"]].isna().all()
+    assert table.loc[1, "mean"] == (table.loc[1, "person_accuracy"] + table.loc[1, "activity_accuracy"]) / 2
+    chosen, table = choose_reading(recordings, BlockedTime(), BUDGET, tmp_path, "cpu")
+    assert chosen == READING
+    assert table["mean"].isna().all()
+
+
+def test_a_task_that_is_not_answered_has_no_hit_rate() -> None:
+    said = pd.DataFrame({"subject_id": ["a", "b"], "activity": ["rest", "rest"], "person_said": ["a", "a"]})
+    rates = hit_rates(said.assign(activity_said=None))
+    assert rates["person_accuracy"] == 0.5
+    assert math.isnan(rates["activity_accuracy"])
+
+
+def test_a_record_too_short_for_a_window_is_a_sentence(recordings: Recordings, tmp_path: Path) -> None:
+    # 60 % of 24 s are known: 14.4 s; the last 7.2 s probe
+    answers = run_protocol(recordings, BlockedTime(), DT4ECG, Reading(8.0, True), BUDGET, tmp_path, "cpu")
+    assert answers.skipped == "no usable window is left to test on"
+    with pytest.raises(StudyError, match="no usable window is left to test on"):
+        run_all(recordings, Reading(8.0, True), BUDGET, tmp_path, "cpu")
+
+
+def with_electrodes(recordings: Recordings) -> Recordings:
+    """Give S001 and S004 a third kind of electrode that no one else has, and that nobody else can learn from."""
+    kinds = recordings.records["subject_id"].map({"S001": "gel", "S002": "gel", "S003": "dry", "S004": "dry"})
+    kinds[recordings.records["record_id"] == "S004_1_rest_1"] = "textile"
+    return replace(recordings, records=recordings.records.assign(electrode=kinds))
+
+
+def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(recordings: Recordings, tmp_path: Path) -> None:
+    told = with_electrodes(recordings)
+    answers = run_protocol(told, CrossElectrode(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
+    # of the kinds dry, gel and textile only the first and the last have a person who is known from another kind
+    assert answers.folds == [0, 2]
+    assert answers.left_out == "fold 2 of 3 left out: no usable window is left to test on"
+    row = results_table({("cross_electrode", "dt4ecg"): answers}, 0).iloc[0]
+    assert row["note"] == answers.left_out
+    assert row["windows"] == len(answers.windows) > 0
+
+
+def test_each_stream_is_read_by_the_network_of_its_fold(recordings: Recordings, tmp_path: Path) -> None:
+    told = with_electrodes(recordings)
+    answers = run_protocol(told, CrossElectrode(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
+    made = AllRuns({("cross_electrode", "dt4ecg"): answers}, {})
+    monitoring = monitor(told, made, READING, BUDGET)
+    assert monitoring.protocol == "cross_electrode"
+    streams = {stream.index["subject_id"].iloc[0]: stream for stream in monitoring.streams}
+    assert set(streams) == {"S004"}
+    # the first fold learnt from rest alone and knows no activity; the third is read by the second network
+    heard = answers.windows[answers.windows["record_id"] == "S004_1_rest_1"]
+    assert streams["S004"].index["start"].tolist() == heard["start"].tolist()
+    said = np.array(told.persons)[streams["S004"].person.argmax(axis=1)]
+    assert said.tolist() == heard["person_said"].tolist()
+
+
+def test_no_stream_is_a_sentence(recordings: Recordings, tmp_path: Path) -> None:
+    answers = run_protocol(recordings, BlockedTime(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
+    none = Answers(pd.DataFrame(), [], "the cohort states no electrode")
+    made = AllRuns({("cross_electrode", "dt4ecg"): none, ("blocked_time", "dt4ecg"): answers}, {})
+    stage = SilentStage()
+    # no window of 8 s lies in the last 7.2 s
+    said = record_monitoring(stage, "x", monitor(recordings, made, Reading(8.0, True), BUDGET))
+    assert "No session could be read" in said
+    assert math.isnan(stage.values["x.monitoring.switching_0.5.activity_accuracy"])
+    # one record a person and activity: S004 changes once, the others never
+    said = record_monitoring(SilentStage(), "x", monitor(recordings, made, READING, BUDGET))
+    assert "read as a stream by the networks of blocked time" in said.lower()
+
+
+def test_without_long_records_there_is_a_sentence(recordings: Recordings, tmp_path: Path) -> None:
+    said = read_long_records(["motion"], "demo", 100.0, READING, BUDGET, tmp_path, "cpu", None)
+    assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
 
 
 @pytest.mark.realdata

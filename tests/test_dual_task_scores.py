@@ -12,11 +12,14 @@ from ecgstudy.dual_task.scores import (
     ablation_table,
     activity_matrix,
     by_degree_table,
+    confusion_share,
     difference,
     estimate,
     gain_sentence,
+    gaps_finding,
     results_table,
     seed_spread,
+    shown_results,
 )
 
 
@@ -75,6 +78,8 @@ def test_what_is_not_answered_is_undefined_with_its_reason() -> None:
     table = results_table({("cross_electrode", "dt4ecg"): skipped, ("blocked_time", "dt4ecg"): given}, 0)
     assert table["note"].tolist() == ["the cohort states no electrode", ""]
     assert table["windows"].tolist() == [0, 400]
+    assert gaps_finding(table) == "What could not be asked: cross electrode (dt4ecg): the cohort states no electrode."
+    assert shown_results(table)["protocol"].tolist() == ["blocked_time"]
     assert table["person_accuracy"].isna().all()
 
 
@@ -83,6 +88,22 @@ def test_ablations_say_what_is_shown_and_what_is_not() -> None:
     table = ablation_table(full, {"much_worse": answers(0.6, 2), "the_same": full}, 0)
     assert "it helps" in gain_sentence(table, "much_worse", "It")
     assert gain_sentence(table, "the_same", "It").count("is not shown to help or to hurt") == 2
+
+
+def test_a_gain_that_cannot_be_measured_is_no_verdict() -> None:
+    full, one_task = answers(0.1, 1), answers(0.1, 1)
+    one_task.windows["activity_said"] = None
+    said = gain_sentence(ablation_table(full, {"person_alone": one_task}, 0), "person_alone", "It")
+    assert "activity could not be compared" in said
+    assert "nan" not in said
+
+
+def test_rest_comes_first_in_the_confusion() -> None:
+    rows = [("arms", "rest"), ("arms", "arms"), ("rest", "rest")]
+    said = pd.DataFrame(rows, columns=["activity", "activity_said"])
+    share = confusion_share(Answers(said, []), "activity")
+    assert list(share.index) == list(share.columns) == ["rest", "arms"]
+    assert share.to_numpy().tolist() == [[1, 0], [0.5, 0.5]]
 
 
 def test_degrees_partition_the_windows() -> None:

@@ -9,6 +9,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ecgstudy.dual_task.experiments import Answers
 from ecgstudy.dual_task.long_records import LongRecords
@@ -83,6 +84,7 @@ def matrix_figure(matrix: pd.DataFrame) -> Figure:
         cbar_kws={"label": "persons named rightly (%)"},
     )
     ax.set(xlabel="heard during", ylabel="known from")
+    ax.tick_params(axis="x", rotation=30)
     return figure
 
 
@@ -103,6 +105,10 @@ def balance_figure(runs: Mapping[str, Answers]) -> Figure:
                 axes[1, column].plot(epochs, run.history[f"train_{task}_loss"], color=PALETTE[number], alpha=0.7)
         axes[0, column].set_title(plain(name))
         axes[1, column].set(xlabel="epoch", yscale="log")
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[1, column].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[1, column].yaxis.set_major_formatter("{x:g}")
+        axes[1, column].yaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("weight of the task")
     axes[1, 0].set_ylabel("its loss (unweighted)")
     for number, task in enumerate(TASK_TITLES):
@@ -199,7 +205,7 @@ def _draw_attention(ax: Axes, beats: Mapping[str, tuple[np.ndarray, np.ndarray]]
     ax.axhline(1, color="black", linewidth=0.8, linestyle=":")
     ax.set_zorder(behind.get_zorder() + 1)
     ax.patch.set_visible(False)
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
 def session_figure(stream: Stream, persons: list[str], activities: list[str], reading: Reading) -> Figure:
@@ -239,10 +245,11 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     """Delay against accuracy over how readily the stream changes its mind, and accuracy by seconds heard."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
     left.plot(delays["delay"], 100 * delays["accuracy"], "o-", color=PALETTE[0])
-    for row in delays.dropna(subset=["delay", "accuracy"]).itertuples():
-        left.annotate(
-            row.switching, (row.delay, 100 * row.accuracy), textcoords="offset points", xytext=(6, 4), fontsize="small"
-        )
+    for number, row in enumerate(delays.dropna(subset=["delay", "accuracy"]).itertuples()):
+        # on alternate sides: neighbours may lie close together
+        place = {"xytext": (7, 3), "ha": "left"} if number % 2 else {"xytext": (-7, 3), "ha": "right"}
+        where = (row.delay, 100 * row.accuracy)
+        left.annotate(row.switching, where, textcoords="offset points", fontsize="small", **place)
     left.set(
         title="activity: carried evidence",
         xlabel="median delay after a change (s)",

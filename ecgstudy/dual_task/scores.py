@@ -124,10 +124,16 @@ def answered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_results(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns of :func:`results_table` that answer how good a network is; `note` only where there is one."""
+    """Columns of :func:`results_table` that answer how good a network is, of the rows that have answers."""
     intervals = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    notes = ["note"] if table["note"].any() else []
-    return table[["protocol", "model", "windows", "persons", "seeds", *intervals, *notes]]
+    return answered(table)[["protocol", "model", "windows", "persons", "seeds", *intervals]]
+
+
+def gaps_finding(table: pd.DataFrame) -> str:
+    """Say which rows of :func:`results_table` have no answers, or not of all folds, and why."""
+    noted = table[table["note"] != ""]
+    said = [f"{row.protocol.replace('_', ' ')} ({row.model}): {row.note}" for row in noted.itertuples()]
+    return f"What could not be asked: {'; '.join(said) or 'nothing'}."
 
 
 def shown_spread(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,9 +141,9 @@ def shown_spread(table: pd.DataFrame) -> pd.DataFrame:
     return answered(table)[["protocol", "model", *(f"{m}{end}" for m in METRICS for end in ("_by_record", "_sd"))]]
 
 
-def _interval_text(found: Estimate) -> str:
-    """Interval as text, "" where there is none."""
-    return "" if math.isnan(found.low) else f"{found.low:.3f} to {found.high:.3f}"
+def _interval_text(found: Estimate) -> str | None:
+    """Interval as text, None where there is none."""
+    return None if math.isnan(found.low) else f"{found.low:.3f} to {found.high:.3f}"
 
 
 def record_results(stage: Stage, cohort: str, table: pd.DataFrame) -> None:
@@ -221,9 +227,15 @@ def by_degree_table(answers: Answers, seed: int) -> pd.DataFrame:
 
 
 def confusion_share(answers: Answers, task: str) -> pd.DataFrame:
-    """Share of each true class's windows (row) that each class was named for (column)."""
+    """Share of each true class's windows (row) that each class was named for (column), rest first."""
     truth = PERSON if task == "person" else task
-    return pd.crosstab(answers.windows[truth], answers.windows[f"{task}_said"], normalize="index")
+    share = pd.crosstab(answers.windows[truth], answers.windows[f"{task}_said"], normalize="index")
+    return share.sort_index(axis=0, key=_rest_first).sort_index(axis=1, key=_rest_first)
+
+
+def _rest_first(names: pd.Index) -> pd.Index:
+    """Sorting key: "rest" before all other names."""
+    return pd.Index(["" if name == "rest" else name for name in names])
 
 
 def activity_matrix(pairs: Mapping[str, Answers], activities: Sequence[str]) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def protocols_of(reading: Reading, budget: Budget) -> list[Protocol]:
 def protocol_table(reading: Reading, budget: Budget) -> pd.DataFrame:
     """One row a protocol: what a number obtained under it says, and whether it is inflated."""
     rows = [
-        {"protocol": protocol.name, "claim": protocol.claim, "leaky": "yes" if protocol.leaky else "no"}
+        {"protocol": protocol.name, "leaky": "yes" if protocol.leaky else "no", "claim": protocol.claim}
         for protocol in protocols_of(reading, budget)
     ]
     return pd.DataFrame(rows)
