@@ -106,9 +106,9 @@ def audit_network(
     Returns
     -------
     pandas.DataFrame
-        One row a method: wave, model, method, control, accuracy (of the network on all held-out windows), persons,
-        windows (explained), reason (why the rest is NaN, else None), and :data:`MEASURES`, means over persons, each
-        also with ``_low`` and ``_high``.
+        One row a method: wave, model, method, control, applies (to this kind of network), accuracy (of the network
+        on all held-out windows), persons, windows (explained), reason (why the rest is NaN, else None), and
+        :data:`MEASURES`, means over persons, each also with ``_low`` and ``_high``.
     """
     right = recognised(model, planted)
     chosen = planted.subset(right)
@@ -117,7 +117,8 @@ def audit_network(
         untaught = f"{model.name} has not found the cue: it names {right.mean():.0%} of the held-out windows"
     rows = []
     for method in methods:
-        reason = untaught or obstacle(method, model)
+        hindered = obstacle(method, model)
+        reason = hindered or untaught
         measures = _measures(chosen, model, method, resamples, seed) if reason is None else {}
         if reason is None and np.isnan(measures["mass_in_wave"]):
             reason = NOTHING
@@ -126,6 +127,7 @@ def audit_network(
             "model": model.name,
             "method": method.name,
             "control": method.control,
+            "applies": hindered is None,
             "accuracy": float(right.mean()),
             "persons": len(np.unique(chosen.persons)),
             "windows": len(chosen.windows),

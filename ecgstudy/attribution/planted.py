@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgstudy.attribution.waves import fiducials_of_boundaries, wave_codes
+from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, fiducials_of_boundaries, wave_codes
 from ecgstudy.augment import Augmentation
 from ecgstudy.cohorts.synthetic import SyntheticCohort
 from ecgstudy.models import create_model
@@ -41,6 +41,8 @@ RECORD_SECONDS = 8.0
 LEAD = "II"
 """All three waves are large in it."""
 NOISE_MV = 0.01
+HIGHEST = 1.5
+"""In training records every wave but the planted one is scaled by a random factor from 0 to this."""
 _ONE_LEAD = "identity"
 _COHORT_SEED = 9  # of ten tried the one whose persons a linear classifier of the true wave's samples tells apart best
 
@@ -140,22 +142,31 @@ def plant(wave: str, size: Size) -> Planted:
     names = table["record_id"].to_numpy(dtype=str)
     values = cohort.signals(names)[:, [table["leads"][0].index(LEAD)]]
     rng = np.random.default_rng([_COHORT_SEED, PLANTED_WAVES.index(wave)])
-    values = values + rng.normal(0, NOISE_MV, values.shape)
+    fiducials = [fiducials_of_boundaries(cohort.boundaries(name), 1.0, 0.0) for name in names]
+    codes = np.stack([wave_codes(points, values.shape[-1])[0] for points in fiducials])
     learnt = (table.groupby("subject_id").cumcount() < size.records).to_numpy()
+    values[learnt] *= _heights(codes[learnt], wave, rng)[:, None]
+    values = values + rng.normal(0, NOISE_MV, values.shape)
     values = ((values - np.median(values[learnt])) / values[learnt].std()).astype(np.float32)
     subjects = table["subject_id"].to_numpy(dtype=str)
     targets = encode(subjects, np.unique(subjects))
     start, length = round((RECORD_SECONDS - SECONDS) / 2 * FS), round(SECONDS * FS)
-    fiducials = [fiducials_of_boundaries(cohort.boundaries(name), 1.0, start) for name in names[~learnt]]
     return Planted(
         wave=wave,
         train=WindowSet(values[learnt], {PERSON: targets[learnt]}, subjects[learnt], names[learnt]),
         windows=values[~learnt, :, start : start + length],
         targets=targets[~learnt],
         persons=subjects[~learnt],
-        codes=np.stack([wave_codes(points, length)[0] for points in fiducials]),
-        fiducials=fiducials,
+        codes=codes[~learnt, start : start + length],
+        fiducials=[fiducials[row] - start for row in np.flatnonzero(~learnt)],
     )
+
+
+def _heights(codes: np.ndarray, wave: str, rng: np.random.Generator) -> np.ndarray:
+    """Random factor on each sample, shape (n, n_samples): 1 in `wave`, else one for each other wave of a record."""
+    factors = rng.uniform(0, HIGHEST, (len(codes), len(WAVES) + 1))
+    factors[:, [WAVES.index(wave), UNKNOWN_WAVE]] = 1
+    return np.take_along_axis(factors, codes.astype(np.int64), axis=1).astype(np.float32)
 
 
 def permuted_labels(train: WindowSet, task: str, seed: int) -> WindowSet:

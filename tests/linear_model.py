@@ -1,0 +1,52 @@
+"""A network whose right explanation is known: logits that are weighted sums of samples."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ecgstudy.models.base import PERSON, SignalModel
+
+
+class LinearModel(SignalModel):
+    """Two classes of persons; the logit of class 0 is a weighted sum of the samples, that of class 1 is 0."""
+
+    name: ClassVar[str] = "linear"
+
+    def __init__(
+        self,
+        n_leads: int,
+        n_samples: int,
+        fs: float,
+        n_out: dict[str, int],
+        lead_names: list[str],
+        embedding_dim: int = 2,
+        margin: float | None = None,
+        scale: float = 1.0,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+        )
+        self.trunk = nn.Linear(n_samples, 2, bias=False)
+        self.build_heads(2)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Two weighted sums, shape (n, 2)."""
+        return self.trunk(x[:, 0])
+
+
+def linear_model(weights: np.ndarray, fs: float = 100.0) -> LinearModel:
+    """Build the network whose logit of class 0 is the sum of `weights` times samples, exactly."""
+    shape = {"n_leads": 1, "n_samples": len(weights), "fs": fs, "lead_names": ["identity"]}
+    model = LinearModel(n_out={PERSON: 2}, **shape)
+    embedding, norm = model.embedding
+    with torch.no_grad():
+        model.trunk.weight.copy_(torch.as_tensor(np.stack([weights, np.zeros(len(weights))]), dtype=torch.float32))
+        embedding.weight.copy_(torch.eye(2))
+        norm.running_var.fill_(1 - norm.eps)
+        model.heads[PERSON].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+        model.heads[PERSON].bias.zero_()
+    return model.eval()
