@@ -1,6 +1,7 @@
 """Probe windows come from where they say, with the classes of the network that is explained."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from ecgstudy.scoring import class_probabilities
 from ecgstudy.splits import with_cohort
 from ecgstudy.splits.base import Split
 from ecgstudy.splits.protocols import CrossRecord
+from ecgstudy.splits.unseen import CrossCohort
 from ecgstudy.store_build import build_store
 from ecgstudy.training_data import standardise
 
@@ -159,6 +161,24 @@ def test_people_never_seen_have_no_person_class(workshop: Workshop, split: Split
 def test_an_attacker_that_reads_averaged_beats_is_refused(workshop: Workshop, split: Split) -> None:
     with pytest.raises(StudyError, match="averaged beats"):
         load_network(workshop, Job("synthetic", CrossRecord(), "beatnet", 0), split)
+
+
+def test_classes_of_networks_that_auxiliary_cohorts_helped_to_train(
+    workshop: Workshop, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "ROWS", 60)
+    single = build_store(
+        SyntheticCohort(n_subjects=9, n_sessions=1, n_records=1, seed=2), tmp_path, workers=1, delineate=False
+    )
+    recipe = Recipe("resnet1d", seconds=2.0, pretraining_epochs=1, epochs=1, batch_size=16)
+    both = Workshop({**workshop.stores, "others": single}, tmp_path, "cpu", {"resnet1d": recipe})
+    within = load_network(both, JOB, split).classes["person"]
+    assert within[:6] == tuple(sorted(split.train["subject_id"].unique()))
+    assert {name.split("/")[0] + name[-2:] for name in within[6:]} == {"others@I"}
+    protocol = CrossCohort(with_cohort("others", single.records), CrossRecord())
+    across = load_network(both, Job("synthetic", protocol, "resnet1d", 0), split)
+    assert set(within[6:]) == set(across.classes["person"])
+    assert across.model.hparams.n_out["person"] == len(across.classes["person"])
 
 
 @pytest.mark.realdata
