@@ -211,7 +211,7 @@ def test_obstacles_are_sentences() -> None:
 
 
 def test_what_does_not_apply_is_refused() -> None:
-    with pytest.raises(StudyError, match=r"^Grad_cam needs convolutional stages, .* choose another"):
+    with pytest.raises(StudyError, match=r"^grad_cam needs convolutional stages, .* choose another"):
         attribute(METHODS["grad_cam"], ask(network("transecg")))
     with pytest.raises(StudyError, match="wave_ablation needs the wave of each sample"):
         attribute(METHODS["wave_ablation"], ask(network("resnet1d"), waves=None))

@@ -136,7 +136,7 @@ def attribute(method: Method, question: Question) -> np.ndarray:
     """
     reason = obstacle(method, question.model)
     if reason is not None:
-        raise StudyError(f"{reason[0].upper()}{reason[1:]}; choose another method or another model.")
+        raise StudyError(f"{reason}; choose another method or another model.")
     if method.needs is Needs.WAVES and question.waves is None:
         raise StudyError(f"{method.name} needs the wave of each sample; delineate the windows first.")
     with isolate_rng():
