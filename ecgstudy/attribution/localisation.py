@@ -29,6 +29,7 @@ from ecgstudy.attribution.shares import wave_shares
 from ecgstudy.attribution.waves import WAVES
 from ecgstudy.metrics import Resamples
 from ecgstudy.models.base import PERSON, SignalModel
+from ecgstudy.parallel import in_parallel
 
 MARGIN_S = 0.02
 MEASURES = ("mass_in_wave", "enrichment", "pointing", "highest", "rank")
@@ -151,7 +152,7 @@ def _measures(
 def audit_planted(
     profile: str, runs: Path, seed: int, device: str = "auto", networks: Sequence[str] = tuple(NETWORKS)
 ) -> pd.DataFrame:
-    """Train (or load) every planted network of a profile and audit every method on it.
+    """Train (or load) every planted network of a profile and audit every method on it, on all processor cores.
 
     Parameters
     ----------
@@ -171,12 +172,13 @@ def audit_planted(
     pandas.DataFrame
         :func:`audit_network` for every wave and network.
     """
+    asked = [(profile, wave, name, runs, seed, device) for wave in PLANTED_WAVES for name in networks]
+    return pd.concat(in_parallel(audit_case, asked, device, "planted truth"), ignore_index=True)
+
+
+def audit_case(profile: str, wave: str, name: str, runs: Path, seed: int, device: str) -> pd.DataFrame:
+    """Train (or load) the network `name` on persons who differ in `wave`, and audit every method on it."""
     size = planted_size(profile)
-    parts = []
-    for wave in PLANTED_WAVES:
-        planted = plant(wave, size)
-        resamples = Resamples.draw(planted.persons, seed)
-        for name in networks:
-            model = train_planted(planted.train, name, size, seed, runs, device)
-            parts.append(audit_network(planted, model, METHODS.values(), resamples, seed))
-    return pd.concat(parts, ignore_index=True)
+    planted = plant(wave, size)
+    model = train_planted(planted.train, name, size, seed, runs, device)
+    return audit_network(planted, model, METHODS.values(), Resamples.draw(planted.persons, seed), seed)

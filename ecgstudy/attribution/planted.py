@@ -10,7 +10,10 @@ wave and are left out here: the band-pass filter, which rings, and the
 standardisation of each window, after which a tall R wave makes the P wave
 small. Windows are raw samples less the median and over the standard deviation
 of ALL training records. Training adds noise only; random gains would make the
-other waves a yardstick worth looking at.
+other waves a yardstick worth looking at. And since a network may lean on the
+other waves without learning anything from them (to find the T wave after a
+QRS complex), every other wave of a training record is scaled by a random
+factor: only the planted wave is of any use. Held-out records are left as they are.
 """
 
 from collections.abc import Mapping

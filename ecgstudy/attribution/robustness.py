@@ -122,8 +122,8 @@ def infidelities(method: Method, question: Question, noise: float) -> np.ndarray
 def sensitivities(method: Method, question: Question) -> np.ndarray:
     """Greatest relative change of an explanation under changes of the window of at most :data:`RADIUS`, shape (n,)."""
 
-    def explain(x: tuple[Tensor, ...] | Tensor) -> Tensor:
-        windows = x[0] if isinstance(x, tuple) else x
+    def explain(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        windows = x[0]
         repeats = len(windows) // len(question.windows)
         asked = replace(
             question,
@@ -131,7 +131,7 @@ def sensitivities(method: Method, question: Question) -> np.ndarray:
             targets=np.repeat(question.targets, repeats),
             waves=None if question.waves is None else np.repeat(question.waves, repeats, axis=0),
         )
-        return torch.from_numpy(attribute(method, asked))[:, None]
+        return (torch.from_numpy(attribute(method, asked))[:, None],)
 
     with isolate_rng():
         torch.manual_seed(question.seed)
