@@ -21,7 +21,7 @@ from ecgstudy.models import create_model
 
 N_WINDOWS, N_SAMPLES, FS = 64, 400, 100.0
 TARGET_RATIO, ROUNDS = 1.15, 5
-MEMORY_WINDOWS, MEMORY_CHUNK = (64, 256), 16
+MEMORY_WINDOWS, MEMORY_CHUNK = (32, 128), 16
 
 
 def ask(model: str, n_windows: int, chunk: int) -> Question:
