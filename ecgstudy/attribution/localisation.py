@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
 
+from ecgstudy import training
 from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, obstacle, relevance
 from ecgstudy.attribution.planted import (
@@ -178,6 +180,7 @@ def audit_planted(
 
 def audit_case(profile: str, wave: str, name: str, runs: Path, seed: int, device: str) -> pd.DataFrame:
     """Train (or load) the network `name` on persons who differ in `wave`, and audit every method on it."""
+    torch.set_num_threads(training.THREADS)
     size = planted_size(profile)
     planted = plant(wave, size)
     model = train_planted(planted.train, name, size, seed, runs, device)
