@@ -113,7 +113,7 @@ def infidelities(method: Method, question: Question, noise: float) -> np.ndarray
                 attribution[rows].to(x.device),
                 target=target,
                 n_perturb_samples=N_PERTURBATIONS,
-                max_examples_per_batch=4 * question.chunk,
+                max_examples_per_batch=len(x) * min(4, N_PERTURBATIONS),
                 normalize=True,
             ).cpu()
     return np.where(np.isfinite(attribution.numpy()).all(axis=(1, 2)), answer, np.nan)
