@@ -72,11 +72,29 @@ rule dual_task:
         "{sys.executable} -m ecgstudy run 03_dual_task -p profile {PROFILE}"
 
 
+rule attribution:
+    input:
+        rules.reidentification.output.metrics,
+        notebook="notebooks/04_attribution.ipynb",
+        package=PACKAGE,
+    params:
+        data=data_fingerprint(PROFILE),
+    output:
+        metrics=stage("04_attribution", "metrics.json"),
+        page=stage("04_attribution", "04_attribution.html"),
+    log:
+        notebook=stage("04_attribution", "04_attribution.ipynb"),
+    threads: 2
+    shell:
+        "{sys.executable} -m ecgstudy run 04_attribution -p profile {PROFILE}"
+
+
 rule report:
     input:
         rules.ingestion.output.metrics,
         rules.reidentification.output.metrics,
         rules.dual_task.output.metrics,
+        rules.attribution.output.metrics,
         package=PACKAGE,
     output:
         RESULTS / "index.html",

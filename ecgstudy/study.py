@@ -41,4 +41,9 @@ STAGES = (
         "Dual task",
         "Can one network tell who somebody is and what they are doing, later, through another electrode, in motion?",
     ),
+    StageInfo(
+        "04_attribution",
+        "Attribution",
+        "Which part of the heartbeat gives a person away, and can the methods that say so be believed?",
+    ),
 )

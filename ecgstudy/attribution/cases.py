@@ -14,7 +14,7 @@ from joblib import hash as joblib_hash
 
 from ecgstudy import digests, training
 from ecgstudy.attribution import attention, cams, controls, gradients, methods, perturbation, question
-from ecgstudy.attribution.methods import METHODS, Question, attribute, completeness, obstacle, relevance
+from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, completeness, obstacle, relevance
 from ecgstudy.attribution.subjects import (
     Explained,
     Network,
@@ -27,6 +27,7 @@ from ecgstudy.cohorts.ludb import LudbCohort
 from ecgstudy.cohorts.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.ingestion.stores import study_cohort
+from ecgstudy.models.base import SignalModel
 from ecgstudy.parallel import in_parallel
 from ecgstudy.paths import cache_dir
 from ecgstudy.reidentification.jobs import Workshop
@@ -140,7 +141,7 @@ def explain_cases(
     asked = [(profile, folders, device, job) for job in explained_jobs(stores, profile, seed)]
     cases: list[Case] = []
     refused: dict[str, str] = {}
-    for done in in_parallel(_explain_job, asked, device, "explanations"):
+    for done in in_parallel(explain_job, asked, device, "explanations"):
         for name, outcome in done.items():
             if isinstance(outcome, Case):
                 cases.append(outcome)
@@ -151,9 +152,14 @@ def explain_cases(
 
 def open_network(workshop: Workshop, job: Job) -> tuple[Network, Split]:
     """Network of a job's first fold, and the split it was trained on."""
-    store = workshop.stores[job.cohort]
-    split = job.protocol.splits(with_cohort(job.cohort, store.records), store.fs, SPLIT_SEED)[0]
+    split = first_split(workshop, job)
     return load_network(workshop, job, split), split
+
+
+def first_split(workshop: Workshop, job: Job) -> Split:
+    """First fold of a job's protocol."""
+    store = workshop.stores[job.cohort]
+    return job.protocol.splits(with_cohort(job.cohort, store.records), store.fs, SPLIT_SEED)[0]
 
 
 def windows_a_person(profile: str, split: Split) -> int:
@@ -162,10 +168,10 @@ def windows_a_person(profile: str, split: Split) -> int:
     return WINDOWS_A_PERSON[profile] * (6 if few else 1)
 
 
-def _explain_job(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job: Job) -> dict[str, Case | str]:
+def explain_job(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job: Job) -> dict[str, Case | str]:
     """Explain every task of one network."""
     torch.set_num_threads(training.THREADS)
-    workshop = _process_workshop(profile, folders, device)
+    workshop = process_workshop(profile, folders, device)
     network, split = open_network(workshop, job)
     outcomes: dict[str, Case | str] = {}
     for task in PROTOCOLS[job.protocol.name]:
@@ -180,7 +186,7 @@ def _explain_job(profile: str, folders: tuple[tuple[str, Path], ...], device: st
 
 
 @lru_cache(maxsize=1)
-def _process_workshop(profile: str, folders: tuple[tuple[str, Path], ...], device: str) -> Workshop:
+def process_workshop(profile: str, folders: tuple[tuple[str, Path], ...], device: str) -> Workshop:
     """Workshop that a process keeps from job to job."""
     return Workshop.open(profile, {name: RecordStore(folder) for name, folder in folders}, device)
 
@@ -190,11 +196,10 @@ def _case(explained: Explained, cache: Path) -> Case:
     model = explained.network.model
     asked = Question(model, explained.task, explained.windows, explained.targets, explained.codes, explained.job.seed)
     code = digests.code_digest(*_CODE, sys.modules[__name__])
-    remembered = Memory(cache, verbose=0).cache(answers, ignore=["asked"])
+    remembered = Memory(cache, verbose=0).cache(_named_answers, ignore=["asked"])
     weights = joblib_hash({name: value.numpy() for name, value in model.state_dict().items()})
-    found, incompleteness = remembered(
-        asked, code, weights, asked.task, asked.windows, asked.targets, asked.waves, asked.seed
-    )
+    name = (code, weights, asked.task, joblib_hash((asked.windows, asked.targets, asked.waves)), asked.seed)
+    found, incompleteness = remembered(asked, name)
     named = class_probabilities(model, explained.windows, explained.task).argmax(axis=1)
     job = explained.job
     return Case(
@@ -219,39 +224,35 @@ def _case(explained: Explained, cache: Path) -> Case:
     )
 
 
-def answers(
-    asked: Question,
-    code: str,
-    weights: str,
-    task: str,
-    windows: np.ndarray,
-    targets: np.ndarray,
-    waves: np.ndarray,
-    seed: int,
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Relevance by every method that applies, and the median relative convergence delta where one is promised.
+def _named_answers(asked: Question, name: tuple[object, ...]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Ask every method; `name` stands for the question in the cache."""
+    return answers(asked)
 
-    `asked` holds everything; the other arguments name the answer in the cache.
-    """
+
+def answers(asked: Question) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Relevance by every method that applies, and the median relative convergence delta where one is promised."""
     found: dict[str, np.ndarray] = {}
     incompleteness: dict[str, float] = {}
-    for name, method in METHODS.items():
-        if obstacle(method, asked.model):
-            continue
-        attribution = attribute(method, asked)
+    for method in applicable(asked.model):
+        name, attribution = method.name, attribute(method, asked)
         found[name] = relevance(method, attribution)
         if method.complete:
             incompleteness[name] = float(np.nanmedian(completeness(method, asked, attribution)))
     return found, incompleteness
 
 
+def applicable(model: SignalModel) -> list[Method]:
+    """Methods that apply to a network."""
+    return [method for method in METHODS.values() if not obstacle(method, model)]
+
+
 def _reference_codes(explained: Explained) -> np.ndarray | None:
     """Wave codes from boundaries that no algorithm drew, where the cohort has them."""
     cohort = study_cohort(explained.job.cohort, explained.job.seed)
+    fs, n_samples = explained.network.trainer.signals.fs, explained.codes.shape[1]
     if isinstance(cohort, LudbCohort):
-        return cardiologist_codes(cohort, explained)[0]
+        return cardiologist_codes(cohort, explained.records, explained.starts, n_samples, fs)[0]
     if isinstance(cohort, SyntheticCohort):
-        fs, n_samples = explained.network.trainer.signals.fs, explained.codes.shape[1]
         places = zip(explained.records, explained.starts, strict=True)
         return np.stack([true_codes(cohort, r.split("/", 1)[1], start, n_samples, fs)[0] for r, start in places])
     return None

@@ -18,6 +18,7 @@ BEFORE_S, AFTER_S = 0.3, 0.5
 COLOURS = "viridis"
 MOST_PERSONS = 4
 TASK_NAMES = {"person": "person", "sex": "sex", "age_group": "age group"}
+CHANGES = {"replaced": "others' average wave", "own average": "the person's own average (control)"}
 _TIMES_UNIFORM = 4.0  # top of the colour scale of relevance
 
 
@@ -150,7 +151,7 @@ def planted_figure(planted: pd.DataFrame, least: float) -> Figure:
     Parameters
     ----------
     planted : pandas.DataFrame
-        Columns wave, model, method, mass, mass_low, mass_high, time.
+        From :func:`ecgstudy.attribution.localisation.audit_planted`.
     least : float
         Share that a believed method must reach.
     """
@@ -163,13 +164,71 @@ def planted_figure(planted: pd.DataFrame, least: float) -> Figure:
     for ax, wave in zip(axes[0], waves, strict=True):
         own = planted[planted["wave"] == wave]
         for offset, model in zip(np.linspace(0.14, -0.14, len(models)), models, strict=True):
-            part = own[own["model"] == model].dropna(subset="mass")
+            part = own[own["model"] == model].dropna(subset="mass_in_wave")
             y = part["method"].map(places) + offset
-            errors = np.abs(part[["mass_low", "mass_high"]].to_numpy().T - part["mass"].to_numpy())
-            ax.errorbar(part["mass"], y, xerr=errors, fmt="o" if offset > 0 else "s", markersize=5, label=model)
+            ends = part[["mass_in_wave_low", "mass_in_wave_high"]].to_numpy().T
+            errors = np.abs(ends - part["mass_in_wave"].to_numpy())
+            ax.errorbar(part["mass_in_wave"], y, xerr=errors, fmt="o" if offset > 0 else "s", markersize=5, label=model)
         ax.axvline(least, color="0.4", linestyle="--", linewidth=1)
-        ax.axvline(own["time"].mean(), color="0.4", linestyle=":", linewidth=1)
         ax.set(title=f"identity planted in {wave}", xlim=(0, 1), xlabel="share of relevance in the wave")
     axes[0][0].set_yticks(list(places.values()), [name.replace("_", " ") for name in places])
     axes[0][-1].legend(loc="lower right", fontsize="small")
     return figure
+
+
+def effect_figure(effects: pd.DataFrame) -> Figure:
+    """Rise of the EER and fall of rank-1, wave by wave: replaced by others' average, and by the person's own.
+
+    Parameters
+    ----------
+    effects : pandas.DataFrame
+        From :func:`ecgstudy.attribution.causal.effect_table`, with a column model.
+    """
+    models = list(dict.fromkeys(effects["model"]))
+    measures = {"eer_rise": "rise of the EER", "rank1_fall": "fall of rank-1"}
+    size = (2 + 3.6 * len(models), 5.6)
+    figure, axes = plt.subplots(len(measures), len(models), figsize=size, sharex=True, sharey="row", squeeze=False)
+    for row, (measure, label) in zip(axes, measures.items(), strict=True):
+        for ax, model in zip(row, models, strict=True):
+            own = effects[effects["model"] == model]
+            for offset, change in ((-0.15, "replaced"), (0.15, "own average")):
+                part = own[(own["change"] == change) & own["wave"].isin(WAVES)].set_index("wave").reindex(WAVES)
+                errors = np.abs(part[[f"{measure}_low", f"{measure}_high"]].to_numpy().T - part[measure].to_numpy())
+                place = np.arange(len(WAVES)) + offset
+                marker = "o" if change == "replaced" else "s"
+                ax.errorbar(place, part[measure], yerr=errors, fmt=marker, markersize=5, label=CHANGES[change])
+            ax.axhline(0, color="0.4", linewidth=1)
+            ax.set_xticks(range(len(WAVES)), WAVES)
+        row[0].set_ylabel(label)
+    for ax, model in zip(axes[0], models, strict=True):
+        ax.set_title(model)
+    axes[0][-1].legend(fontsize="small")
+    return figure
+
+
+def removal_figure(curves: pd.DataFrame, methods: Sequence[str]) -> Figure:
+    """Probability of the right person as the most relevant parts are taken away, one panel a network and infill.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        ``Faithfulness.curves`` of several networks, with a column model.
+    methods : sequence of str
+        Methods shown beside the random order.
+    """
+    chosen = curves[(curves["kind"] == "deletion") & curves["method"].isin([*methods, "random order"])]
+    grid = sns.relplot(
+        chosen,
+        x="fraction",
+        y="probability",
+        hue="method",
+        style="method",
+        col="infill",
+        row="model",
+        kind="line",
+        height=2.6,
+        aspect=1.35,
+    )
+    grid.set_axis_labels("share of the window exchanged", "probability of the person")
+    grid.set_titles("{row_name}, filled with {col_name}")
+    return grid.figure

@@ -2,10 +2,18 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 from ipywidgets import Dropdown, HBox, IntSlider, Output, VBox
 
 from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.figures import beat_figure, person_beats
+from ecgstudy.progress import in_batch
+
+
+def show_viewer(case: Case) -> None:
+    """Show the viewer where somebody can use it; the rendered report has a static figure in its place."""
+    if not in_batch():
+        display(viewer(case))
 
 
 def viewer(case: Case) -> VBox:
