@@ -47,7 +47,8 @@ def linear() -> Question:
     rng = np.random.default_rng(0)
     windows = rng.standard_normal((N, 2, N_SAMPLES)).astype(np.float32)
     waves = np.stack([np.roll(np.arange(N_SAMPLES) // 9 - 1, 5 * row) for row in range(N)]).astype(np.int8)
-    return Question(Linear(), "person", windows, np.arange(N) % 3, waves, seed=1, chunk=4)
+    mean_beats = np.tanh(windows) + 0.1
+    return Question(Linear(), "person", windows, np.arange(N) % 3, waves, seed=1, mean_beats=mean_beats, chunk=4)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,10 @@ def ask(model: SignalModel, **changed: object) -> Question:
     steps = np.random.default_rng(2).standard_normal((N, 1, N_SAMPLES)).cumsum(axis=-1)
     windows = ((steps - steps.mean(-1, keepdims=True)) / steps.std(-1, keepdims=True)).astype(np.float32)
     waves = np.tile(np.arange(N_SAMPLES) // 10, (N, 1)).astype(np.int8)
-    return replace(Question(model, "person", windows, np.arange(N) % 3, waves, seed=3), **changed)
+    mean_beats = windows.mean(axis=0, keepdims=True) + 0.1 * windows
+    return replace(
+        Question(model, "person", windows, np.arange(N) % 3, waves, seed=3, mean_beats=mean_beats), **changed
+    )
 
 
 def applicable(name: str) -> list[str]:
@@ -87,8 +91,12 @@ CASES = [(name, method) for name in SIZES for method in applicable(name)]
 def test_the_studys_order() -> None:
     controls = [name for name, method in METHODS.items() if method.control]
     assert list(METHODS)[:3] == ["attention_rollout", "last_attention", "integrated_gradients"]
-    assert controls == list(METHODS)[-4:] == ["random", "magnitude", "untrained", "uniform"]
-    assert [name for name, method in METHODS.items() if method.complete] == ["integrated_gradients", "deep_lift"]
+    assert controls == list(METHODS)[-5:] == ["random", "magnitude", "deviation", "untrained", "uniform"]
+    assert [name for name, method in METHODS.items() if method.complete] == [
+        "integrated_gradients",
+        "gradients_from_mean_beat",
+        "deep_lift",
+    ]
     assert all(name == method.name for name, method in METHODS.items())
 
 
@@ -120,9 +128,24 @@ def test_wave_ablation_gives_each_wave_its_loss(linear: Question, contributions:
             assert np.ptp(found[row, wave]) < 1e-7
 
 
+def test_the_mean_beat_is_what_windows_are_compared_with(linear: Question) -> None:
+    apart = linear.windows - linear.mean_beats
+    expected = (linear.model.weights()[linear.targets] * apart).sum(axis=1)
+    np.testing.assert_allclose(attribute(METHODS["gradients_from_mean_beat"], linear), expected, atol=1e-5)
+    np.testing.assert_allclose(attribute(METHODS["deviation"], linear), np.abs(apart).sum(axis=1), rtol=1e-5)
+    found = attribute(METHODS["wave_replacement"], linear)
+    for row, codes in enumerate(linear.waves):
+        for code in np.unique(codes):
+            wave = codes == code
+            np.testing.assert_allclose(found[row, wave].sum(), expected[row, wave].sum(), atol=1e-5)
+            assert np.ptp(found[row, wave]) < 1e-7
+    with pytest.raises(StudyError, match="needs mean beats"):
+        attribute(METHODS["deviation"], replace(linear, mean_beats=None))
+
+
 def test_gradient_shap_averages_over_baselines(linear: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "_NOISE_SD", 0.0)
-    pair = replace(linear, windows=linear.windows[:2], targets=linear.targets[:2], waves=None)
+    pair = replace(linear, windows=linear.windows[:2], targets=linear.targets[:2], waves=None, mean_beats=None)
     found = attribute(METHODS["gradient_shap"], pair)
     difference = pair.windows - pair.windows[::-1]
     # of 32 baselines k are the other window, the rest the window itself
@@ -136,7 +159,7 @@ def test_gradient_shap_averages_over_baselines(linear: Question, monkeypatch: py
 def test_controls_know_nothing() -> None:
     question = ask(network("transecg"))
     other = ask(network("transecg", embedding_dim=64).apply(_shuffle), seed=question.seed)
-    for name in ("random", "magnitude", "untrained", "uniform"):
+    for name in ("random", "magnitude", "deviation", "untrained", "uniform"):
         np.testing.assert_array_equal(attribute(METHODS[name], question), attribute(METHODS[name], other))
     np.testing.assert_array_equal(attribute(METHODS["magnitude"], question), np.abs(question.windows[:, 0]))
     np.testing.assert_array_equal(attribute(METHODS["uniform"], question), np.float32(1 / N_SAMPLES))

@@ -14,6 +14,7 @@ from joblib import hash as joblib_hash
 
 from ecgstudy import digests, training
 from ecgstudy.attribution import attention, cams, controls, gradients, methods, perturbation, question
+from ecgstudy.attribution.faithfulness import MEAN_BEAT, infills
 from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, completeness, obstacle, relevance
 from ecgstudy.attribution.subjects import (
     Explained,
@@ -194,11 +195,17 @@ def process_workshop(profile: str, folders: tuple[tuple[str, Path], ...], device
 def _case(explained: Explained, cache: Path) -> Case:
     """Ask every method about the windows, or load its answers."""
     model = explained.network.model
-    asked = Question(model, explained.task, explained.windows, explained.targets, explained.codes, explained.job.seed)
+    asked = question_about(explained)
     code = digests.code_digest(*_CODE, sys.modules[__name__])
     remembered = Memory(cache, verbose=0).cache(_named_answers, ignore=["asked"])
     weights = joblib_hash({name: value.numpy() for name, value in model.state_dict().items()})
-    name = (code, weights, asked.task, joblib_hash((asked.windows, asked.targets, asked.waves)), asked.seed)
+    name = (
+        code,
+        weights,
+        asked.task,
+        joblib_hash((asked.windows, asked.targets, asked.waves, asked.mean_beats)),
+        asked.seed,
+    )
     found, incompleteness = remembered(asked, name)
     named = class_probabilities(model, explained.windows, explained.task).argmax(axis=1)
     job = explained.job
@@ -222,6 +229,15 @@ def _case(explained: Explained, cache: Path) -> Case:
         float((named == explained.targets).mean()),
         explained.network.trainer.signals.fs,
     )
+
+
+def question_about(explained: Explained) -> Question:
+    """Ask for the logit of the true class."""
+    seed = explained.job.seed
+    fs = explained.network.trainer.signals.fs
+    filled = infills(explained.windows, explained.fiducials, explained.persons, fs, seed)[MEAN_BEAT]
+    model, targets = explained.network.model, explained.targets
+    return Question(model, explained.task, explained.windows, targets, explained.codes, seed, filled)
 
 
 def _named_answers(asked: Question, name: tuple[object, ...]) -> tuple[dict[str, np.ndarray], dict[str, float]]:

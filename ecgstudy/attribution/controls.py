@@ -20,6 +20,11 @@ def magnitude(question: Question) -> np.ndarray:
     return np.abs(question.windows).sum(axis=1, dtype=np.float32)
 
 
+def deviation(question: Question) -> np.ndarray:
+    """Distance from the mean beat, summed over leads: what is unusual about the window, whether it matters or not."""
+    return np.abs(question.windows - question.mean_beats).sum(axis=1, dtype=np.float32)
+
+
 def untrained(question: Question) -> np.ndarray:
     """Integrated gradients of the same architecture with fresh weights (Adebayo et al., NeurIPS 2018)."""
     # a stream of its own: the seed alone could be that of the trained network's initial weights

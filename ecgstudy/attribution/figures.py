@@ -202,7 +202,7 @@ def effect_figure(effects: pd.DataFrame) -> Figure:
         row[0].set_ylabel(label)
     for ax, model in zip(axes[0], models, strict=True):
         ax.set_title(model)
-    axes[0][-1].legend(fontsize="small")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 
@@ -230,5 +230,5 @@ def removal_figure(curves: pd.DataFrame, methods: Sequence[str]) -> Figure:
         aspect=1.35,
     )
     grid.set_axis_labels("share of the window exchanged", "probability of the person")
-    grid.set_titles("{row_name}, filled with {col_name}")
+    grid.set_titles("{row_name}: {col_name}")
     return grid.figure

@@ -1,4 +1,4 @@
-"""Attribution from gradients, by Captum; the baseline is zero, which is the mean of a standardised window."""
+"""Attribution from gradients, by Captum; unless said, the baseline is zero, the mean of a standardised window."""
 
 import warnings
 
@@ -24,6 +24,17 @@ def integrated_gradients(question: Question) -> np.ndarray:
 
     def explain(x: Tensor, target: Tensor, _: slice) -> Tensor:
         return explainer.attribute(x, target=target, n_steps=N_STEPS, internal_batch_size=len(x))
+
+    return by_chunk(question, explain)
+
+
+def gradients_from_mean_beat(question: Question) -> np.ndarray:
+    """Integrated gradients along the straight path from the mean beat: what sets this beat apart from everybody's."""
+    explainer = IntegratedGradients(frozen_logits(question))
+
+    def explain(x: Tensor, target: Tensor, rows: slice) -> Tensor:
+        baseline = torch.as_tensor(question.mean_beats[rows], dtype=torch.float32, device=x.device)
+        return explainer.attribute(x, baseline, target, n_steps=N_STEPS, internal_batch_size=len(x))
 
     return by_chunk(question, explain)
 

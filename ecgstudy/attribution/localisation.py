@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from ecgstudy import training
 from ecgstudy.attribution.clustered import clustered_means, columns_of
+from ecgstudy.attribution.faithfulness import MEAN_BEAT, infills
 from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, obstacle, relevance
 from ecgstudy.attribution.planted import (
     FS,
@@ -145,10 +146,16 @@ def _measures(
     planted: Planted, model: SignalModel, method: Method, resamples: Resamples, seed: int
 ) -> dict[str, float]:
     """Means of the measures of one method with their intervals."""
-    question = Question(model, PERSON, planted.windows, planted.targets, planted.codes, seed)
+    question = planted_question(planted, model, seed)
     found = relevance(method, attribute(method, question))
     values = localise(found, planted.codes, planted.wave, round(MARGIN_S * FS))
     return columns_of(clustered_means(values, planted.persons, resamples, NOTHING))
+
+
+def planted_question(planted: Planted, model: SignalModel, seed: int) -> Question:
+    """Ask a network for the right person's logit in the held-out windows."""
+    filled = infills(planted.windows, planted.fiducials, planted.persons, FS, seed)[MEAN_BEAT]
+    return Question(model, PERSON, planted.windows, planted.targets, planted.codes, seed, filled)
 
 
 def audit_planted(

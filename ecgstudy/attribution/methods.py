@@ -41,6 +41,7 @@ class Needs(Enum):
     RULES = "a rule for every activation"
     FORWARD = "logits"
     WAVES = "the wave of each sample"
+    MEAN_BEAT = "the mean beat"
     NOTHING = "nothing"
 
 
@@ -57,7 +58,7 @@ class Method:
     signed : bool
         Negative values speak against the class.
     complete : bool
-        It promises that a window's attribution sums to the logit's change from the zero window
+        It promises that a window's attribution sums to the logit's change from its baseline
         (:func:`completeness`).
     reference : str
         The paper.
@@ -82,16 +83,26 @@ METHODS: dict[str, Method] = {
         (attention.attention_rollout, Needs.ATTENTION, False, False, False, "Abnar & Zuidema, ACL 2020"),
         (attention.last_attention, Needs.ATTENTION, False, False, False, "Wang et al., arXiv 2503.13495, 2025"),
         (gradients.integrated_gradients, Needs.GRADIENT, True, True, False, "Sundararajan et al., ICML 2017"),
+        (gradients.gradients_from_mean_beat, Needs.MEAN_BEAT, True, True, False, "Sundararajan et al., ICML 2017"),
         (gradients.gradient_shap, Needs.GRADIENT, True, False, False, "Lundberg & Lee, NeurIPS 2017"),
         (gradients.deep_lift, Needs.RULES, True, True, False, "Shrikumar et al., ICML 2017"),
         (gradients.saliency, Needs.GRADIENT, False, False, False, "Simonyan et al., ICLR workshop 2014"),
         (gradients.input_x_gradient, Needs.GRADIENT, True, False, False, "Shrikumar et al., arXiv 1605.01713, 2016"),
         (perturbation.occlusion, Needs.FORWARD, True, False, False, "Zeiler & Fergus, ECCV 2014"),
         (perturbation.wave_ablation, Needs.WAVES, True, False, False, "Kokhlikyan et al., arXiv 2009.07896, 2020"),
+        (
+            perturbation.wave_replacement,
+            Needs.MEAN_BEAT,
+            True,
+            False,
+            False,
+            "Kokhlikyan et al., arXiv 2009.07896, 2020",
+        ),
         (cams.grad_cam, Needs.CONVOLUTION, False, False, False, "Selvaraju et al., ICCV 2017"),
         (cams.guided_grad_cam, Needs.CONVOLUTION, True, False, False, "Selvaraju et al., ICCV 2017"),
         (controls.random, Needs.NOTHING, False, False, True, "control"),
         (controls.magnitude, Needs.NOTHING, False, False, True, "control"),
+        (controls.deviation, Needs.MEAN_BEAT, False, False, True, "control"),
         (controls.untrained, Needs.GRADIENT, True, False, True, "Adebayo et al., NeurIPS 2018"),
         (controls.uniform, Needs.NOTHING, False, False, True, "control"),
     )
@@ -132,13 +143,15 @@ def attribute(method: Method, question: Question) -> np.ndarray:
     Raises
     ------
     StudyError
-        The method does not apply to the network, or waves are needed and not given.
+        The method does not apply to the network, or waves or mean beats are needed and not given.
     """
     reason = obstacle(method, question.model)
     if reason is not None:
         raise StudyError(f"{reason}; choose another method or another model.")
     if method.needs is Needs.WAVES and question.waves is None:
         raise StudyError(f"{method.name} needs the wave of each sample; delineate the windows first.")
+    if method.needs is Needs.MEAN_BEAT and (question.mean_beats is None or question.waves is None):
+        raise StudyError(f"{method.name} needs mean beats and the wave of each sample; delineate the windows first.")
     with isolate_rng():
         return _undefined_where_zero(method.run(question))
 
@@ -184,7 +197,8 @@ def completeness(method: Method, question: Question, attribution: np.ndarray) ->
     -------
     numpy.ndarray
         float64, shape (n,): |sum - change| / |change|, where change is the logit of the window less that of the
-        zero window (Sundararajan et al., ICML 2017, proposition 1). NaN where the logit does not change.
+        baseline, which is zero or the mean beat (Sundararajan et al., ICML 2017, proposition 1). NaN where the
+        logit does not change.
 
     Raises
     ------
@@ -195,10 +209,11 @@ def completeness(method: Method, question: Question, attribution: np.ndarray) ->
         raise ValueError(f"{method.name} does not promise completeness")
     logits = frozen_logits(question)
     change = np.empty(len(question.windows))
+    baselines = question.mean_beats if method.needs is Needs.MEAN_BEAT else np.zeros_like(question.windows)
     with torch.no_grad():
         for rows, x, target in chunks(question):
-            at_zero = logits(torch.zeros_like(x[:1])).expand(len(x), -1)
-            difference = (logits(x) - at_zero).gather(1, target.unsqueeze(1))
+            at_baseline = logits(torch.as_tensor(baselines[rows], dtype=torch.float32, device=x.device))
+            difference = (logits(x) - at_baseline).gather(1, target.unsqueeze(1))
             change[rows] = difference.squeeze(1).double().cpu().numpy()
     delta = np.abs(attribution.sum(axis=1, dtype=np.float64) - change)
     return np.divide(delta, np.abs(change), out=np.full(len(change), np.nan), where=change != 0)

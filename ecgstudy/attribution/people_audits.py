@@ -10,7 +10,15 @@ import torch
 
 from ecgstudy import training
 from ecgstudy.attribution.agreement import method_agreement, seed_agreement
-from ecgstudy.attribution.cases import MODELS, answers, applicable, first_split, open_network, process_workshop
+from ecgstudy.attribution.cases import (
+    MODELS,
+    answers,
+    applicable,
+    first_split,
+    open_network,
+    process_workshop,
+    question_about,
+)
 from ecgstudy.attribution.causal import Attack, effect_table, share_agreement, wave_effects
 from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.faithfulness import Faithfulness, faithfulness, infills
@@ -116,7 +124,7 @@ def _audit(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job
     everyone = np.concatenate([split.enrolment[PERSON], split.probe[PERSON]]).astype(str)
     resamples = Resamples.draw(everyone, job.seed)
     explained = _recognised(explain(workshop, job, split, network, "person", 1), WINDOWS[profile])
-    question = _question(explained)
+    question = question_about(explained)
     relevances, _ = answers(question)
     goals, persons = explained.targets, explained.persons
     filled = infills(explained.windows, explained.fiducials, persons, workshop.signals.fs, job.seed)
@@ -140,18 +148,14 @@ def _audit(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job
         faithfulness(
             network.model, "person", explained.windows, goals, relevances, filled, persons, resamples, job.seed
         ),
-        robustness_table(_question(_subset(explained, np.arange(len(goals)) < few)), methods, persons[:few], resamples),
+        robustness_table(
+            question_about(_subset(explained, np.arange(len(goals)) < few)), methods, persons[:few], resamples
+        ),
         effect_table(effects, resamples),
         pd.DataFrame(causal),
         method_agreement(relevances, persons, resamples),
         _seeds(workshop, jobs, question, relevances, persons, resamples),
     )
-
-
-def _question(explained: Explained) -> Question:
-    """Ask for the right person's logit."""
-    model = explained.network.model
-    return Question(model, "person", explained.windows, explained.targets, explained.codes, explained.job.seed)
 
 
 def _recognised(explained: Explained, most: int) -> Explained:

@@ -1,4 +1,4 @@
-"""Attribution from what the logit loses when a part of the window is set to zero, by Captum."""
+"""Attribution from what the logit loses when a part of the window is set to zero or replaced, by Captum."""
 
 import numpy as np
 import torch
@@ -33,11 +33,25 @@ def wave_ablation(question: Question) -> np.ndarray:
     The loss is spread evenly over the wave's samples, so that a wave's sum is its loss however long it is.
     Samples of unknown wave are a group of their own.
     """
+    return _by_wave(question, np.zeros_like(question.windows))
+
+
+def wave_replacement(question: Question) -> np.ndarray:
+    """Loss of logit when one wave is replaced by everybody's average, spread as in :func:`wave_ablation`.
+
+    A window without a wave is like no ECG that the network has seen; one with another's wave is.
+    """
+    return _by_wave(question, question.mean_beats)
+
+
+def _by_wave(question: Question, baseline: np.ndarray) -> np.ndarray:
+    """Loss of logit when the samples of one wave at a time are those of `baseline`."""
     explainer = FeatureAblation(frozen_logits(question))
 
     def explain(x: Tensor, target: Tensor, rows: slice) -> Tensor:
         groups = torch.as_tensor(question.waves[rows].astype(np.int64) + 1, device=x.device)
-        loss = explainer.attribute(x, baselines=0, target=target, feature_mask=groups.unsqueeze(1))
+        instead = torch.as_tensor(baseline[rows], dtype=torch.float32, device=x.device)
+        loss = explainer.attribute(x, baselines=instead, target=target, feature_mask=groups.unsqueeze(1))
         size = torch.nn.functional.one_hot(groups).sum(dim=1).gather(1, groups)
         return loss[:, :1] / size.unsqueeze(1)
 

@@ -8,8 +8,8 @@ import torch
 from ecgstudy import training
 from ecgstudy.attribution.cases import applicable
 from ecgstudy.attribution.clustered import clustered_means, columns_of, rank_correlation
-from ecgstudy.attribution.localisation import NOTHING, audit_planted
-from ecgstudy.attribution.methods import Question, attribute, relevance
+from ecgstudy.attribution.localisation import NOTHING, audit_planted, planted_question
+from ecgstudy.attribution.methods import attribute, relevance
 from ecgstudy.attribution.planted import NETWORKS, permuted_labels, plant, planted_size, recognised, train_planted
 from ecgstudy.metrics import Resamples
 from ecgstudy.models.base import PERSON
@@ -56,7 +56,7 @@ def _permuted(profile: str, runs: Path, seed: int, device: str, name: str) -> pd
     chosen = planted.subset(recognised(model, planted))
     values = {}
     for method in applicable(model):
-        asked = [Question(net, PERSON, chosen.windows, chosen.targets, chosen.codes, seed) for net in (model, untaught)]
+        asked = [planted_question(chosen, net, seed) for net in (model, untaught)]
         values[method.name] = rank_correlation(*(relevance(method, attribute(method, one)) for one in asked))
     estimates = clustered_means(values, chosen.persons, Resamples.draw(planted.persons, seed), NOTHING)
     return pd.DataFrame(

@@ -29,6 +29,9 @@ class Question:
         int8, shape (n, n_samples): the wave of each sample, -1 where unknown; read by ``wave_ablation`` only.
     seed : int
         Seed of methods that draw random numbers.
+    mean_beats : numpy.ndarray or None
+        Shape of `windows`: the same beats in time with everybody's average waves in place of the person's
+        (:func:`ecgstudy.attribution.faithfulness.infills`); read by methods that compare with them only.
     chunk : int
         Windows that are explained at a time; it bounds memory and does not change the answer.
     """
@@ -39,6 +42,7 @@ class Question:
     targets: np.ndarray
     waves: np.ndarray | None
     seed: int
+    mean_beats: np.ndarray | None = None
     chunk: int = 64
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class Question:
         expected = (len(self.windows), self.windows.shape[-1])
         if self.waves is not None and self.waves.shape != expected:
             raise ValueError(f"waves of shape {expected} expected, got {self.waves.shape}")
+        if self.mean_beats is not None and self.mean_beats.shape != self.windows.shape:
+            raise ValueError(f"mean beats of shape {self.windows.shape} expected, got {self.mean_beats.shape}")
 
 
 def frozen_logits(question: Question) -> TaskLogits:

@@ -130,6 +130,7 @@ def sensitivities(method: Method, question: Question) -> np.ndarray:
             windows=windows.detach().cpu().numpy(),
             targets=np.repeat(question.targets, repeats),
             waves=None if question.waves is None else np.repeat(question.waves, repeats, axis=0),
+            mean_beats=None if question.mean_beats is None else np.repeat(question.mean_beats, repeats, axis=0),
         )
         return (torch.from_numpy(attribute(method, asked))[:, None],)
 

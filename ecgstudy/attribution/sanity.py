@@ -34,7 +34,7 @@ COLUMNS = (
     "persons",
     "reason",
 )
-UNDEFINED = "the method gives no window any relevance in one of the two networks"
+UNDEFINED = "the method gives every sample the same relevance, or none, in one of the two networks"
 
 
 def layers_from_head(model: SignalModel) -> list[str]:
