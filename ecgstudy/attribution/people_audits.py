@@ -45,9 +45,9 @@ PROTOCOL = "cross_record"
 WINDOWS = {"real": 90, "demo": 12}
 """Windows that are audited at most, one a person where there are as many people."""
 COMPARED = (
+    ("resnet1d", "gradients_from_mean_beat"),
     ("resnet1d", "integrated_gradients"),
-    ("resnet1d", "occlusion"),
-    ("transecg", "integrated_gradients"),
+    ("transecg", "gradients_from_mean_beat"),
     ("transecg", "attention_rollout"),
 )
 """Networks and methods that are compared with each other and with the feature model, by shares of waves."""
