@@ -131,3 +131,14 @@ def test_a_large_d_prime_of_skewed_scores_does_not_win() -> None:
     assert (selection.separations["resnet1d"].rank1, selection.separations["features_gbm"].rank1) == (1.0, 2 / 3)
     assert selection.chosen == "resnet1d"
     assert selection.row("toy", "cross_day")["resnet1d"] == "100.0 / 0.0"
+
+
+def test_people_never_seen_judge_where_the_own_validation_part_flatters() -> None:
+    attackers = _attackers(dict.fromkeys(NOISE, 8.0) | {"features_gbm": 0.1, "transecg": 0.5})
+    judges = _attackers({"transecg": 8.0, "resnet1d": 8.0, "beatnet": 0.2, "template": 8.0})
+    judges = {m: [replace(s, protocol="cross_cohort_cross_day") for s in sets] for m, sets in judges.items()}
+    assert select(attackers).chosen == "features_gbm"
+    judged = select(attackers, judges)
+    assert judged.chosen == "beatnet"  # the feature model has no judge, so it cannot be chosen
+    assert judged.judged_on == "cross_cohort_cross_day"
+    assert all(chosen is own for chosen, own in zip(judged.score_sets, attackers["beatnet"], strict=True))

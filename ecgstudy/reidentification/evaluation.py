@@ -33,6 +33,9 @@ PERMUTATIONS = 100
 """Permutations of the gallery's names behind the chance level."""
 REFERENCE = "transecg"
 """The other attackers are compared with this one, on identical trials."""
+CROSS_COHORT = "cross_cohort_"
+UNSEEN = ("subject_disjoint_", CROSS_COHORT)
+"""How the names of protocols begin whose validation people no network was trained on."""
 _WORKERS = 2
 
 
@@ -135,16 +138,34 @@ def evaluate_all(
     for s in score_sets:
         cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.model, []).append(s)
     parallel = Parallel(n_jobs=_WORKERS)
-    found = parallel(delayed(_evaluate_cell)(attackers, resamples[cell[0]]) for cell, attackers in cells.items())
+    found = parallel(
+        delayed(_evaluate_cell)(attackers, resamples[cell[0]], _judges(cells, *cell))
+        for cell, attackers in cells.items()
+    )
     choices = pd.DataFrame([selection.row(*cell) for cell, (_, selection) in zip(cells, found, strict=True)])
     return [evaluation for evaluations, _ in found for evaluation in evaluations], choices
 
 
-def _evaluate_cell(attackers: Mapping[str, list[ScoreSet]], resamples: Resamples) -> tuple[list[Evaluation], Selection]:
+def _judges(
+    cells: Mapping[tuple[str, str], dict[str, list[ScoreSet]]], cohort: str, protocol: str
+) -> dict[str, list[ScoreSet]] | None:
+    """Attackers whose validation people choose for a protocol: those of its cohort's first cross-cohort protocol.
+
+    None where the protocol has validation people of its own, or no other cohort has any.
+    """
+    if protocol.startswith(UNSEEN):
+        return None
+    found = (attackers for (of, name), attackers in cells.items() if of == cohort and name.startswith(CROSS_COHORT))
+    return next(({m: sets for m, sets in attackers.items() if m != UNTRAINED} for attackers in found), None)
+
+
+def _evaluate_cell(
+    attackers: Mapping[str, list[ScoreSet]], resamples: Resamples, judges: Mapping[str, list[ScoreSet]] | None
+) -> tuple[list[Evaluation], Selection]:
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
     found = {model: evaluate(sets, resamples, reference) for model, sets in attackers.items()}
-    selection = select({model: sets for model, sets in attackers.items() if model != UNTRAINED})
+    selection = select({model: sets for model, sets in attackers.items() if model != UNTRAINED}, judges)
     if selection.chosen is not None:
         known = found.get(selection.chosen)
         best = known or evaluate(selection.score_sets, resamples, reference)

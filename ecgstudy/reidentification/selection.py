@@ -53,19 +53,25 @@ class Selection:
         The candidate with the best :attr:`Separation.order`, the first of equals; None where none is defined.
     score_sets : list of ScoreSet
         Score sets of the chosen one, one a seed.
+    judged_on : str
+        Protocol whose validation part decided.
     """
 
     separations: Mapping[str, Separation]
     chosen: str | None
     score_sets: list[ScoreSet]
+    judged_on: str
 
     def row(self, cohort: str, protocol: str) -> dict[str, object]:
         """Row of the table of choices: "rank-1 / EER" of each candidate in per cent."""
         shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.items()}
-        return {"cohort": cohort, "protocol": protocol, **shown, "chosen": self.chosen or "none"}
+        judged = "itself" if self.judged_on == protocol else self.judged_on
+        return {"cohort": cohort, "protocol": protocol, "judged on": judged, **shown, "chosen": self.chosen or "none"}
 
 
-def select(attackers: Mapping[str, Sequence[ScoreSet]]) -> Selection:
+def select(
+    attackers: Mapping[str, Sequence[ScoreSet]], judges: Mapping[str, Sequence[ScoreSet]] | None = None
+) -> Selection:
     """Choose the attacker that separates people best on the validation part.
 
     The measures are those of the headline, rank-1 and then EER; d' decides where small validation parts leave ties.
@@ -76,16 +82,28 @@ def select(attackers: Mapping[str, Sequence[ScoreSet]]) -> Selection:
     ----------
     attackers : mapping of str to sequence of ScoreSet
         Score sets (one a seed) by model, of one cohort and protocol.
+    judges : mapping of str to sequence of ScoreSet, optional
+        Score sets of a protocol about people never seen, whose validation people decide instead: where the
+        same people are in training and validation, the validation part is the end of the very recordings learnt from.
+        Models without scores there cannot be chosen.
     """
+    candidates = _candidates(attackers)
+    judged = _candidates(judges) if judges else candidates
+    separations = {name: validation_separation(ensemble(sets)) for name, sets in judged.items() if name in candidates}
+    defined = {name: s.order for name, s in separations.items() if np.isfinite(s.rank1) and np.isfinite(s.eer)}
+    chosen = max(defined, key=defined.__getitem__) if defined else None
+    judged_on = next((sets[0].protocol for sets in judged.values()), "")
+    return Selection(separations, chosen, candidates[chosen] if chosen else [], judged_on)
+
+
+def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, list[ScoreSet]]:
+    """Attackers and fusions that can be chosen."""
     candidates = {model: list(attackers[model]) for model in CANDIDATES if model in attackers}
     for name, members in FUSIONS.items():
         if set(members) <= set(attackers):
             standardised = members == STANDARDISED_FUSION
             candidates[name] = fuse(name, [attackers[member] for member in members], standardised)
-    separations = {name: validation_separation(ensemble(sets)) for name, sets in candidates.items()}
-    defined = {name: s.order for name, s in separations.items() if np.isfinite(s.rank1) and np.isfinite(s.eer)}
-    chosen = max(defined, key=defined.__getitem__) if defined else None
-    return Selection(separations, chosen, candidates[chosen] if chosen else [])
+    return candidates
 
 
 def never_matched(scores: np.ndarray) -> np.ndarray:
