@@ -1,6 +1,7 @@
 """Verdicts on the paper's claims, and which rows stand for a method, on tables made by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,14 @@ import pytest
 from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.claims import FAILS, HOLDS, LONG, UNKNOWN, claim_finding, claim_table, judge
 from ecgstudy.attribution.figures import person_beats
-from ecgstudy.attribution.tables import all_shares, boundary_table, case_table, main_rows, paper_table
+from ecgstudy.attribution.tables import (
+    all_shares,
+    boundary_table,
+    case_table,
+    completeness_table,
+    main_rows,
+    paper_table,
+)
 from ecgstudy.attribution.waves import WAVES
 
 
@@ -102,6 +110,12 @@ def test_tables_of_a_case(case: Case) -> None:
     boundaries = boundary_table([case], seed=0).set_index("wave")
     assert boundaries.loc["QRS", "enrichment_automatic"] == pytest.approx(6.0)
     assert boundaries.loc["QRS", "enrichment_reference"] == pytest.approx(4.0)
+    wanting = [replace(case, incompleteness={"deep_lift": delta}) for delta in (0.01, 0.2, 0.03)]
+    kept = completeness_table([*wanting, replace(case, incompleteness={"integrated_gradients": 0.01})])
+    assert kept[["method", "median_delta", "worst_delta", "kept"]].to_numpy().tolist() == [
+        ["deep_lift", 0.03, 0.2, "no"],
+        ["integrated_gradients", 0.01, 0.01, "yes"],
+    ]
     told = case_table([case], {"c.cross_record.resnet1d.sex": "Nobody is known."})
     assert told["windows"].tolist() == [2, 0]
     assert told["not delineated"].tolist()[0] == 1

@@ -18,6 +18,8 @@ PAPER = (
 )
 """Shares that TransECG's authors publish."""
 PAPER_METHOD = "last_attention"
+MOST_DELTA = 0.05
+"""Relative convergence delta up to which a method counts as complete."""
 KEYS = ("cohort", "protocol", "model", "task", "method")
 
 
@@ -188,3 +190,22 @@ def method_table() -> pd.DataFrame:
             for method in METHODS.values()
         ]
     )
+
+
+def completeness_table(cases: Sequence[Case]) -> pd.DataFrame:
+    """Say whether methods that promise completeness keep it, one row a network and method.
+
+    Returns
+    -------
+    pandas.DataFrame
+        model, method, cases (how many), median_delta and worst_delta (median and largest over the cases of the median
+        relative convergence delta), kept (whether the worst is at most :data:`MOST_DELTA`).
+    """
+    rows = [
+        {"model": case.model, "method": method, "delta": delta}
+        for case in cases
+        for method, delta in case.incompleteness.items()
+    ]
+    grouped = pd.DataFrame(rows).groupby(["model", "method"], sort=False)["delta"]
+    table = grouped.agg(cases="size", median_delta="median", worst_delta="max").reset_index()
+    return table.assign(kept=np.where(table["worst_delta"] <= MOST_DELTA, "yes", "no"))
