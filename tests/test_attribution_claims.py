@@ -108,8 +108,8 @@ def test_tables_of_a_case(case: Case) -> None:
         ["R wave", 0.5829, pytest.approx(0.5), pytest.approx(5 / 60)]
     ]
     boundaries = boundary_table([case], seed=0).set_index("wave")
-    assert boundaries.loc["QRS", "enrichment_automatic"] == pytest.approx(6.0)
-    assert boundaries.loc["QRS", "enrichment_reference"] == pytest.approx(4.0)
+    assert boundaries.loc["QRS", "automatic"] == pytest.approx(6.0)
+    assert boundaries.loc["QRS", "reference"] == pytest.approx(4.0)
     wanting = [replace(case, incompleteness={"deep_lift": delta}) for delta in (0.01, 0.2, 0.03)]
     kept = completeness_table([*wanting, replace(case, incompleteness={"integrated_gradients": 0.01})])
     assert kept[["method", "median_delta", "worst_delta", "kept"]].to_numpy().tolist() == [

@@ -20,6 +20,8 @@ PAPER = (
 PAPER_METHOD = "last_attention"
 MOST_DELTA = 0.05
 """Relative convergence delta up to which a method counts as complete."""
+SOURCES = ("automatic", "reference")
+"""Who drew the boundaries: the delineator, or cardiologists and the simulator."""
 KEYS = ("cohort", "protocol", "model", "task", "method")
 
 
@@ -125,8 +127,8 @@ def boundary_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a cohort, task, method and wave: enrichment_automatic and enrichment_reference with intervals,
-        share_automatic, share_reference, persons; empty where no cohort has reference boundaries.
+        One row a cohort, task, method and wave: enrichment by both with ``_low`` and ``_high`` (automatic, reference),
+        the shares automatic_share and reference_share, persons; empty where no cohort has reference boundaries.
     """
     rows = []
     for case in cases:
@@ -142,11 +144,9 @@ def boundary_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     table = pd.concat(rows, ignore_index=True)
-    columns = [f"{n}_{s}" for s in ("automatic", "reference") for n in ("share", "enrichment")]
-    intervals = [f"enrichment_{end}_{source}" for source in ("automatic", "reference") for end in ("low", "high")]
-    return table[["cohort", "model", "task", "method", "wave", *columns, *intervals, "persons_automatic"]].rename(
-        columns={"persons_automatic": "persons"}
-    )
+    renamed = {f"share_{source}": f"{source}_share" for source in SOURCES} | {"persons_automatic": "persons"}
+    renamed |= {f"enrichment{end}_{source}": f"{source}{end}" for source in SOURCES for end in ("", "_low", "_high")}
+    return table[["cohort", "model", "task", "method", "wave", *renamed]].rename(columns=renamed)
 
 
 def case_table(cases: Sequence[Case], refused: Mapping[str, str]) -> pd.DataFrame:

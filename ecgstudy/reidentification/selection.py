@@ -65,7 +65,7 @@ class Selection:
     def row(self, cohort: str, protocol: str) -> dict[str, object]:
         """Row of the table of choices: "rank-1 / EER" of each candidate in per cent."""
         shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.items()}
-        judged = "itself" if self.judged_on == protocol else self.judged_on
+        judged = "itself" if self.judged_on == protocol else "others"
         return {"cohort": cohort, "protocol": protocol, "judged on": judged, **shown, "chosen": self.chosen or "none"}
 
 
