@@ -1,6 +1,5 @@
 """Every case that is explained: a cohort, a protocol, a network and a task, with the relevance of each method."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,17 @@ from joblib import Memory
 from joblib import hash as joblib_hash
 
 from ecgstudy import digests, training
-from ecgstudy.attribution import attention, cams, controls, gradients, methods, perturbation, question
+from ecgstudy.attribution import (
+    attention,
+    cams,
+    controls,
+    faithfulness,
+    gradients,
+    methods,
+    perturbation,
+    question,
+    splicing,
+)
 from ecgstudy.attribution.faithfulness import MEAN_BEAT, infills
 from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, completeness, obstacle, relevance
 from ecgstudy.attribution.subjects import (
@@ -53,10 +62,10 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
 }
 """Protocols whose attackers are explained, and the tasks that each is asked about."""
 DEMO_PROTOCOLS = ("cross_record",)
-WINDOWS_A_PERSON = {"real": 3, "demo": 2}
+WINDOWS_A_PERSON = {"real": 2, "demo": 1}
 FEW_PERSONS = 20
 """Cohorts of fewer persons give more windows of each."""
-_CODE = (attention, cams, controls, gradients, methods, perturbation, question)
+_CODE = (attention, cams, controls, faithfulness, gradients, methods, perturbation, question, splicing)
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,7 @@ def _case(explained: Explained, cache: Path) -> Case:
     """Ask every method about the windows, or load its answers."""
     model = explained.network.model
     asked = question_about(explained)
-    code = digests.code_digest(*_CODE, sys.modules[__name__])
+    code = digests.code_digest(*_CODE)
     remembered = Memory(cache, verbose=0).cache(_named_answers, ignore=["asked"])
     weights = joblib_hash({name: value.numpy() for name, value in model.state_dict().items()})
     name = (

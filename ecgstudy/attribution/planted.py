@@ -73,7 +73,7 @@ class Size:
 
 SIZES = {
     "demo": Size(
-        6, 80, 10, {"resnet1d": 7, "transecg": 12}, hyper_parameters={"transecg": {"n_layers": 2, "dropout": 0.0}}
+        6, 80, 6, {"resnet1d": 7, "transecg": 12}, hyper_parameters={"transecg": {"n_layers": 2, "dropout": 0.0}}
     ),
     "real": Size(10, 150, 12, {"resnet1d": 15, "transecg": 30}),
 }
