@@ -11,6 +11,7 @@ from ecgstudy.attribution.methods import METHODS
 from ecgstudy.attribution.planted import Planted, Size, permuted_labels, plant, recognised
 from ecgstudy.attribution.scoreboard import scoreboard, trusted_methods, verdicts
 from ecgstudy.attribution.waves import WAVES
+from ecgstudy.delineation import FIDUCIAL_COLUMNS
 from ecgstudy.metrics import Resamples
 from ecgstudy.models.base import PERSON
 from ecgstudy.training_data import WindowSet
@@ -85,8 +86,9 @@ def _hand_planted() -> Planted:
     windows = rng.normal(0, 0.1, (12, 100)) + 5 * (codes == QRS) * rng.uniform(0.5, 1, (12, 1))
     windows += (codes == P) * np.where(targets == 0, 1, -1)[:, None]
     persons = np.array(["a", "b"])[targets]
+    points = pd.DataFrame([[0, 5, 10, 15, 20, 25, np.nan, np.nan, np.nan]], columns=list(FIDUCIAL_COLUMNS))
     train = WindowSet(windows[:, None].astype(np.float32), {PERSON: targets}, persons, persons)
-    return Planted("P", train, train.samples, targets.astype(np.int64), persons, codes, [pd.DataFrame()] * 12)
+    return Planted("P", train, train.samples, targets.astype(np.int64), persons, codes, [points] * 12)
 
 
 def test_audit_of_a_network_that_reads_the_planted_wave_alone() -> None:
@@ -94,9 +96,10 @@ def test_audit_of_a_network_that_reads_the_planted_wave_alone() -> None:
     model = linear_model((people.codes[0] == P).astype(float))
     assert recognised(model, people).all()
     resamples = Resamples.draw(people.persons, 0, 20)
-    names = ("saliency", "input_x_gradient", "random", "magnitude", "uniform", "attention_rollout")
+    told = ["saliency", "input_x_gradient", "gradients_from_mean_beat", "wave_replacement"]
+    names = (*told, "random", "magnitude", "uniform", "attention_rollout")
     table = audit_network(people, model, [METHODS[name] for name in names], resamples, 0).set_index("method")
-    assert (table.loc[["saliency", "input_x_gradient"], ["mass_in_wave", "pointing", "highest", "rank"]] == 1).all(None)
+    assert (table.loc[told, ["mass_in_wave", "pointing", "highest", "rank"]] == 1).all(None)
     np.testing.assert_allclose(table.loc["saliency", "enrichment"], 10, rtol=1e-6)
     # P and the margin of two samples after it
     np.testing.assert_allclose(table.loc["uniform", "mass_in_wave"], 0.12, rtol=1e-6)

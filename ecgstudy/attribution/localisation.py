@@ -119,11 +119,12 @@ def audit_network(
     untaught = None
     if right.mean() < least_accuracy(model.hparams.n_out[PERSON]):
         untaught = f"{model.name} has not found the cue: it names {right.mean():.0%} of the held-out windows"
+    question = planted_question(chosen, model, seed) if untaught is None else None
     rows = []
     for method in methods:
         hindered = obstacle(method, model)
         reason = hindered or untaught
-        measures = _measures(chosen, model, method, resamples, seed) if reason is None else {}
+        measures = _measures(chosen, question, method, resamples) if reason is None and question else {}
         if reason is None and np.isnan(measures["mass_in_wave"]):
             reason = NOTHING
         about = {
@@ -142,11 +143,8 @@ def audit_network(
     return pd.DataFrame(rows).reindex(columns=[*rows[0], *(name for name in empty if name not in rows[0])])
 
 
-def _measures(
-    planted: Planted, model: SignalModel, method: Method, resamples: Resamples, seed: int
-) -> dict[str, float]:
+def _measures(planted: Planted, question: Question, method: Method, resamples: Resamples) -> dict[str, float]:
     """Means of the measures of one method with their intervals."""
-    question = planted_question(planted, model, seed)
     found = relevance(method, attribute(method, question))
     values = localise(found, planted.codes, planted.wave, round(MARGIN_S * FS))
     return columns_of(clustered_means(values, planted.persons, resamples, NOTHING))

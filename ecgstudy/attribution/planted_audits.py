@@ -8,10 +8,10 @@ import torch
 
 from ecgstudy import training
 from ecgstudy.attribution.cases import applicable
-from ecgstudy.attribution.clustered import clustered_means, columns_of, rank_correlation
+from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.localisation import NOTHING, audit_planted, planted_question
-from ecgstudy.attribution.methods import attribute, relevance
 from ecgstudy.attribution.planted import NETWORKS, permuted_labels, plant, planted_size, recognised, train_planted
+from ecgstudy.attribution.sanity import explanation_correlation
 from ecgstudy.metrics import Resamples
 from ecgstudy.models.base import PERSON
 from ecgstudy.parallel import in_parallel
@@ -60,10 +60,8 @@ def _permuted(profile: str, runs: Path, seed: int, device: str, name: str) -> pd
     right = np.flatnonzero(recognised(model, planted))
     some = right[np.linspace(0, right.size - 1, min(PERMUTED_WINDOWS, right.size)).round().astype(int)]
     chosen = planted.subset(np.isin(np.arange(len(planted.windows)), some))
-    values = {}
-    for method in applicable(model):
-        asked = [planted_question(chosen, net, seed) for net in (model, untaught)]
-        values[method.name] = rank_correlation(*(relevance(method, attribute(method, one)) for one in asked))
+    asked = planted_question(chosen, model, seed)
+    values = {method.name: explanation_correlation(method, asked, untaught) for method in applicable(model)}
     estimates = clustered_means(values, chosen.persons, Resamples.draw(planted.persons, seed), NOTHING)
     return pd.DataFrame(
         [
@@ -76,4 +74,4 @@ def _permuted(profile: str, runs: Path, seed: int, device: str, name: str) -> pd
 def with_permuted(sanity: pd.DataFrame, permuted: pd.DataFrame) -> pd.DataFrame:
     """Add the correlation with networks of permuted labels to a table of :func:`randomised_correlation`."""
     known = permuted[["model", "method", "permuted"]]
-    return sanity.drop(columns="permuted").merge(known, on=["model", "method"], how="left")
+    return sanity.merge(known, on=["model", "method"], how="left")

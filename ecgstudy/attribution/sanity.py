@@ -21,7 +21,7 @@ from ecgstudy.models.base import SignalModel
 
 N_PARTS = 4
 """Parts in which a network is randomised from the head down; every one is an explanation of all windows to pay."""
-CASCADING, INDEPENDENT, UNTRAINED, PERMUTED = "cascading", "independent", "untrained", "permuted labels"
+CASCADING, INDEPENDENT, UNTRAINED = "cascading", "independent", "untrained"
 COLUMNS = (
     "method",
     "model",
@@ -73,7 +73,6 @@ def randomisation_table(
     methods: Iterable[Method],
     persons: np.ndarray,
     resamples: Resamples,
-    permuted: SignalModel | None = None,
 ) -> pd.DataFrame:
     """Rank correlation of every method's explanation with that of networks that know less.
 
@@ -87,19 +86,17 @@ def randomisation_table(
         Person of each window, str, shape (n,).
     resamples : Resamples
         The persons to resample.
-    permuted : SignalModel, optional
-        The same network trained on permuted labels.
 
     Returns
     -------
     pandas.DataFrame
         One row a method, kind and part: method, model, control, kind ("cascading": this part and all above it random;
         "independent": this part alone; "untrained": a network with other fresh weights, the level that the
-        cascade should fall to; "permuted labels"), part (0 is the head; the last of the cascade is
+        cascade should fall to), part (0 is the head; the last of the cascade is
         the whole network; NaN where the kind has none), correlation with ``_low`` and ``_high``, persons, reason
         (why it is NaN, else None). A method that does not apply has one row with the reason.
     """
-    networks = _networks(question, permuted)
+    networks = _networks(question)
     rows = []
     for method in methods:
         about = {"method": method.name, "model": question.model.name, "control": method.control}
@@ -118,7 +115,7 @@ def randomisation_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _networks(question: Question, permuted: SignalModel | None) -> dict[tuple[str, float], SignalModel]:
+def _networks(question: Question) -> dict[tuple[str, float], SignalModel]:
     """Networks that know less, by kind and part."""
     model, parts = question.model, parts_from_head(question.model)
     everything = [name for part in parts for name in part]
@@ -129,9 +126,13 @@ def _networks(question: Question, permuted: SignalModel | None) -> dict[tuple[st
         networks[CASCADING, float(at)] = randomised(model, above, random)
         networks[INDEPENDENT, float(at)] = randomised(model, part, random)
     networks[UNTRAINED, np.nan] = randomised(model, everything, other)
-    if permuted is not None:
-        networks[PERMUTED, np.nan] = permuted
     return networks
+
+
+def explanation_correlation(method: Method, question: Question, other: SignalModel) -> np.ndarray:
+    """Rank correlation of a method's explanations of a question's network and of another one, shape (n,)."""
+    pair = (question, replace(question, model=other))
+    return rank_correlation(*(relevance(method, attribute(method, asked)) for asked in pair))
 
 
 def randomised_correlation(table: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +147,7 @@ def randomised_correlation(table: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a method and model: randomised_correlation with ``_low`` and ``_high`` (end of the cascade), untrained
-        (level of another fresh network), permuted (network of permuted labels, NaN where there is none), reason.
+        (level of another fresh network), reason.
     """
     rows = []
     for (model, method), group in table.groupby(["model", "method"], sort=False):
@@ -154,7 +155,6 @@ def randomised_correlation(table: pd.DataFrame) -> pd.DataFrame:
         end = kinds.get(CASCADING, group.iloc[-1])
         row = {"model": model, "method": method}
         row |= {f"randomised_{name}": end[name] for name in ("correlation", "correlation_low", "correlation_high")}
-        for name, kind in (("untrained", UNTRAINED), ("permuted", PERMUTED)):
-            row[name] = kinds[kind]["correlation"] if kind in kinds else np.nan
+        row["untrained"] = kinds[UNTRAINED]["correlation"] if UNTRAINED in kinds else np.nan
         rows.append(row | {"reason": end["reason"]})
     return pd.DataFrame(rows)
