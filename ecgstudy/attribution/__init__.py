@@ -34,6 +34,7 @@ from ecgstudy.attribution.tables import (
     main_rows,
     method_table,
     paper_table,
+    refusal_table,
 )
 from ecgstudy.attribution.viewer import show_viewer
 
@@ -67,6 +68,7 @@ __all__ = [
     "record_planted",
     "record_shares",
     "record_trust",
+    "refusal_table",
     "removal_figure",
     "scoreboard",
     "show_viewer",

@@ -168,16 +168,16 @@ def explain(workshop: Workshop, job: Job, split: Split, network: Network, task: 
     classes = {"person": network.classes["person"], task: network.classes[task]}
     goals = targets(chosen[PERSON].to_numpy(dtype=str), workshop.people, classes)[task]
     labelled = goals != UNKNOWN
+    if not labelled.any():
+        unknown = "person class: the network has never seen them" if task == "person" else f"known {task}"
+        raise StudyError(f"Nobody on trial in {job.cohort} has a {unknown.replace('_', ' ')}.")
     chosen, goals = chosen[labelled].reset_index(drop=True), goals[labelled]
     fiducials = [window_fiducials(signals, row.record_id, row.start, n_samples) for row in chosen.itertuples()]
     coded = [wave_codes(points, n_samples) for points in fiducials]
     attempts = _attempts(workshop, job.cohort, chosen, [reason for _, reason in coded])
     kept = np.flatnonzero(attempts["reason"].isna())
     if not kept.size:
-        raise StudyError(
-            f"{job.name}: no probe window with a known {task} could be delineated; "
-            "people whom the network has never seen have no person class."
-        )
+        raise StudyError(f"No probe window of {job.cohort} could be delineated; look at its failures by class.")
     samples = [
         signals.segment(row.record_id, row.segment_start, row.segment_stop)[row.start - row.segment_start :][:n_samples]
         for row in chosen.iloc[kept].itertuples()

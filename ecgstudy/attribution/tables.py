@@ -149,8 +149,8 @@ def boundary_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     return table[["cohort", "model", "task", "method", "wave", *renamed]].rename(columns=renamed)
 
 
-def case_table(cases: Sequence[Case], refused: Mapping[str, str]) -> pd.DataFrame:
-    """List what is explained: windows, persons, how often the network is right, and what was left out or refused."""
+def case_table(cases: Sequence[Case]) -> pd.DataFrame:
+    """List what is explained: windows, persons, how often each network is right, and what was left out."""
     rows = [
         {
             "cohort": cohort,
@@ -161,19 +161,16 @@ def case_table(cases: Sequence[Case], refused: Mapping[str, str]) -> pd.DataFram
             **{f"{case.model} right": case.accuracy for case in found},
             "not delineated": int(found[0].attempts["reason"].notna().sum()),
             "unlabelled": found[0].unlabelled,
-            "note": "",
         }
         for (cohort, protocol, task), found in by_place(cases)
     ]
-    said: dict[tuple[str, str, str, str], None] = {}
-    for name, sentence in refused.items():
-        cohort, protocol, _, task = name.split(".")
-        said[cohort, protocol, task, sentence] = None
-    rows += [
-        {"cohort": cohort, "protocol": protocol, "task": task, "windows": 0, "persons": 0, "note": sentence}
-        for cohort, protocol, task, sentence in said
-    ]
     return pd.DataFrame(rows)
+
+
+def refusal_table(refused: Mapping[str, str]) -> pd.DataFrame:
+    """List what cannot be explained, and why: cohort, protocol, task, reason; each once, whatever the network."""
+    rows = [(*name.split(".")[:2], name.split(".")[3], sentence) for name, sentence in refused.items()]
+    return pd.DataFrame(rows, columns=["cohort", "protocol", "task", "reason"]).drop_duplicates(ignore_index=True)
 
 
 def method_table() -> pd.DataFrame:
