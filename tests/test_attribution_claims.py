@@ -17,6 +17,7 @@ from ecgstudy.attribution.tables import (
     completeness_table,
     main_rows,
     paper_table,
+    refusal_table,
 )
 from ecgstudy.attribution.waves import WAVES
 
@@ -116,10 +117,12 @@ def test_tables_of_a_case(case: Case) -> None:
         ["deep_lift", 0.03, 0.2, "no"],
         ["integrated_gradients", 0.01, 0.01, "yes"],
     ]
-    told = case_table([case], {"c.cross_record.resnet1d.sex": "Nobody is known."})
-    assert told["windows"].tolist() == [2, 0]
-    assert told["not delineated"].tolist()[0] == 1
-    assert told["note"].tolist() == ["", "Nobody is known."]
+    told = case_table([case])
+    assert told[["windows", "persons", "transecg right", "not delineated", "unlabelled"]].to_numpy().tolist() == [
+        [2, 2, 0.5, 1, 1]
+    ]
+    refused = refusal_table({f"c.cross_record.{model}.sex": "Nobody is known." for model in ("resnet1d", "transecg")})
+    assert refused.to_numpy().tolist() == [["c", "cross_record", "sex", "Nobody is known."]]
 
 
 def test_only_whole_beats_are_drawn(case: Case) -> None:
