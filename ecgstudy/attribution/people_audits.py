@@ -42,7 +42,7 @@ from ecgstudy.store import RecordStore
 
 PROTOCOL = "cross_record"
 """Everybody on trial, and no recording learnt from."""
-WINDOWS = {"real": 90, "demo": 12}
+WINDOWS = {"real": 90, "demo": 8}
 """Windows that are audited at most, one a person where there are as many people."""
 COMPARED = (
     ("resnet1d", "gradients_from_mean_beat"),
@@ -51,7 +51,7 @@ COMPARED = (
     ("transecg", "attention_rollout"),
 )
 """Networks and methods that are compared with each other and with the feature model, by shares of waves."""
-ROBUST_WINDOWS = {"real": 24, "demo": 6}
+ROBUST_WINDOWS = {"real": 24, "demo": 4}
 """Windows for infidelity and sensitivity, which ask every method many times."""
 
 
