@@ -19,6 +19,7 @@ from ecgstudy.attribution.tables import (
     paper_table,
     refusal_table,
 )
+from ecgstudy.attribution.viewer import viewer
 from ecgstudy.attribution.waves import WAVES
 
 
@@ -123,6 +124,22 @@ def test_tables_of_a_case(case: Case) -> None:
     ]
     refused = refusal_table({f"c.cross_record.{model}.sex": "Nobody is known." for model in ("resnet1d", "transecg")})
     assert refused.to_numpy().tolist() == [["c", "cross_record", "sex", "Nobody is known."]]
+
+
+def test_the_viewer_offers_the_beats_that_a_person_has(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr("ecgstudy.attribution.viewer.display", shown.append)
+    wide = np.tile(case.windows, 4)
+    relevance = {"last_attention": np.tile(case.relevance["last_attention"], 4)}
+    longer = replace(case, windows=wide, relevance=relevance, peaks=[np.array([40.0, 150.0]), np.array([100.0])])
+    person, method, beat = viewer(longer).children[0].children
+    assert [label for label, _ in person.options] == ["person 1", "person 2"]  # numbered, not named
+    assert [value for _, value in method.options] == ["last_attention"]
+    assert (beat.max, len(shown)) == (2, 1)
+    beat.value = 2
+    assert len(shown) == 2
+    person.value = "c/b"
+    assert beat.max == beat.value == 1
 
 
 def test_only_whole_beats_are_drawn(case: Case) -> None:

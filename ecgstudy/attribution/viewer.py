@@ -38,7 +38,9 @@ def viewer(case: Case) -> VBox:
             if not len(beats):
                 print("No whole beat of this person has a relevance by this method.")
                 return
-            plt.show(beat_figure(beats[beat.value - 1], relevance[beat.value - 1], case.fs))
+            figure = beat_figure(beats[beat.value - 1], relevance[beat.value - 1], case.fs)
+            display(figure)
+            plt.close(figure)
 
     for control in (person, method, beat):
         control.observe(draw, names="value")
