@@ -29,9 +29,8 @@ def ask(model: str, n_windows: int, chunk: int) -> Question:
     rng = np.random.default_rng(0)
     shape = {"n_leads": 1, "n_samples": N_SAMPLES, "fs": FS, "n_out": {"person": 90}, "lead_names": ["I"]}
     windows = rng.standard_normal((n_windows, 1, N_SAMPLES), dtype=np.float32)
-    return Question(
-        create_model(model, 0, **shape), "person", windows, rng.integers(90, size=n_windows), None, 0, chunk
-    )
+    targets = rng.integers(90, size=n_windows)
+    return Question(create_model(model, 0, **shape), "person", windows, targets, waves=None, seed=0, chunk=chunk)
 
 
 def bare_gradients(question: Question) -> None:
