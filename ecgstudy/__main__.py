@@ -1,5 +1,5 @@
 """Run the command line: ``python -m ecgstudy``."""
 
-from ecgstudy.cli import main
+from ecgstudy.study.cli import main
 
 raise SystemExit(main())

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.cohorts.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, DataCard, Signal
+from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, DataCard, Signal
 from ecgstudy.errors import RecordError
 
 SECONDS = 10.0

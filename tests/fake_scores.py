@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ecgstudy.reidentification.people import CLASSES
-from ecgstudy.reidentification.scores import FoldScores, ScoreSet
+from ecgstudy.experiment.people import CLASSES
+from ecgstudy.experiment.scores import FoldScores, ScoreSet
 
 DIMENSIONS = 32
 

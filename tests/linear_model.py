@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ecgstudy.models.base import PERSON, SignalModel
+from ecgstudy.learn.base import PERSON, SignalModel
 
 
 class LinearModel(SignalModel):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ecgstudy.atomic import new_file, new_folder, write_text
 from ecgstudy.errors import StudyError
+from ecgstudy.study.atomic import new_file, new_folder, write_text
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ from ecgstudy.attribution.sanity import (
     randomised,
     randomised_correlation,
 )
-from ecgstudy.delineation import FIDUCIAL_COLUMNS
-from ecgstudy.metrics import Resamples
-from ecgstudy.models import MODELS, create_model
-from ecgstudy.models.base import PERSON, SignalModel
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 
 @pytest.fixture(autouse=True)

@@ -17,13 +17,13 @@ from ecgstudy.attribution.causal import (
 )
 from ecgstudy.attribution.shares import Shares
 from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
-from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.metrics import Resamples
-from ecgstudy.reidentification.attackers import FittedTemplate
-from ecgstudy.reidentification.windows import Signals
-from ecgstudy.splits import with_cohort
-from ecgstudy.splits.protocols import CrossRecord
-from ecgstudy.store_build import build_store
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.disjoint import with_cohort
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.experiment.attackers import FittedTemplate
+from ecgstudy.experiment.dataset import Signals
+from ecgstudy.signals.ingest import build_store
 
 
 def planted(wave: str, folder: pytest.TempPathFactory) -> Attack:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ecgstudy.attribution import gradients
 from ecgstudy.attribution.methods import METHODS, Question, attribute, completeness, obstacle, relevance
 from ecgstudy.errors import StudyError
-from ecgstudy.models import create_model
-from ecgstudy.models.base import SignalModel
+from ecgstudy.learn import create_model
+from ecgstudy.learn.base import SignalModel
 
 N, N_SAMPLES = 7, 60
 SHAPE = {"n_samples": N_SAMPLES, "fs": 50.0, "n_out": {"person": 3, "sex": 2}}

@@ -11,10 +11,10 @@ from ecgstudy.attribution.methods import METHODS
 from ecgstudy.attribution.planted import Planted, Size, permuted_labels, plant, recognised
 from ecgstudy.attribution.scoreboard import scoreboard, trusted_methods, verdicts
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.delineation import FIDUCIAL_COLUMNS
-from ecgstudy.metrics import Resamples
-from ecgstudy.models.base import PERSON
-from ecgstudy.training_data import WindowSet
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.learn.base import PERSON
+from ecgstudy.learn.batches import WindowSet
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 P, QRS, TP = (WAVES.index(wave) for wave in ("P", "QRS", "TP"))
 

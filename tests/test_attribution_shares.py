@@ -12,7 +12,7 @@ from ecgstudy.attribution.shares import (
     wave_shares,
 )
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
-from ecgstudy.metrics import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples
 
 CODES = np.repeat(np.array([UNKNOWN_WAVE, 0, 1, 2, 3, 4, 5], dtype=np.int8), [10, 8, 4, 8, 10, 20, 50])[None]
 """One window of 110 samples, the first 10 of which have no wave."""

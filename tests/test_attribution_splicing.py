@@ -6,7 +6,7 @@ import pytest
 
 from ecgstudy.attribution.splicing import GRID, Spans, average_waves, splice, wave_spans
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.delineation import FIDUCIAL_COLUMNS
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 FS = 100.0
 BEAT = (10.0, 14.0, 18.0, 22.0, 26.5, 30.0, 40.0, 52.0, 60.0)

@@ -18,20 +18,20 @@ from ecgstudy.attribution.subjects import (
     window_fiducials,
 )
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, wave_codes
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.reidentification import networks
-from ecgstudy.reidentification.jobs import Workshop
-from ecgstudy.reidentification.plan import SPLIT_SEED, Job
-from ecgstudy.reidentification.recipes import NETWORKS, Recipe
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.splits import with_cohort
-from ecgstudy.splits.base import Split
-from ecgstudy.splits.protocols import CrossRecord
-from ecgstudy.splits.unseen import CrossCohort
-from ecgstudy.store_build import build_store
-from ecgstudy.training_data import standardise
+from ecgstudy.evaluate.disjoint import with_cohort
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.evaluate.splits import Split
+from ecgstudy.evaluate.unseen import CrossCohort
+from ecgstudy.experiment import networks
+from ecgstudy.experiment.jobs import Workshop
+from ecgstudy.experiment.plan import SPLIT_SEED, Job
+from ecgstudy.experiment.recipes import NETWORKS, Recipe
+from ecgstudy.learn.batches import standardise
+from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.signals.ingest import build_store
 
 COHORT = SyntheticCohort(n_subjects=6, n_sessions=1, n_records=2, seed=3, noise=False)
 JOB = Job("synthetic", CrossRecord(), "resnet1d", 0)

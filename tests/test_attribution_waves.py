@@ -15,7 +15,7 @@ from ecgstudy.attribution.waves import (
     region_masks,
     wave_codes,
 )
-from ecgstudy.delineation import FIDUCIAL_COLUMNS
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 BEAT = (10.0, 14.0, 18.0, 22.0, 26.0, 30.0, 40.0, 50.0, 60.0)
 """Fiducial points of the first of three beats, 80 samples apart."""

@@ -21,13 +21,14 @@ from fake_cohort import waveform
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
-from ecgstudy import ingestion, notebooks
-from ecgstudy.cli import main
-from ecgstudy.cohorts.profile import cohorts_of, data_fingerprint
-from ecgstudy.cohorts.wfdb_folder import WfdbFolderCohort
+from ecgstudy import ingestion
+from ecgstudy.data.profile import cohorts_of, data_fingerprint
+from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.stage import read_metrics
-from ecgstudy.store_build import build_store
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.study import notebooks
+from ecgstudy.study.cli import main
+from ecgstudy.study.stage import read_metrics
 
 FS = 250
 GOOD = ["good_1a", "good_1b", "good_2", "odd_unit"]
@@ -206,7 +207,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _notebook(places: Path, *cells: str) -> None:
     """Write the notebook 90_trial, which opens its stage, runs `cells` and finishes."""
     parameters = new_code_cell('profile = "real"\nseed = 0\ndevice = "cpu"', metadata={"tags": ["parameters"]})
-    opened = 'from ecgstudy.stage import Stage\nstage = Stage.open("90_trial", globals())'
+    opened = 'from ecgstudy.study.stage import Stage\nstage = Stage.open("90_trial", globals())'
     code = [new_code_cell(source) for source in (opened, *cells, "stage.finish()")]
     (places / "notebooks").mkdir(exist_ok=True)
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}

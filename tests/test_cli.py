@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecgstudy.cli import main
+from ecgstudy.study.cli import main
 
 
 def test_cohorts_lists_what_is_there_and_how_to_get_the_rest(

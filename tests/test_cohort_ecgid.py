@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from wfdb_trees import digital, ecgid_tree
 
-from ecgstudy.cohorts.base import RECORD_COLUMNS, Cohort
-from ecgstudy.cohorts.ecgid import EcgidCohort
+from ecgstudy.data.base import RECORD_COLUMNS, Cohort
+from ecgstudy.data.ecgid import EcgidCohort
 from ecgstudy.errors import RecordError
 
 

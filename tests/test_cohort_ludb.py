@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from wfdb_trees import digital, ludb_tree
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.ludb import LudbCohort, parse_boundaries
-from ecgstudy.cohorts.wfdb_files import STANDARD_LEADS
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.ludb import LudbCohort, parse_boundaries
+from ecgstudy.data.wfdb_files import STANDARD_LEADS
 from ecgstudy.errors import RecordError, StudyError
 
 

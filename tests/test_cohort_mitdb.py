@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from wfdb_trees import digital, mitdb_tree
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.mitdb import MitdbCohort
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.mitdb import MitdbCohort
 from ecgstudy.errors import RecordError
 
 

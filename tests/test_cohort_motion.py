@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from wfdb_trees import digital, motion_tree
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.motion import MotionCohort
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.motion import MotionCohort
 from ecgstudy.errors import StudyError
 
 

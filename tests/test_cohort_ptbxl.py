@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from wfdb_trees import PTBXL_ROWS, digital, ptbxl_row, ptbxl_tree
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.ptbxl import LEVELS, PtbxlCohort
-from ecgstudy.cohorts.wfdb_files import STANDARD_LEADS
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.ptbxl import LEVELS, PtbxlCohort
+from ecgstudy.data.wfdb_files import STANDARD_LEADS
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import f_oneway
 
-from ecgstudy.cohorts.base import FAILURE_COLUMNS, RECORD_COLUMNS
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS
+from ecgstudy.data.simulator.leads import LEADS
+from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.simulator.templates import CONDITIONS
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.simulator.leads import LEADS
-from ecgstudy.simulator.noise import ACTIVITIES
-from ecgstudy.simulator.templates import CONDITIONS
 
 SHARES = dict.fromkeys(CONDITIONS, 0.1)
 WINDOW = np.arange(-28, 46)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from wfdb_trees import digital, write_record
 
-from ecgstudy.cohorts.wfdb_folder import WfdbFolderCohort
+from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 
 HEAD = "record,subject_id,session,age,sex,diagnosis\n"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.delineation import (
+from ecgstudy.data.base import Cohort
+from ecgstudy.signals.delineation import (
     FIDUCIAL_COLUMNS,
     NOISE,
     RATE_TOO_LOW,

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.cohorts.base import Cohort, DataCard, Signal
-from ecgstudy.delineation import FIDUCIAL_COLUMNS, Failure, Fiducials
-from ecgstudy.delineation_scoring import MATCH_COLUMNS, match_points, score_cohort, score_lead, summarise
+from ecgstudy.data.base import Cohort, DataCard, Signal
+from ecgstudy.ingestion.delineation_scoring import MATCH_COLUMNS, match_points, score_cohort, score_lead, summarise
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, Failure, Fiducials
 
 
 def pairs(reference: list[float], automatic: list[float], tolerance: float) -> list[tuple[float, float]]:

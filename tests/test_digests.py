@@ -9,8 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ecgstudy import atomic, errors
-from ecgstudy.digests import cache_key, code_digest, file_digest, waveform_digest
+from ecgstudy import errors
+from ecgstudy.study import atomic
+from ecgstudy.study.digests import cache_key, code_digest, file_digest, waveform_digest
 
 
 def test_cache_key_is_sha256_of_sorted_json() -> None:
@@ -34,7 +35,7 @@ def test_cache_key_refuses_what_has_no_stable_text() -> None:
 
 
 def test_cache_key_is_the_same_in_another_process() -> None:
-    script = "from ecgstudy.digests import cache_key; print(cache_key(name='ecgid', fs=100.0))"
+    script = "from ecgstudy.study.digests import cache_key; print(cache_key(name='ecgid', fs=100.0))"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == cache_key(name="ecgid", fs=100.0)
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from joblib import parallel_config
 
-from ecgstudy.cohorts.base import Cohort, Signal
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import (
     choose_reading,
     coverage_finding,
@@ -30,8 +30,8 @@ from ecgstudy.dual_task.recordings import Recordings, merge_touching
 from ecgstudy.dual_task.scores import results_table
 from ecgstudy.dual_task.story import AllRuns
 from ecgstudy.errors import StudyError
-from ecgstudy.splits.blocked import BlockedTime, LeaveSubjectOut
-from ecgstudy.splits.protocols import CrossActivity, CrossElectrode
+from ecgstudy.evaluate.blocked import BlockedTime, LeaveSubjectOut
+from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode
 
 READING = Reading(4.0, True)
 BUDGET = Budget(1, (0,), (READING,), (), (), folds=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.features import FEATURES, beat_features, window_features
+from ecgstudy.signals.features import FEATURES, beat_features, window_features
 
 FS = 200.0  # 5 ms a sample
 BEAT = {"p_onset": 10, "p_peak": 16, "p_offset": 22, "qrs_onset": 30, "r_peak": 36, "qrs_offset": 44}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgstudy.errors import StudyError
-from ecgstudy.gradnorm import EqualWeights, GradNorm, UncertaintyWeights, make_balance
+from ecgstudy.learn.balance import EqualWeights, GradNorm, UncertaintyWeights, make_balance
 
 
 def two_losses(shared: Tensor, a: float, b: float) -> Tensor:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from ecgstudy.errors import RecordError, StudyError
-from ecgstudy.metrics import Estimate, Resamples, ScoreLevels, Trials, bootstrap, bootstrap_each, eer, paired_difference
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap, bootstrap_each, paired_difference
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.trials import Trials
+from ecgstudy.evaluate.verification import eer
 
 
 def test_mean_of_equal_sized_persons_has_the_analytical_standard_error() -> None:

@@ -7,7 +7,8 @@ import pytest
 from sklearn import metrics as sk
 
 from ecgstudy.errors import StudyError
-from ecgstudy.metrics import Resamples, accuracy, balanced_accuracy, classification_report, macro_f1, mae_report
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.classification import accuracy, balanced_accuracy, classification_report, macro_f1, mae_report
 
 CLASSES = ("young", "middle", "old")
 

@@ -8,17 +8,18 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
-from ecgstudy.metrics import (
+from ecgstudy.evaluate.disclosure import (
     PERFECT_DISCLOSURE,
-    ScoreLevels,
+    _expected_cost,
     cllr,
     cllr_min,
     logistic_llr,
+    pav_llr,
     zebra_bits,
     zebra_tag,
     zebra_worst_case,
 )
-from ecgstudy.metrics.disclosure import _expected_cost, pav_llr
+from ecgstudy.evaluate.levels import ScoreLevels
 
 
 def _pav_by_sklearn(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from scipy.stats import beta, expon, genpareto, norm
 
-from ecgstudy.metrics import SNN_ECG_RANK1, TAILS, Resamples, extrapolate_rank1, rank1_by_gallery_size, search_gallery
-from ecgstudy.metrics.extrapolation import RankOneModel, Tail, _standardise, pareto_shape
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.extrapolation import (
+    SNN_ECG_RANK1,
+    TAILS,
+    RankOneModel,
+    Tail,
+    _standardise,
+    extrapolate_rank1,
+    pareto_shape,
+)
+from ecgstudy.evaluate.identification import rank1_by_gallery_size, search_gallery
 
 SIZES = (10_000, 1_000_000)
 N_PERSONS, N_RECORDS = 90, 3

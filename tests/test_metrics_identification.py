@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.metrics import cmc, dir_at_far, pool_windows, rank1_by_gallery_size, rank_k, search_gallery
+from ecgstudy.evaluate.identification import (
+    cmc,
+    dir_at_far,
+    pool_windows,
+    rank1_by_gallery_size,
+    rank_k,
+    search_gallery,
+)
 
 # probe a: best of its two entries wins; b: c ties, so rank 2; c: both others beat it; d is not enrolled
 SCORES = np.array([[0.1, 0.9, 0.5, 0.3], [0.2, 0.1, 0.7, 0.7], [0.4, 0.6, 0.5, 0.2], [0.9, 0.8, 0.1, 0.2]])

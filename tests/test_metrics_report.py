@@ -6,24 +6,21 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from ecgstudy.metrics import (
-    Estimate,
-    Resamples,
+from ecgstudy.evaluate import biometric as report_module
+from ecgstudy.evaluate.biometric import (
+    FARS,
     ScoredFold,
-    ScoreLevels,
     biometric_report,
-    eer,
     eer_statistic,
     per_person_risk,
     rank1_statistic,
-    rank_k,
     risk_tail,
-    search_gallery,
-    tar_at_far,
-    zebra_bits,
 )
-from ecgstudy.metrics import report as report_module
-from ecgstudy.metrics.report import FARS
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples
+from ecgstudy.evaluate.disclosure import zebra_bits
+from ecgstudy.evaluate.identification import rank_k, search_gallery
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.verification import eer, tar_at_far
 
 
 def _scores(rng: np.random.Generator, separation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

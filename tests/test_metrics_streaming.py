@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.metrics import ScoreLevels, cosine_rows, eer, stream_verification, streaming, tar_at_far
+from ecgstudy.evaluate import streaming
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.streaming import cosine_rows, stream_verification
+from ecgstudy.evaluate.verification import eer, tar_at_far
 
 FARS = (0.3, 1e-2, 1e-3)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ecgstudy import training
-from ecgstudy.models import create_model
-from ecgstudy.models.dt4ecg import DT4ECG
-from ecgstudy.training import TrainingSettings, fit
-from ecgstudy.training_data import WindowSet
+from ecgstudy.learn import create_model
+from ecgstudy.learn import train as training
+from ecgstudy.learn.batches import WindowSet
+from ecgstudy.learn.dt4ecg import DT4ECG
+from ecgstudy.learn.train import TrainingSettings, fit
 
 TASKS = {"person": 3, "activity": 2}
 SIZES = {"n_leads": 1, "n_samples": 200, "fs": 100.0, "n_out": TASKS, "lead_names": ["I"], "widths": [8, 16]}

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.models.base import UNKNOWN
-from ecgstudy.models.features_gbm import FeaturesGbm
+from ecgstudy.learn.base import UNKNOWN
+from ecgstudy.learn.features_gbm import FeaturesGbm
 
 NAMES = ["R-S interval", "S-R amplitude", "T-R amplitude", "P-Q interval"]
 

@@ -6,9 +6,9 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
-from ecgstudy.models import create_model
-from ecgstudy.models.base import TaskLogits
-from ecgstudy.models.resnet1d import ResNet1d, SqueezeExcitation
+from ecgstudy.learn import create_model
+from ecgstudy.learn.base import TaskLogits
+from ecgstudy.learn.resnet1d import ResNet1d, SqueezeExcitation
 
 
 def make(**sizes: object) -> ResNet1d:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ecgstudy.beats import average_beat
-from ecgstudy.models.template import TemplateMatcher
+from ecgstudy.learn.template import TemplateMatcher
+from ecgstudy.signals.beats import average_beat
 
 
 def test_average_beat_of_two_by_hand() -> None:

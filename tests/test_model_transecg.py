@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ecgstudy.models import create_model
-from ecgstudy.models.transecg import Attention, TransECG
+from ecgstudy.learn import create_model
+from ecgstudy.learn.transecg import Attention, TransECG
 
 
 def make(n_samples: int = 105, **sizes: object) -> TransECG:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import ecgstudy.models
-from ecgstudy import training
+import ecgstudy.learn
 from ecgstudy.errors import StudyError
-from ecgstudy.models import MODELS, create_model
-from ecgstudy.models.base import UNKNOWN, SignalModel, TaskLogits
-from ecgstudy.training import make_trainer
+from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn import train as training
+from ecgstudy.learn.base import UNKNOWN, SignalModel, TaskLogits
+from ecgstudy.learn.train import make_trainer
 
 TASKS = {"person": 5, "sex": 2, "age_group": 3}
 SIGNALS = [(1, 200, 100.0), (2, 333, 128.5), (12, 1000, 250.0)]
@@ -53,7 +53,7 @@ def labels(n: int = 6) -> dict[str, torch.Tensor]:
 
 def test_registry_is_complete() -> None:
     found = set()
-    for module in pkgutil.iter_modules(ecgstudy.models.__path__, "ecgstudy.models."):
+    for module in pkgutil.iter_modules(ecgstudy.learn.__path__, "ecgstudy.learn."):
         for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(member, SignalModel) and not inspect.isabstract(member):
                 found.add(member)

@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from ecgstudy.parameters import declared_parameters
-from ecgstudy.render import heading_of
-from ecgstudy.study import STAGES
+from ecgstudy.study.parameters import declared_parameters
+from ecgstudy.study.render import heading_of
+from ecgstudy.study.stages import STAGES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 MOST_LINES, MOST_LINES_A_CELL, MOST_CELLS = 120, 20, 25

@@ -8,9 +8,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ecgstudy.errors import StudyError
-from ecgstudy.notebooks import run_notebook
+from ecgstudy.study.notebooks import run_notebook
 
-OPEN = 'from ecgstudy.stage import Stage\nstage = Stage.open("90_trial", globals())'
+OPEN = 'from ecgstudy.study.stage import Stage\nstage = Stage.open("90_trial", globals())'
 
 
 @pytest.fixture

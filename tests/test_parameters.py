@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ecgstudy.errors import StudyError
-from ecgstudy.parameters import (
+from ecgstudy.study.parameters import (
     assigned_literals,
     check_parameters,
     declared_parameters,

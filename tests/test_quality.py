@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ecgstudy.cohorts.base import Cohort, Signal
-from ecgstudy.quality import Problem, beat_problem, lead_problems, record_problem, window_problems
+from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.signals.quality import Problem, beat_problem, lead_problems, record_problem, window_problems
 
 FS = 250.0
 SECONDS = 10

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from fake_scores import fake_score_set
 
-from ecgstudy.metrics import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.experiment.scores import ScoreSet
 from ecgstudy.reidentification.demographics import DemographicResult, evaluate_demographics
-from ecgstudy.reidentification.scores import ScoreSet
 from ecgstudy.reidentification.tables import demographic_table
 
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from fake_scores import fake_score_set
 
-from ecgstudy.metrics import Resamples, ScoreLevels, eer, search_gallery
-from ecgstudy.reidentification.evaluation import (
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.identification import search_gallery
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.verification import eer
+from ecgstudy.experiment.evaluation import (
     Evaluation,
     chance_level,
     cohort_resamples,
@@ -18,7 +21,7 @@ from ecgstudy.reidentification.evaluation import (
     tail_of,
     without_gaps,
 )
-from ecgstudy.reidentification.scores import FoldScores, ScoreSet
+from ecgstudy.experiment.scores import FoldScores, ScoreSet
 from ecgstudy.reidentification.tables import (
     attacker_table,
     best_table,

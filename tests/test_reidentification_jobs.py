@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
 
-from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.reidentification import jobs
-from ecgstudy.reidentification.jobs import Workshop, run_job
-from ecgstudy.reidentification.people import people_table, targets, trainable_classes
-from ecgstudy.reidentification.plan import Job, auxiliary_cohorts, plan, protocols_of, refused_protocols
-from ecgstudy.reidentification.recipes import NETWORKS
-from ecgstudy.reidentification.scores import ensemble
-from ecgstudy.splits.protocols import CrossRecord
-from ecgstudy.store import RecordStore
-from ecgstudy.store_build import build_store
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.experiment import jobs
+from ecgstudy.experiment.jobs import Workshop, run_job
+from ecgstudy.experiment.people import people_table, targets, trainable_classes
+from ecgstudy.experiment.plan import Job, auxiliary_cohorts, plan, protocols_of, refused_protocols
+from ecgstudy.experiment.recipes import NETWORKS
+from ecgstudy.experiment.scores import ensemble
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
 
 TEMPLATE_JOB = Job("synthetic", CrossRecord(), "template", 0)
 

@@ -7,8 +7,8 @@ import pytest
 from fake_scores import fake_score_set
 from scipy.stats import norm
 
-from ecgstudy.reidentification.scores import FoldScores, ScoreSet
-from ecgstudy.reidentification.selection import FUSIONS, Separation, fuse, select, validation_separation
+from ecgstudy.experiment.scores import FoldScores, ScoreSet
+from ecgstudy.experiment.selection import FUSIONS, Separation, fuse, select, validation_separation
 
 NOISE = {"transecg": 2.0, "resnet1d": 1.5, "beatnet": 1.4, "features_gbm": 3.0, "template": 2.5}
 

@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.reidentification.attackers import FittedTemplate, agreement_pool
-from ecgstudy.reidentification.jobs import _trial, validation_trial
-from ecgstudy.reidentification.windows import (
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.evaluate.disjoint import with_cohort
+from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, LeaveLastDay, RandomWindows
+from ecgstudy.evaluate.splits import segments
+from ecgstudy.evaluate.unseen import SubjectDisjoint
+from ecgstudy.experiment.attackers import FittedTemplate, agreement_pool
+from ecgstudy.experiment.dataset import (
     Signals,
     averaged_beats,
     by_lead,
@@ -15,12 +18,9 @@ from ecgstudy.reidentification.windows import (
     soft_clip,
     without_lead,
 )
-from ecgstudy.splits import with_cohort
-from ecgstudy.splits.base import segments
-from ecgstudy.splits.protocols import CrossDay, CrossRecord, LeaveLastDay, RandomWindows
-from ecgstudy.splits.unseen import SubjectDisjoint
-from ecgstudy.store import RecordStore
-from ecgstudy.store_build import build_store
+from ecgstudy.experiment.jobs import _trial, validation_trial
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
 
 COHORT = SyntheticCohort(n_subjects=12, n_sessions=2, n_records=2, fs=500.0, seed=5)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ecgstudy.models import create_model
-from ecgstudy.models.base import SignalModel
-from ecgstudy.scoring import adaptive_s_norm, class_probabilities, embed_windows, pool, score_matrix, unit_rows
+from ecgstudy.learn import create_model
+from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.scoring import adaptive_s_norm, class_probabilities, embed_windows, pool, score_matrix, unit_rows
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ecgstudy.cohorts.base import Signal
+from ecgstudy.data.base import Signal
 from ecgstudy.errors import StudyError
-from ecgstudy.signals import bandpass, fill_gaps, preprocess, resample, run_lengths
+from ecgstudy.signals.preprocess import bandpass, fill_gaps, preprocess, resample, run_lengths
 
 FS = 500.0
 

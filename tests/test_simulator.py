@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.simulator.leads import DOWER, INDEPENDENT, LEADS
-from ecgstudy.simulator.noise import fibrillatory_waves
-from ecgstudy.simulator.people import draw_drift, draw_people, rotate
-from ecgstudy.simulator.render import Batch, Plan, render
-from ecgstudy.simulator.rhythm import Intervals, beat_times, place_waves
-from ecgstudy.simulator.templates import COMPONENT_WAVE, DIAGNOSES, MAIN, R_CENTRE, SUPPORT, WAVES
-from ecgstudy.simulator.waves import bump, draw_dipole
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.simulator.leads import DOWER, INDEPENDENT, LEADS
+from ecgstudy.data.simulator.noise import fibrillatory_waves
+from ecgstudy.data.simulator.people import draw_drift, draw_people, rotate
+from ecgstudy.data.simulator.render import Batch, Plan, render
+from ecgstudy.data.simulator.rhythm import Intervals, beat_times, place_waves
+from ecgstudy.data.simulator.templates import COMPONENT_WAVE, DIAGNOSES, MAIN, R_CENTRE, SUPPORT, WAVES
+from ecgstudy.data.simulator.waves import bump, draw_dipole
+from ecgstudy.data.synthetic import SyntheticCohort
 
 FS = 500.0
 

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.splits import LeakageError
-from ecgstudy.splits.base import Protocol, Split, segments
-from ecgstudy.splits.protocols import (
+from ecgstudy.evaluate.disjoint import LeakageError
+from ecgstudy.evaluate.protocols import (
     CrossActivity,
     CrossDay,
     CrossElectrode,
@@ -16,7 +15,8 @@ from ecgstudy.splits.protocols import (
     RandomWindows,
     TimeSeparated,
 )
-from ecgstudy.splits.unseen import CrossCohort, SubjectDisjoint
+from ecgstudy.evaluate.splits import Protocol, Split, segments
+from ecgstudy.evaluate.unseen import CrossCohort, SubjectDisjoint
 
 FS = 100.0
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from ecgstudy.splits import LeakageError, assert_disjoint, duplicated_waveforms, with_cohort
+from ecgstudy.evaluate.disjoint import LeakageError, assert_disjoint, duplicated_waveforms, with_cohort
 
 
 def _records(*rows: tuple[str, str, str]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.splits.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut, activities_of
+from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut, activities_of
 
 FS = 100.0
 

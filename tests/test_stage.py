@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ecgstudy.errors import StudyError
-from ecgstudy.stage import Stage, read_metrics, shown_table, table_html
+from ecgstudy.study.stage import Stage, read_metrics, shown_table, table_html
 
 PARAMETERS = {"profile": "demo", "seed": 3, "device": "cpu"}
 

@@ -9,9 +9,9 @@ import pytest
 from fake_cohort import RR_S, FakeCohort
 
 from ecgstudy.errors import StudyError
-from ecgstudy.quality import Problem, window_problems
-from ecgstudy.store import LEAD_ABSENT, RecordStore, may_be_flat_or_missing
-from ecgstudy.store_build import build_store
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.quality import Problem, window_problems
+from ecgstudy.signals.store import LEAD_ABSENT, RecordStore, may_be_flat_or_missing
 
 FS = 100.0
 

@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 from fake_cohort import FakeCohort, beat_times
 
-from ecgstudy import store_build
-from ecgstudy.cohorts.base import Cohort, Signal
-from ecgstudy.digests import waveform_digest
+from ecgstudy.data.base import Cohort, Signal
 from ecgstudy.errors import StudyError
-from ecgstudy.signals import preprocess
-from ecgstudy.store import RecordStore
-from ecgstudy.store_build import build_store, reference_leads
+from ecgstudy.signals import ingest as store_build
+from ecgstudy.signals.ingest import build_store, reference_leads
+from ecgstudy.signals.preprocess import preprocess
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.digests import waveform_digest
 
 KEPT = ["good_1a", "good_1b", "good_2", "twin_of_good_2", "other_leads", "one_flat_lead", "hole_in_lead"]
 
@@ -158,7 +158,7 @@ def test_other_inputs_make_another_store(source: Path, tmp_path: Path, monkeypat
 
 def test_editing_a_module_that_reads_the_cohort_changes_the_key(source: Path) -> None:
     names = {module.__name__ for module in store_build._reading_modules(FakeCohort(source))}
-    assert names == {"fake_cohort", "ecgstudy.cohorts.base"}
+    assert names == {"fake_cohort", "ecgstudy.data.base"}
 
 
 def test_the_manifest_says_what_the_store_was_made_from(built: RecordStore, source: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_killed_build_leaves_nothing_that_looks_whole_and_is_cleaned(source: P
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from fake_cohort import FakeCohort
-        from ecgstudy import store_build
+        from ecgstudy.signals import ingest as store_build
         write = store_build._write_tables
         def killed(*arguments):
             write(*arguments)

@@ -10,16 +10,16 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from ecgstudy import training
 from ecgstudy.errors import StudyError
-from ecgstudy.metrics.levels import ScoreLevels
-from ecgstudy.metrics.verification import eer
-from ecgstudy.models import MODELS, create_model
-from ecgstudy.models.base import UNKNOWN, SignalModel
-from ecgstudy.models.resnet1d import ResNet1d
-from ecgstudy.scoring import embed_windows
-from ecgstudy.training import TrainedRun, TrainingSettings, fit, make_trainer
-from ecgstudy.training_data import WindowSet
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.verification import eer
+from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn import train as training
+from ecgstudy.learn.base import UNKNOWN, SignalModel
+from ecgstudy.learn.batches import WindowSet
+from ecgstudy.learn.resnet1d import ResNet1d
+from ecgstudy.learn.scoring import embed_windows
+from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit, make_trainer
 
 SMALL = {
     "transecg": {"width": 8, "n_layers": 1, "n_heads": 2},
@@ -188,7 +188,7 @@ def test_batch_run_prints_one_line_an_epoch(
 ) -> None:
     with caplog.at_level(logging.INFO):
         run(tmp_path)
-    lines = [record.getMessage() for record in caplog.records if record.name == "ecgstudy.training"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "ecgstudy.learn.train"]
     assert [line.split(" ")[:2] for line in lines] == [["epoch", "1/3"], ["epoch", "2/3"], ["epoch", "3/3"]]
     assert all("train_loss" in line and "val_loss" in line for line in lines)
     printed = capsys.readouterr()

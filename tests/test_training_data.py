@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ecgstudy.augment import Augmentation
 from ecgstudy.errors import StudyError
-from ecgstudy.models.base import UNKNOWN
-from ecgstudy.training_data import EpochBatches, WindowSet, check_targets, encode, standardise
+from ecgstudy.learn.augment import Augmentation
+from ecgstudy.learn.base import UNKNOWN
+from ecgstudy.learn.batches import EpochBatches, WindowSet, check_targets, encode, standardise
 
 
 def drawn(n: int = 10, n_samples: int = 8) -> WindowSet:

@@ -8,7 +8,7 @@ import pytest
 import wfdb
 from wfdb_trees import digital, write_record
 
-from ecgstudy.cohorts.wfdb_files import read_annotation, read_header, read_signal, signal_files, standard_lead
+from ecgstudy.data.wfdb_files import read_annotation, read_header, read_signal, signal_files, standard_lead
 from ecgstudy.errors import RecordError
 
 LINE = "r.dat 16 200 12 0 0 0 0 I"

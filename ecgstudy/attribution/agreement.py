@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from ecgstudy.attribution.clustered import clustered_means, columns_of, rank_correlation
-from ecgstudy.metrics import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples
 
 UNDEFINED = "one of the two gives no window any relevance, or the same to all samples"
 

@@ -11,7 +11,6 @@ import torch
 from joblib import Memory
 from joblib import hash as joblib_hash
 
-from ecgstudy import digests, training
 from ecgstudy.attribution import (
     attention,
     cams,
@@ -33,19 +32,21 @@ from ecgstudy.attribution.subjects import (
     load_network,
     true_codes,
 )
-from ecgstudy.cohorts.ludb import LudbCohort
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.ludb import LudbCohort
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.disjoint import with_cohort
+from ecgstudy.evaluate.splits import Split
+from ecgstudy.experiment.jobs import Workshop
+from ecgstudy.experiment.plan import SPLIT_SEED, Job, plan
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.models.base import SignalModel
-from ecgstudy.parallel import in_parallel
-from ecgstudy.paths import cache_dir
-from ecgstudy.reidentification.jobs import Workshop
-from ecgstudy.reidentification.plan import SPLIT_SEED, Job, plan
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.splits import with_cohort
-from ecgstudy.splits.base import Split
-from ecgstudy.store import RecordStore
+from ecgstudy.learn import train as training
+from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study import digests
+from ecgstudy.study.parallel import in_parallel
+from ecgstudy.study.paths import cache_dir
 
 MODELS = ("resnet1d", "transecg")
 """Networks that are explained; a method's figures are those of the first that it applies to."""

@@ -18,21 +18,13 @@ from scipy.stats import rankdata
 from ecgstudy.attribution.shares import Shares, mean_shares
 from ecgstudy.attribution.splicing import average_waves, splice, wave_spans
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.metrics import (
-    Estimate,
-    Resamples,
-    ScoredFold,
-    bootstrap,
-    bootstrap_each,
-    eer_statistic,
-    rank1_statistic,
-)
-from ecgstudy.metrics.bootstrap import Statistic
-from ecgstudy.reidentification.attackers import Embedded, Fitted
-from ecgstudy.reidentification.jobs import _trial
-from ecgstudy.reidentification.selection import never_matched
-from ecgstudy.reidentification.windows import Signals
-from ecgstudy.splits.base import PERSON, RECORD, Split
+from ecgstudy.evaluate.biometric import ScoredFold, eer_statistic, rank1_statistic
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, bootstrap_each
+from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.experiment.attackers import Embedded, Fitted
+from ecgstudy.experiment.dataset import Signals
+from ecgstudy.experiment.jobs import _trial
+from ecgstudy.experiment.selection import never_matched
 
 ALL = "all"
 """Stands for all waves at once."""

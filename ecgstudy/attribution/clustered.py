@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ecgstudy.metrics import Estimate, Resamples, bootstrap_each
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 
 
 def clustered_means(

@@ -17,9 +17,9 @@ from scipy.stats import kendalltau, spearmanr
 from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.splicing import average_waves, splice, wave_spans
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.metrics import Resamples
-from ecgstudy.models.base import SignalModel
-from ecgstudy.scoring import class_probabilities
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.scoring import class_probabilities
 
 CHUNK_S = 0.05
 """Seconds that are taken away at once: half a P wave or QRS complex."""

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.features import FEATURES
-from ecgstudy.models.features_gbm import FeaturesGbm
+from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.signals.features import FEATURES
 
 _WAVE_OF_PEAK = {"P": "P", "Q": "QRS", "R": "QRS", "S": "QRS", "T": "T"}
 _WAVES_OF_DURATION = {
@@ -24,7 +24,7 @@ def wave_weights() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows :data:`ecgstudy.features.FEATURES`, columns the waves, rows summing to 1. A feature between two points
+        Rows the features, columns the waves, rows summing to 1. A feature between two points
         belongs half to the wave of each: peaks Q, R and S and both ends of the QRS complex count as QRS,
         so "P-Q interval" is half P and half QRS, and no feature belongs to the P-R or S-T segment alone.
         The R-R interval, the heart rate, is given to T-P, the rest that changes most with it (our choice).
@@ -48,7 +48,7 @@ def feature_shares(model: FeaturesGbm, features: pd.DataFrame, targets: np.ndarr
     Parameters
     ----------
     model : FeaturesGbm
-        Trained on :data:`ecgstudy.features.FEATURES`.
+        Trained on the features.
     features : pandas.DataFrame
         One row a window.
     targets : numpy.ndarray

@@ -14,7 +14,6 @@ import torch
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
 
-from ecgstudy import training
 from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.faithfulness import MEAN_BEAT, infills
 from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, obstacle, relevance
@@ -30,9 +29,10 @@ from ecgstudy.attribution.planted import (
 )
 from ecgstudy.attribution.shares import wave_shares
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.metrics import Resamples
-from ecgstudy.models.base import PERSON, SignalModel
-from ecgstudy.parallel import in_parallel
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.learn import train as training
+from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.study.parallel import in_parallel
 
 MARGIN_S = 0.02
 MEASURES = ("mass_in_wave", "enrichment", "pointing", "highest", "rank")

@@ -17,7 +17,7 @@ from ecgstudy.attribution import attention, cams, controls, gradients, perturbat
 from ecgstudy.attribution.feature_shares import feature_shares
 from ecgstudy.attribution.question import Question, chunks, frozen_logits
 from ecgstudy.errors import StudyError
-from ecgstudy.models.base import SignalModel
+from ecgstudy.learn.base import SignalModel
 
 __all__ = [
     "METHODS",

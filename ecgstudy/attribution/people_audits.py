@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgstudy import training
 from ecgstudy.attribution.agreement import method_agreement, seed_agreement
 from ecgstudy.attribution.cases import (
     MODELS,
@@ -29,16 +28,17 @@ from ecgstudy.attribution.sanity import randomisation_table
 from ecgstudy.attribution.shares import wave_shares
 from ecgstudy.attribution.subjects import Explained, explain
 from ecgstudy.errors import StudyError
-from ecgstudy.metrics import Resamples
-from ecgstudy.parallel import in_parallel
-from ecgstudy.reidentification.attackers import fit_features
-from ecgstudy.reidentification.feature_windows import segment_features
-from ecgstudy.reidentification.jobs import Workshop
-from ecgstudy.reidentification.people import targets, trainable_classes
-from ecgstudy.reidentification.plan import Job, plan
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.splits.base import PERSON
-from ecgstudy.store import RecordStore
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.splits import PERSON
+from ecgstudy.experiment.attackers import fit_features
+from ecgstudy.experiment.feature_windows import segment_features
+from ecgstudy.experiment.jobs import Workshop
+from ecgstudy.experiment.people import targets, trainable_classes
+from ecgstudy.experiment.plan import Job, plan
+from ecgstudy.learn import train as training
+from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.parallel import in_parallel
 
 PROTOCOL = "cross_record"
 """Everybody on trial, and no recording learnt from."""

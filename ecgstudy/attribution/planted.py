@@ -25,15 +25,15 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, fiducials_of_boundaries, wave_codes
-from ecgstudy.augment import Augmentation
-from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.models import create_model
-from ecgstudy.models.base import PERSON, SignalModel
-from ecgstudy.profiles import check_profile
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.simulator.people import IDENTITY_WAVES
-from ecgstudy.training import TrainingSettings, fit
-from ecgstudy.training_data import WindowSet, encode
+from ecgstudy.data.simulator.people import IDENTITY_WAVES
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.learn import create_model
+from ecgstudy.learn.augment import Augmentation
+from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.batches import WindowSet, encode
+from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.learn.train import TrainingSettings, fit
+from ecgstudy.study.profiles import check_profile
 
 PLANTED_WAVES = IDENTITY_WAVES
 NETWORKS = {"resnet1d": 5e-3, "transecg": 3e-3}

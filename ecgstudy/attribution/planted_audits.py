@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgstudy import training
 from ecgstudy.attribution.cases import applicable
 from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.localisation import NOTHING, audit_planted, planted_question
 from ecgstudy.attribution.planted import NETWORKS, permuted_labels, plant, planted_size, recognised, train_planted
 from ecgstudy.attribution.sanity import explanation_correlation
-from ecgstudy.metrics import Resamples
-from ecgstudy.models.base import PERSON
-from ecgstudy.parallel import in_parallel
-from ecgstudy.paths import cache_dir
+from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.learn import train as training
+from ecgstudy.learn.base import PERSON
+from ecgstudy.study.parallel import in_parallel
+from ecgstudy.study.paths import cache_dir
 
 PERMUTED_WAVE = "QRS"
 """Planted wave on which networks are trained again with permuted labels."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgstudy.models.base import SignalModel, TaskLogits
+from ecgstudy.learn.base import SignalModel, TaskLogits
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from ecgstudy.attribution.people_audits import PeopleAudit
 from ecgstudy.attribution.scoreboard import MAIN_NETWORKS, trusted_methods
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.stage import Stage
+from ecgstudy.study.stage import Stage
 
 CAUSAL_EFFECT = "replaced.eer"
 """The effect that `causal.<method>.rank_correlation` compares with: the rise of the EER when a wave is replaced.

@@ -17,7 +17,7 @@ from torch import Tensor
 from ecgstudy.attribution.clustered import clustered_means, columns_of
 from ecgstudy.attribution.methods import Method, Question, attribute, obstacle
 from ecgstudy.attribution.question import frozen_logits
-from ecgstudy.metrics import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples
 
 NOISE_SD = (0.05, 0.2, 0.5)
 """Noise, in standard deviations of a window, that takes the place of what is removed."""

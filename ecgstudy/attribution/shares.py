@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
-from ecgstudy.metrics import Estimate, Resamples, bootstrap_each
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 
 NO_RELEVANCE = "the method gives no window any relevance"
 CLASS_COLUMNS = ("cohort", "sex", "age_group", "person")

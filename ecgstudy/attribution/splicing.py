@@ -51,7 +51,7 @@ def wave_spans(fiducials: pd.DataFrame, n_samples: int) -> Spans:
     Parameters
     ----------
     fiducials : pandas.DataFrame
-        Columns :data:`ecgstudy.delineation.FIDUCIAL_COLUMNS` in samples from the stretch's start, one row a beat.
+        Columns the fiducials in samples from the stretch's start, one row a beat.
     n_samples : int
         Length of the stretch.
     """

@@ -7,20 +7,20 @@ import pandas as pd
 
 from ecgstudy.attribution.shares import failure_table
 from ecgstudy.attribution.waves import fiducials_of_boundaries, region_masks, wave_codes
-from ecgstudy.cohorts.ludb import LudbCohort
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.ludb import LudbCohort
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.models.base import UNKNOWN, SignalModel
-from ecgstudy.reidentification.attackers import FittedNetwork
-from ecgstudy.reidentification.jobs import Workshop
-from ecgstudy.reidentification.networks import Trainer
-from ecgstudy.reidentification.people import targets, trainable_classes
-from ecgstudy.reidentification.plan import Job
-from ecgstudy.reidentification.recipes import COMPANIONS
-from ecgstudy.reidentification.windows import IDENTITY_LEAD, Signals, without_lead
-from ecgstudy.splits.base import PERSON, RECORD, Split
-from ecgstudy.splits.unseen import CrossCohort
-from ecgstudy.training_data import standardise
+from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.evaluate.unseen import CrossCohort
+from ecgstudy.experiment.attackers import FittedNetwork
+from ecgstudy.experiment.dataset import IDENTITY_LEAD, Signals, without_lead
+from ecgstudy.experiment.jobs import Workshop
+from ecgstudy.experiment.networks import Trainer
+from ecgstudy.experiment.people import targets, trainable_classes
+from ecgstudy.experiment.plan import Job
+from ecgstudy.experiment.recipes import COMPANIONS
+from ecgstudy.learn.base import UNKNOWN, SignalModel
+from ecgstudy.learn.batches import standardise
 
 MARGIN_S = 2.0
 """Beats so far before and after a window help to code its edges: a wave needs both its boundaries."""

@@ -9,7 +9,7 @@ from ecgstudy.attribution.cases import LEAKY, MODELS, Case, by_place
 from ecgstudy.attribution.methods import METHODS
 from ecgstudy.attribution.shares import failure_table, region_shares, share_table, wave_shares
 from ecgstudy.attribution.waves import on_common_samples
-from ecgstudy.metrics import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples
 
 PAPER = (
     # task, region, share of attention in per cent (arXiv 2503.13495)

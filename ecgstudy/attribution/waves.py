@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from ecgstudy.delineation import FIDUCIAL_COLUMNS
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 WAVES = ("P", "PR", "QRS", "ST", "T", "TP")
 """P wave, P-R segment, QRS complex, S-T segment, T wave, T-P rest; a sample's code is the position in this tuple."""
@@ -68,7 +68,7 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, Und
     Parameters
     ----------
     fiducials : pandas.DataFrame
-        Columns :data:`ecgstudy.delineation.FIDUCIAL_COLUMNS` in (fractional) samples from the window's start, NaN
+        Columns the fiducials in (fractional) samples from the window's start, NaN
         where not found; one row a beat in order of time. Points may lie outside the window.
     n_samples : int
         Length of the window.
@@ -122,7 +122,7 @@ def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float
     Returns
     -------
     pandas.DataFrame
-        Columns :data:`ecgstudy.delineation.FIDUCIAL_COLUMNS`, in samples from the window's start.
+        Columns the fiducials, in samples from the window's start.
     """
     ordered = boundaries.sort_values("peak", kind="stable")
     places = {

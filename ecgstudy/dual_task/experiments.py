@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgstudy import training
 from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
 from ecgstudy.errors import StudyError
-from ecgstudy.models import create_model
-from ecgstudy.parallel import in_parallel
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.splits.base import PERSON, RECORD, Protocol, Split
-from ecgstudy.splits.blocked import ActivityPairs
-from ecgstudy.training import TrainedRun, TrainingSettings, fit
+from ecgstudy.evaluate.blocked import ActivityPairs
+from ecgstudy.evaluate.splits import PERSON, RECORD, Protocol, Split
+from ecgstudy.learn import create_model
+from ecgstudy.learn import train as training
+from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
+from ecgstudy.study.parallel import in_parallel
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -42,7 +42,7 @@ class Variant:
     name : str
         As in metric names.
     model : str
-        A key of :data:`ecgstudy.models.MODELS`.
+        A key of :data:`ecgstudy.learn.MODELS`.
     sizes : dict
         Arguments of the model's constructor.
     tasks : tuple of str
@@ -87,7 +87,7 @@ class Budget:
     rivals, ablations : tuple of Variant
         What DT4ECG is compared with.
     folds : int
-        Groups of persons that :class:`~ecgstudy.splits.blocked.LeaveSubjectOut` leaves out in turn.
+        Groups of persons that :class:`~ecgstudy.evaluate.blocked.LeaveSubjectOut` leaves out in turn.
     synthetic_persons, synthetic_seconds : int, float
         Size of the synthetic cohort and length of its records.
     """

@@ -16,8 +16,8 @@ from ecgstudy.dual_task.long_records import LongRecords
 from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings
 from ecgstudy.dual_task.scores import confusion_share
 from ecgstudy.dual_task.streaming import SHOWN_SWITCHING, Stream, forward_filter
-from ecgstudy.figures import PALETTE
-from ecgstudy.splits.base import RECORD
+from ecgstudy.evaluate.splits import RECORD
+from ecgstudy.study.plots import PALETTE
 
 BEAT_S = (-0.3, 0.5)
 ATTENTION_WINDOWS = 600

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.cohorts.mitdb import MitdbCohort
+from ecgstudy.data.mitdb import MitdbCohort
 from ecgstudy.dual_task.experiments import Budget, Variant, known_segments, train
 from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings, open_recordings
 from ecgstudy.dual_task.streaming import Stream, read_stream
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.protocols import TimeSeparated
+from ecgstudy.evaluate.splits import RECORD, Split, segments
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.models.base import SignalModel
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.splits.base import RECORD, Split, segments
-from ecgstudy.splits.protocols import TimeSeparated
+from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.scoring import class_probabilities
 
 LEAD = "MLII"
 TRAIN_STRIDE_S = 5.0

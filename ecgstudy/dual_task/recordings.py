@@ -6,18 +6,18 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.cohorts.motion import MotionCohort
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.motion import MotionCohort
+from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.blocked import activities_of
+from ecgstudy.evaluate.splits import RECORD
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.paths import cache_dir
-from ecgstudy.simulator.noise import ACTIVITIES
-from ecgstudy.splits.base import RECORD
-from ecgstudy.splits.blocked import activities_of
-from ecgstudy.store import RecordStore
-from ecgstudy.store_build import build_store
-from ecgstudy.training_data import WindowSet, encode, standardise
+from ecgstudy.learn.batches import WindowSet, encode, standardise
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.paths import cache_dir
 
 GRID_S = 1.0
 """Windows start on whole seconds of their record."""

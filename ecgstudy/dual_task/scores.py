@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.dual_task.experiments import TASKS, Answers
-from ecgstudy.metrics import Estimate, PairedDifference, Resamples, accuracy, bootstrap, macro_f1, paired_difference
-from ecgstudy.metrics.bootstrap import Statistic
-from ecgstudy.splits.base import PERSON, RECORD
-from ecgstudy.stage import Stage
+from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, Statistic, bootstrap, paired_difference
+from ecgstudy.evaluate.classification import accuracy, macro_f1
+from ecgstudy.evaluate.splits import PERSON, RECORD
+from ecgstudy.study.stage import Stage
 
 METRICS = {
     "person_accuracy": ("person", accuracy),

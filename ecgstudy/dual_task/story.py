@@ -19,10 +19,10 @@ from ecgstudy.dual_task.streaming import (
     read_sessions,
 )
 from ecgstudy.errors import StudyError
-from ecgstudy.splits.base import Protocol
-from ecgstudy.splits.blocked import BlockedTime, LeaveSubjectOut
-from ecgstudy.splits.protocols import CrossActivity, CrossElectrode, RandomWindows
-from ecgstudy.stage import Stage
+from ecgstudy.evaluate.blocked import BlockedTime, LeaveSubjectOut
+from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows
+from ecgstudy.evaluate.splits import Protocol
+from ecgstudy.study.stage import Stage
 
 PAPER = "DT4ECG (paper)"
 PAPER_PERSON, PAPER_ACTIVITY = 0.9912, 0.9011

@@ -16,9 +16,9 @@ import torch
 
 from ecgstudy.dual_task.experiments import TASKS, Answers
 from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings
-from ecgstudy.models.base import SignalModel
-from ecgstudy.scoring import class_probabilities
-from ecgstudy.splits.base import PERSON, RECORD, Split
+from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.scoring import class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""

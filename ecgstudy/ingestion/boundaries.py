@@ -6,15 +6,18 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from ecgstudy import delineation, delineation_scoring, digests, signals
-from ecgstudy.atomic import new_file
-from ecgstudy.cohorts import base
-from ecgstudy.cohorts.base import Cohort
-from ecgstudy.delineation import CHOSEN_ON_EVERY
-from ecgstudy.delineation_scoring import Boundaries, score_cohort, summarise
+from ecgstudy.data import base
+from ecgstudy.data.base import Cohort
+from ecgstudy.ingestion import delineation_scoring
+from ecgstudy.ingestion.delineation_scoring import Boundaries, score_cohort, summarise
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.paths import cache_dir
-from ecgstudy.stage import Stage
+from ecgstudy.signals import delineation
+from ecgstudy.signals import preprocess as signals
+from ecgstudy.signals.delineation import CHOSEN_ON_EVERY
+from ecgstudy.study import digests
+from ecgstudy.study.atomic import new_file
+from ecgstudy.study.paths import cache_dir
+from ecgstudy.study.stage import Stage
 
 SCORED_BOUNDARIES = ("onset", "offset")
 SYNTHETIC_LEAD = "II"
@@ -35,7 +38,7 @@ def boundary_matches(reference: Cohort, profile: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows of :func:`ecgstudy.delineation_scoring.score_cohort`, cached by content.
+        Rows of :func:`ecgstudy.ingestion.delineation_scoring.score_cohort`, cached by content.
     """
     code = digests.code_digest(delineation, delineation_scoring, signals, base)
     key = digests.cache_key(cohort=reference.digest(), code=code)[: digests.KEY_LENGTH]

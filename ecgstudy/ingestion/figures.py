@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ecgstudy.beats import average_beats
-from ecgstudy.cohorts.wfdb_folder import WfdbFolderCohort
-from ecgstudy.figures import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
-from ecgstudy.store import RecordStore
+from ecgstudy.data.wfdb_folder import WfdbFolderCohort
+from ecgstudy.signals.beats import average_beats
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.plots import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
 
 FEWEST_OWN_PERSONS = 10
 EXAMPLE_SECONDS = 3.0

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from ecgstudy.evaluate.disjoint import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.ingestion.stores import EVERY_RECORD
-from ecgstudy.splits import assert_disjoint, duplicated_waveforms, with_cohort
-from ecgstudy.stage import Stage
-from ecgstudy.store import RecordStore
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.stage import Stage
 
 NONE_LEFT_OUT = "none left out"
 """Stands in the place of a reason for a cohort whose records are all used."""

@@ -1,7 +1,9 @@
 """Stage 2, re-identification: who can be recognised from an ECG, under protocols that hold."""
 
+from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
+from ecgstudy.experiment.jobs import run_jobs
+from ecgstudy.experiment.plan import refused_protocols
 from ecgstudy.reidentification.demographics import evaluate_demographics
-from ecgstudy.reidentification.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.reidentification.explain import shap_table
 from ecgstudy.reidentification.figures import (
     demographics_figure,
@@ -10,8 +12,6 @@ from ecgstudy.reidentification.figures import (
     inflation_figure,
     shap_figure,
 )
-from ecgstudy.reidentification.jobs import run_jobs
-from ecgstudy.reidentification.plan import refused_protocols
 from ecgstudy.reidentification.recording import (
     best_finding,
     chance_finding,

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ecgstudy.metrics import Estimate, Resamples, classification_report, mae_report
-from ecgstudy.reidentification.people import CLASSES
-from ecgstudy.reidentification.scores import TASKS, ScoreSet, ensemble
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples
+from ecgstudy.evaluate.classification import classification_report, mae_report
+from ecgstudy.experiment.people import CLASSES
+from ecgstudy.experiment.scores import TASKS, ScoreSet, ensemble
 
 SHORT = {"sex": "sex", "age_group": "age"}
 """Tasks as metric names call them."""

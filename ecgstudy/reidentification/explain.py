@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ecgstudy.features import FEATURES
-from ecgstudy.reidentification.attackers import fit_features
-from ecgstudy.reidentification.feature_windows import segment_features
-from ecgstudy.reidentification.people import people_table
-from ecgstudy.reidentification.windows import Signals
-from ecgstudy.splits import with_cohort
-from ecgstudy.splits.protocols import CrossRecord
-from ecgstudy.store import RecordStore
+from ecgstudy.evaluate.disjoint import with_cohort
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.experiment.attackers import fit_features
+from ecgstudy.experiment.dataset import Signals
+from ecgstudy.experiment.feature_windows import segment_features
+from ecgstudy.experiment.people import people_table
+from ecgstudy.signals.features import FEATURES
+from ecgstudy.signals.store import RecordStore
 
 EXPLAINED_WINDOWS = 100
 

@@ -10,23 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from ecgstudy.figures import PALETTE
-from ecgstudy.metrics import (
-    SNN_ECG_RANK1,
-    Estimate,
-    ScoreLevels,
-    Searches,
-    cmc,
-    det_curve,
-    rank1_by_gallery_size,
-    search_gallery,
-)
+from ecgstudy.evaluate.bootstrap import Estimate
+from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
+from ecgstudy.evaluate.identification import Searches, cmc, rank1_by_gallery_size, search_gallery
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.verification import det_curve
+from ecgstudy.experiment.evaluation import Evaluation
+from ecgstudy.experiment.plan import UNTRAINED
+from ecgstudy.experiment.scores import FoldScores
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
-from ecgstudy.reidentification.evaluation import Evaluation
-from ecgstudy.reidentification.plan import UNTRAINED
-from ecgstudy.reidentification.scores import FoldScores
-from ecgstudy.reidentification.selection import BEST
 from ecgstudy.reidentification.tables import LEAKY, of_best, papers_and_honest
+from ecgstudy.study.plots import PALETTE
 
 SHOWN = ("transecg", "resnet1d", "beatnet", "features_gbm", "template", UNTRAINED)
 COLOURS = dict(zip(SHOWN, (PALETTE[3], PALETTE[0], PALETTE[9], PALETTE[2], PALETTE[1], PALETTE[7]), strict=True))

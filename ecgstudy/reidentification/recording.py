@@ -6,13 +6,13 @@ from itertools import product
 
 import pandas as pd
 
-from ecgstudy.metrics import Estimate
+from ecgstudy.evaluate.bootstrap import Estimate
+from ecgstudy.experiment.evaluation import REFERENCE, Evaluation, tail_of
+from ecgstudy.experiment.plan import MODELS
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
-from ecgstudy.reidentification.evaluation import REFERENCE, Evaluation, tail_of
-from ecgstudy.reidentification.plan import MODELS
-from ecgstudy.reidentification.selection import BEST
 from ecgstudy.reidentification.tables import HEADLINES, HONEST, LEAKY, of_best
-from ecgstudy.stage import Stage
+from ecgstudy.study.stage import Stage
 
 _COUNTS = {"persons": "persons", "enrolled": "persons", "probes": "probes"}
 _UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "cllr_min": "bits", "d_sys": ""}

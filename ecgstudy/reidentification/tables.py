@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ecgstudy.metrics import TAILS, Estimate, Resamples, extrapolate_rank1
-from ecgstudy.provenance import commit
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples
+from ecgstudy.evaluate.extrapolation import TAILS, extrapolate_rank1
+from ecgstudy.experiment.dataset import IDENTITY_LEAD
+from ecgstudy.experiment.evaluation import REFERENCE, RESAMPLES, Evaluation, chance_level, tail_of
+from ecgstudy.experiment.plan import DEMO_SEEDS, SEEDS, UNTRAINED
+from ecgstudy.experiment.recipes import NETWORKS
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
-from ecgstudy.reidentification.evaluation import REFERENCE, RESAMPLES, Evaluation, chance_level, tail_of
-from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS, UNTRAINED
-from ecgstudy.reidentification.recipes import NETWORKS
-from ecgstudy.reidentification.selection import BEST
 from ecgstudy.reidentification.trials import Trialled
-from ecgstudy.reidentification.windows import IDENTITY_LEAD
-from ecgstudy.store import RecordStore
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.provenance import commit
 
 LEAKY = "random_windows"
 HEADLINES = ("cross_record", "cross_day", "time_separated", "cross_activity", "subject_disjoint_cross_record")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.atomic import new_file
-from ecgstudy.reidentification.plan import SPLIT_SEED, plan
-from ecgstudy.splits import with_cohort
-from ecgstudy.splits.base import PERSON, RECORD, Protocol, Split
-from ecgstudy.store import RecordStore
+from ecgstudy.evaluate.disjoint import with_cohort
+from ecgstudy.evaluate.splits import PERSON, RECORD, Protocol, Split
+from ecgstudy.experiment.plan import SPLIT_SEED, plan
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.atomic import new_file
 
 
 @dataclass(frozen=True)

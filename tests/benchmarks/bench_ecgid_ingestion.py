@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from ecgstudy.cohorts.ecgid import EcgidCohort
+from ecgstudy.data.ecgid import EcgidCohort
 from ecgstudy.errors import DataNotFoundError
-from ecgstudy.store_build import build_store
+from ecgstudy.signals.ingest import build_store
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from ecgstudy.cohorts.ptbxl import PtbxlCohort
-from ecgstudy.cohorts.synthetic import SyntheticCohort
-from ecgstudy.store_build import build_store
+from ecgstudy.data.ptbxl import PtbxlCohort
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.signals.ingest import build_store
 
 LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class,diagnostic_subclass

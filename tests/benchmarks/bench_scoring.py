@@ -5,7 +5,10 @@ import time
 
 import numpy as np
 
-from ecgstudy.metrics import Resamples, Trials, bootstrap, cosine_rows, eer, stream_verification
+from ecgstudy.evaluate.bootstrap import Resamples, bootstrap
+from ecgstudy.evaluate.streaming import cosine_rows, stream_verification
+from ecgstudy.evaluate.trials import Trials
+from ecgstudy.evaluate.verification import eer
 
 N_ROWS, N_PERSONS, DIM = 10_000, 2_000, 128
 

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from ecgstudy.cohorts.synthetic import SyntheticCohort
+from ecgstudy.data.synthetic import SyntheticCohort
 
 
 def generate(seed: int, n_subjects: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from data_server import DataServer
 from stand_ins import ECGID, ECGID_FILES, PTBXL, PTBXL_500, PTBXL_FILES, QUICK
 
-from ecgstudy.fetch import MIRROR_VARIABLE, SOURCES, fetch
+from ecgstudy.data.fetch import MIRROR_VARIABLE, SOURCES, fetch
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from stand_ins import (
     republish,
 )
 
+from ecgstudy.data.fetch import MIRROR_VARIABLE, SOURCES, fetch
+from ecgstudy.data.fetch.checksums import parse_index, wanted
 from ecgstudy.errors import StudyError
-from ecgstudy.fetch import MIRROR_VARIABLE, SOURCES, fetch
-from ecgstudy.fetch.checksums import parse_index, wanted
 
 
 @pytest.mark.parametrize(

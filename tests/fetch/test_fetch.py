@@ -31,8 +31,8 @@ from stand_ins import (
     whole,
 )
 
+from ecgstudy.data.fetch import MIRROR_VARIABLE, fetch, fetch_and_report
 from ecgstudy.errors import StudyError
-from ecgstudy.fetch import MIRROR_VARIABLE, fetch, fetch_and_report
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -293,7 +293,8 @@ def test_stopped_process_leaves_a_state_that_continues(
     program = (
         # a shell that runs the tests in the background has its children ignore Ctrl-C
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys; from dataclasses import replace; from functools import partial; from ecgstudy import fetch as f\n"
+        "import sys; from dataclasses import replace; from functools import partial\n"
+        "from ecgstudy.data import fetch as f\n"
         "f.SOURCES['ecgid'] = replace(f.SOURCES['ecgid'], index_sha256=None, min_files=6)\n"
         "f.fetch = partial(f.fetch, patience=f.Patience(timeout_s=1.0))\n"
         "try: f.fetch_and_report('ecgid')\n"

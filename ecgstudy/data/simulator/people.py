@@ -1,0 +1,261 @@
+"""What stays with a person, what sex and age do to it, and what drifts between sessions.
+
+Published effects (each is a term of :func:`expected`):
+
+======================  =======================================  ===========================================
+quantity                effect                                   source
+======================  =======================================  ===========================================
+heart rate at rest      men 63, women 66 beats/min               ELSA-Brasil (Pinto-Filho et al. 2017, Arq
+P duration              men 112, women 108 ms                    Bras Cardiol 109:416; medians of 11,094
+PR interval             men 164, women 158 ms                    healthy adults)
+QRS duration            men 92, women 86 ms
+QTc                     men 410, women 421 ms (Bazett), here
+                        407 and 414 (Fridericia at those rates)
+frontal QRS axis        women 4 degrees lower on the body
+QTc and age             +0.58 ms a year                          Mangoni et al. 2003, Age Ageing 32:326
+                                                                 (389, 411, 418 ms at < 30, 30-65, > 65)
+PR and age              longer; +0.35 ms a year (size ours)      Modena, J Clin Med 2022 11:3737
+QRS axis and age        to the left; 0.5 degrees a year          Levy et al. 1987, J Electrocardiol 20
+                        (size ours)                              Suppl:44; J Clin Med 2022 11:3737
+QRS voltage and sex     chest leads smaller in women: R 8 %,     Simonson et al. 1960, Circulation 22:598
+                        backward (S in V1-V2) 22 % (sizes ours)  (limb leads differ little)
+QRS voltage and age     -0.4 % a year until 60                   Simonson 1972, Am J Cardiol 29:64; Nemati
+                                                                 et al. 1978, Am Heart J 95:12
+T amplitude and sex     25 % greater in men                      Gambill et al. 1995, J Electrocardiol
+T amplitude and age     -10 % from 18-39 to 40-59 years,         28:191
+                        -15 % from there to 60-79
+J point / ST and sex    higher in men                            Macfarlane 2001, J Electrocardiol 34:235
+RSA and age             smaller (size ours)                      Umetani et al. 1998, JACC 31:593
+======================  =======================================  ===========================================
+
+Standard deviations between persons: HR 9 beats/min, QRS 8 ms, QTc 14 ms
+(Women's Health Initiative: Rautaharju et al. 2013, J Electrocardiol), PR 20 ms;
+those of amplitude, direction and shape, and all drifts between sessions, are ours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecgstudy.data.simulator.leads import DOWER
+from ecgstudy.data.simulator.templates import COMPONENT_WAVE, COMPONENTS, EDGES, MAIN, VECTORS
+
+REFERENCE_AGE = 50.0
+REFERENCE_RATE = 64.5
+"""Beats/min at rest, mean of both sexes."""
+IDENTITY_WAVES = ("P", "QRS", "T")
+LVH_SOKOLOW_MV = 4.3
+"""S in V1 + R in V5 of a person with LVH on standard lead vectors, at least (criterion 3.5 mV: Sokolow & Lyon 1949)."""
+
+_AMPLITUDE_SD = np.array([{"P": 0.22, "QRS": 0.22, "ST": 0.30, "T": 0.22}[wave] for wave in COMPONENT_WAVE])
+_DIRECTION_SD = np.deg2rad([{"P": 12.0, "QRS": 10.0, "ST": 14.0, "T": 13.0}[wave] for wave in COMPONENT_WAVE])
+_EDGE_SD = 0.20
+_LARGEST = np.log(2)
+_LEAD_SD = 0.10
+PLANTED_SPREAD = 2.5
+"""Factor on the spread of a planted wave: it alone has to carry what all waves carry in real persons."""
+_BACKWARD = np.isin(COMPONENTS, ("S basal", "S terminal"))
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the population expects of persons of a given age and sex; arrays of shape (n,) unless said otherwise.
+
+    Rates in beats/min, times in seconds, `amplitude` a factor on every
+    component (n, n_components), `axis` a turn towards the feet in radians.
+    """
+
+    heart_rate: np.ndarray
+    rsa: np.ndarray
+    pr: np.ndarray
+    p_duration: np.ndarray
+    qrs: np.ndarray
+    qtc: np.ndarray
+    amplitude: np.ndarray
+    axis: np.ndarray
+
+
+@dataclass(frozen=True)
+class People:
+    """A drawn population: `Traits` with the persons' own deviations, and their morphology.
+
+    Attributes
+    ----------
+    age, female : numpy.ndarray
+        Years and bool, shape (n,).
+    traits : Traits
+        Rates, intervals and amplitude factors of each person.
+    st_share : numpy.ndarray
+        ST segment's share of the JT interval, shape (n,).
+    turn : numpy.ndarray
+        Rotation vector of every component in radians, shape (n, n_components, 3).
+    edges : numpy.ndarray
+        Log factors on the gaps between a component's ends and its wave's ends, shape (n, n_components, 2).
+    leads : numpy.ndarray
+        Lead vectors of the independent leads on this torso, shape (n, 8, 3).
+    """
+
+    age: np.ndarray
+    female: np.ndarray
+    traits: Traits
+    st_share: np.ndarray
+    turn: np.ndarray
+    edges: np.ndarray
+    leads: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What differs between sessions (or records): each array has one row a session.
+
+    `heart_rate` is an offset in beats/min, `gain` and `t_gain` are factors,
+    `turn` (n, 3) rotates the whole dipole (electrode position, breathing, posture), `leads` (n, 8, 3)
+    adds to the lead vectors (each electrode on its own).
+    """
+
+    heart_rate: np.ndarray
+    gain: np.ndarray
+    t_gain: np.ndarray
+    turn: np.ndarray
+    leads: np.ndarray
+
+
+def expected(age: np.ndarray, female: np.ndarray) -> Traits:
+    """Give the population means by age and sex: the table at the head of this module.
+
+    Parameters
+    ----------
+    age : numpy.ndarray
+        Years, shape (n,).
+    female : numpy.ndarray
+        1 for women, 0 for men, 0.5 for the mean of both; shape (n,).
+
+    Returns
+    -------
+    Traits
+        Expected rates, intervals and amplitude factors.
+    """
+    years = age - REFERENCE_AGE
+    male = 1 - female
+    amplitude = np.ones((len(age), len(COMPONENTS)))
+    qrs_age = np.exp(-0.004 * (np.minimum(age, 60) - REFERENCE_AGE))
+    qrs, t_wave, st = (wave == COMPONENT_WAVE for wave in ("QRS", "T", "ST"))
+    amplitude[:, qrs] = (qrs_age * (1 - 0.08 * female))[:, None]
+    amplitude[:, _BACKWARD] = (qrs_age * (1 - 0.22 * female))[:, None]
+    amplitude[:, t_wave] = (np.exp(-0.0067 * years) * (1.25 * male + female) / 1.125)[:, None]
+    amplitude[:, st] = (1.8 * male + 0.2 * female)[:, None]
+    return Traits(
+        heart_rate=63 * male + 66 * female,
+        rsa=0.030 * np.exp(-years / 40),
+        pr=0.164 * male + 0.158 * female + 0.00035 * years,
+        p_duration=0.112 * male + 0.108 * female,
+        qrs=0.092 * male + 0.086 * female,
+        qtc=0.407 * male + 0.414 * female + 0.00058 * years,
+        amplitude=amplitude,
+        axis=np.deg2rad(4 * (female - 0.5) - 0.5 * years),
+    )
+
+
+def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> People:
+    """Draw a population.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness; the same draws are made whatever `identity_wave` is.
+    n : int
+        Persons; half of them (rounded down) are women.
+    identity_wave : {"P", "QRS", "T"} or None
+        None: persons differ in everything. Otherwise only in amplitude,
+        direction and inner shape of that wave's components; durations,
+        rates, every other wave and the torso are the population's mean for
+        all, so that not even the place of the wave tells persons apart.
+
+    Returns
+    -------
+    People
+        Arrays over persons.
+    """
+    age = np.clip(rng.normal(50, 17, n), 18, 88).round(1)
+    female = rng.permutation(np.arange(n) < n // 2)
+    z = {name: rng.standard_normal(n) for name in ("heart_rate", "rsa", "pr", "p_duration", "qrs", "qtc", "st_share")}
+    component = rng.standard_normal((n, len(COMPONENTS), 6))
+    torso = rng.standard_normal((n, *DOWER.shape))
+    own = expected(age, female.astype(float))
+    everybody = expected(np.full(n, REFERENCE_AGE), np.full(n, 0.5))
+    free = identity_wave is None
+    varies = np.ones(len(COMPONENTS)) if free else PLANTED_SPREAD * (identity_wave == COMPONENT_WAVE)
+    base, spread = (own, 1.0) if free else (everybody, 0.0)
+    traits = Traits(
+        heart_rate=base.heart_rate + spread * 9 * z["heart_rate"],
+        rsa=base.rsa * np.exp(spread * 0.4 * z["rsa"]),
+        pr=np.clip(base.pr + spread * 0.020 * z["pr"], 0.120, 0.198),
+        p_duration=base.p_duration + spread * 0.008 * np.clip(z["p_duration"], -3, 3),
+        qrs=base.qrs + spread * 0.008 * np.clip(z["qrs"], -3, 3),
+        qtc=base.qtc + spread * 0.014 * np.clip(z["qtc"], -3, 3),
+        amplitude=np.where(varies > 0, own.amplitude, everybody.amplitude)
+        * np.exp(np.clip(varies * _AMPLITUDE_SD * component[..., 0], -_LARGEST, _LARGEST)),
+        axis=base.axis,
+    )
+    turn = varies[:, None] * _DIRECTION_SD[:, None] * component[..., 1:4]
+    turn[:, COMPONENT_WAVE == "QRS", 2] += own.axis[:, None] * (varies[COMPONENT_WAVE == "QRS"] > 0)
+    edges = _EDGE_SD * varies[:, None] * component[..., 4:6]
+    # The R component keeps its place: it is the beat's time zero, so moving it would move P and T for an observer.
+    edges[:, MAIN["QRS"]] = 0
+    relative = _LEAD_SD * np.linalg.norm(DOWER, axis=1, keepdims=True)
+    return People(
+        age=age,
+        female=female,
+        traits=traits,
+        st_share=0.30 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
+        turn=turn,
+        edges=np.clip(edges, -0.5, 0.5),
+        leads=DOWER + spread * relative * torso,
+    )
+
+
+def draw_drift(rng: np.random.Generator, n: int, heart_rate_sd: float) -> Drift:
+    """Draw what differs between `n` sessions; `heart_rate_sd` in beats/min."""
+    return Drift(
+        heart_rate=heart_rate_sd * np.clip(rng.standard_normal(n), -2.5, 2.5),
+        gain=np.exp(0.05 * rng.standard_normal(n)),
+        t_gain=np.exp(0.08 * rng.standard_normal(n)),
+        turn=np.deg2rad(5.0) * rng.standard_normal((n, 3)),
+        leads=0.05 * np.linalg.norm(DOWER, axis=1, keepdims=True) * rng.standard_normal((n, *DOWER.shape)),
+    )
+
+
+def shape_edges(diagnosis: np.ndarray, log_factors: np.ndarray) -> np.ndarray:
+    """Start and end of every component of records with a diagnosis.
+
+    A gap between a component's end and its wave's end is scaled, so a gap of
+    0 stays 0 and the components always fill the wave from onset to offset.
+
+    Parameters
+    ----------
+    diagnosis : numpy.ndarray
+        Index in `templates.DIAGNOSES`, shape (n,).
+    log_factors : numpy.ndarray
+        `People.edges` of the records' persons, shape (n, n_components, 2).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, n_components, 2).
+    """
+    edges = EDGES[diagnosis]
+    factor = np.exp(log_factors)
+    return np.stack([edges[..., 0] * factor[..., 0], 1 - (1 - edges[..., 1]) * factor[..., 1]], axis=-1)
+
+
+def rotate(vectors: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Rotate vectors by rotation vectors (Rodrigues' formula); both (..., 3), radians."""
+    angle = np.linalg.norm(turn, axis=-1, keepdims=True)
+    axis = turn / np.maximum(angle, 1e-12)
+    along = np.sum(axis * vectors, axis=-1, keepdims=True) * axis
+    return along + np.cos(angle) * (vectors - along) + np.sin(angle) * np.cross(axis, vectors)
+
+
+def shape_vectors(diagnosis: np.ndarray, amplitude: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Dipole vectors in mV of records with a diagnosis, shape (n, n_components, 3); arguments as in :class:`People`."""
+    return rotate(VECTORS[diagnosis] * amplitude[..., None], turn)

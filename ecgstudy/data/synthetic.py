@@ -1,0 +1,289 @@
+"""The built-in cohort: synthetic persons with known waves, made on the spot.
+
+Numbers made from it are called synthetic wherever they appear.
+"""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.data import simulator
+from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, DataCard, Signal
+from ecgstudy.data.simulator.leads import LEADS
+from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.simulator.people import IDENTITY_WAVES, Drift, People, draw_drift, draw_people
+from ecgstudy.data.simulator.render import Batch, Plan, render
+from ecgstudy.data.simulator.templates import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
+from ecgstudy.errors import StudyError
+
+BLOCK_RECORDS = 64
+BLOCK_VALUES = 2_000_000
+"""A block of records is rendered at once: at most so many records and values."""
+CACHED_BLOCKS = 4
+SESSION_RATE_SD = 5.0
+RECORD_RATE_SD = 10.0
+"""Beats/min; with a planted cue persons share one mean rate, so records take over the persons' and sessions' spread."""
+
+
+class SyntheticCohort(Cohort):
+    """Synthetic 12-lead records of persons with stable morphology and drifting sessions.
+
+    Parameters
+    ----------
+    n_subjects, n_sessions, n_records : int
+        Persons, sessions a person, records a session and activity.
+    seconds, fs : float
+        Length of a record and sampling rate in Hz.
+    seed : int
+        The same seed and parameters give byte-identical records.
+    identity_wave : {"P", "QRS", "T"} or None
+        None: persons differ in every respect, as real ones do. Otherwise the
+        shape of that wave alone tells persons apart: all else is the
+        population's mean, and drift, rate and diagnosis are drawn anew for
+        every record, so that nothing outside the wave's boundaries links two
+        records of one person. (A filter applied later spreads the cue.)
+    activities : sequence of str
+        Names of `simulator.noise.ACTIVITIES`, those of the motion cohort.
+    diagnoses : mapping of str to float, optional
+        Share of persons (of records with a planted cue) with each of
+        `simulator.templates.CONDITIONS`; the rest are healthy.
+    noise : bool
+        False leaves wander, movement and muscle noise out.
+
+    Raises
+    ------
+    StudyError
+        A parameter is out of range.
+    """
+
+    name: ClassVar[str] = "synthetic"
+    synthetic: ClassVar[bool] = True
+    card: ClassVar[DataCard] = DataCard(
+        title="Synthetic 12-lead ECG of ecgstudy",
+        version="1",
+        licence="MIT",
+        doi="",
+        how_to_get="Built in: generated when asked for.",
+        notes=(
+            "Not recorded from anyone: a sum of Gaussians on a heart dipole (McSharry 2003, Sameni 2007).",
+            "Three dipole components feed all twelve leads, so leads are more redundant than in real records.",
+            "P, QRS and T boundaries are exact by construction; waves are smoother than real ones.",
+            "Sex and age effects follow published means; persons' spread beyond them is the authors' choice.",
+        ),
+    )
+
+    def __init__(
+        self,
+        n_subjects: int = 40,
+        n_sessions: int = 2,
+        n_records: int = 2,
+        seconds: float = 10.0,
+        fs: float = 100.0,
+        seed: int = 0,
+        identity_wave: str | None = None,
+        activities: Sequence[str] = ("rest",),
+        diagnoses: Mapping[str, float] | None = None,
+        noise: bool = True,
+    ) -> None:
+        self.parameters: dict[str, Any] = {
+            "n_subjects": _whole("n_subjects", n_subjects, 1),
+            "n_sessions": _whole("n_sessions", n_sessions, 1),
+            "n_records": _whole("n_records", n_records, 1),
+            "seconds": _real("seconds", seconds, 1, " s"),
+            "fs": _real("fs", fs, 50, " Hz"),
+            "seed": _whole("seed", seed, 0),
+            "identity_wave": identity_wave,
+            "activities": list(activities),
+            "diagnoses": dict(diagnoses or {}),
+            "noise": bool(noise),
+        }
+        _check_choices(identity_wave, self.parameters["activities"], self.parameters["diagnoses"])
+        self.fs = self.parameters["fs"]
+        self.n_samples = round(self.parameters["seconds"] * self.fs)
+        self._block = max(1, min(BLOCK_RECORDS, BLOCK_VALUES // (len(LEADS) * self.n_samples)))
+        self._cache: OrderedDict[int, Batch] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the parameters only: a worker process generates what it needs."""
+        return self.parameters
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+    @property
+    def root(self) -> Path | None:
+        """None: the records come from no folder."""
+        return None
+
+    @cached_property
+    def _population(self) -> tuple[People, Drift, Plan, np.ndarray]:
+        """Persons, drifts, the plan of all records, and each session's day, shape (n_subjects, n_sessions)."""
+        p = self.parameters
+        rng = np.random.default_rng([p["seed"], 0])
+        people = draw_people(rng, p["n_subjects"], p["identity_wave"])
+        shape = (p["n_subjects"], p["n_sessions"], len(p["activities"]), p["n_records"])
+        person, session, activity, _ = (axis.ravel() for axis in np.indices(shape))
+        gaps = np.ceil(rng.gamma(1.0, 45.0, shape[:2])) + 1
+        gaps[:, 0] = 0
+        n = len(person)
+        if p["identity_wave"] is None:
+            carrier, row = person, person * p["n_sessions"] + session
+            drift = draw_drift(rng, shape[0] * shape[1], SESSION_RATE_SD)
+        else:
+            carrier = row = np.arange(n)
+            drift = draw_drift(rng, n, RECORD_RATE_SD)
+        rhythm, diagnosis = _assign(rng, int(carrier.max()) + 1, p["diagnoses"])
+        names = np.array(p["activities"], dtype=object)[activity]
+        plan = Plan(person, row, names, rhythm[carrier], diagnosis[carrier])
+        return people, drift, plan, np.cumsum(gaps, axis=1)
+
+    @cached_property
+    def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        p = self.parameters
+        people, _, plan, days = self._population
+        shape = (p["n_subjects"], p["n_sessions"], len(p["activities"]), p["n_records"])
+        person, session, _, repeat = (axis.ravel() for axis in np.indices(shape))
+        width = max(3, len(str(p["n_subjects"])))
+        subject = [f"S{number + 1:0{width}d}" for number in person]
+        parts = zip(subject, session + 1, plan.activity, repeat + 1, strict=True)
+        table = pd.DataFrame(
+            {
+                "record_id": [f"{who}_{day}_{activity}_{number}" for who, day, activity, number in parts],
+                "subject_id": subject,
+                "session": session + 1,
+                "session_day": days[person, session],
+                "age": people.age[person],
+                "sex": np.where(people.female[person], "F", "M"),
+                "fs": self.fs,
+                "leads": [LEADS] * len(person),
+                "n_samples": self.n_samples,
+                "unit": "mV",
+                "activity": plan.activity,
+                "rhythm": plan.rhythm,
+                "diagnosis": plan.diagnosis,
+            }
+        )
+        return table, pd.DataFrame(columns=list(FAILURE_COLUMNS))
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {record_id: row for row, record_id in enumerate(self._scan[0]["record_id"])}
+
+    def _batch(self, block: int) -> Batch:
+        """Render block number `block`, or take it from the cache."""
+        if block in self._cache:
+            self._cache.move_to_end(block)
+            return self._cache[block]
+        people, drift, plan, _ = self._population
+        rows = slice(block * self._block, (block + 1) * self._block)
+        part = Plan(*(getattr(plan, name)[rows] for name in Plan.__dataclass_fields__))
+        rng = np.random.default_rng([self.parameters["seed"], 1, block])
+        batch = render(rng, people, drift, part, self.fs, self.n_samples, self.parameters["noise"])
+        batch.signals.flags.writeable = False
+        self._cache[block] = batch
+        if len(self._cache) > CACHED_BLOCKS:
+            self._cache.popitem(last=False)
+        return batch
+
+    def signal(self, record_id: str) -> Signal:
+        """Give the samples of one record in mV; ``KeyError`` where there is no such record."""
+        block, row = divmod(self._row_of[record_id], self._block)
+        return Signal(self._batch(block).signals[row].copy(), self.fs, LEADS, "mV")
+
+    def signals(self, record_ids: Sequence[str]) -> np.ndarray:
+        """Give the samples of many records at once.
+
+        Parameters
+        ----------
+        record_ids : sequence of str
+            Names from :meth:`records`; ``KeyError`` where there is no such record.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (n, 12, n_samples), mV.
+        """
+        rows = np.array([self._row_of[record_id] for record_id in record_ids], dtype=np.int64)
+        values = np.empty((len(rows), len(LEADS), self.n_samples), dtype=np.float32)
+        blocks = rows // self._block
+        for block in np.unique(blocks):
+            mine = np.flatnonzero(blocks == block)
+            values[mine] = self._batch(int(block)).signals[rows[mine] % self._block]
+        return values
+
+    def boundaries(self, record_id: str) -> pd.DataFrame:
+        """Give the exact wave boundaries of one record, the same in every lead.
+
+        Parameters
+        ----------
+        record_id : str
+            Name from :meth:`records`; ``KeyError`` where there is no such record.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a whole wave inside the record, in order of onset: `wave`
+            ("P", "QRS", "T"), `onset`, `peak`, `offset` (samples at the
+            record's rate, float) and `beat` (number that P, QRS and T of one
+            beat share). The wave's part of the signal is exactly 0 outside
+            onset..offset, which lie 2.5 standard deviations of the outermost
+            Gaussians from their centres; `peak` is the centre of the wave's
+            main Gaussian. Records in fibrillation have no P rows.
+        """
+        block, row = divmod(self._row_of[record_id], self._block)
+        table = pd.DataFrame(self._batch(block).boundaries(row, self.fs))
+        return table[["wave", "onset", "peak", "offset", "beat"]]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the parameters and the simulator's source."""
+        digest = hashlib.sha256(json.dumps(self.parameters, sort_keys=True).encode())
+        for source in (*sorted(Path(simulator.__file__).parent.glob("*.py")), Path(__file__)):
+            digest.update(source.read_bytes())
+        return digest.hexdigest()
+
+
+def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Rhythm and diagnosis of `n` carriers, shape (n,) each: every condition gets its rounded share, shuffled."""
+    counts = [round(share * n) for share in shares.values()]
+    names = np.repeat(np.array([*shares, NORMAL], dtype=object), [*counts, max(n - sum(counts), 0)])[:n]
+    names = rng.permutation(names)
+    fibrillating = names == FIBRILLATION
+    return np.where(fibrillating, FIBRILLATION, SINUS_RHYTHM), np.where(fibrillating, NORMAL, names)
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    """Check that a parameter is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a whole number of {least} or more.")
+    return int(value)
+
+
+def _real(name: str, value: object, least: float, unit: str) -> float:
+    """Check that a parameter is a finite number of at least `least`."""
+    numeric = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not numeric or not least <= value < np.inf:
+        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a number of {least}{unit} or more.")
+    return float(value)
+
+
+def _check_choices(wave: object, activities: list[str], diagnoses: dict[str, float]) -> None:
+    """Refuse names that the simulator does not know, and shares that are none."""
+    if wave not in (None, *IDENTITY_WAVES):
+        known = ", ".join(IDENTITY_WAVES)
+        raise StudyError(f"synthetic cohort: identity_wave is {wave!r}; give one of {known} or None.")
+    if not activities or len(set(activities)) < len(activities) or not set(activities) <= set(ACTIVITIES):
+        known = ", ".join(ACTIVITIES)
+        raise StudyError(f"synthetic cohort: activities are {activities}; give one or more of {known}, each once.")
+    unknown = [name for name in diagnoses if name not in CONDITIONS]
+    if unknown:
+        raise StudyError(f"synthetic cohort: no diagnosis {unknown[0]!r}; give some of {', '.join(CONDITIONS)}.")
+    shares = [_real(f"share of {name}", share, 0, "") for name, share in diagnoses.items()]
+    if sum(shares) > 1 + 1e-9:
+        raise StudyError(f"synthetic cohort: the shares of diagnoses add up to {sum(shares):g}; 1 is the most.")

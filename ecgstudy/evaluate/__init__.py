@@ -1,0 +1,1 @@
+"""Splits that refuse leakage, and metrics with intervals clustered by person."""

@@ -1,0 +1,285 @@
+"""Everything the study reports about one attacker under one protocol, from its score matrices."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from ecgstudy.evaluate.bootstrap import LEVEL, Estimate, Resamples, Statistic, bootstrap_each
+from ecgstudy.evaluate.disclosure import cllr_min, logistic_llr, weighted_cllr, zebra_bits, zebra_tag, zebra_worst_case
+from ecgstudy.evaluate.identification import Searches, dir_at_far, rank_k, search_gallery
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.linkability import Linkability
+from ecgstudy.evaluate.trials import Trials
+from ecgstudy.evaluate.verification import eer, tar_at_far, threshold_at_far
+
+FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
+N_PERMUTATIONS = 200
+"""Permutations behind the D_sys null."""
+MOST_RESAMPLED_TRIALS = 100_000
+"""Above so many trials only rank-k, EER and TAR over trials get intervals: the others would take minutes."""
+
+
+class ScoredFold:
+    """One score matrix, prepared to be measured under any weights of its persons.
+
+    Parameters
+    ----------
+    scores : array_like
+        Shape (n_probe, n_gallery), higher = more similar.
+    probe_persons, gallery_persons : array_like
+        Person ids of the rows and of the columns.
+    resamples : Resamples
+        The persons to resample; the same object for every system that is compared.
+    rng : numpy.random.Generator
+        Draws the halves of the calibration.
+
+    Raises
+    ------
+    StudyError
+        Shapes disagree, a score is not a number, or a person is not among `resamples`.
+    """
+
+    def __init__(
+        self,
+        scores: ArrayLike,
+        probe_persons: ArrayLike,
+        gallery_persons: ArrayLike,
+        resamples: Resamples,
+        rng: np.random.Generator,
+    ) -> None:
+        self.trials = Trials(scores, probe_persons, gallery_persons, resamples)
+        self.searches = search_gallery(scores, probe_persons, gallery_persons)
+        self.probe = resamples.index_of(probe_persons)
+        self.linkability = Linkability(self.trials.scores, self.trials.genuine)
+        self._balance = _probe_weights(self.probe, balanced=True)
+        self._calibration_seed = int(rng.integers(2**32))
+
+    @cached_property
+    def _calibration(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-likelihood ratios and which trials have one; costs a fit, which point values of headlines can spare."""
+        return _cross_calibrated_llr(self.trials, np.random.default_rng(self._calibration_seed))
+
+    def headlines(self, multiplicity: np.ndarray, balanced: bool = False) -> dict[str, float]:
+        """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times, over trials or per person."""
+        levels = self.trials.levels(multiplicity, balanced)
+        return self._ranks(multiplicity, balanced) | self._rates(levels)
+
+    def everything(self, multiplicity: np.ndarray) -> dict[str, float]:
+        """All metrics when person p was drawn ``multiplicity[p]`` times."""
+        found = {}
+        for suffix, balanced in (("", False), ("_per_person", True)):
+            weights = self.trials.weights(multiplicity, balanced)
+            levels = self.trials.weighted_levels(weights)
+            probes = self._probe_multiplicity(multiplicity, balanced)
+            values = self._ranks(multiplicity, balanced) | self._rates(levels)
+            values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
+            values["d_sys"] = self.linkability.d_sys(weights)
+            found |= {name + suffix: value for name, value in values.items()}
+            if not balanced:
+                found |= {"zebra_bits": zebra_bits(levels), "zebra_worst": zebra_worst_case(levels)}
+                found |= {"cllr_min": cllr_min(levels), "cllr": self._cllr(weights)}
+        return found
+
+    def problems(self) -> dict[str, str]:
+        """Why each metric would be undefined; empty texts where it is not."""
+        problem = self.trials.problem() or ""
+        searches = f"{self.probe.size} searches cannot resolve a FAR of 0.01"
+        found = {f"rank{k}": _rank_problem(self.searches, k) for k in (1, 5)}
+        found |= {f"tar_at_far_{name}": self.trials.problem(far) or "" for name, far in FARS.items()}
+        found |= {"eer": problem, "d_sys": self.linkability.problem() or ""}
+        found |= {"dir_at_far_1e-2": _rank_problem(self.searches, 1) or searches}
+        found |= {f"{name}_per_person": reason for name, reason in found.items()}
+        calibration = "" if self._calibration[1].any() else "too few persons to calibrate the scores on other persons"
+        return found | dict.fromkeys(("zebra_bits", "zebra_worst", "cllr_min"), problem) | {"cllr": calibration}
+
+    def _ranks(self, multiplicity: np.ndarray, balanced: bool) -> dict[str, float]:
+        probes = self._probe_multiplicity(multiplicity, balanced)
+        return {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)}
+
+    @staticmethod
+    def _rates(levels: ScoreLevels) -> dict[str, float]:
+        return {"eer": eer(levels)} | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+
+    def _probe_multiplicity(self, multiplicity: np.ndarray, balanced: bool) -> np.ndarray:
+        drawn = multiplicity[self.probe]
+        return drawn * self._balance if balanced else drawn
+
+    def _cllr(self, weights: np.ndarray) -> float:
+        llr, calibrated = self._calibration
+        genuine, impostor = calibrated & self.trials.genuine, calibrated & ~self.trials.genuine
+        return weighted_cllr(llr[genuine], llr[impostor], weights[genuine], weights[impostor])
+
+
+def biometric_report(
+    folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator
+) -> dict[str, Estimate | str | int | None]:
+    """Identification, verification, linkability and disclosure, each with its interval.
+
+    Every metric is the mean over the folds, whose persons are never compared with each other, and its interval
+    comes from resampling persons in all folds at once.
+
+    Parameters
+    ----------
+    folds : sequence of ScoredFold
+        One or several.
+    resamples : Resamples
+        The persons to resample, those that `folds` were made with.
+    rng : numpy.random.Generator
+        Draws the label permutations of the D_sys null.
+
+    Returns
+    -------
+    dict
+        Estimates: ``rank1``, ``rank5``, ``dir_at_far_1e-2``, ``eer``, ``tar_at_far_1e-2``, ``tar_at_far_1e-3``,
+        ``d_sys``; each of these again with ``_per_person`` (persons, or pairs of persons, weigh the same however
+        many records they have); ``d_sys_null`` (over label permutations, not persons), ``zebra_bits``,
+        ``zebra_worst``, ``cllr`` (calibrated on other persons), ``cllr_min``. Text: ``zebra_tag``. Counts:
+        ``persons`` with a genuine trial, ``enrolled`` persons (of the largest fold), ``probes``,
+        ``genuine_trials``, ``impostor_trials``. What is undefined is NaN with its reason.
+    """
+    n_persons = _n_persons(folds)
+    estimates = _estimates(folds, resamples, n_persons)
+    estimates["d_sys_null"] = _d_sys_null(folds, n_persons, rng)
+    return {
+        **estimates,
+        "zebra_tag": zebra_tag(estimates["zebra_worst"].value),
+        "persons": n_persons,
+        "enrolled": max(fold.searches.n_enrolled for fold in folds),
+        "probes": sum(fold.probe.size for fold in folds),
+        "genuine_trials": sum(fold.trials.n_genuine for fold in folds),
+        "impostor_trials": sum(fold.trials.n_impostor for fold in folds),
+    }
+
+
+def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
+    """Rank-1 as :func:`biometric_report` takes it, for contrasts of attackers."""
+    return lambda multiplicity: float(np.mean([rank_k(fold.searches, 1, multiplicity[fold.probe]) for fold in folds]))
+
+
+def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
+    """EER as :func:`biometric_report` takes it, for contrasts of attackers."""
+    return lambda multiplicity: float(np.mean([eer(fold.trials.levels(multiplicity)) for fold in folds]))
+
+
+def per_person_risk(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> pd.DataFrame:
+    """How exposed each enrolled person is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each person with an enrolled probe: ``person``, ``probes``, ``rank1`` (share of the person's
+        probes that rank first), ``tar_at_far_1e-2`` (share of genuine trials above the threshold that holds
+        over all persons; NaN where the FAR cannot be resolved) and ``eer`` (of the person's own probes; above
+        0.5 the person's scores are inverted).
+    """
+    matrix = np.asarray(scores)
+    probe, gallery = np.asarray(probe_persons).astype(str), np.asarray(gallery_persons).astype(str)
+    searches = search_gallery(matrix, probe, gallery)
+    genuine = probe[:, None] == gallery[None, :]
+    threshold = threshold_at_far(matrix[~genuine], FARS["1e-2"])
+    rows = []
+    for person in np.unique(probe[searches.enrolled]):
+        own = probe == person
+        own_scores, impostor_scores = matrix[own][genuine[own]], matrix[own][~genuine[own]]
+        accepted = math.nan if math.isnan(threshold) else float(np.mean(own_scores > threshold))
+        own_eer = eer(ScoreLevels.from_scores(own_scores, impostor_scores))
+        rank1 = rank_k(searches, 1, own.astype(np.float64))
+        rows.append((person, int(own.sum()), rank1, accepted, own_eer))
+    return pd.DataFrame(rows, columns=["person", "probes", "rank1", "tar_at_far_1e-2", "eer"])
+
+
+def risk_tail(risk: ArrayLike) -> dict[str, float]:
+    """Median, 95th percentile and worst of a per-person risk (higher = more exposed; pass ``1 - eer`` for EER).
+
+    Persons whose risk is undefined are left out; all three are NaN where nobody's is defined.
+    """
+    values = np.asarray(risk, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return dict.fromkeys(("median", "p95", "worst"), math.nan)
+    return {
+        "median": float(np.median(values)),
+        "p95": float(np.quantile(values, 0.95)),
+        "worst": float(values.max()),
+    }
+
+
+def _probe_weights(probe: np.ndarray, balanced: bool) -> np.ndarray:
+    """Weight of each probe; balanced, those of one person add up to the mean number of probes a person."""
+    if not balanced or not probe.size:
+        return np.ones(probe.size)
+    count = np.bincount(probe)[probe]
+    return probe.size / np.unique(probe).size / count
+
+
+def _n_persons(folds: Sequence[ScoredFold]) -> int:
+    """Persons with a genuine trial in any fold."""
+    return np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
+
+
+def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int) -> dict[str, Estimate]:
+    """Every metric with its interval; where there are too many trials, intervals of the headlines only."""
+    everybody = np.ones(resamples.persons.size)
+    problems = [fold.problems() for fold in folds]
+    reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in problems[0]}
+    values = _mean([fold.everything(everybody) for fold in folds])
+    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
+    measure = ScoredFold.everything if everything else ScoredFold.headlines
+    names = list(values) if everything else list(folds[0].headlines(everybody))
+
+    def statistics(multiplicity: np.ndarray) -> list[float]:
+        found = _mean([measure(fold, multiplicity) for fold in folds])
+        return [found[name] for name in names]
+
+    found = bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
+    estimates = dict(zip(names, found, strict=True))
+    for name in values.keys() - estimates.keys():
+        reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
+        estimates[name] = Estimate(values[name], math.nan, math.nan, n_persons, reason=reason)
+    return estimates
+
+
+def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the folds; NaN where one fold does not define it."""
+    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
+
+
+def _rank_problem(searches: Searches, k: int) -> str:
+    """Why rank-k is undefined; empty where it is not."""
+    if not searches.enrolled.any():
+        return "no probe's person is in the gallery"
+    if searches.n_enrolled < max(k, 2):
+        return f"the gallery holds {searches.n_enrolled} person(s), too few for rank {k}"
+    return ""
+
+
+def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Generator) -> Estimate:
+    """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
+    problem = next((fold.linkability.problem() for fold in folds if fold.linkability.problem()), None)
+    if problem is not None:
+        return Estimate(math.nan, math.nan, math.nan, n_persons, N_PERMUTATIONS, problem)
+    draws = np.mean([fold.linkability.null_draws(N_PERMUTATIONS, rng) for fold in folds], axis=0)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(draws.mean()), float(low), float(high), n_persons)
+
+
+def _cross_calibrated_llr(trials: Trials, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood ratios by logistic regression on the other half of the persons, and which trials have one.
+
+    Persons are halved at random; a trial counts when both its persons are in one half and is calibrated
+    on the trials within the other half. No trial counts where a half lacks genuine or impostor trials.
+    """
+    persons = rng.permutation(np.unique(np.concatenate([trials.probe, trials.gallery])))
+    in_first_half = np.isin(np.concatenate([trials.probe, trials.gallery]), persons[: persons.size // 2])
+    probe_first, gallery_first = np.split(in_first_half, 2)
+    halves = (probe_first & gallery_first, ~probe_first & ~gallery_first)
+    llr = np.zeros(trials.scores.size)
+    if any(np.unique(trials.genuine[half]).size < 2 for half in halves):
+        return llr, np.zeros(llr.size, dtype=bool)
+    for half, other in (halves, halves[::-1]):
+        llr[half] = logistic_llr(trials.scores[other], trials.genuine[other], trials.scores[half])
+    return llr, halves[0] | halves[1]

@@ -1,0 +1,201 @@
+"""Bootstrap clustered by person: intervals, reusable resamples, paired differences.
+
+Recordings of one person are not independent, so persons are resampled, never
+records or trials (Field & Welsh 2007, J. R. Stat. Soc. B 69(3):369). A statistic
+receives how often each person was drawn and weighs that person's samples by it:
+
+* per-sample metrics (rank-1, accuracy, AUROC): a sample weighs the multiplicity of its person;
+* trial metrics (EER, TAR, D_sys...): a genuine trial weighs the multiplicity of its person, an impostor
+  trial the product of its two persons' multiplicities, and two draws of one person never form an impostor
+  trial (the two-way resampling of Owen 2007, Ann. Appl. Stat. 1(2):386, "The pigeonhole bootstrap").
+
+The gallery of an identification search stays as it is: a resampled gallery would hold only 63 % of the
+persons and make every search easier. Rank-k intervals are therefore those of the probe persons.
+"""
+
+import math
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.study.atomic import new_file
+
+Statistic = Callable[[np.ndarray], float]
+"""From the persons' multiplicities, float64 of shape (n_persons,), to a number; NaN where it is undefined."""
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its 95 % percentile interval, and what it rests on.
+
+    Attributes
+    ----------
+    value : float
+        Point value on the full sample; NaN where it is undefined.
+    low, high : float
+        Interval; NaN where there is none.
+    n : int
+        Persons that the value rests on.
+    undefined : int
+        Resamples in which the metric was undefined; the interval is taken over the others.
+    reason : str or None
+        Why the value or its interval is undefined, one clause a report can print.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    undefined: int = 0
+    reason: str | None = None
+
+    def as_dict(self) -> dict[str, float | int | str | None]:
+        """Return the fields for JSON, which knows no NaN: what is undefined becomes None."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class PairedDifference(Estimate):
+    """Difference of two systems on identical resamples.
+
+    Attributes
+    ----------
+    p : float
+        Two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side
+        of 0) / (1 + resamples), doubled. Not an exact test: read it beside the interval.
+    """
+
+    p: float = math.nan
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Draws of persons with replacement, made once and used for every system that is compared.
+
+    Attributes
+    ----------
+    persons : numpy.ndarray
+        Distinct person ids, sorted, as text, shape (n_persons,).
+    indices : numpy.ndarray
+        int32, shape (n_resamples, n_persons): the persons drawn, as positions in `persons`.
+    seed : int
+        Seed the draws came from.
+    """
+
+    persons: np.ndarray
+    indices: np.ndarray
+    seed: int
+
+    @classmethod
+    def draw(cls, persons: Iterable[object], seed: int, n_resamples: int = 1000) -> "Resamples":
+        """Draw `n_resamples` times as many persons as there are distinct ones in `persons`."""
+        distinct = np.unique(np.array([str(person) for person in persons]))
+        if not distinct.size:
+            raise StudyError("There is no person to resample; check that the protocol left any record.")
+        indices = np.random.default_rng(seed).integers(0, distinct.size, (n_resamples, distinct.size), dtype=np.int32)
+        return cls(distinct, indices, seed)
+
+    @cached_property
+    def multiplicities(self) -> np.ndarray:
+        """How often each person was drawn, float64, shape (n_resamples, n_persons)."""
+        n_resamples, n_persons = self.indices.shape
+        cells = self.indices + np.arange(n_resamples)[:, None] * n_persons
+        counts = np.bincount(cells.ravel(), minlength=n_resamples * n_persons)
+        return counts.reshape(n_resamples, n_persons).astype(np.float64)
+
+    def index_of(self, persons: ArrayLike) -> np.ndarray:
+        """Positions of person ids in `self.persons`; ``StudyError`` for a person who was never drawn from."""
+        wanted = np.asarray(persons).astype(str)
+        found = np.minimum(np.searchsorted(self.persons, wanted), self.persons.size - 1)
+        strangers = wanted[self.persons[found] != wanted]
+        if strangers.size:
+            raise StudyError(f"Person {strangers[0]} is not among the resampled persons; draw the resamples anew.")
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write persons, indices and seed to an ``.npz`` file, whole or not at all."""
+        with new_file(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, persons=self.persons, indices=self.indices, seed=self.seed)
+
+    @classmethod
+    def load(cls, path: Path) -> "Resamples":
+        """Read what :meth:`save` wrote; ``RecordError`` where the file cannot be read."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(stored["persons"], stored["indices"], int(stored["seed"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as unreadable:
+            raise RecordError(path, "holds no saved resamples", "delete it and run the stage again") from unreadable
+
+
+def bootstrap(statistic: Statistic, resamples: Resamples, n_persons: int, if_undefined: str) -> Estimate:
+    """Value of `statistic` with its percentile interval over `resamples`.
+
+    Parameters
+    ----------
+    statistic : callable
+        See :data:`Statistic`; the point value is that of multiplicity 1 for everybody.
+    resamples : Resamples
+        The draws.
+    n_persons : int
+        Persons that contribute; with fewer than two there is no interval.
+    if_undefined : str
+        Reason to report where the point value is NaN.
+    """
+    return bootstrap_each(lambda multiplicity: (statistic(multiplicity),), resamples, n_persons, (if_undefined,))[0]
+
+
+def bootstrap_each(
+    statistics: Callable[[np.ndarray], Sequence[float]],
+    resamples: Resamples,
+    n_persons: int,
+    if_undefined: Sequence[str],
+) -> list[Estimate]:
+    """:func:`bootstrap` of several numbers that share their work, one reason each."""
+    values = [float(value) for value in statistics(np.ones(resamples.persons.size))]
+    draws = _resampled(statistics, resamples)
+    return [
+        Estimate(value, math.nan, math.nan, n_persons, len(resamples.indices), reason)
+        if math.isnan(value)
+        else _interval(value, draws[:, column], n_persons)
+        for column, (value, reason) in enumerate(zip(values, if_undefined, strict=True))
+    ]
+
+
+def paired_difference(
+    first: Statistic, second: Statistic, resamples: Resamples, n_persons: int, if_undefined: str
+) -> PairedDifference:
+    """Difference ``first - second``, both evaluated on the same resamples; see :func:`bootstrap`."""
+    everybody = np.ones(resamples.persons.size)
+    value = float(first(everybody)) - float(second(everybody))
+    if math.isnan(value):
+        return PairedDifference(value, math.nan, math.nan, n_persons, len(resamples.indices), if_undefined)
+    draws = _resampled(lambda multiplicity: (first(multiplicity) - second(multiplicity),), resamples)[:, 0]
+    estimate = _interval(value, draws, n_persons)
+    defined = draws[~np.isnan(draws)]
+    tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
+    p = math.nan if math.isnan(estimate.low) else min(1.0, 2 * (tail + 1) / (defined.size + 1))
+    return PairedDifference(**asdict(estimate), p=p)
+
+
+def _resampled(statistics: Callable[[np.ndarray], Sequence[float]], resamples: Resamples) -> np.ndarray:
+    """Statistics of every resample, float64, shape (n_resamples, n_statistics)."""
+    return np.array([statistics(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
+
+
+def _interval(value: float, draws: np.ndarray, n_persons: int) -> Estimate:
+    """Percentile interval over the defined draws."""
+    undefined = int(np.count_nonzero(np.isnan(draws)))
+    if n_persons < 2:
+        return Estimate(value, math.nan, math.nan, n_persons, undefined, "one person only, so no interval by person")
+    if undefined == draws.size:
+        return Estimate(value, math.nan, math.nan, n_persons, undefined, "undefined in every resample, so no interval")
+    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high), n_persons, undefined)

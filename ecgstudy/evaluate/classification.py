@@ -1,0 +1,191 @@
+"""Sex and age: accuracy, balanced accuracy, macro F1, AUROC and mean absolute error, with intervals by person.
+
+All of them are functions of counts per person, summed once; a resample only weighs those counts. That is why
+they are written out here: scikit-learn's metrics, which the tests compare them with, validate and count the
+samples again in each of thousands of resamples.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap
+from ecgstudy.evaluate.levels import SortedScores
+from ecgstudy.evaluate.verification import auroc
+
+
+def accuracy(confusion: np.ndarray) -> float:
+    """Share of samples on the diagonal of a confusion matrix (true class, predicted class); NaN if empty."""
+    total = confusion.sum()
+    return float(np.trace(confusion) / total) if total > 0 else math.nan
+
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """Mean recall over the true classes that occur; NaN where fewer than two do."""
+    support = confusion.sum(axis=1)
+    occurs = support > 0
+    return float(np.mean(np.diag(confusion)[occurs] / support[occurs])) if occurs.sum() > 1 else math.nan
+
+
+def macro_f1(confusion: np.ndarray) -> float:
+    """Mean F1 over the true classes that occur; NaN where fewer than two do."""
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    occurs = support > 0
+    f1 = 2 * np.diag(confusion)[occurs] / (support + predicted)[occurs]
+    return float(np.mean(f1)) if occurs.sum() > 1 else math.nan
+
+
+def classification_report(
+    truth: Sequence[object],
+    probabilities: ArrayLike,
+    classes: Sequence[object],
+    persons: ArrayLike,
+    resamples: Resamples,
+) -> dict[str, Estimate]:
+    """Accuracy, balanced accuracy, macro F1 and AUROC of a classifier, and each averaged per person.
+
+    Parameters
+    ----------
+    truth : sequence
+        True class of each sample; None or NaN where the label is missing (such samples are left out).
+    probabilities : array_like
+        Score of each class, shape (n_samples, n_classes); the highest is predicted, the first of equals.
+    classes : sequence
+        What the columns stand for.
+    persons : array_like
+        Person of each sample.
+    resamples : Resamples
+        The persons to resample.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auroc`` (one class against the rest, averaged over
+        the classes that occur) and the same names with ``_per_person``, in which every person weighs the same.
+        With fewer than two true classes all are NaN, with the reason.
+
+    Raises
+    ------
+    StudyError
+        A label is not among `classes`, or a probability is not a number.
+    """
+    labelled = ~pd.isna(np.array(truth, dtype=object))
+    truth = _codes(np.array(truth, dtype=object)[labelled], classes)
+    probabilities = np.asarray(probabilities, dtype=np.float64)[labelled]
+    if np.isnan(probabilities).any():
+        raise StudyError("A predicted probability is not a number; look for a failed model.")
+    person = resamples.index_of(np.asarray(persons)[labelled])
+    n_persons, reason = np.unique(person).size, _label_problem(truth, classes)
+    per_sample = np.ones(person.size)
+    per_person = per_sample / np.bincount(person, minlength=1)[person] if person.size else per_sample
+    report = {}
+    for suffix, weights in (("", per_sample), ("_per_person", per_person)):
+        confusion = _confusion_by_person(truth, probabilities, person, weights, len(resamples.persons))
+        statistics: dict[str, Statistic] = {
+            "accuracy": _of_confusion(accuracy, confusion),
+            "balanced_accuracy": _of_confusion(balanced_accuracy, confusion),
+            "macro_f1": _of_confusion(macro_f1, confusion),
+            "auroc": _macro_auroc(truth, probabilities, person, weights),
+        }
+        for name, statistic in statistics.items():
+            report[name + suffix] = (
+                _undefined(n_persons, resamples, reason)
+                if reason
+                else bootstrap(statistic, resamples, n_persons, "only one class occurs")
+            )
+    return report
+
+
+def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resamples: Resamples) -> dict[str, Estimate]:
+    """Mean absolute error, in the unit of `truth` (years for age): ``mae`` and ``mae_per_person``.
+
+    Parameters
+    ----------
+    truth, predicted : array_like
+        Shape (n_samples,); samples whose truth is NaN are left out.
+    persons : array_like
+        Person of each sample.
+    resamples : Resamples
+        The persons to resample.
+
+    Raises
+    ------
+    StudyError
+        A prediction is not a number.
+    """
+    truth = np.asarray(truth, dtype=np.float64)
+    known = ~np.isnan(truth)
+    error = np.abs(np.asarray(predicted, dtype=np.float64)[known] - truth[known])
+    if np.isnan(error).any():
+        raise StudyError("A predicted value is not a number; look for a failed model.")
+    person = resamples.index_of(np.asarray(persons)[known])
+    size = len(resamples.persons)
+    total, count = np.bincount(person, error, size), np.bincount(person, minlength=size).astype(np.float64)
+    mean = np.divide(total, count, out=np.zeros(size), where=count > 0)
+    n_persons, reason = int(np.count_nonzero(count)), "no record has a label"
+    return {
+        "mae": bootstrap(lambda m: _ratio(m @ total, m @ count), resamples, n_persons, reason),
+        "mae_per_person": bootstrap(lambda m: _ratio(m @ mean, m @ (count > 0)), resamples, n_persons, reason),
+    }
+
+
+def _codes(labels: np.ndarray, classes: Sequence[object]) -> np.ndarray:
+    """Column of each label."""
+    column = {label: position for position, label in enumerate(classes)}
+    strangers = [label for label in labels if label not in column]
+    if strangers:
+        raise StudyError(f"The label {strangers[0]!r} is not among the classes {list(classes)}.")
+    return np.array([column[label] for label in labels], dtype=np.int64)
+
+
+def _label_problem(truth: np.ndarray, classes: Sequence[object]) -> str | None:
+    """Why nothing can be scored; None where it can."""
+    present = np.unique(truth)
+    if not present.size:
+        return "no record has a label"
+    return f"every label is {classes[present[0]]}" if present.size == 1 else None
+
+
+def _undefined(n_persons: int, resamples: Resamples, reason: str) -> Estimate:
+    """Return an estimate without a value."""
+    return Estimate(math.nan, math.nan, math.nan, n_persons, len(resamples.indices), reason)
+
+
+def _confusion_by_person(
+    truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray, weights: np.ndarray, n_persons: int
+) -> np.ndarray:
+    """Weighted confusion matrix of each person, shape (n_persons, n_classes, n_classes)."""
+    n_classes = probabilities.shape[1]
+    cells = (person * n_classes + truth) * n_classes + probabilities.argmax(axis=1)
+    return np.bincount(cells, weights, n_persons * n_classes**2).reshape(n_persons, n_classes, n_classes)
+
+
+def _of_confusion(metric: Callable[[np.ndarray], float], by_person: np.ndarray) -> Statistic:
+    """`metric` of the confusion matrix summed over the persons drawn."""
+    return lambda multiplicity: metric(np.tensordot(multiplicity, by_person, axes=1))
+
+
+def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray, weights: np.ndarray) -> Statistic:
+    """AUROC of each class against the rest, averaged over the classes that occur in the resample.
+
+    With two classes both directions are the same number, so the second column decides, as usual.
+    """
+    columns = [1] if probabilities.shape[1] == 2 else np.unique(truth)
+    ranked = [SortedScores(probabilities[:, column], truth == column) for column in columns]
+
+    def statistic(multiplicity: np.ndarray) -> float:
+        drawn = multiplicity[person] * weights
+        values = np.array([auroc(scores.levels(drawn[scores.order])) for scores in ranked])
+        defined = values[~np.isnan(values)]
+        return float(defined.mean()) if defined.size else math.nan
+
+    return statistic
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    """Quotient, NaN for an empty denominator."""
+    return float(numerator / denominator) if denominator > 0 else math.nan

@@ -1,0 +1,1 @@
+"""One way to state and run an experiment: cohort, protocol, attacker, seed and view."""

@@ -1,0 +1,277 @@
+"""From scores to metrics: the attacker is the ensemble of its seeds, its intervals come from resampling persons."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from ecgstudy.evaluate.biometric import (
+    ScoredFold,
+    biometric_report,
+    eer_statistic,
+    per_person_risk,
+    rank1_statistic,
+    risk_tail,
+)
+from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, paired_difference
+from ecgstudy.evaluate.identification import rank_k, search_gallery
+from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.verification import eer
+from ecgstudy.experiment.plan import UNTRAINED
+from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble
+from ecgstudy.experiment.selection import BEST, Selection, never_matched, select
+
+RESAMPLES = 1000
+PERMUTATIONS = 100
+"""Permutations of the gallery's names behind the chance level."""
+REFERENCE = "transecg"
+"""The other attackers are compared with this one, on identical trials."""
+CROSS_COHORT = "cross_cohort_"
+UNSEEN = ("subject_disjoint_", CROSS_COHORT)
+"""How the names of protocols begin whose validation people no network was trained on."""
+_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One attacker under one protocol.
+
+    Attributes
+    ----------
+    cohort, protocol, model : str
+        As in metric names.
+    estimates : dict
+        From :func:`ecgstudy.evaluate.biometric_report`: every metric with its interval, or why it is undefined.
+    per_seed : pandas.DataFrame
+        Point values of each training seed alone, columns seed, rank1, eer.
+    risk : pandas.DataFrame
+        From :func:`ecgstudy.evaluate.per_person_risk`, averaged over the folds a person appears in.
+    unscored : int
+        Probes without a usable window; each counts as never recognised.
+    attack : ScoreSet
+        The scores behind it: the mean over the seeds.
+    contrasts : dict of str to PairedDifference
+        "rank1" and "eer": this attacker minus :data:`REFERENCE` on identical trials and resamples.
+    stands_for : str
+        Of "best": the attacker that was chosen.
+    """
+
+    cohort: str
+    protocol: str
+    model: str
+    estimates: Mapping[str, Estimate | str | int | None]
+    per_seed: pd.DataFrame
+    risk: pd.DataFrame
+    unscored: int
+    attack: ScoreSet
+    contrasts: Mapping[str, PairedDifference]
+    stands_for: str = ""
+
+    @property
+    def key(self) -> str:
+        """``cohort.protocol.model``, the stem of its metric names."""
+        return f"{self.cohort}.{self.protocol}.{self.model}"
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What an attacker reaches when the gallery's names are shuffled.
+
+    Attributes
+    ----------
+    rank1, eer : tuple of float
+        Mean, and 2.5th and 97.5th percentile over :data:`PERMUTATIONS`.
+    expected_rank1 : float
+        One in the number of enrolled persons.
+    """
+
+    rank1: tuple[float, float, float]
+    eer: tuple[float, float, float]
+    expected_rank1: float
+
+
+def cohort_resamples(
+    score_sets: Sequence[ScoreSet], seed: int, folder: Path, n_resamples: int = RESAMPLES
+) -> dict[str, Resamples]:
+    """Draw each cohort's persons once for all of its protocols and attackers, and save the draws in `folder`."""
+    drawn = {}
+    for cohort in dict.fromkeys(s.cohort for s in score_sets):
+        persons = [
+            person
+            for s in score_sets
+            if s.cohort == cohort
+            for fold in s.folds
+            for person in np.concatenate([fold.probe_persons, fold.gallery_persons])
+        ]
+        drawn[cohort] = Resamples.draw(persons, seed, n_resamples)
+        drawn[cohort].save(folder / f"{cohort}-seed{seed}-n{n_resamples}.npz")
+    return drawn
+
+
+def evaluate_all(
+    score_sets: Sequence[ScoreSet], resamples: Mapping[str, Resamples]
+) -> tuple[list[Evaluation], pd.DataFrame]:
+    """Evaluate every attacker under every protocol, and under "best" the one chosen on validation scores.
+
+    Parameters
+    ----------
+    score_sets : sequence of ScoreSet
+        All cohorts, protocols, attackers and seeds.
+    resamples : mapping of str to Resamples
+        Draws by cohort, from :func:`cohort_resamples`.
+
+    Returns
+    -------
+    evaluations : list of Evaluation
+        In the order of `score_sets`, "best" after the others of its protocol.
+    choices : pandas.DataFrame
+        One row a cohort and protocol: every candidate on the validation part, and the chosen one.
+    """
+    cells: dict[tuple[str, str], dict[str, list[ScoreSet]]] = {}
+    for s in score_sets:
+        cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.model, []).append(s)
+    parallel = Parallel(n_jobs=_WORKERS)
+    found = parallel(
+        delayed(_evaluate_cell)(attackers, resamples[cell[0]], _judges(cells, *cell))
+        for cell, attackers in cells.items()
+    )
+    choices = pd.DataFrame([selection.row(*cell) for cell, (_, selection) in zip(cells, found, strict=True)])
+    return [evaluation for evaluations, _ in found for evaluation in evaluations], choices
+
+
+def _judges(
+    cells: Mapping[tuple[str, str], dict[str, list[ScoreSet]]], cohort: str, protocol: str
+) -> dict[str, list[ScoreSet]] | None:
+    """Attackers whose validation people choose for a protocol: those of its cohort's first cross-cohort protocol.
+
+    None where the protocol has validation people of its own, or no other cohort has any.
+    """
+    if protocol.startswith(UNSEEN):
+        return None
+    found = (attackers for (of, name), attackers in cells.items() if of == cohort and name.startswith(CROSS_COHORT))
+    return next(({m: sets for m, sets in attackers.items() if m != UNTRAINED} for attackers in found), None)
+
+
+def _evaluate_cell(
+    attackers: Mapping[str, list[ScoreSet]], resamples: Resamples, judges: Mapping[str, list[ScoreSet]] | None
+) -> tuple[list[Evaluation], Selection]:
+    """Evaluate the attackers of one cohort and protocol, the best one too."""
+    reference = attackers.get(REFERENCE)
+    found = {model: evaluate(sets, resamples, reference) for model, sets in attackers.items()}
+    selection = select({model: sets for model, sets in attackers.items() if model != UNTRAINED}, judges)
+    if selection.chosen is not None:
+        known = found.get(selection.chosen)
+        best = known or evaluate(selection.score_sets, resamples, reference)
+        found[BEST] = replace(best, model=BEST, stands_for=selection.chosen)
+    return list(found.values()), selection
+
+
+def evaluate(
+    score_sets: Sequence[ScoreSet], resamples: Resamples, reference: Sequence[ScoreSet] | None = None
+) -> Evaluation:
+    """Evaluate one attacker under one protocol: the ensemble of its seeds, and each seed alone beside it.
+
+    Parameters
+    ----------
+    score_sets : sequence of ScoreSet
+        One a training seed, of the same cohort, protocol, model and trials.
+    resamples : Resamples
+        The persons to resample, the same object for all attackers.
+    reference : sequence of ScoreSet, optional
+        Attacker to compare with on the same trials.
+    """
+    attack = without_gaps(ensemble(score_sets))
+    folds = scored_folds(attack, resamples)
+    everybody = np.ones(resamples.persons.size)
+    rows = []
+    for one in score_sets:
+        alone = scored_folds(without_gaps(one), resamples)
+        rows.append((one.seed, rank1_statistic(alone)(everybody), eer_statistic(alone)(everybody)))
+    return Evaluation(
+        attack.cohort,
+        attack.protocol,
+        attack.model,
+        biometric_report(folds, resamples, np.random.default_rng(resamples.seed)),
+        pd.DataFrame(rows, columns=["seed", "rank1", "eer"]),
+        _risk(attack.folds),
+        sum(int(np.isnan(fold.scores).all(axis=1).sum()) for fold in score_sets[0].folds if fold.scores.size),
+        attack,
+        _contrasts(folds, reference, attack.model, resamples) if reference else {},
+    )
+
+
+def without_gaps(score_set: ScoreSet) -> ScoreSet:
+    """Give probes and enrolled persons without a usable window the lowest score there is: they match nobody.
+
+    ISO/IEC 19795-1 counts failures to acquire and to enrol as false rejections in just this way; every attacker
+    is then judged on the same trials.
+    """
+    return replace(score_set, folds=tuple(replace(fold, scores=never_matched(fold.scores)) for fold in score_set.folds))
+
+
+def scored_folds(attack: ScoreSet, resamples: Resamples) -> list[ScoredFold]:
+    """Prepare the folds of a score set without gaps to be measured."""
+    rng = np.random.default_rng(resamples.seed)
+    return [ScoredFold(fold.scores, fold.probe_persons, fold.gallery_persons, resamples, rng) for fold in attack.folds]
+
+
+def _contrasts(
+    folds: Sequence[ScoredFold], reference: Sequence[ScoreSet], model: str, resamples: Resamples
+) -> dict[str, PairedDifference]:
+    """Difference to the reference attacker, both on the same resamples; none for the reference itself."""
+    if reference[0].model == model:
+        return {}
+    others = scored_folds(without_gaps(ensemble(reference)), resamples)
+    n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
+    reason = "one of the two is undefined"
+    return {
+        name: paired_difference(statistic(folds), statistic(others), resamples, n_persons, reason)
+        for name, statistic in (("rank1", rank1_statistic), ("eer", eer_statistic))
+    }
+
+
+def _risk(folds: Iterable[FoldScores]) -> pd.DataFrame:
+    """Risk of each person, averaged over the folds in which the person is probed."""
+    parts = [per_person_risk(fold.scores, fold.probe_persons, fold.gallery_persons) for fold in folds]
+    return pd.concat(parts).groupby("person", as_index=False).mean()
+
+
+def tail_of(evaluation: Evaluation) -> dict[str, float]:
+    """How unevenly the risk is spread over the persons.
+
+    Returns
+    -------
+    dict
+        ``risk_median``, ``risk_p95``, ``risk_worst`` of 1 - EER of each person's own probes (0.5 = chance), and
+        ``always_first``, ``never_first``: share of the persons all, or none, of whose probes rank first.
+    """
+    risk = evaluation.risk
+    tail = {f"risk_{name}": value for name, value in risk_tail(1 - risk["eer"]).items()}
+    known = risk["rank1"].dropna()
+    shares = {"always_first": (known == 1).mean(), "never_first": (known == 0).mean()}
+    return tail | {name: float(share) for name, share in shares.items()}
+
+
+def chance_level(attack: ScoreSet, rng: np.random.Generator) -> Chance:
+    """Measure an attacker again with the gallery's names shuffled, so that its scores can mean nothing."""
+    draws = np.array([_shuffled(attack, rng) for _ in range(PERMUTATIONS)])
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    rank1, eers = (tuple(float(v) for v in column) for column in np.stack([draws.mean(axis=0), low, high], axis=1))
+    sizes = [np.unique(fold.gallery_persons).size for fold in attack.folds]
+    return Chance(rank1, eers, float(np.mean([1 / size for size in sizes])))
+
+
+def _shuffled(attack: ScoreSet, rng: np.random.Generator) -> tuple[float, float]:
+    """Rank-1 and EER with the gallery's names shuffled, averaged over the folds."""
+    found = []
+    for fold in attack.folds:
+        gallery = rng.permutation(fold.gallery_persons)
+        genuine = fold.probe_persons[:, None] == gallery[None, :]
+        searches = search_gallery(fold.scores, fold.probe_persons, gallery)
+        levels = ScoreLevels.from_scores(fold.scores[genuine], fold.scores[~genuine])
+        found.append((rank_k(searches, 1, np.ones(len(genuine))), eer(levels)))
+    rank1, eers = np.mean(found, axis=0)
+    return float(rank1), float(eers)

@@ -1,0 +1,1 @@
+"""From raw samples to stored, filtered and delineated records."""

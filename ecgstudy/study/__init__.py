@@ -1,0 +1,1 @@
+"""The frame of the study: paths, stages, notebooks and the report."""
