@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split, segments
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split, segments
 from ecgstudy.evaluate.unseen import CrossCohort, training_parts
 from ecgstudy.experiment import attackers, feature_windows, networks, people, recipes
 from ecgstudy.experiment import dataset as windows
@@ -96,9 +96,9 @@ class Workshop:
         if not names or job.cohort in names:
             return None
         table = pd.concat([with_cohort(name, self.stores[name].records) for name in names], ignore_index=True)
-        persons_to_train_on = training_parts(table, SPLIT_SEED)[0][PERSON]
+        persons_to_train_on = training_parts(table, SPLIT_SEED)[0][SUBJECT]
         leads = self.recipes[job.model].auxiliary_leads
-        chosen = segments(by_lead(table[table[PERSON].isin(persons_to_train_on)], leads))
+        chosen = segments(by_lead(table[table[SUBJECT].isin(persons_to_train_on)], leads))
         return Auxiliary(self.trainer(job.model).pretrain(chosen, job.seed), chosen)
 
 
@@ -177,7 +177,7 @@ def _fit(workshop: Workshop, job: Job, split: Split) -> Fitted:
         return attackers.FittedNetwork(trainer.untrained(job.seed), trainer)
     trainer, auxiliary = workshop.trainer(job.model), workshop.auxiliary(job)
     if isinstance(job.protocol, CrossCohort):
-        ages = group_ages(split.train[PERSON].to_numpy(dtype=str), workshop.people)
+        ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), workshop.people)
         return attackers.FittedNetwork(auxiliary.model, trainer, ages)
     return attackers.fit_network(trainer, split, job.seed, auxiliary)
 
@@ -208,11 +208,11 @@ def _trial(
         Scores (n_probe, n_gallery), probe persons, probe records, gallery persons.
     """
     usable = np.isfinite(enrolled.vectors).all(axis=1)
-    codes, persons = pd.factorize(enrolment[PERSON].to_numpy(dtype=str))
+    codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
     sums = np.zeros((len(persons), enrolled.vectors.shape[1]))
     np.add.at(sums, codes[usable], enrolled.vectors[usable])
     scores = score_matrix(probed.vectors, unit_rows(sums)).astype(np.float32)
-    return scores, probe[PERSON].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
+    return scores, probe[SUBJECT].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
 
 
 def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -224,7 +224,7 @@ def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not split.unseen_persons:
         return split.train, split.validation
     held = split.validation
-    nth, count = held.groupby(PERSON).cumcount(), held.groupby(PERSON)[RECORD].transform("size")
+    nth, count = held.groupby(SUBJECT).cumcount(), held.groupby(SUBJECT)[RECORD].transform("size")
     middle = (held["start"] + held["stop"]) // 2
     single = count == 1
     enrolment = held.assign(stop=held["stop"].where(~single, middle))[nth == 0]
@@ -243,11 +243,11 @@ def _task_rows(
     probe: pd.DataFrame, probed: Embedded, people_known: pd.DataFrame, ages: np.ndarray | None
 ) -> Iterator[list[dict[str, object]]]:
     """Rows of each task that the attacker was trained for."""
-    known = people_known.reindex(probe[PERSON])
+    known = people_known.reindex(probe[SUBJECT])
     for task, probabilities in probed.probabilities.items():
         rows = []
         for person, record, truth, age, shares in zip(
-            probe[PERSON], probe[RECORD], known[task], known["age"], probabilities, strict=True
+            probe[SUBJECT], probe[RECORD], known[task], known["age"], probabilities, strict=True
         ):
             if truth is None or truth != truth or not np.isfinite(shares).all():
                 continue
