@@ -16,18 +16,18 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from fake_cohort import waveform
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
 from ecgstudy import ingestion
+from ecgstudy.__main__ import main
 from ecgstudy.data.profile import cohorts_of, data_fingerprint
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.signals.ingest import build_store
-from ecgstudy.study import notebooks
-from ecgstudy.study.cli import main
 from ecgstudy.study.stage import read_metrics
 
 FS = 250
@@ -316,7 +316,7 @@ def test_a_disk_that_fills_while_a_notebook_runs_is_one_sentence(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     _notebook(places)
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", full)
+    monkeypatch.setattr(papermill, "execute_notebook", full)
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err
     assert f"No space is left on the disk that holds {places}/results/real/90_trial; free some" in said

@@ -32,9 +32,8 @@ from ecgstudy.signals import beats, features
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest
-from ecgstudy.study.parallel import in_parallel
-from ecgstudy.study.paths import cache_dir
-from ecgstudy.study.progress import progress
+from ecgstudy.study.config import cache_dir
+from ecgstudy.study.parallel import in_parallel, progress
 
 _CODE = (attackers, feature_windows, networks, people, recipes, windows, beats, features, scoring, signals)
 _MODEL_CODE = (features_gbm, template, training)
