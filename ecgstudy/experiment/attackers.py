@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import PERSON, Protocol, Split
+from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job
@@ -77,7 +77,7 @@ class NetworkAttacker(Attacker):
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedNetwork":
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
-        ages = group_ages(split.train[PERSON].to_numpy(dtype=str), context.people)
+        ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
         if isinstance(job.protocol, CrossCohort):
             return FittedNetwork(self.recipe.pretrained(context, job.seed), self.recipe, ages)
         names = auxiliary_cohorts(context)
@@ -179,7 +179,7 @@ class FittedFeatures(Fitted):
 def fit_features(dataset: Dataset, people: pd.DataFrame, split: Split, seed: int) -> FittedFeatures:
     """Train the feature model's boosters on the windows of a split's training part."""
     features, owners = dataset.features(split.train)
-    persons = split.train[PERSON].to_numpy(dtype=str)[owners]
+    persons = split.train[SUBJECT].to_numpy(dtype=str)[owners]
     classes = trainable_classes(persons, people)
     labels = targets(persons, people, classes)
     boosters = {task: FeaturesGbm(seed).fit(features, labels[task]) for task in classes}

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.interpolate import CubicSpline
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.evaluate.splits import SUBJECT, RECORD, Split
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 from ecgstudy.signals.features import FEATURES, beat_features, window_features
 from ecgstudy.signals.quality import SLOWEST_RATE_BPM, Problem
@@ -74,11 +74,12 @@ class Dataset:
     ----------
     stores : mapping of str to RecordStore
         Stores by cohort name, all at one sampling rate.
-    lead : str
-        Lead to read; a record without it is read in its reference lead.
+    lead : str, optional
+        Lead to read; lead I unless told. A record without it is read in its reference lead.
     """
 
-    def __init__(self, stores: Mapping[str, RecordStore], lead: str = IDENTITY_LEAD) -> None:
+    def __init__(self, stores: Mapping[str, RecordStore], lead: str | None = None) -> None:
+        lead = lead or IDENTITY_LEAD
         self.fs = next(iter(stores.values())).fs
         self._stores = dict(stores)
         self._view = View()
@@ -225,9 +226,9 @@ class Dataset:
             problem[~self._beats_at(segment.record_id, places, length)] = Problem.NO_BEATS
             for flaw in self._flaws_of(segment.record_id)[::-1]:
                 problem[(places < flaw.stop) & (places + length > flaw.start)] = flaw.reason
-            columns = {PERSON: segment.subject_id, RECORD: segment.record_id, "start": places, "n_samples": length}
+            columns = {SUBJECT: segment.subject_id, RECORD: segment.record_id, "start": places, "n_samples": length}
             parts.append(pd.DataFrame({**columns, "row": row, "problem": problem}))
-        index = pd.concat(parts) if parts else pd.DataFrame(columns=[PERSON, RECORD, "start", "n_samples", "row", "problem"])
+        index = pd.concat(parts) if parts else pd.DataFrame(columns=[SUBJECT, RECORD, "start", "n_samples", "row", "problem"])
         order = {record_id: at for at, record_id in enumerate(self._leads)}
         by_time = index.assign(at=index[RECORD].map(order)).sort_values(["at", "start"], kind="stable")
         return by_time.drop(columns="at").reset_index(drop=True)
@@ -240,7 +241,14 @@ class Dataset:
 
     def gather(self, index: pd.DataFrame) -> np.ndarray:
         """Stored samples of the windows of :meth:`grid`, float32, shape (n, n_samples)."""
-        return np.stack([self.lead(row.record_id, row.start, row.start + row.n_samples) for row in index.itertuples()])
+        length = int(index["n_samples"].iloc[0])
+        samples = np.empty((len(index), length), dtype=np.float32)
+        for record_id, rows in index.groupby(RECORD).indices.items():
+            starts = index["start"].to_numpy()[rows]
+            first = starts.min()
+            whole = self.lead(record_id, first, starts.max() + length)
+            samples[rows] = np.lib.stride_tricks.sliding_window_view(whole, length)[starts - first]
+        return samples
 
     def beats(self, record_id: str, start: int, stop: int, slack: int = 0) -> np.ndarray:
         """Beats of a flawless segment around their R peaks, shape (n_beats, n_samples).
@@ -327,7 +335,7 @@ def by_lead(records: pd.DataFrame, leads: tuple[str, ...]) -> pd.DataFrame:
     parts = []
     for lead in leads:
         rows = records[[lead in usable for usable in records["usable_leads"]]]
-        parts.append(rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[PERSON] + LEAD_MARK + lead))
+        parts.append(rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[SUBJECT] + LEAD_MARK + lead))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -17,7 +17,7 @@ from filelock import Timeout
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.disjoint import with_cohort
 from ecgstudy.evaluate.splits import Protocol, Split
-from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset
+from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key, code_key, library_versions, remember
@@ -83,8 +83,8 @@ class Context:
         "auto", "cpu" or "cuda".
     attackers : mapping of str to object
         What is fitted, by name; its ``repr`` must tell how.
-    lead : str
-        Lead to read where a record has it.
+    lead : str, optional
+        Lead to read; records without it take no part. Unless told: lead I, elsewhere each record's reference lead.
     split_seed : int
         Seed of the splits.
     cache : pathlib.Path
@@ -95,7 +95,7 @@ class Context:
     stores: Mapping[str, RecordStore]
     device: str
     attackers: Mapping[str, Any]
-    lead: str = IDENTITY_LEAD
+    lead: str | None = None
     split_seed: int = SPLIT_SEED
     cache: Path = None  # type: ignore[assignment]
 
@@ -129,8 +129,19 @@ class Context:
         return people.assign(age_group=group.where(group.notna(), None))
 
     def records(self, cohort: str) -> pd.DataFrame:
-        """Record table of a cohort, persons and records named ``cohort/name``."""
-        return with_cohort(cohort, self.stores[cohort].records)
+        """Record table of a cohort, persons and records named ``cohort/name``; those that have the lead.
+
+        Raises
+        ------
+        StudyError
+            No record has it.
+        """
+        records = self.stores[cohort].records
+        if self.lead is not None:
+            records = records[[self.lead in usable for usable in records["usable_leads"]]].reset_index(drop=True)
+            if records.empty:
+                raise StudyError(f"No record of {cohort} has a usable lead {self.lead}; choose another lead.")
+        return with_cohort(cohort, records)
 
     @cached_property
     def _splits(self) -> dict[tuple[str, str], list[Split]]:
@@ -140,8 +151,11 @@ class Context:
         """Splits of a job's cohort by its protocol, one a fold."""
         key = (job.cohort, repr(job.protocol))
         if key not in self._splits:
-            fs = self.stores[job.cohort].fs
-            self._splits[key] = job.protocol.splits(self.records(job.cohort), fs, self.split_seed)
+            records, fs = self.records(job.cohort), self.stores[job.cohort].fs
+            try:
+                self._splits[key] = job.protocol.splits(records, fs, self.split_seed)
+            except KeyError as missing:
+                raise StudyError(f"the cohort states no {missing.args[0]}") from missing
         return self._splits[key]
 
     @cached_property
@@ -158,7 +172,7 @@ class Context:
 
 @lru_cache(maxsize=1)
 def _opened(
-    profile: str, folders: tuple, device: str, attackers: tuple, lead: str, split_seed: int, cache: Path
+    profile: str, folders: tuple, device: str, attackers: tuple, lead: str | None, split_seed: int, cache: Path
 ) -> Context:
     """Context that a process keeps from job to job, so that everybody's signals are indexed once."""
     stores = {name: RecordStore(folder) for name, folder in folders}
@@ -233,6 +247,7 @@ def do(
             "code": code_key(work),
             "attackers": code_key(type(context.attackers.get(getattr(job, "attacker", ""), work))),
             "stores": {name: store.manifest["key"] for name, store in context.stores.items()},
+            "lead": context.lead,
             "versions": library_versions(),
             **job.made_from(context),
         }

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.evaluate.splits import SUBJECT, RECORD, Split
 from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.dataset import VIEWS, Dataset
 from ecgstudy.experiment.jobs import Context, Job
@@ -95,11 +95,11 @@ def trial(
         Scores (n_probe, n_gallery), probe persons, probe records, gallery persons.
     """
     usable = np.isfinite(enrolled.vectors).all(axis=1)
-    codes, persons = pd.factorize(enrolment[PERSON].to_numpy(dtype=str))
+    codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
     sums = np.zeros((len(persons), enrolled.vectors.shape[1]))
     np.add.at(sums, codes[usable], enrolled.vectors[usable])
     scores = score_matrix(probed.vectors, unit_rows(sums)).astype(np.float32)
-    return scores, probe[PERSON].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
+    return scores, probe[SUBJECT].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
 
 
 def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -111,7 +111,7 @@ def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not split.unseen_persons:
         return split.train, split.validation
     held = split.validation
-    nth, count = held.groupby(PERSON).cumcount(), held.groupby(PERSON)[RECORD].transform("size")
+    nth, count = held.groupby(SUBJECT).cumcount(), held.groupby(SUBJECT)[RECORD].transform("size")
     middle = (held["start"] + held["stop"]) // 2
     single = count == 1
     enrolment = held.assign(stop=held["stop"].where(~single, middle))[nth == 0]
@@ -123,11 +123,11 @@ def _task_rows(
     probe: pd.DataFrame, probed: Embedded, people: pd.DataFrame, ages: np.ndarray | None
 ) -> Iterator[list[dict[str, object]]]:
     """Rows of :attr:`FoldScores.demographics`, a list a task."""
-    known = people.reindex(probe[PERSON])
+    known = people.reindex(probe[SUBJECT])
     for task, probabilities in probed.probabilities.items():
         rows = []
         for person, record, truth, age, shares in zip(
-            probe[PERSON], probe[RECORD], known[task], known["age"], probabilities, strict=True
+            probe[SUBJECT], probe[RECORD], known[task], known["age"], probabilities, strict=True
         ):
             if pd.isna(truth) or not np.isfinite(shares).all():
                 continue
