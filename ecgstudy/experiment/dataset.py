@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.interpolate import CubicSpline
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.splits import SUBJECT, RECORD, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 from ecgstudy.signals.features import FEATURES, beat_features, window_features
 from ecgstudy.signals.quality import SLOWEST_RATE_BPM, Problem
@@ -228,7 +228,8 @@ class Dataset:
                 problem[(places < flaw.stop) & (places + length > flaw.start)] = flaw.reason
             columns = {SUBJECT: segment.subject_id, RECORD: segment.record_id, "start": places, "n_samples": length}
             parts.append(pd.DataFrame({**columns, "row": row, "problem": problem}))
-        index = pd.concat(parts) if parts else pd.DataFrame(columns=[SUBJECT, RECORD, "start", "n_samples", "row", "problem"])
+        columns = [SUBJECT, RECORD, "start", "n_samples", "row", "problem"]
+        index = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
         order = {record_id: at for at, record_id in enumerate(self._leads)}
         by_time = index.assign(at=index[RECORD].map(order)).sort_values(["at", "start"], kind="stable")
         return by_time.drop(columns="at").reset_index(drop=True)
@@ -240,7 +241,7 @@ class Dataset:
         return kept.drop(columns=["row", "problem"]).reset_index(drop=True)
 
     def gather(self, index: pd.DataFrame) -> np.ndarray:
-        """Stored samples of the windows of :meth:`grid`, float32, shape (n, n_samples)."""
+        """Give the stored samples of the windows of :meth:`grid`, float32, shape (n, n_samples)."""
         length = int(index["n_samples"].iloc[0])
         samples = np.empty((len(index), length), dtype=np.float32)
         for record_id, rows in index.groupby(RECORD).indices.items():
@@ -335,7 +336,8 @@ def by_lead(records: pd.DataFrame, leads: tuple[str, ...]) -> pd.DataFrame:
     parts = []
     for lead in leads:
         rows = records[[lead in usable for usable in records["usable_leads"]]]
-        parts.append(rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[SUBJECT] + LEAD_MARK + lead))
+        named = {column: rows[column] + LEAD_MARK + lead for column in (RECORD, SUBJECT)}
+        parts.append(rows.assign(**named))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -20,7 +20,7 @@ from ecgstudy.evaluate.splits import Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.cache import cache_key, code_key, library_versions, remember
+from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.parallel import in_parallel
 from ecgstudy.study.paths import cache_dir
 
@@ -148,7 +148,7 @@ class Context:
         return {}
 
     def splits(self, job: Job) -> list[Split]:
-        """Splits of a job's cohort by its protocol, one a fold."""
+        """Split a job's cohort by its protocol, one split a fold."""
         key = (job.cohort, repr(job.protocol))
         if key not in self._splits:
             records, fs = self.records(job.cohort), self.stores[job.cohort].fs
@@ -238,7 +238,10 @@ def share(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Con
 
 
 def do(
-    work: Callable[[Context, Any], Any], context: Context, job: Any, wait: bool = True  # noqa: ANN401
+    work: Callable[[Context, Any], Any],
+    context: Context,
+    job: Any,
+    wait: bool = True,
 ) -> tuple[Any, str, str | None]:
     """Value of one job, the commit that made it, and None; or, where the records do not allow it, the reason."""
     torch.set_num_threads(THREADS)  # the same digits whichever process does the job

@@ -68,7 +68,7 @@ class Recipe:
     auxiliary_leads: tuple[str, ...] = ("I",)
 
     def n_samples(self, fs: float) -> int:
-        """Samples that the network reads."""
+        """Count the samples that the network reads."""
         return round(BEAT_BEFORE_S * fs) + round(BEAT_AFTER_S * fs) if self.beats else round(self.seconds * fs)
 
     def inputs(self, dataset: Dataset, parts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +88,7 @@ class Recipe:
     def trained(
         self, context: Context, known: pd.DataFrame, validation: pd.DataFrame | None, seed: int, helped: bool
     ) -> SignalModel:
-        """Network trained on the persons of segments; `helped` by the auxiliary cohorts' network and some of their classes.
+        """Network trained on persons of segments, `helped` by the auxiliary cohorts' network and some of their classes.
 
         The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
         """

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import SUBJECT, RECORD, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.dataset import VIEWS, Dataset
 from ecgstudy.experiment.jobs import Context, Job

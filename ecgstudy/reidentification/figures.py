@@ -15,8 +15,8 @@ from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.identification import Searches, cmc, rank1_by_gallery_size, search_gallery
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import det_curve
-from ecgstudy.experiment.evaluation import Evaluation
 from ecgstudy.experiment.attackers import UNTRAINED
+from ecgstudy.experiment.evaluation import Evaluation
 from ecgstudy.experiment.scores import FoldScores
 from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
@@ -89,8 +89,9 @@ def gallery_figure(evaluations: Sequence[Evaluation], extrapolated: pd.DataFrame
     shown = [e for e in of_best(evaluations) if e.protocol != LEAKY and "cohort" not in e.protocol]
     colours = dict(zip([(e.cohort, e.protocol) for e in shown], cycle(PALETTE), strict=False))
     for e in shown:
-        left.plot(*_cmc(e.attack.folds), color=colours[e.cohort, e.protocol], label=f"{e.cohort}, {_spoken(e.protocol)}")
-        right.plot(*_by_size(e.attack.folds), color=colours[e.cohort, e.protocol])
+        colour = colours[e.cohort, e.protocol]
+        left.plot(*_cmc(e.attack.folds), color=colour, label=f"{e.cohort}, {_spoken(e.protocol)}")
+        right.plot(*_by_size(e.attack.folds), color=colour)
     for (cohort, protocol), rows in extrapolated.dropna(subset="rank1").groupby(["cohort", "protocol"], sort=False):
         colour = colours[cohort, protocol]
         right.fill_between(rows["people"], rows["rank1_low"], rows["rank1_high"], color=colour, alpha=0.15, linewidth=0)

@@ -49,7 +49,7 @@ def open_context(profile: str, stores: Mapping[str, RecordStore], device: str) -
 
 
 def protocols_of(name: str, context: Context) -> list[Protocol]:
-    """Protocols that a cohort's records allow, the leaky one first; auxiliary cohorts train the cross-cohort attackers."""
+    """Protocols that a cohort's records allow, the leaky one first; auxiliary cohorts train for cross-cohort ones."""
     store = context.stores[name]
     records = store.records
     others = [other for other in auxiliary_cohorts(context) if other != name]

@@ -36,7 +36,7 @@ PAPER = {
 EXTRAPOLATED = ("cross_record", "cross_day")
 SIZES = (100, 1_000, 10_000, 1_000_000, 100_000_000)
 """Gallery sizes of the extrapolation, persons."""
-_UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "cllr_min": "bits", "d_sys": "", "mae": "years"}
+_UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "d_sys": "", "mae": "years"}
 _LOOKED_FOR = ("rank1", "eer", "tar_at_far_1e-2", "d_sys")
 _ONE_RECORD = "Not defined: every person of this cohort has one record, so nobody can be sought in another one."
 _NO_CHOICE = "Not defined: the validation part is too small to choose an attacker."
@@ -106,7 +106,8 @@ def demographic_results(results: Iterable[DemographicResult]) -> pd.DataFrame:
     """Rows of sex and age: accuracy, balanced accuracy, AUROC, error in years, share of the most frequent class."""
     rows = []
     for r in results:
-        rows += estimate_results(r.estimates, _unit, cohort=r.cohort, protocol=r.protocol, attacker=r.attacker, task=r.task)
+        about = {"cohort": r.cohort, "protocol": r.protocol, "attacker": r.attacker, "task": r.task}
+        rows += estimate_results(r.estimates, _unit, **about)
     return results_table(rows)
 
 
@@ -163,7 +164,7 @@ def _about(evaluation: Evaluation) -> dict[str, object]:
 
 
 def best_tables(evaluations: Sequence[Evaluation]) -> dict[str, pd.DataFrame]:
-    """The best attackers by table: best (identification), verification, disclosure, tail (of the persons' risks)."""
+    """Tabulate the best attackers: best (identification), verification, disclosure, tail (of the persons' risks)."""
     asked = {
         "best": {name: name for name in ("rank1", "rank1_per_person")},
         "verification": {name: name for name in ("eer", "eer_per_person", "tar_at_far_1e-2", "dir_at_far_1e-2")},
