@@ -101,9 +101,9 @@ class FittedNetwork(Fitted):
         if not len(windows):
             return Embedded(np.full((len(segments), self.model.hparams.embedding_dim), np.nan))
         vectors = embed_windows(self.model, windows)
-        known = [task for task in self.model.heads if task in CLASSES] if self.ages is not None else []
+        known = [task for task in self.model.classes if task in CLASSES] if self.ages is not None else []
         probabilities = {
-            task: _mean_by_owner(class_probabilities(self.model, windows, task), owners, len(segments))
+            task: _mean_by_owner(class_probabilities(self.model, windows, task, CLASSES[task]), owners, len(segments))
             for task in known
         }
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)
