@@ -240,7 +240,7 @@ def share(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Con
 def do(
     work: Callable[[Context, Any], Any],
     context: Context,
-    job: Any,
+    job: Any,  # noqa: ANN401
     wait: bool = True,
 ) -> tuple[Any, str, str | None]:
     """Value of one job, the commit that made it, and None; or, where the records do not allow it, the reason."""

@@ -1,5 +1,6 @@
 """Which attackers meet which protocols on which cohort, and the trials that anyone can run again."""
 
+import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +122,13 @@ def save_trials(trialled: Sequence[Trialled], folder: Path) -> None:
         enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in one.splits]
         for part, tables in (("enrolment", enrolment), ("pairs", [_pairs(split) for split in one.splits])):
             table = pd.concat(tables, keys=range(len(tables)), names=["fold", None]).reset_index(level="fold")
-            with new_file(folder / f"{one.cohort}.{one.protocol.name}.{part}.csv.gz") as partial:
-                # equal tables give equal bytes
-                table.to_csv(partial, index=False, compression={"method": "gzip", "compresslevel": 9, "mtime": 1})
+            with (
+                new_file(folder / f"{one.cohort}.{one.protocol.name}.{part}.csv.gz") as partial,
+                partial.open("wb") as raw,
+            ):
+                # neither a time nor the temporary name in the header: equal tables give equal bytes
+                with gzip.GzipFile("", "wb", fileobj=raw, mtime=1) as packed:
+                    table.to_csv(packed, index=False)
 
 
 def _pairs(split: Split) -> pd.DataFrame:
