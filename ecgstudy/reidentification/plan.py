@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecgstudy.data.profile import cohorts_of
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import (
     CrossActivity,
@@ -21,9 +22,10 @@ from ecgstudy.evaluate.protocols import (
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.evaluate.unseen import CrossCohort, SubjectDisjoint
 from ecgstudy.experiment.attackers import attackers_of
-from ecgstudy.experiment.jobs import Context, Job, Outcome, run
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run, share
 from ecgstudy.experiment.networks import LONG_RECORD_S, auxiliary_cohorts
 from ecgstudy.experiment.scores import score
+from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import new_file
 
@@ -101,6 +103,13 @@ def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
     return outcome
 
 
+def share_plan(profile: str, seed: int, device: str) -> int:
+    """Do the jobs of a profile's plan that no other process is doing; return how many were left to others."""
+    stores, _ = open_usable_stores(profile, cohorts_of(profile), seed)
+    context = open_context(profile, stores, device)
+    return share(score, plan(context, seed), context)
+
+
 def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Trialled]:
     """Every protocol of a plan that the records allow, with the splits that all of its attackers share."""
     found = {}
@@ -122,13 +131,13 @@ def save_trials(trialled: Sequence[Trialled], folder: Path) -> None:
         enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in one.splits]
         for part, tables in (("enrolment", enrolment), ("pairs", [_pairs(split) for split in one.splits])):
             table = pd.concat(tables, keys=range(len(tables)), names=["fold", None]).reset_index(level="fold")
+            # neither a time nor the temporary name in the header: equal tables give equal bytes
             with (
                 new_file(folder / f"{one.cohort}.{one.protocol.name}.{part}.csv.gz") as partial,
                 partial.open("wb") as raw,
+                gzip.GzipFile("", "wb", fileobj=raw, mtime=1) as packed,
             ):
-                # neither a time nor the temporary name in the header: equal tables give equal bytes
-                with gzip.GzipFile("", "wb", fileobj=raw, mtime=1) as packed:
-                    table.to_csv(packed, index=False)
+                table.to_csv(packed, index=False)
 
 
 def _pairs(split: Split) -> pd.DataFrame:
