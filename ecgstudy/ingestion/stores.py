@@ -6,7 +6,7 @@ import pandas as pd
 
 from ecgstudy.data import open_cohort
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.templates import CONDITIONS
+from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store

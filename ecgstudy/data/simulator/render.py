@@ -3,31 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from ecgstudy.data.simulator.leads import DOWER, INDEPENDENT, twelve_leads
-from ecgstudy.data.simulator.noise import ACTIVITIES, electrode_noise, fibrillatory_waves
-from ecgstudy.data.simulator.people import (
-    LVH_SOKOLOW_MV,
-    REFERENCE_RATE,
-    Drift,
-    People,
-    rotate,
-    shape_edges,
-    shape_vectors,
-)
-from ecgstudy.data.simulator.rhythm import Intervals, Timing, beat_times, place_waves
-from ecgstudy.data.simulator.templates import (
-    COMPONENT_WAVE,
-    DIAGNOSES,
-    FIBRILLATION,
-    MAIN,
-    PR_BLOCK,
-    PR_LENGTHENING,
-    QRS_WIDENING,
-    ST_SET_BY_DIAGNOSIS,
-    WAVES,
-)
-from ecgstudy.data.simulator.waves import bump, draw_dipole
+from ecgstudy.data.simulator import heart
+from ecgstudy.data.simulator.electrodes import ACTIVITIES, DOWER, INDEPENDENT, electrode_noise, twelve_leads
+from ecgstudy.data.simulator.heart import COMPONENT_WAVE, DIAGNOSES, MAIN, WAVES, Intervals, Timing
+from ecgstudy.data.simulator.people import LVH_SOKOLOW_MV, REFERENCE_RATE, Drift, People, rotate, shape_edges
 
 FIBRILLATION_FASTER = 20.0
 """Beats/min by which untreated fibrillation exceeds the person's own rate (size ours)."""
@@ -36,11 +17,7 @@ _EXERCISE_VARIABILITY = 0.3
 
 @dataclass(frozen=True)
 class Plan:
-    """Who and what each record of a batch is; arrays of shape (n,).
-
-    `person` and `drift` are row numbers in :class:`People` and
-    :class:`Drift`; `activity`, `rhythm` and `diagnosis` are names.
-    """
+    """Who and what each record of a batch is, (n,) each: rows in `People` and `Drift`; names of the rest."""
 
     person: np.ndarray
     drift: np.ndarray
@@ -51,47 +28,31 @@ class Plan:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rendered records.
-
-    Attributes
-    ----------
-    signals : numpy.ndarray
-        float32, shape (n, 12, n_samples), mV.
-    timing : Timing
-        Beats and waves of each record in seconds.
-    edges : numpy.ndarray
-        Start and end of every component in its wave, shape (n, n_components, 2).
-    """
+    """Rendered records (float32 (n, 12, n_samples), mV), the timing of their waves, and their components' edges."""
 
     signals: np.ndarray
     timing: Timing
     edges: np.ndarray
 
-    def boundaries(self, row: int, fs: float) -> dict[str, np.ndarray]:
-        """Whole waves of record `row`: columns beat, wave, onset, peak, offset, in samples, in order of onset."""
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("beat", "wave", "onset", "peak", "offset")}
-        n_samples = self.signals.shape[-1]
-        for wave, main in MAIN.items():
-            index = WAVES.index(wave)
-            onset = self.timing.onset[row, :, index] * fs
-            duration = self.timing.duration[row, :, index] * fs
-            # NaN (no such wave) compares false and drops out with the waves that the record cuts.
-            beat = np.flatnonzero((onset >= 0) & (onset + duration <= n_samples - 1))
-            columns["beat"].append(beat)
-            columns["wave"].append(np.full(len(beat), wave, dtype=object))
-            columns["onset"].append(onset[beat])
-            columns["peak"].append(onset[beat] + duration[beat] * self.edges[row, main].mean())
-            columns["offset"].append(onset[beat] + duration[beat])
-        joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-        order = np.argsort(joined["onset"], kind="stable")
-        return {name: values[order] for name, values in joined.items()}
+    def boundaries(self, row: int, fs: float) -> pd.DataFrame:
+        """Whole waves of record `row`: columns wave, onset, peak, offset (samples) and beat, in order of onset."""
+        index = [WAVES.index(wave) for wave in MAIN]
+        onset, duration = (seconds[row][:, index] * fs for seconds in (self.timing.onset, self.timing.duration))
+        # NaN (no such wave) compares false and drops out with the waves that the record cuts.
+        beat, wave = np.nonzero((onset >= 0) & (onset + duration <= self.signals.shape[-1] - 1))
+        order = np.argsort(onset[beat, wave], kind="stable")
+        beat, wave = beat[order], wave[order]
+        onset, duration = onset[beat, wave], duration[beat, wave]
+        peak = onset + duration * self.edges[row, list(MAIN.values())].mean(axis=1)[wave]
+        names = np.array(list(MAIN), dtype=object)[wave]
+        return pd.DataFrame({"wave": names, "onset": onset, "peak": peak, "offset": onset + duration, "beat": beat})
 
 
 def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Factor on the QRS vectors, shape (n,), that brings S V1 + R V5 to `LVH_SOKOLOW_MV` where it is lower."""
     qrs = np.flatnonzero(COMPONENT_WAVE == "QRS")
     position = np.linspace(0, 1, 101)[None, :, None]
-    loop = bump(position, edges[:, None, qrs]) @ vectors[:, qrs]
+    loop = heart.bump(position, edges[:, None, qrs]) @ vectors[:, qrs]
     v1, v5 = (loop @ DOWER[INDEPENDENT.index(lead)] for lead in ("V1", "V5"))
     return np.maximum(LVH_SOKOLOW_MV / (v5.max(axis=1) - v1.min(axis=1)), 1.0)
 
@@ -99,8 +60,9 @@ def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def _intervals(people: People, plan: Plan) -> Intervals:
     """Intervals of each record: the person's, changed by the diagnosis."""
     own, who = people.traits, plan.person
-    widening = np.select([plan.diagnosis == name for name in QRS_WIDENING], list(QRS_WIDENING.values()), 0.0)
-    blocked = np.maximum(own.pr[who] + PR_LENGTHENING, PR_BLOCK)
+    wider = heart.QRS_WIDENING
+    widening = np.select([plan.diagnosis == name for name in wider], list(wider.values()), 0.0)
+    blocked = np.maximum(own.pr[who] + heart.PR_LENGTHENING, heart.PR_BLOCK)
     return Intervals(
         pr=np.where(plan.diagnosis == "1AVB", blocked, own.pr[who]),
         p_duration=own.p_duration[who],
@@ -117,8 +79,8 @@ def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, n
     who = plan.person
     edges = shape_edges(index, people.edges[who])
     amplitude = people.traits.amplitude[who]
-    amplitude[np.ix_(np.isin(plan.diagnosis, ST_SET_BY_DIAGNOSIS), COMPONENT_WAVE == "ST")] = 1.0
-    vectors = shape_vectors(index, amplitude, people.turn[who])
+    amplitude[np.ix_(np.isin(plan.diagnosis, heart.ST_SET_BY_DIAGNOSIS), COMPONENT_WAVE == "ST")] = 1.0
+    vectors = rotate(heart.VECTORS[index] * amplitude[..., None], people.turn[who])
     lvh = plan.diagnosis == "LVH"
     if lvh.any():
         scale = np.where(lvh, _lvh_scale(vectors, edges), 1.0)
@@ -131,29 +93,10 @@ def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, n
 def render(
     rng: np.random.Generator, people: People, drift: Drift, plan: Plan, fs: float, n_samples: int, noise: bool = True
 ) -> Batch:
-    """Render a batch of records.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of what differs from record to record.
-    people, drift, plan : People, Drift, Plan
-        The persons, the sessions, and which of them each record belongs to.
-    fs : float
-        Sampling rate in Hz.
-    n_samples : int
-        Samples per record.
-    noise : bool
-        False leaves the electrodes' noise out, for comparisons with closed forms.
-
-    Returns
-    -------
-    Batch
-        Signals in mV, and the truth about their waves.
-    """
+    """Render a batch of records; without `noise` of electrodes for comparisons with closed forms."""
     n = len(plan.person)
     activities = [ACTIVITIES[name] for name in plan.activity]
-    fibrillating = plan.rhythm == FIBRILLATION
+    fibrillating = plan.rhythm == heart.FIBRILLATION
     rest = np.array([activity.heart_rate is None for activity in activities])
     mean_rate = np.array([activity.heart_rate or 0.0 for activity in activities])
     own_rate = people.traits.heart_rate[plan.person]
@@ -162,11 +105,11 @@ def render(
     rate = rate + drift.heart_rate[plan.drift] + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
     variability = people.traits.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
     breathing = np.array([activity.breathing for activity in activities]) * rng.uniform(0.8, 1.2, n)
-    beats = beat_times(rng, np.clip(rate, 40, 185), variability, breathing, fibrillating, n_samples / fs)
-    timing = place_waves(beats, _intervals(people, plan), fibrillating)
+    beats = heart.beat_times(rng, np.clip(rate, 40, 185), variability, breathing, fibrillating, n_samples / fs)
+    timing = heart.place_waves(beats, _intervals(people, plan), fibrillating)
     edges, vectors = _morphology(people, drift, plan)
-    dipole = draw_dipole(timing, edges, vectors, fs, n_samples)
-    dipole = dipole + fibrillatory_waves(rng, fibrillating, n_samples, fs)
+    dipole = heart.draw_dipole(timing, edges, vectors, fs, n_samples)
+    dipole = dipole + heart.fibrillatory_waves(rng, fibrillating, n_samples, fs)
     leads = (people.leads[plan.person] + drift.leads[plan.drift]).astype(np.float32)
     independent = leads @ dipole
     if noise:
