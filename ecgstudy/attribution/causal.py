@@ -20,7 +20,7 @@ from ecgstudy.attribution.splicing import average_waves, splice, wave_spans
 from ecgstudy.attribution.waves import WAVES
 from ecgstudy.evaluate.biometric import ScoredFold, eer_statistic, rank1_statistic
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, bootstrap_each
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.dataset import Signals
 from ecgstudy.experiment.jobs import _trial
@@ -136,7 +136,7 @@ def wave_effects(attacks: Sequence[Attack], resamples: Resamples) -> Effects:
     known = []
     for attack in attacks:
         probe = attack.split.probe
-        owner = dict(zip(probe[RECORD], probe[PERSON], strict=True))
+        owner = dict(zip(probe[RECORD], probe[SUBJECT], strict=True))
         enrolled = attack.reading(attack.signals).embed(attack.split.enrolment)
         unchanged.append(_scored(attack, enrolled, attack.signals, resamples))
         own, found = _wave_sums(attack.signals, probe)
@@ -147,7 +147,7 @@ def wave_effects(attacks: Sequence[Attack], resamples: Resamples) -> Effects:
             by_record = {record: averages[person] for record, person in owner.items()}
             spliced = SplicedSignals(attack.signals, by_record, _replaced(change, wave))
             changed[change, wave].append(_scored(attack, enrolled, spliced, resamples))
-    n_persons = len({person for attack in attacks for person in attack.split.probe[PERSON]})
+    n_persons = len({person for attack in attacks for person in attack.split.probe[SUBJECT]})
     measured = {condition: _measured(folds) for condition, folds in changed.items()}
     return Effects(_measured(unchanged), measured, n_persons, np.mean(known, axis=0))
 

@@ -29,7 +29,7 @@ from ecgstudy.attribution.shares import wave_shares
 from ecgstudy.attribution.subjects import Explained, explain
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.splits import PERSON
+from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import fit_features
 from ecgstudy.experiment.feature_windows import segment_features
 from ecgstudy.experiment.jobs import Workshop
@@ -121,7 +121,7 @@ def _audit(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job
     torch.set_num_threads(training.THREADS)
     workshop, job = process_workshop(profile, folders, device), jobs[0]
     network, split = open_network(workshop, job)
-    everyone = np.concatenate([split.enrolment[PERSON], split.probe[PERSON]]).astype(str)
+    everyone = np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]]).astype(str)
     resamples = Resamples.draw(everyone, job.seed)
     explained = _recognised(explain(workshop, job, split, network, "person", 1), WINDOWS[profile])
     question = question_about(explained)
@@ -209,8 +209,8 @@ def feature_model_shares(stores: Mapping[str, RecordStore], profile: str, seed: 
     split = first_split(workshop, job)
     booster = fit_features(workshop.signals, workshop.people, split, seed).boosters["person"]
     features, owners = segment_features(workshop.signals, split.probe)
-    persons = split.probe[PERSON].to_numpy(dtype=str)[owners]
-    classes = trainable_classes(split.train[PERSON].to_numpy(dtype=str), workshop.people)
+    persons = split.probe[SUBJECT].to_numpy(dtype=str)[owners]
+    classes = trainable_classes(split.train[SUBJECT].to_numpy(dtype=str), workshop.people)
     goals = targets(persons, workshop.people, classes)["person"]
     rows = np.flatnonzero(np.isin(goals, booster.classes))
     rows = rows[np.linspace(0, rows.size - 1, min(WINDOWS[profile], rows.size)).round().astype(int)]

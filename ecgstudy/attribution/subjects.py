@@ -10,7 +10,7 @@ from ecgstudy.attribution.waves import fiducials_of_boundaries, region_masks, wa
 from ecgstudy.data.ludb import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Signals, without_lead
@@ -135,7 +135,7 @@ def load_network(workshop: Workshop, job: Job, split: Split) -> Network:
 def _read_persons(trainer: Trainer, segments: pd.DataFrame) -> np.ndarray:
     """Persons with a segment that holds a window, in the order in which training counts their classes."""
     long_enough = segments["stop"] - segments["start"] >= trainer.n_samples
-    return np.unique(segments.loc[long_enough, PERSON].to_numpy(dtype=str))
+    return np.unique(segments.loc[long_enough, SUBJECT].to_numpy(dtype=str))
 
 
 def explain(workshop: Workshop, job: Job, split: Split, network: Network, task: str, most: int) -> Explained:
@@ -166,7 +166,7 @@ def explain(workshop: Workshop, job: Job, split: Split, network: Network, task: 
     signals, n_samples = workshop.signals, network.trainer.n_samples
     chosen = spread_windows(split.probe, n_samples, most, signals.fs)
     classes = {"person": network.classes["person"], task: network.classes[task]}
-    goals = targets(chosen[PERSON].to_numpy(dtype=str), workshop.people, classes)[task]
+    goals = targets(chosen[SUBJECT].to_numpy(dtype=str), workshop.people, classes)[task]
     labelled = goals != UNKNOWN
     if not labelled.any():
         unknown = "person class: the network has never seen them" if task == "person" else f"known {task}"
@@ -188,7 +188,7 @@ def explain(workshop: Workshop, job: Job, split: Split, network: Network, task: 
         network,
         standardise(np.stack(samples))[:, None],
         goals[kept],
-        chosen[PERSON].to_numpy(dtype=str)[kept],
+        chosen[SUBJECT].to_numpy(dtype=str)[kept],
         chosen[RECORD].to_numpy(dtype=str)[kept],
         chosen["start"].to_numpy()[kept],
         np.stack([coded[row][0] for row in kept]),
@@ -208,12 +208,12 @@ def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) ->
     """
     parts = []
     roomy = segments[segments["stop"] - segments["start"] >= length]
-    for _, own in roomy.groupby(PERSON):
+    for _, own in roomy.groupby(SUBJECT):
         each = -(-most // len(own))
         windows = pd.concat([_cut(segment, length, each, fs) for segment in own.itertuples()], ignore_index=True)
         picks = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(np.int64))
         parts.append(windows.iloc[picks])
-    columns = [PERSON, RECORD, "start", "segment_start", "segment_stop"]
+    columns = [SUBJECT, RECORD, "start", "segment_start", "segment_stop"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
@@ -225,7 +225,7 @@ def _cut(segment: tuple, length: int, most: int, fs: float) -> pd.DataFrame:
     places = np.linspace(0, room, n) if n > 1 else np.array([room / 2])
     return pd.DataFrame(
         {
-            PERSON: segment.subject_id,
+            SUBJECT: segment.subject_id,
             RECORD: segment.record_id,
             "start": segment.start + places.astype(np.int64),
             "segment_start": segment.start,
@@ -245,12 +245,12 @@ def _attempts(workshop: Workshop, cohort: str, chosen: pd.DataFrame, reasons: li
     records = workshop.stores[cohort].records
     undelineated = dict(zip(cohort + "/" + records["record_id"], records["delineation_failure"], strict=True))
     whole = chosen[RECORD].map(without_lead).map(undelineated)
-    known = workshop.people.reindex(chosen[PERSON])
+    known = workshop.people.reindex(chosen[SUBJECT])
     reason = pd.Series([str(reason) if reason else None for reason in reasons], index=chosen.index, dtype=object)
     return pd.DataFrame(
         {
             "cohort": cohort,
-            "person": chosen[PERSON],
+            "person": chosen[SUBJECT],
             "sex": known["sex"].to_numpy(),
             "age_group": known["age_group"].to_numpy(),
             "record": chosen[RECORD],

@@ -13,7 +13,7 @@ import pandas as pd
 from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, Signal
 from ecgstudy.data.wfdb_files import Header, checked_path, common_unit, read_header, read_signal, signal_files
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
-from ecgstudy.study.digests import file_digest
+from ecgstudy.study.cache import file_digest
 from ecgstudy.study.paths import data_root
 
 OVER_89_YEARS = 90.0

@@ -13,7 +13,7 @@ import torch
 from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.blocked import ActivityPairs
-from ecgstudy.evaluate.splits import PERSON, RECORD, Protocol, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.learn import create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.scoring import class_probabilities
@@ -367,7 +367,7 @@ def _score_reading(
 
 def hit_rates(said: pd.DataFrame) -> dict[str, float]:
     """Share of windows whose person, and whose activity, is named rightly; NaN for a task that is not answered."""
-    truth = {"person": said[PERSON], "activity": said["activity"]}
+    truth = {"person": said[SUBJECT], "activity": said["activity"]}
     return {
         f"{task}_accuracy": float((said[f"{task}_said"] == truth[task]).mean())
         if said[f"{task}_said"].notna().all()

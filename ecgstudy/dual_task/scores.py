@@ -9,7 +9,7 @@ import pandas as pd
 from ecgstudy.dual_task.experiments import TASKS, Answers
 from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1
-from ecgstudy.evaluate.splits import PERSON, RECORD
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.study.stage import Stage
 
 METRICS = {
@@ -26,7 +26,7 @@ def confusion_by_cluster(said: pd.DataFrame, task: str, clusters: np.ndarray, n_
 
     Classes are those that occur among the truths and the answers, by name.
     """
-    truth, named = said[PERSON if task == "person" else task], said[f"{task}_said"]
+    truth, named = said[SUBJECT if task == "person" else task], said[f"{task}_said"]
     classes = pd.Index(sorted(set(truth) | set(named)))
     n = len(classes)
     cells = (clusters * n + classes.get_indexer(truth)) * n + classes.get_indexer(named)
@@ -41,7 +41,7 @@ def statistic_of(said: pd.DataFrame, metric: str, resamples: Resamples, cluster:
     return lambda multiplicity: of_confusion(np.tensordot(multiplicity, confusion, axes=1))
 
 
-def estimate(answers: Answers, metric: str, seed: int, cluster: str = PERSON) -> Estimate:
+def estimate(answers: Answers, metric: str, seed: int, cluster: str = SUBJECT) -> Estimate:
     """Metric over all windows and seeds with its interval over persons (or records).
 
     Parameters
@@ -70,13 +70,13 @@ def estimate(answers: Answers, metric: str, seed: int, cluster: str = PERSON) ->
 
 def difference(one: Answers, other: Answers, metric: str, seed: int) -> PairedDifference:
     """`one` minus `other` on the same windows and the same resamples of persons."""
-    n_persons = one.windows[PERSON].nunique() if not one.skipped else 0
+    n_persons = one.windows[SUBJECT].nunique() if not one.skipped else 0
     for answers in (one, other):
         reason = answers.skipped or (UNDEFINED if answers.windows[f"{METRICS[metric][0]}_said"].isna().any() else None)
         if reason:
             return PairedDifference(math.nan, math.nan, math.nan, n_persons, 0, reason)
-    resamples = Resamples.draw(one.windows[PERSON], seed, RESAMPLES)
-    statistics = (statistic_of(answers.windows, metric, resamples, PERSON) for answers in (one, other))
+    resamples = Resamples.draw(one.windows[SUBJECT], seed, RESAMPLES)
+    statistics = (statistic_of(answers.windows, metric, resamples, SUBJECT) for answers in (one, other))
     return paired_difference(*statistics, resamples, n_persons, UNDEFINED)
 
 
@@ -106,11 +106,11 @@ def results_table(results: Mapping[tuple[str, str], Answers], seed: int) -> pd.D
             "protocol": protocol,
             "model": model,
             "windows": len(said) // max(seeds, 1),
-            "persons": said[PERSON].nunique() if len(said) else 0,
+            "persons": said[SUBJECT].nunique() if len(said) else 0,
             "seeds": seeds,
         }
         for metric in METRICS:
-            by_person, by_record = (estimate(answers, metric, seed, cluster) for cluster in (PERSON, RECORD))
+            by_person, by_record = (estimate(answers, metric, seed, cluster) for cluster in (SUBJECT, RECORD))
             row |= {metric: by_person.value, f"{metric}_low": by_person.low, f"{metric}_high": by_person.high}
             row[f"{metric}_by_record"] = _interval_text(by_record)
             row[f"{metric}_sd"] = seed_spread(answers, metric)
@@ -217,7 +217,7 @@ def by_degree_table(answers: Answers, seed: int) -> pd.DataFrame:
         row: dict[str, object] = {
             "degree": int(degree),
             "windows": len(part) // part["seed"].nunique(),
-            "persons": part[PERSON].nunique(),
+            "persons": part[SUBJECT].nunique(),
         }
         for metric in ("person_accuracy", "activity_accuracy"):
             found = estimate(Answers(part, []), metric, seed)
@@ -228,7 +228,7 @@ def by_degree_table(answers: Answers, seed: int) -> pd.DataFrame:
 
 def confusion_share(answers: Answers, task: str) -> pd.DataFrame:
     """Share of each true class's windows (row) that each class was named for (column), rest first."""
-    truth = PERSON if task == "person" else task
+    truth = SUBJECT if task == "person" else task
     share = pd.crosstab(answers.windows[truth], answers.windows[f"{task}_said"], normalize="index")
     return share.sort_index(axis=0, key=_rest_first).sort_index(axis=1, key=_rest_first)
 
@@ -241,7 +241,7 @@ def _rest_first(names: pd.Index) -> pd.Index:
 def activity_matrix(pairs: Mapping[str, Answers], activities: Sequence[str]) -> pd.DataFrame:
     """Person accuracy with one activity known (row) and each activity heard (column), over all seeds."""
     rows = {
-        known: (answers.windows["person_said"] == answers.windows[PERSON]).groupby(answers.windows["activity"]).mean()
+        known: (answers.windows["person_said"] == answers.windows[SUBJECT]).groupby(answers.windows["activity"]).mean()
         for known, answers in pairs.items()
         if not answers.skipped
     }

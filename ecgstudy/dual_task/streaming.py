@@ -16,7 +16,7 @@ import torch
 
 from ecgstudy.dual_task.experiments import TASKS, Answers
 from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import class_probabilities
 
@@ -101,8 +101,8 @@ def read_sessions(recordings: Recordings, splits: Iterable[Split], answers: Answ
         if fold not in models:
             continue
         model = models[fold]
-        for person in split.probe[PERSON].unique():
-            index = recordings.windows(split.probe[split.probe[PERSON] == person], reading.seconds, GRID_S)
+        for person in split.probe[SUBJECT].unique():
+            index = recordings.windows(split.probe[split.probe[SUBJECT] == person], reading.seconds, GRID_S)
             if len(index):
                 streams.setdefault(person, []).append(read_stream(recordings, model, index, reading))
     return [
@@ -183,7 +183,7 @@ def accuracy_by_time(
     rows = [pd.DataFrame({"seconds": [], "task": [], "right": []})]
     for stream in streams:
         for _, mine in stream.index.groupby(RECORD, sort=False).indices.items():
-            for task, classes, truth in (("person", persons, PERSON), ("activity", activities, "activity")):
+            for task, classes, truth in (("person", persons, SUBJECT), ("activity", activities, "activity")):
                 own = getattr(stream, task)[mine]
                 if not own.shape[1]:
                     continue

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import GUARD_S
-from ecgstudy.evaluate.splits import PERSON, Protocol, Split, segments
+from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split, segments
 
 KNOWN_SHARE = 0.6
 """First part of each record that is known."""
@@ -71,11 +71,11 @@ class LeaveSubjectOut(Protocol):
         StudyError
             There are fewer than three persons, or fewer than folds.
         """
-        persons = np.random.default_rng(seed).permutation(records[PERSON].unique())
+        persons = np.random.default_rng(seed).permutation(records[SUBJECT].unique())
         if len(persons) < max(3, self.folds):
             raise StudyError(f"{len(persons)} persons are too few to leave people out in {self.folds} folds.")
         group = {person: number % self.folds for number, person in enumerate(persons)}
-        fold_of = records[PERSON].map(group)
+        fold_of = records[SUBJECT].map(group)
         made = []
         for fold in range(self.folds):
             on_trial, chosen_on = fold_of == fold, fold_of == (fold + 1) % self.folds
@@ -102,6 +102,6 @@ def blocked(name: str, known: pd.DataFrame, probed: pd.DataFrame, fs: float) -> 
         train[train["stop"] > train["start"]].reset_index(drop=True),
         validation,
         segments(known, 0, KNOWN_SHARE),
-        probe[probe[PERSON].isin(known[PERSON])].reset_index(drop=True),
+        probe[probe[SUBJECT].isin(known[SUBJECT])].reset_index(drop=True),
         within_record=True,
     )

@@ -7,11 +7,11 @@ import pandas as pd
 
 from ecgstudy.errors import LeakageError
 
-PERSON = "subject_id"
+SUBJECT = "subject_id"
 WAVEFORM = "sha256"
 
 
-def assert_disjoint(parts: Mapping[str, pd.DataFrame], by: Sequence[str] = (PERSON, WAVEFORM)) -> None:
+def assert_disjoint(parts: Mapping[str, pd.DataFrame], by: Sequence[str] = (SUBJECT, WAVEFORM)) -> None:
     """Raise where two parts share a value of one of the columns `by`.
 
     Parameters
@@ -51,8 +51,8 @@ def duplicated_waveforms(records: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         The rows at fault, equal waveforms beside each other; empty where all is well.
     """
-    owners = records.groupby(WAVEFORM)[PERSON].transform("nunique")
-    return records[owners > 1].sort_values([WAVEFORM, PERSON], ignore_index=True)
+    owners = records.groupby(WAVEFORM)[SUBJECT].transform("nunique")
+    return records[owners > 1].sort_values([WAVEFORM, SUBJECT], ignore_index=True)
 
 
 def with_cohort(cohort: str, records: pd.DataFrame) -> pd.DataFrame:

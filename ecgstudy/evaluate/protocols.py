@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import PERSON, RECORD, Protocol, Split, segments, time_segments
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split, segments, time_segments
 
 VALIDATION_SHARE = 0.2
 """Last part of each enrolment record that is kept from training, to choose on..."""
@@ -30,7 +30,7 @@ def closed_set(
     border = (enrolment["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
     train = enrolment.assign(stop=border - round(GUARD_S * fs))
     validation = enrolment.assign(start=border)
-    dropped = n_persons - probe[PERSON].nunique()
+    dropped = n_persons - probe[SUBJECT].nunique()
     return Split(
         name,
         train[train["stop"] > train["start"]].reset_index(drop=True),
@@ -75,7 +75,7 @@ class RandomWindows(Protocol):
         windows = shuffled.groupby(RECORD).head(self.most).sort_index().reset_index(drop=True)
         draw = rng.random(len(windows))
         known, probe = windows[draw >= 0.2], windows[draw < 0.2]
-        probe = probe[probe[PERSON].isin(known[PERSON])]
+        probe = probe[probe[SUBJECT].isin(known[SUBJECT])]
         validation = known[draw[draw >= 0.2] < 0.28]
         train = known.drop(validation.index)
         parts = [part.reset_index(drop=True) for part in (train, validation, known, probe)]
@@ -91,9 +91,9 @@ class CrossRecord(Protocol):
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split; people with one record stay in the gallery."""
-        nth = records.groupby(PERSON).cumcount()
+        nth = records.groupby(SUBJECT).cumcount()
         parts = segments(records[nth == 0]), segments(records[nth == 1])
-        return [closed_set(self.name, *parts, fs, records[PERSON].nunique())]
+        return [closed_set(self.name, *parts, fs, records[SUBJECT].nunique())]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class CrossDay(Protocol):
         """One split; people with one day stay in the gallery."""
         first = records["session"] == 1
         parts = segments(records[first]), segments(records[~first])
-        return [closed_set(self.name, *parts, fs, records[PERSON].nunique())]
+        return [closed_set(self.name, *parts, fs, records[SUBJECT].nunique())]
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class LeaveLastDay(Protocol):
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split."""
-        last = records.groupby(PERSON)["session"].transform("max")
+        last = records.groupby(SUBJECT)["session"].transform("max")
         probed = (records["session"] == last) & (last > 1)
         learnt = CrossDay().splits(records, fs, seed)[0]
         enrolment, probe = segments(records[~probed]), segments(records[probed])
-        dropped = {NO_PROBE: records[PERSON].nunique() - probe[PERSON].nunique()}
+        dropped = {NO_PROBE: records[SUBJECT].nunique() - probe[SUBJECT].nunique()}
         return [Split(self.name, learnt.train, learnt.validation, enrolment, probe, dropped=dropped)]
 
 
@@ -145,7 +145,7 @@ class TimeSeparated(Protocol):
         # a 30-minute record may end a fraction of a second early
         start, stop = (60 * minute for minute in self.probe_minutes)
         probe = time_segments(records, [(start, stop - GUARD_S)], fs)
-        return [closed_set(self.name, enrolment, probe, fs, records[PERSON].nunique(), within_record=True)]
+        return [closed_set(self.name, enrolment, probe, fs, records[SUBJECT].nunique(), within_record=True)]
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ class CrossLabel(Protocol):
         for enrol_values, probe_values in self.folds(records):
             enrolment = segments(records[records[self.label].isin(enrol_values)])
             probe = segments(records[records[self.label].isin(probe_values)])
-            probe = probe[probe[PERSON].isin(enrolment[PERSON])]
-            made.append(closed_set(self.name, enrolment, probe, fs, records[PERSON].nunique()))
+            probe = probe[probe[SUBJECT].isin(enrolment[SUBJECT])]
+            made.append(closed_set(self.name, enrolment, probe, fs, records[SUBJECT].nunique()))
         return made
 
     def folds(self, records: pd.DataFrame) -> list[tuple[list[str], list[str]]]:

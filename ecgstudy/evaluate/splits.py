@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import pandas as pd
 
-from ecgstudy.evaluate.disjoint import PERSON, WAVEFORM, LeakageError, assert_disjoint
-from ecgstudy.study.digests import cache_key
+from ecgstudy.evaluate.disjoint import SUBJECT, WAVEFORM, LeakageError, assert_disjoint
+from ecgstudy.study.cache import cache_key
 
 RECORD = "record_id"
-SEGMENT_COLUMNS = (RECORD, PERSON, "session", WAVEFORM, "start", "stop")
+SEGMENT_COLUMNS = (RECORD, SUBJECT, "session", WAVEFORM, "start", "stop")
 """A segment is a span of a record: `start` and `stop` in samples at the store's rate, `stop` excluded."""
 PARTS = ("train", "validation", "enrolment", "probe")
 
@@ -61,12 +61,12 @@ class Split:
         if self.unseen_persons:
             on_trial = pd.concat([self.enrolment, self.probe])
             for name in ("train", "validation"):
-                assert_disjoint({name: known[name], "enrolment and probe": on_trial}, by=(PERSON, WAVEFORM))
+                assert_disjoint({name: known[name], "enrolment and probe": on_trial}, by=(SUBJECT, WAVEFORM))
 
     @property
     def persons(self) -> int:
         """Persons with a probe."""
-        return self.probe[PERSON].nunique()
+        return self.probe[SUBJECT].nunique()
 
     def manifest(self) -> pd.DataFrame:
         """One row a segment with the part it belongs to; what a publication would have to state."""
@@ -113,7 +113,7 @@ class Protocol(ABC):
 
 def segments(records: pd.DataFrame, start: float = 0.0, stop: float = 1.0) -> pd.DataFrame:
     """Cut the share from `start` to `stop` of every record (0 to 1: the whole)."""
-    cut = records[[RECORD, PERSON, "session", WAVEFORM]].copy()
+    cut = records[[RECORD, SUBJECT, "session", WAVEFORM]].copy()
     cut["start"] = (records["store_samples"] * start).astype("int64")
     cut["stop"] = (records["store_samples"] * stop).astype("int64")
     return cut.reset_index(drop=True)

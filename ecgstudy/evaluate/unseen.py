@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.splits import PERSON, Protocol, Split, segments
+from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split, segments
 
 VALIDATION_PERSONS = 0.2
 """Share of the persons not on trial who are kept from training, to choose on."""
@@ -43,11 +43,11 @@ class SubjectDisjoint(Protocol):
             There are too few persons for the folds.
         """
         rng = np.random.default_rng(seed)
-        persons = rng.permutation(records[PERSON].unique())
+        persons = rng.permutation(records[SUBJECT].unique())
         if len(persons) < 3 * self.folds:
             raise StudyError(f"{len(persons)} persons are too few for {self.folds} folds of people never seen before.")
         # those recorded most often first, so that every fold gets its share whatever the inner protocol
-        days = records.groupby(PERSON)["session"].max().reindex(persons).to_numpy()
+        days = records.groupby(SUBJECT)["session"].max().reindex(persons).to_numpy()
         ordered = persons[np.argsort(-days, kind="stable")]
         return [self._fold(records, fs, seed, ordered, fold) for fold in range(self.folds)]
 
@@ -56,11 +56,11 @@ class SubjectDisjoint(Protocol):
         on_trial = persons[fold :: self.folds]
         others = np.setdiff1d(persons, on_trial)
         chosen_on = np.random.default_rng([seed, fold]).permutation(others)[: round(VALIDATION_PERSONS * len(others))]
-        inner = self.inner.splits(records[records[PERSON].isin(on_trial)], fs, seed)[0]
+        inner = self.inner.splits(records[records[SUBJECT].isin(on_trial)], fs, seed)[0]
         return Split(
             self.name,
-            segments(records[records[PERSON].isin(np.setdiff1d(others, chosen_on))]),
-            segments(records[records[PERSON].isin(chosen_on)]),
+            segments(records[records[SUBJECT].isin(np.setdiff1d(others, chosen_on))]),
+            segments(records[records[SUBJECT].isin(chosen_on)]),
             inner.enrolment,
             inner.probe,
             unseen_persons=True,
@@ -109,6 +109,6 @@ class CrossCohort(Protocol):
 
 def training_parts(records: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Whole records of the persons to train on, and of those to choose on."""
-    persons = np.random.default_rng(seed).permutation(records[PERSON].unique())
-    held = records[PERSON].isin(persons[: round(VALIDATION_PERSONS * len(persons))])
+    persons = np.random.default_rng(seed).permutation(records[SUBJECT].unique())
+    held = records[SUBJECT].isin(persons[: round(VALIDATION_PERSONS * len(persons))])
     return segments(records[~held]), segments(records[held])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import PERSON, Split
+from ecgstudy.evaluate.splits import SUBJECT, Split
 from ecgstudy.experiment.dataset import Signals
 from ecgstudy.experiment.feature_windows import segment_features
 from ecgstudy.experiment.networks import Auxiliary, Trainer
@@ -122,13 +122,13 @@ def fit_network(trainer: Trainer, split: Split, seed: int, auxiliary: Auxiliary 
     """
     validation = None if split.unseen_persons else split.validation
     model = trainer.train(split.train, validation, seed, auxiliary)
-    return FittedNetwork(model, trainer, group_ages(split.train[PERSON].to_numpy(dtype=str), trainer.people))
+    return FittedNetwork(model, trainer, group_ages(split.train[SUBJECT].to_numpy(dtype=str), trainer.people))
 
 
 def fit_features(signals: Signals, people: pd.DataFrame, split: Split, seed: int) -> FittedFeatures:
     """Train the feature model's boosters on the windows of a split's training part."""
     features, owners = segment_features(signals, split.train)
-    persons = split.train[PERSON].to_numpy(dtype=str)[owners]
+    persons = split.train[SUBJECT].to_numpy(dtype=str)[owners]
     classes = trainable_classes(persons, people)
     labels = targets(persons, people, classes)
     boosters = {task: FeaturesGbm(seed).fit(features, labels[task]) for task in classes}

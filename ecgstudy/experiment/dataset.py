@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
 
-from ecgstudy.evaluate.splits import PERSON, RECORD
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 from ecgstudy.signals.store import RecordStore
 
@@ -101,7 +101,9 @@ def by_lead(records: pd.DataFrame, leads: tuple[str, ...]) -> pd.DataFrame:
     parts = []
     for lead in leads:
         rows = records[[lead in usable for usable in records["usable_leads"]]]
-        parts.append(rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[PERSON] + LEAD_MARK + lead))
+        parts.append(
+            rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[SUBJECT] + LEAD_MARK + lead)
+        )
     return pd.concat(parts, ignore_index=True)
 
 

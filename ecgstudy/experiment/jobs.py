@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import PERSON, RECORD, Split, segments
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split, segments
 from ecgstudy.evaluate.unseen import CrossCohort, training_parts
 from ecgstudy.experiment import attackers, feature_windows, networks, people, recipes
 from ecgstudy.experiment import dataset as windows
@@ -31,7 +31,7 @@ from ecgstudy.learn.scoring import score_matrix, unit_rows
 from ecgstudy.signals import beats, features
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study import digests
+from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest
 from ecgstudy.study.parallel import in_parallel
 from ecgstudy.study.paths import cache_dir
 from ecgstudy.study.progress import progress
@@ -81,7 +81,7 @@ class Workshop:
     @cached_property
     def code(self) -> str:
         """Digest of the code that makes scores."""
-        return digests.code_digest(*_CODE, *_MODEL_CODE, sys.modules[__name__])
+        return code_digest(*_CODE, *_MODEL_CODE, sys.modules[__name__])
 
     def trainer(self, model: str) -> networks.Trainer:
         """Trainer of a network attacker."""
@@ -96,9 +96,9 @@ class Workshop:
         if not names or job.cohort in names:
             return None
         table = pd.concat([with_cohort(name, self.stores[name].records) for name in names], ignore_index=True)
-        persons_to_train_on = training_parts(table, SPLIT_SEED)[0][PERSON]
+        persons_to_train_on = training_parts(table, SPLIT_SEED)[0][SUBJECT]
         leads = self.recipes[job.model].auxiliary_leads
-        chosen = segments(by_lead(table[table[PERSON].isin(persons_to_train_on)], leads))
+        chosen = segments(by_lead(table[table[SUBJECT].isin(persons_to_train_on)], leads))
         return Auxiliary(self.trainer(job.model).pretrain(chosen, job.seed), chosen)
 
 
@@ -150,14 +150,14 @@ def run_job(workshop: Workshop, job: Job, wait: bool = True) -> ScoreSet:
     """Run one job, or load its scores; wait for a process that is running it, or raise ``filelock.Timeout``."""
     records = with_cohort(job.cohort, workshop.stores[job.cohort].records)
     splits = job.protocol.splits(records, workshop.stores[job.cohort].fs, SPLIT_SEED)
-    key = digests.cache_key(
+    key = cache_key(
         code=workshop.code,
         stores={name: store.manifest["key"] for name, store in workshop.stores.items()},
         splits=[split.digest() for split in splits],
         recipe=asdict(workshop.recipes[job.model]) if job.model in workshop.recipes else job.model,
         job=job.name,
     )
-    path = workshop.cache / "scores" / f"{job.name}-{key[: digests.KEY_LENGTH]}.npz"
+    path = workshop.cache / "scores" / f"{job.name}-{key[:KEY_LENGTH]}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock"), blocking=wait):
         if not path.is_file():
@@ -177,7 +177,7 @@ def _fit(workshop: Workshop, job: Job, split: Split) -> Fitted:
         return attackers.FittedNetwork(trainer.untrained(job.seed), trainer)
     trainer, auxiliary = workshop.trainer(job.model), workshop.auxiliary(job)
     if isinstance(job.protocol, CrossCohort):
-        ages = group_ages(split.train[PERSON].to_numpy(dtype=str), workshop.people)
+        ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), workshop.people)
         return attackers.FittedNetwork(auxiliary.model, trainer, ages)
     return attackers.fit_network(trainer, split, job.seed, auxiliary)
 
@@ -208,11 +208,11 @@ def _trial(
         Scores (n_probe, n_gallery), probe persons, probe records, gallery persons.
     """
     usable = np.isfinite(enrolled.vectors).all(axis=1)
-    codes, persons = pd.factorize(enrolment[PERSON].to_numpy(dtype=str))
+    codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
     sums = np.zeros((len(persons), enrolled.vectors.shape[1]))
     np.add.at(sums, codes[usable], enrolled.vectors[usable])
     scores = score_matrix(probed.vectors, unit_rows(sums)).astype(np.float32)
-    return scores, probe[PERSON].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
+    return scores, probe[SUBJECT].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
 
 
 def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -224,7 +224,7 @@ def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not split.unseen_persons:
         return split.train, split.validation
     held = split.validation
-    nth, count = held.groupby(PERSON).cumcount(), held.groupby(PERSON)[RECORD].transform("size")
+    nth, count = held.groupby(SUBJECT).cumcount(), held.groupby(SUBJECT)[RECORD].transform("size")
     middle = (held["start"] + held["stop"]) // 2
     single = count == 1
     enrolment = held.assign(stop=held["stop"].where(~single, middle))[nth == 0]
@@ -243,11 +243,11 @@ def _task_rows(
     probe: pd.DataFrame, probed: Embedded, people_known: pd.DataFrame, ages: np.ndarray | None
 ) -> Iterator[list[dict[str, object]]]:
     """Rows of each task that the attacker was trained for."""
-    known = people_known.reindex(probe[PERSON])
+    known = people_known.reindex(probe[SUBJECT])
     for task, probabilities in probed.probabilities.items():
         rows = []
         for person, record, truth, age, shares in zip(
-            probe[PERSON], probe[RECORD], known[task], known["age"], probabilities, strict=True
+            probe[SUBJECT], probe[RECORD], known[task], known["age"], probabilities, strict=True
         ):
             if truth is None or truth != truth or not np.isfinite(shares).all():
                 continue

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import PERSON as SUBJECT
+from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.dataset import (
     BEAT_AFTER_S,
     BEAT_BEFORE_S,

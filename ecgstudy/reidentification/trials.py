@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import PERSON, RECORD, Protocol, Split
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.plan import SPLIT_SEED, plan
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.atomic import new_file
+from ecgstudy.study.cache import new_file
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def save_trials(trialled: Sequence[Trialled], folder: Path) -> None:
     """
     for one in trialled:
         stem = f"{one.cohort}.{one.protocol.name}"
-        enrolment = [split.enrolment[[PERSON, RECORD, "start", "stop"]] for split in one.splits]
+        enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in one.splits]
         _write(pd.concat(enrolment, keys=range(len(enrolment)), names=["fold", None]), folder / f"{stem}.enrolment")
         pairs = [_pairs(split) for split in one.splits]
         _write(pd.concat(pairs, keys=range(len(pairs)), names=["fold", None]), folder / f"{stem}.pairs")
@@ -60,11 +60,11 @@ def save_trials(trialled: Sequence[Trialled], folder: Path) -> None:
 
 def _pairs(split: Split) -> pd.DataFrame:
     """Every probe of a split with every enrolled person."""
-    persons = split.enrolment[PERSON].unique()
-    probe = split.probe[[RECORD, PERSON, "start", "stop"]].loc[split.probe.index.repeat(len(persons))]
+    persons = split.enrolment[SUBJECT].unique()
+    probe = split.probe[[RECORD, SUBJECT, "start", "stop"]].loc[split.probe.index.repeat(len(persons))]
     enrolled = np.tile(persons, len(split.probe))
-    genuine = (probe[PERSON].to_numpy() == enrolled).astype(int)
-    return probe.reset_index(drop=True).assign(enrolled=enrolled, genuine=genuine).drop(columns=PERSON)
+    genuine = (probe[SUBJECT].to_numpy() == enrolled).astype(int)
+    return probe.reset_index(drop=True).assign(enrolled=enrolled, genuine=genuine).drop(columns=SUBJECT)
 
 
 def _write(table: pd.DataFrame, stem: Path) -> None:
