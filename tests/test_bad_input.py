@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
 from ecgstudy import ingestion
-from ecgstudy.data.profile import cohorts_of, data_fingerprint
+from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.signals.ingest import build_store

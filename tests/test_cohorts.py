@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from wfdb_trees import digital, ecgid_tree, ludb_tree, mitdb_tree, motion_tree, ptbxl_tree, write_record
 
-from ecgstudy.data import REGISTRY, cohort_table, found_cohorts, open_cohort
 from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, DataCard
+from ecgstudy.data.cohorts import REGISTRY, cohort_table, found_cohorts, open_cohort
 from ecgstudy.data.wfdb_cohort import WfdbCohort, sessions
 from ecgstudy.errors import DataNotFoundError, StudyError
 

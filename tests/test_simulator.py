@@ -10,10 +10,12 @@ import pytest
 from scipy.stats import linregress
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.electrodes import DOWER, INDEPENDENT, LEADS
 from ecgstudy.data.simulator.heart import (
     COMPONENT_WAVE,
     DIAGNOSES,
+    DOWER,
+    INDEPENDENT,
+    LEADS,
     MAIN,
     R_CENTRE,
     SUPPORT,

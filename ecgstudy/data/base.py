@@ -95,7 +95,7 @@ class Cohort(ABC):
 
     @abstractmethod
     def signal(self, record_id: str) -> Signal:
-        """Read one record; ``KeyError`` for no such, :class:`RecordError` for a file that is not what its header says."""
+        """Read one record; ``KeyError`` for no such one, `RecordError` for a file that is not what its header says."""
 
     @abstractmethod
     def digest(self) -> str:

@@ -15,10 +15,9 @@ import pandas as pd
 
 from ecgstudy.data import simulator
 from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, DataCard, Signal
-from ecgstudy.data.simulator.electrodes import ACTIVITIES, LEADS
 from ecgstudy.data.simulator.heart import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
 from ecgstudy.data.simulator.people import IDENTITY_WAVES, Drift, People, draw_drift, draw_people
-from ecgstudy.data.simulator.render import Batch, Plan, render
+from ecgstudy.data.simulator.render import ACTIVITIES, LEADS, Batch, Plan, render
 from ecgstudy.errors import StudyError
 
 BLOCK_RECORDS = 64
@@ -47,7 +46,7 @@ class SyntheticCohort(Cohort):
         that nothing outside the wave's boundaries links two records of one person. (A filter applied later spreads
         the cue.)
     activities : sequence of str
-        Names of `simulator.electrodes.ACTIVITIES`, those of the motion cohort.
+        Names of `simulator.render.ACTIVITIES`, those of the motion cohort.
     diagnoses : mapping of str to float, optional
         Share of persons (of records with a planted cue) with each of `simulator.heart.CONDITIONS`; the rest are
         healthy.

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _cohorts(_: argparse.Namespace) -> None:
     """Print one line a cohort that is found, and how to get each that is not."""
-    from ecgstudy.data import cohort_table
+    from ecgstudy.data.cohorts import cohort_table
     from ecgstudy.study.paths import data_root
 
     print(f"Data folder: {data_root()}\n")
@@ -74,9 +74,9 @@ def _cohorts(_: argparse.Namespace) -> None:
 
 def _fetch(options: argparse.Namespace) -> None:
     """Download a cohort into the data folder."""
-    from ecgstudy.data.fetch import fetch_and_report
+    from ecgstudy.data.fetch import fetch
 
-    fetch_and_report(options.cohort, options.full)
+    fetch(options.cohort, options.full)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _attack(options: argparse.Namespace) -> None:
     """Run the re-identification jobs that no other process is running."""
-    from ecgstudy.data.profile import cohorts_of
+    from ecgstudy.data.cohorts import cohorts_of
     from ecgstudy.experiment.jobs import share_jobs
     from ecgstudy.ingestion import open_usable_stores
 

@@ -1,4 +1,4 @@
-"""The heart: which Gaussians make a beat, when the beats and their waves come, and the dipole that they draw.
+"""The heart: which Gaussians make a beat, when beats and waves come, the dipole they draw and how leads see it.
 
 Each wave fills exactly the time between its onset and its offset. A component takes a part of it, from `start` to
 `end` (0 = onset, 1 = offset of the wave), which is `SUPPORT` standard deviations either side of its centre; its vector
@@ -103,6 +103,27 @@ QRS_WIDENING = {"CLBBB": 0.060, "CRBBB": 0.055}
 PR_LENGTHENING = 0.070
 """Seconds added to the PR interval in 1AVB, which then is at least `PR_BLOCK`."""
 PR_BLOCK = 0.215
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+INDEPENDENT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+"""Leads that are measured; the other four follow from I and II by Kirchhoff's law."""
+
+DOWER = np.array(
+    [
+        [0.632, -0.235, 0.059],
+        [0.235, 1.066, -0.132],
+        [-0.515, 0.157, -0.917],
+        [0.044, 0.164, -1.387],
+        [0.882, 0.098, -1.277],
+        [1.213, 0.127, -0.601],
+        [1.125, 0.127, -0.086],
+        [0.831, 0.076, 0.230],
+    ]
+)
+"""Lead vectors of `INDEPENDENT`, (8, 3), on axes to the left, to the feet and to the back (Frank's).
+
+Dower, Machado & Osborne 1980, Clin Cardiol 3:87.
+"""
 
 FIBRILLATION_RR_CV = 0.22
 """Coefficient of variation of RR in atrial fibrillation (about 0.2-0.25; Tateno & Glass 2001, MBEC 39:664)."""

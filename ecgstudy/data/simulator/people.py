@@ -37,8 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecgstudy.data.simulator.electrodes import DOWER
-from ecgstudy.data.simulator.heart import COMPONENT_WAVE, COMPONENTS, EDGES, MAIN
+from ecgstudy.data.simulator.heart import COMPONENT_WAVE, COMPONENTS, DOWER, EDGES, MAIN
 
 REFERENCE_AGE = 50.0
 REFERENCE_RATE = 64.5
