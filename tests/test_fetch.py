@@ -177,7 +177,7 @@ def test_gives_up_after_the_agreed_attempts_and_continues_later(
     [
         (requests.exceptions.SSLError(), "certificate"),
         (requests.ConnectTimeout(), "does not answer"),
-        (None, "broke off"),
+        (requests.ConnectionError(), "broke off"),
     ],
 )
 def test_unreachable_server_is_one_sentence(
