@@ -3,8 +3,6 @@
 Numbers made from it are called synthetic wherever they appear.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data import simulator
 from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, DataCard, Signal
 from ecgstudy.data.simulator.heart import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
 from ecgstudy.data.simulator.people import IDENTITY_WAVES, Drift, People, draw_drift, draw_people
 from ecgstudy.data.simulator.render import ACTIVITIES, LEADS, Batch, Plan, render
 from ecgstudy.errors import StudyError
+from ecgstudy.study.cache import cache_key, code_key
 
 BLOCK_RECORDS = 64
 BLOCK_VALUES = 2_000_000
@@ -198,11 +196,8 @@ class SyntheticCohort(Cohort):
         return self._batch(block).boundaries(row, self.fs)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the parameters and the simulator's source."""
-        digest = hashlib.sha256(json.dumps(self.parameters, sort_keys=True).encode())
-        for source in (*sorted(Path(simulator.__file__).parent.glob("*.py")), Path(__file__)):
-            digest.update(source.read_bytes())
-        return digest.hexdigest()
+        """SHA-256 (hex) over the parameters and the code that makes records of them."""
+        return cache_key(code=code_key(type(self)), **self.parameters)
 
 
 def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
