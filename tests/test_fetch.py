@@ -23,7 +23,7 @@ from filelock import FileLock
 from ecgstudy.data import fetch as fetching
 from ecgstudy.data.fetch import INDEX, MIRROR_VARIABLE, SOURCES, fetch, parse_index
 from ecgstudy.errors import StudyError
-from ecgstudy.study.paths import data_root
+from ecgstudy.study.config import data_root
 
 ECGID, PTBXL = "ecgiddb/1.0.0", "ptb-xl/1.0.3"
 RECORD = "Person_01/rec_1.dat"

@@ -14,8 +14,7 @@ from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import DataNotFoundError, StudyError
-from ecgstudy.study.paths import data_root
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.study.config import check_profile, data_root
 
 _COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, WfdbFolderCohort)
 REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in _COHORTS}

@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import PARTIAL, file_digest
-from ecgstudy.study.paths import data_root
-from ecgstudy.study.progress import progress
+from ecgstudy.study.config import data_root
+from ecgstudy.study.parallel import progress
 
 PHYSIONET = "https://physionet.org/files"
 MIRROR_VARIABLE = "ECGSTUDY_MIRROR"

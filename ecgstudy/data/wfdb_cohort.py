@@ -14,7 +14,7 @@ from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, Signal
 from ecgstudy.data.wfdb_files import Header, checked_path, common_unit, read_header, read_signal, signal_files
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.cache import file_digest
-from ecgstudy.study.paths import data_root
+from ecgstudy.study.config import data_root
 
 OVER_89_YEARS = 90.0
 """Age given to persons whom a source reports only as "over 89" (LUDB: ">89"; PTB-XL: 300)."""
