@@ -17,7 +17,7 @@ from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS, Trialled
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.provenance import commit
+from ecgstudy.study.cache import commit
 
 LEAKY = "random_windows"
 HEADLINES = ("cross_record", "cross_day", "time_separated", "cross_activity", "subject_disjoint_cross_record")
