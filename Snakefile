@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from ecgstudy.data.profile import data_fingerprint
+from ecgstudy.data.cohorts import data_fingerprint
 from ecgstudy.study.config import STAGES, check_profile, results_dir
 
 PROFILE = check_profile(config.get("profile", "demo"))
