@@ -22,7 +22,7 @@ from ecgstudy.signals import ingest as store_build
 from ecgstudy.signals.ingest import build_store, reference_leads
 from ecgstudy.signals.preprocess import preprocess
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.digests import waveform_digest
+from ecgstudy.study.cache import waveform_digest
 
 KEPT = ["good_1a", "good_1b", "good_2", "twin_of_good_2", "other_leads", "one_flat_lead", "hole_in_lead"]
 
@@ -151,7 +151,7 @@ def test_other_inputs_make_another_store(source: Path, tmp_path: Path, monkeypat
         return build_store(FakeCohort(source, (only,)), tmp_path, workers=1, **parameters).folder
 
     folders = {folder(), folder("good_2"), folder(fs=125.0), folder(min_seconds=6.0), folder(delineate=False)}
-    monkeypatch.setattr(store_build.digests, "code_digest", lambda *_: "edited")
+    monkeypatch.setattr(store_build, "code_digest", lambda *_: "edited")
     folders.add(folder())
     assert len(folders) == 6
 

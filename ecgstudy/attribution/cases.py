@@ -44,7 +44,7 @@ from ecgstudy.learn import train as training
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study import digests
+from ecgstudy.study.cache import code_digest
 from ecgstudy.study.parallel import in_parallel
 from ecgstudy.study.paths import cache_dir
 
@@ -206,7 +206,7 @@ def _case(explained: Explained, cache: Path) -> Case:
     """Ask every method about the windows, or load its answers."""
     model = explained.network.model
     asked = question_about(explained)
-    code = digests.code_digest(*_CODE)
+    code = code_digest(*_CODE)
     remembered = Memory(cache, verbose=0).cache(_named_answers, ignore=["asked"])
     weights = joblib_hash({name: value.numpy() for name, value in model.state_dict().items()})
     name = (

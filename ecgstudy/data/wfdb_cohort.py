@@ -22,7 +22,7 @@ from ecgstudy.data.wfdb_files import (
     signal_files,
 )
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
-from ecgstudy.study.digests import file_digest
+from ecgstudy.study.cache import file_digest
 from ecgstudy.study.paths import data_root
 
 OVER_89_YEARS = 90.0

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ecgstudy.errors import RecordError, StudyError
-from ecgstudy.study.atomic import new_file
+from ecgstudy.study.cache import new_file
 
 Statistic = Callable[[np.ndarray], float]
 """From the persons' multiplicities, float64 of shape (n_persons,), to a number; NaN where it is undefined."""

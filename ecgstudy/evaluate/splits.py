@@ -8,7 +8,7 @@ from typing import ClassVar
 import pandas as pd
 
 from ecgstudy.evaluate.disjoint import SUBJECT, WAVEFORM, LeakageError, assert_disjoint
-from ecgstudy.study.digests import cache_key
+from ecgstudy.study.cache import cache_key
 
 RECORD = "record_id"
 SEGMENT_COLUMNS = (RECORD, SUBJECT, "session", WAVEFORM, "start", "stop")

@@ -31,7 +31,7 @@ from ecgstudy.learn.scoring import score_matrix, unit_rows
 from ecgstudy.signals import beats, features
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study import digests
+from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest
 from ecgstudy.study.parallel import in_parallel
 from ecgstudy.study.paths import cache_dir
 from ecgstudy.study.progress import progress
@@ -81,7 +81,7 @@ class Workshop:
     @cached_property
     def code(self) -> str:
         """Digest of the code that makes scores."""
-        return digests.code_digest(*_CODE, *_MODEL_CODE, sys.modules[__name__])
+        return code_digest(*_CODE, *_MODEL_CODE, sys.modules[__name__])
 
     def trainer(self, model: str) -> networks.Trainer:
         """Trainer of a network attacker."""
@@ -150,14 +150,14 @@ def run_job(workshop: Workshop, job: Job, wait: bool = True) -> ScoreSet:
     """Run one job, or load its scores; wait for a process that is running it, or raise ``filelock.Timeout``."""
     records = with_cohort(job.cohort, workshop.stores[job.cohort].records)
     splits = job.protocol.splits(records, workshop.stores[job.cohort].fs, SPLIT_SEED)
-    key = digests.cache_key(
+    key = cache_key(
         code=workshop.code,
         stores={name: store.manifest["key"] for name, store in workshop.stores.items()},
         splits=[split.digest() for split in splits],
         recipe=asdict(workshop.recipes[job.model]) if job.model in workshop.recipes else job.model,
         job=job.name,
     )
-    path = workshop.cache / "scores" / f"{job.name}-{key[: digests.KEY_LENGTH]}.npz"
+    path = workshop.cache / "scores" / f"{job.name}-{key[:KEY_LENGTH]}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock"), blocking=wait):
         if not path.is_file():

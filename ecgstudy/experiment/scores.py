@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.study.atomic import new_file
+from ecgstudy.study.cache import new_file
 
 TASKS = ("sex", "age_group")
 _ARRAYS = (

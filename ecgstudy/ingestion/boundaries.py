@@ -14,8 +14,7 @@ from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.signals import delineation
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY
-from ecgstudy.study import digests
-from ecgstudy.study.atomic import new_file
+from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest, new_file
 from ecgstudy.study.paths import cache_dir
 from ecgstudy.study.stage import Stage
 
@@ -40,8 +39,8 @@ def boundary_matches(reference: Cohort, profile: str) -> pd.DataFrame:
     pandas.DataFrame
         Rows of :func:`ecgstudy.ingestion.delineation_scoring.score_cohort`, cached by content.
     """
-    code = digests.code_digest(delineation, delineation_scoring, signals, base)
-    key = digests.cache_key(cohort=reference.digest(), code=code)[: digests.KEY_LENGTH]
+    code = code_digest(delineation, delineation_scoring, signals, base)
+    key = cache_key(cohort=reference.digest(), code=code)[:KEY_LENGTH]
     cached = cache_dir(profile) / f"boundaries-{reference.name}-{key}.parquet"
     if not cached.is_file():
         with new_file(cached) as unfinished:

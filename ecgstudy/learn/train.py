@@ -30,8 +30,7 @@ from ecgstudy.learn.augment import Augmentation
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import TrainingData, WindowSet, check_targets
 from ecgstudy.learn.callbacks import History, SeedEachEpoch, VerificationError
-from ecgstudy.study.atomic import naming_disk_errors, new_file, write_text
-from ecgstudy.study.digests import KEY_LENGTH, cache_key, code_digest
+from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest, naming_disk_errors, new_file, write_text
 from ecgstudy.study.progress import in_batch
 from ecgstudy.study.provenance import resolve_device, versions
 

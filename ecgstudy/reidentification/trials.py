@@ -11,7 +11,7 @@ from ecgstudy.evaluate.disjoint import with_cohort
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.plan import SPLIT_SEED, plan
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.atomic import new_file
+from ecgstudy.study.cache import new_file
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,16 @@ from ecgstudy.signals import delineation, quality, store
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, Failure
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study import digests
-from ecgstudy.study.atomic import PARTIAL, naming_disk_errors, new_folder
+from ecgstudy.study import cache as cache_code
+from ecgstudy.study.cache import (
+    KEY_LENGTH,
+    PARTIAL,
+    cache_key,
+    code_digest,
+    naming_disk_errors,
+    new_folder,
+    waveform_digest,
+)
 from ecgstudy.study.progress import progress
 
 REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF", "III", "aVL", "aVR")
@@ -47,7 +55,7 @@ _TASK_SECONDS = 640
 _FILTERED_AT_ONCE = 16
 """Records filtered in one call: enough to share its fixed cost, few enough to stay in the processor's cache."""
 _DUPLICATES_NAMED = 3
-_MADE_BY = (base, signals, quality, delineation, digests, disjoint, store)
+_MADE_BY = (base, signals, quality, delineation, cache_code, disjoint, store)
 _MADE_WITH = ("neurokit2", "numpy", "scipy", "wfdb")
 
 
@@ -127,14 +135,14 @@ def build_store(
     made_from = {
         "cohort": cohort.name,
         "cohort_digest": cohort.digest(),
-        "code_digest": digests.code_digest(*_MADE_BY, sys.modules[__name__], *_reading_modules(cohort)),
+        "code_digest": code_digest(*_MADE_BY, sys.modules[__name__], *_reading_modules(cohort)),
         "fs": float(fs),
         "delineate": delineate,
         "min_seconds": float(min_seconds),
         "versions": {name: version(name) for name in _MADE_WITH},
     }
-    key = digests.cache_key(**made_from)
-    folder = cache / f"store-{cohort.name}-{key[: digests.KEY_LENGTH]}"
+    key = cache_key(**made_from)
+    folder = cache / f"store-{cohort.name}-{key[:KEY_LENGTH]}"
     with naming_disk_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
     # a second process that wants the same store waits here and then opens the first one's
@@ -162,7 +170,7 @@ def _reading_modules(cohort: Cohort) -> set[ModuleType]:
 
 def _remove_abandoned(cache: Path, cohort_name: str) -> None:
     """Delete what killed builds of this cohort left; the caller's lock says that none is running."""
-    abandoned = re.compile(rf"store-{re.escape(cohort_name)}-[0-9a-f]{{{digests.KEY_LENGTH}}}{re.escape(PARTIAL)}")
+    abandoned = re.compile(rf"store-{re.escape(cohort_name)}-[0-9a-f]{{{KEY_LENGTH}}}{re.escape(PARTIAL)}")
     for folder in cache.iterdir():
         if abandoned.fullmatch(folder.name):
             shutil.rmtree(folder)
@@ -307,7 +315,7 @@ def _with_beats(plan: _Plan, read: _Read) -> _Outcome:
         "usable_leads": tuple(lead for lead in signal.leads if lead not in problems),
         "reference_lead": reference,
         "delineation_failure": failure,
-        "sha256": digests.waveform_digest(signal.values),
+        "sha256": waveform_digest(signal.values),
     }
     named = {lead: str(why) for lead, why in problems.items()}
     return _Outcome(read.record["record_id"], kept, None, named, beats)

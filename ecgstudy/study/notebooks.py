@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.atomic import naming_disk_errors, write_text
+from ecgstudy.study.cache import naming_disk_errors, write_text
 from ecgstudy.study.parameters import Literal, check_parameters, declared_parameters, notebook_path
 from ecgstudy.study.paths import notebooks_dir, results_dir
 from ecgstudy.study.profiles import check_profile

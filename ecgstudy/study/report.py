@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.atomic import write_text
+from ecgstudy.study.cache import write_text
 from ecgstudy.study.paths import results_dir
 from ecgstudy.study.profiles import check_profile
 from ecgstudy.study.render import TEMPLATES

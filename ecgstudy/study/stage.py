@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study import parameters, provenance
-from ecgstudy.study.atomic import new_file, write_text
+from ecgstudy.study.cache import new_file, write_text
 from ecgstudy.study.paths import results_dir
 from ecgstudy.study.plots import use_house_style
 from ecgstudy.study.profiles import check_profile

@@ -18,7 +18,7 @@ from ecgstudy.data.fetch.checksums import INDEX, parse_index, wanted
 from ecgstudy.data.fetch.connection import KEPT, BadFileError, Download, Patience
 from ecgstudy.data.fetch.sources import MIRROR_VARIABLE, PHYSIONET, SOURCES, Source
 from ecgstudy.errors import StudyError
-from ecgstudy.study.atomic import PARTIAL
+from ecgstudy.study.cache import PARTIAL
 from ecgstudy.study.paths import data_root
 from ecgstudy.study.progress import progress
 

@@ -16,7 +16,7 @@ import pooch
 import requests
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.atomic import PARTIAL
+from ecgstudy.study.cache import PARTIAL
 
 KEPT = "what is downloaded is kept"
 _CHUNK_BYTES = 1 << 14  # what is lost of a file when its connection breaks off

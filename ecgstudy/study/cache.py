@@ -1,0 +1,296 @@
+"""The one cache: files that are whole or absent, keys of what made something, and values that are made once.
+
+Everything is written under a temporary name beside its target and renamed when it is complete, so a killed run leaves
+nothing that looks finished.
+"""
+
+import ast
+import errno
+import glob
+import hashlib
+import inspect
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import joblib
+import numpy as np
+from filelock import FileLock
+
+from ecgstudy.errors import StudyError
+from ecgstudy.study.provenance import commit
+
+T = TypeVar("T")
+PARTIAL = ".partial"
+"""Ending of a temporary name; what carries it may be deleted when nobody is writing it."""
+KEY_LENGTH = 12
+"""Hex digits of a key that a file's or folder's name carries (48 bits)."""
+LIBRARIES = ("captum", "neurokit2", "numpy", "scikit-learn", "scipy", "torch", "wfdb")
+"""What computes: another version may give other numbers."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+def remember(
+    folder: Path, name: str, made_from: dict[str, object], make: Callable[[], T], wait: bool = True
+) -> tuple[T, str]:
+    """Give the value that was made from the same things before, or make it and keep it; and the commit that made it.
+
+    One process makes it, others that want it wait. Beside ``<name>-<key>.joblib`` a ``.json`` says what made it.
+    A damaged file is made again.
+
+    Parameters
+    ----------
+    folder : Path
+        Where values are kept.
+    name : str
+        Readable beginning of the file's name.
+    made_from : dict
+        JSON values: all that the value depends on (inputs, parameters, :func:`code_key`, :func:`library_versions`).
+    make : callable
+        Makes the value.
+    wait : bool
+        Wait for another process that is making it.
+
+    Raises
+    ------
+    filelock.Timeout
+        Another process is making it, and `wait` is off.
+    """
+    key = cache_key(**made_from)
+    file = folder / f"{name}-{key[:KEY_LENGTH]}.joblib"
+    found = _remembered(file, key)
+    if found:
+        return found
+    with naming_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{file.stem}.lock", timeout=-1 if wait else 0):
+        found = _remembered(file, key)  # another process may have made it meanwhile
+        if found:
+            return found
+        maker = commit()
+        value = make()
+        for left in folder.glob(f".{glob.escape(file.stem)}.*{PARTIAL}*"):  # by a run that was killed
+            left.unlink()
+        with new_file(file) as partial:
+            joblib.dump(value, partial, compress=3)
+            about = {"commit": maker, "key": key, "sha256": file_digest(partial)}
+            about |= {"made_from": made_from, "versions": library_versions()}
+            write_text(file.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True) + "\n")
+    return value, maker
+
+
+def _remembered(file: Path, key: str) -> tuple[T, str] | None:
+    """Value in a file and the commit that made it; None where it is not there, not whole or of something else."""
+    try:
+        about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        if about["key"] != key or about["sha256"] != file_digest(file):
+            return None
+        return joblib.load(file), about["commit"]
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, pickle.PickleError):
+        return None
+
+
+def cache_key(**what_made_it: object) -> str:
+    """SHA-256 (hex) over named JSON values, whatever the order of the names.
+
+    Raises
+    ------
+    TypeError
+        A value is not plain JSON, so it has no stable text.
+    ValueError
+        A value is NaN or infinite.
+    """
+    text = json.dumps(what_made_it, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_key(maker: Callable | type) -> str:
+    """SHA-256 (hex) over the code that a function or class runs on: its module and all that it imports of this package.
+
+    Imports count wherever they stand, also inside a function. A changed docstring, comment or format changes nothing.
+
+    Raises
+    ------
+    StudyError
+        The function stands in a notebook, whose code is in no file.
+    """
+    file = getattr(inspect.getmodule(maker), "__file__", None)
+    if file is None:
+        raise StudyError(f"{maker.__qualname__} stands in no module, so that a change of it would go unnoticed.")
+    return _closure_key(maker.__module__, Path(file))
+
+
+def code_digest(*modules: ModuleType) -> str:
+    """SHA-256 (hex) over the sources of `modules` (leaves when nobody uses it: take :func:`code_key`)."""
+    return cache_key(**{module.__name__: inspect.getsource(module) for module in modules})
+
+
+@cache
+def _closure_key(module: str, file: Path) -> str:
+    """SHA-256 (hex) over the code of a module and of the modules of this package that it imports, however far."""
+    packages = {__package__.partition(".")[0], module.partition(".")[0]}
+    found, waiting = {}, {module: file}
+    while waiting:
+        name, path = waiting.popitem()
+        found[name], imported = _code(path, name)
+        waiting |= {
+            other: source
+            for other in imported - found.keys()
+            if other.partition(".")[0] in packages and (source := _source(other))
+        }
+    return cache_key(**found)
+
+
+@cache
+def _code(file: Path, name: str) -> tuple[str, frozenset[str]]:
+    """Code of a module as text without docstrings, and the names of all that may be a module it imports."""
+    tree = ast.parse(file.read_bytes())
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    imported = {name}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            origin = ".".join([*above, *filter(None, [node.module])])
+            imported |= {f"{origin}.{alias.name}" for alias in node.names}
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [line for line in body if not _is_text(line)]
+    # the packages' __init__ files run before their modules
+    parts = [module.split(".") for module in imported]
+    return ast.dump(tree), frozenset(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
+
+
+def _is_text(line: ast.stmt) -> bool:
+    """Whether a statement is a bare string: a docstring of a module, class, function or attribute."""
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+
+
+def _source(module: str) -> Path | None:
+    """Source file of a module, found without importing it; None where there is no such module."""
+    top, *below = module.split(".")
+    if top not in sys.modules:
+        return None
+    for folder in getattr(sys.modules[top], "__path__", ()):
+        stem = Path(folder, *below)
+        for file in (stem / "__init__.py", stem.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def library_versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Installed versions of libraries, "absent" where one is not installed."""
+    found = {}
+    for library in libraries:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "absent"
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in bounded memory."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def waveform_digest(values: np.ndarray) -> str:
+    """SHA-256 (hex) of a record's samples (leads, samples): equal for equal numbers and shapes only.
+
+    Negative zero and the many bit patterns of NaN are brought to one form first.
+    """
+    canonical = np.ascontiguousarray(values, dtype="<f4") + np.float32(0)
+    canonical[np.isnan(canonical)] = np.nan
+    digest = hashlib.sha256(repr(canonical.shape).encode())
+    digest.update(canonical)
+    return digest.hexdigest()
+
+
+@contextmanager
+def naming_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk, or a refusal to write in `folder`, inside the block into a sentence that names it.
+
+    Other failures pass, such as a file elsewhere that may not be read.
+
+    Raises
+    ------
+    StudyError
+        The disk that holds `folder` is full, or `folder` cannot be written.
+    """
+    try:
+        yield
+    except OSError as failed:
+        if failed.errno in _REFUSED and _is_about(failed, folder):
+            raise StudyError(
+                f"{failed.filename} cannot be written ({failed.strerror}); make it writable, or set ECGSTUDY_CACHE and "
+                "ECGSTUDY_RESULTS to folders that are, and run the same command again."
+            ) from failed
+        if failed.errno not in _NO_SPACE:
+            raise
+        raise StudyError(
+            f"No space is left on the disk that holds {folder}; free some, or set ECGSTUDY_CACHE and "
+            "ECGSTUDY_RESULTS to folders on a larger disk, and run the same command again."
+        ) from failed
+
+
+def _is_about(failed: OSError, folder: Path) -> bool:
+    """Whether the file that the system complains of is `folder`, in it or above it."""
+    file = Path(failed.filename or "")
+    return file.is_relative_to(folder) or folder.is_relative_to(file)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Write a file under a temporary name beside `path`; it takes that name when the block ends well."""
+    # the process id keeps two runs that write the same file out of each other's way
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
+    with naming_disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all, see :func:`new_file`."""
+    with new_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name beside `path`; it takes that name when the block ends well.
+
+    Whatever was left under either name is deleted first, so only one process may do this at a time (callers hold a
+    lock).
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    with naming_disk_errors(path.parent):
+        _remove(partial)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            _remove(path)
+            partial.replace(path)
+        finally:
+            _remove(partial)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder and everything below it, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
