@@ -1,24 +1,32 @@
 """The jobs of stage 03, and what each predicts: the person and the activity of every probe window."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut, activities_of
-from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows, TimeSeparated
+from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome
+from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn import create_model
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.study.paths import cache_dir
 
 TASKS = {"person": SUBJECT, "activity": "activity"}
 """What networks predict, and the column that holds the truth."""
+SYNTHETIC_PERSONS = 50
 PAIR_EPOCHS = 2
 """Times as many epochs for a network that hears one activity only: a fraction of the windows, so of the steps."""
 BATCH_SIZE = 64
@@ -65,7 +73,7 @@ class Attacker:
     """
 
     model: str = "dt4ecg"
-    sizes: dict[str, object] = field(default_factory=dict)
+    sizes: dict[str, object] = field(default_factory=dict, hash=False)
     tasks: tuple[str, ...] = tuple(TASKS)
     window: WindowConfig = WindowConfig(5.0, False)
     epochs: int = 12
@@ -86,7 +94,7 @@ class Attacker:
         if index.empty:
             raise StudyError(f"no usable window of {self.window.seconds:g} s is left to learn from")
         samples, names = self.window.read(context.dataset, index), classes(context, job.cohort)
-        labels = labelled(context, job.cohort, index)
+        labels = index.assign(activity=index[RECORD].map(activities(context, job.cohort)))
         targets = {task: encode(labels[column], names[task]) for task, column in TASKS.items()}
         heads = {task: len(names[task]) for task in self.tasks if len(np.unique(targets[task])) > 1}
         if not heads:
@@ -107,7 +115,7 @@ class Attacker:
         return fit(model, windows, None, settings, context.runs, context.device)
 
 
-DT4ECG = "dt4ecg"
+DT4ECG, ONE_ACTIVITY, LONG_RECORDS = "dt4ecg", "dt4ecg_one_activity", "long_records"
 BASELINES = {
     # as wide as DT4ECG and with as many passes over the data: the same budget
     "resnet1d": Attacker("resnet1d", {"widths": [16, 32, 64]}),
@@ -122,8 +130,6 @@ ABLATIONS = {
     "person_alone": Attacker(tasks=("person",)),
     "activity_alone": Attacker(tasks=("activity",)),
 }
-LONG = Attacker(tasks=("person",), epochs=6, stride=5.0)
-"""Of half-hour records: ten enrolled minutes a person need no window every second."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +175,13 @@ class Budget:
     def attackers(self, window: WindowConfig) -> dict[str, Attacker]:
         """Every attacker that reads this window, by its name in metrics."""
         ours = Attacker(window=window, epochs=self.epochs)
-        longer = {"dt4ecg_one_activity": replace(ours, epochs=PAIR_EPOCHS * self.epochs)}
-        others = {name: replace(other, window=window, epochs=self.epochs) for name, other in self.compared.items()}
-        return {DT4ECG: ours, **others, **longer, "long_records": replace(LONG, window=window)}
+        return {
+            DT4ECG: ours,
+            **{name: replace(other, window=window, epochs=self.epochs) for name, other in self.compared.items()},
+            ONE_ACTIVITY: replace(ours, epochs=PAIR_EPOCHS * self.epochs),
+            # ten enrolled minutes a person need no window every second
+            LONG_RECORDS: replace(ours, tasks=("person",), epochs=6, stride=5.0),
+        }
 
 
 def budget_of(profile: str, seed: int) -> Budget:
@@ -183,6 +193,28 @@ def budget_of(profile: str, seed: int) -> Budget:
         return Budget(12, (seed, seed + 1, seed + 2), windows, {**BASELINES, **ABLATIONS}, folds=3)
     short = {name: (BASELINES | ABLATIONS)[name] for name in ("resnet1d", "no_attention", "equal_weights")}
     return Budget(3, (seed,), windows, short, folds=2, synthetic_seconds=20.0)
+
+
+def activity_cohort(name: str, seed: int, budget: Budget) -> Cohort:
+    """Open a cohort recorded during activities; the synthetic one has 50 persons with one record an activity."""
+    if name != SyntheticCohort.name:
+        return study_cohort(name, seed)
+    size = {"n_subjects": SYNTHETIC_PERSONS, "n_sessions": 1, "n_records": 1, "seconds": budget.synthetic_seconds}
+    return SyntheticCohort(**size, seed=seed, activities=list(ACTIVITIES))
+
+
+def open_context(profile: str, cohort: Cohort, fs: float, seed: int, device: str, lead: str | None = None) -> Context:
+    """Ingest a cohort and choose its lead: the most frequent reference lead unless told."""
+    store = build_store(cohort, cache_dir(profile), fs, delineate=not cohort.synthetic)
+    lead = lead or store.records["reference_lead"].mode().iloc[0]
+    return Context(profile, {cohort.name: store}, device, {}, lead, seed)
+
+
+def candidates(context: Context, cohort: str, budget: Budget) -> tuple[Context, list[Job]]:
+    """Jobs that choose the window, one a candidate: named by its place among the budget's."""
+    attackers = {str(at): Attacker(window=window, epochs=budget.epochs) for at, window in enumerate(budget.windows)}
+    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in attackers]
+    return replace(context, attackers=attackers), jobs
 
 
 def protocols_of(window: WindowConfig, budget: Budget) -> list[Protocol]:
@@ -234,6 +266,11 @@ class Predictions:
         windows = self.windows[rows] if rows.dtype == bool else self.windows.iloc[rows]
         return replace(self, windows=windows.reset_index(drop=True), probabilities=probabilities)
 
+    def accuracy(self, task: str) -> float:
+        """Share of windows whose class is predicted; NaN for a task without a prediction for every window."""
+        predicted = self.windows[f"{task}_predicted"]
+        return float((predicted == self.windows[TASKS[task]]).mean()) if predicted.notna().all() else math.nan
+
     def correct(self, task: str, probabilities: np.ndarray) -> np.ndarray:
         """Whether the likeliest class of each window is the true one."""
         return np.array(self.classes[task])[probabilities.argmax(axis=1)] == self.windows[TASKS[task]].to_numpy()
@@ -268,7 +305,8 @@ def _fold(context: Context, job: Job, fold: int, split: Split, known: dict[str, 
         raise StudyError(NO_PROBE)
     run = context.fitted(job, fold)
     samples = window.read(context.dataset, index)
-    windows, probabilities = labelled(context, job.cohort, index).assign(fold=fold), {}
+    windows = index.assign(activity=index[RECORD].map(activities(context, job.cohort)), fold=fold)
+    probabilities = {}
     for task, names in known.items():
         knows = task in run.model.heads and not (task == "person" and split.unseen_persons)
         shares = class_probabilities(run.model, samples, task) if knows else np.full((len(index), len(names)), np.nan)
@@ -285,6 +323,31 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(windows, probabilities, parts[0].classes, histories, parts[0].gap)
 
 
+def choose(outcome: Outcome, jobs: Sequence[Job], context: Context) -> tuple[WindowConfig, pd.DataFrame]:
+    """Window with the highest mean of both accuracies (the first where none can be scored), and all candidates.
+
+    Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored also note.
+    """
+    reasons = outcome.refusals.set_index("attacker")["reason"].to_dict()
+    candidates, rows = [context.attackers[job.attacker].window for job in jobs], []
+    for job, window in zip(jobs, candidates, strict=True):
+        row = {"seconds": f"{window.seconds:g}", "amplitude": "told" if window.amplitude else "not told", "windows": 0}
+        scores = dict.fromkeys(TASKS, math.nan)
+        if job.name in outcome.values:
+            predictions = outcome.values[job.name]
+            row["windows"], scores = len(predictions.windows), {task: predictions.accuracy(task) for task in TASKS}
+        note = reasons.get(job.attacker, "").removesuffix(".")
+        note = f"no usable window of {window.seconds:g} s is left to choose on" if note == NO_PROBE else note
+        known = [score for score in scores.values() if math.isfinite(score)]
+        mean = sum(known) / len(known) if known else math.nan
+        rows.append(
+            {**row, **{f"{task}_accuracy": score for task, score in scores.items()}, "mean": mean, "note": note}
+        )
+    table = pd.DataFrame(rows)
+    best = int(np.nanargmax(table["mean"])) if table["mean"].notna().any() else 0
+    return candidates[best], table if table["note"].any() else table.drop(columns="note")
+
+
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
     """Predictions by protocol and attacker, all seeds (a column `seed`); no windows but a gap where there are none."""
     seeds: dict[tuple[str, str], list[Job]] = {}
@@ -299,17 +362,16 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
     return found
 
 
+def activities(context: Context, cohort: str) -> pd.Series:
+    """Activity of each record, by its name."""
+    records = context.records(cohort).set_index(RECORD)
+    return records.get("activity", pd.Series("unknown", records.index)).rename("activity")
+
+
 def classes(context: Context, cohort: str) -> dict[str, list[str]]:
     """Names of the classes of both tasks, in the order of their numbers."""
-    records = context.records(cohort)
-    activities = activities_of(records) if "activity" in records else [NO_ACTIVITY]
-    return {"person": sorted(records[SUBJECT].unique()), "activity": activities}
-
-
-def labelled(context: Context, cohort: str, index: pd.DataFrame) -> pd.DataFrame:
-    """Windows with the activity of their record."""
-    records = context.records(cohort).set_index(RECORD)
-    return index.assign(activity=records.reindex(index[RECORD]).get("activity", NO_ACTIVITY))
+    persons = sorted(context.records(cohort)[SUBJECT].unique())
+    return {"person": persons, "activity": activities_of(activities(context, cohort).to_frame())}
 
 
 def merge_touching(segments: pd.DataFrame) -> pd.DataFrame:

@@ -6,20 +6,26 @@ evidence, so each adds only the share of it that is new: step / window length.
 """
 
 import math
-import time
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
-from ecgstudy.dual_task.plan import GRID_S, TASKS, Predictions
-from ecgstudy.evaluate.splits import SUBJECT, RECORD
+from ecgstudy.data.mitdb import MitdbCohort
+from ecgstudy.dual_task.plan import LONG_RECORDS, TASKS, Predictions, predict
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.protocols import TimeSeparated
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
+from ecgstudy.experiment.dataset import GRID_S
+from ecgstudy.experiment.jobs import Context, Job, run
 from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.scoring import class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
 SHOWN_SWITCHING = 0.01
-TIMED_WINDOWS = 60
 
 
 def forward_filter(probabilities: np.ndarray, switching: float, new_share: float) -> np.ndarray:
@@ -113,15 +119,56 @@ def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
 def milliseconds_per_window(model: SignalModel) -> float:
     """Median time in which one processor core reads one window, in milliseconds."""
     x = torch.randn(1, model.hparams.n_leads, model.hparams.n_samples, generator=torch.Generator().manual_seed(0))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    taken = []
-    try:
-        with torch.inference_mode():
-            for _ in range(TIMED_WINDOWS):
-                started = time.perf_counter()
-                model(x)
-                taken.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
-    return 1000 * float(np.median(taken))
+    with torch.inference_mode():
+        timed = Timer("model(x)", globals={"model": model, "x": x}, num_threads=1)
+        return 1000 * timed.blocked_autorange(min_run_time=0.1).median
+
+
+@dataclass(frozen=True)
+class LongRecords:
+    """Half-hour records, read by a network that knows the persons from the first minutes.
+
+    Attributes
+    ----------
+    late : Predictions
+        Minutes 25 to 30 of everybody.
+    whole : Predictions
+        One whole record.
+    enrolled : pandas.DataFrame
+        Its enrolled segments.
+    activity : pandas.Series
+        Share of its windows in which a network of another cohort predicts each activity.
+    """
+
+    late: Predictions
+    whole: Predictions
+    enrolled: pd.DataFrame
+    activity: pd.Series
+
+
+def read_long_records(context: Context, seed: int, activity_model: SignalModel, activities: list[str]) -> LongRecords:
+    """Enrol everybody of a context's MIT-BIH records from their first minutes, and read the records as streams.
+
+    Raises
+    ------
+    StudyError
+        A part of the records has no usable window.
+    """
+    job = Job(MitdbCohort.name, TimeSeparated(), LONG_RECORDS, seed)
+    outcome = run(predict, [job], context, "long records")
+    if job.name not in outcome.values:
+        raise StudyError(outcome.refusals["reason"].iloc[0])
+    late, window = outcome.values[job.name], context.attackers[LONG_RECORDS].window
+    split, first = context.splits(job)[0], late.windows[RECORD].iloc[0]
+    records = context.records(job.cohort)
+    index = context.dataset.grid(segments(records[records[RECORD] == first]), window.seconds)
+    samples = window.read(context.dataset, index)
+    own = class_probabilities(context.fitted(job).model, samples, "person")
+    if window.amplitude:
+        # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
+        # middle of what the network knows
+        samples[:, 1] -= np.median(samples[:, 1]) - 1.0
+    likeliest = np.array(activities)[class_probabilities(activity_model, samples, "activity").argmax(axis=1)]
+    share = pd.Series(likeliest).value_counts(normalize=True).reindex(activities).fillna(0)
+    enrolled = split.enrolment[split.enrolment[RECORD] == first]
+    return LongRecords(late, Predictions(index, {"person": own}, late.classes), enrolled, share)
