@@ -178,7 +178,7 @@ def test_classes_of_networks_that_auxiliary_cohorts_helped_to_train(
     protocol = CrossCohort(with_cohort("others", single.records), CrossRecord())
     across = load_network(both, Job("synthetic", protocol, "resnet1d", 0), split)
     assert set(within[6:]) == set(across.classes["person"])
-    assert across.model.hparams.n_out["person"] == len(across.classes["person"])
+    assert across.model.classes["person"] == list(across.classes["person"])
 
 
 @pytest.mark.realdata

@@ -217,7 +217,9 @@ def _case(explained: Explained, cache: Path) -> Case:
         asked.seed,
     )
     found, incompleteness = remembered(asked, name)
-    named = class_probabilities(model, explained.windows, explained.task).argmax(axis=1)
+    named = class_probabilities(
+        model, explained.windows, explained.task, explained.network.classes[explained.task]
+    ).argmax(axis=1)
     job = explained.job
     return Case(
         job.cohort,

@@ -64,9 +64,11 @@ class FittedNetwork(Fitted):
         if not len(windows):
             return Embedded(np.full((len(segments), self._model.hparams.embedding_dim), np.nan))
         vectors = embed_windows(self._model, windows[:, None])
-        known = [task for task in self._model.hparams.n_out if task in CLASSES] if self.ages is not None else []
+        known = [task for task in self._model.classes if task in CLASSES] if self.ages is not None else []
         probabilities = {
-            task: _mean_by_owner(class_probabilities(self._model, windows[:, None], task), owners, len(segments))
+            task: _mean_by_owner(
+                class_probabilities(self._model, windows[:, None], task, CLASSES[task]), owners, len(segments)
+            )
             for task in known
         }
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)

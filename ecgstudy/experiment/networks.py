@@ -1,5 +1,6 @@
 """Network attackers: training sets of balanced persons, pre-training, embeddings and demographics."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,15 +109,15 @@ class Trainer:
 
     def untrained(self, seed: int) -> SignalModel:
         """Network with its initial weights, the control."""
-        return self._create({PERSON: 2}, self.recipe.learning_rate, seed).eval()
+        return self._create({PERSON: ("nobody", "anybody")}, self.recipe.learning_rate, seed).eval()
 
     def _settings(self, epochs: int, seed: int) -> TrainingSettings:
         recipe = self.recipe
         return TrainingSettings(epochs, recipe.batch_size, seed, augmentation=recipe.augmentation)
 
-    def _create(self, n_out: dict[str, int], rate: float, seed: int) -> SignalModel:
+    def _create(self, classes: Mapping[str, Sequence[str]], rate: float, seed: int) -> SignalModel:
         shape = {"n_leads": 1, "n_samples": self.n_samples, "fs": self.signals.fs, "lead_names": [LEAD]}
-        return create_model(self.recipe.model, seed, n_out=n_out, learning_rate=rate, **shape)
+        return create_model(self.recipe.model, seed, classes=classes, learning_rate=rate, **shape)
 
     def _fit(
         self,
@@ -129,7 +130,7 @@ class Trainer:
     ) -> SignalModel:
         """Build the sets, take over the trunk of `start`, and train or load."""
         classes = trainable_classes(rows.persons, self.people)
-        model = self._create({task: len(names) for task, names in classes.items()}, rate, seed)
+        model = self._create(classes, rate, seed)
         if start is not None:
             trunk = {k: v for k, v in start.state_dict().items() if not k.startswith("heads.")}
             model.load_state_dict(trunk, strict=False)
