@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ecgstudy.dual_task.plan import TASKS, Predictions, WindowConfig
-from ecgstudy.dual_task.streaming import SHOWN_SWITCHING, forward_filter
+from ecgstudy.dual_task.streaming import SHOWN_SWITCHING, LongRecords, forward_filter, sessions
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.learn.base import SignalModel
@@ -73,12 +73,10 @@ def confusion_share(windows: pd.DataFrame, truth: str, predicted: str) -> pd.Dat
     return share.sort_index(axis=0, **rest_first).sort_index(axis=1, **rest_first)
 
 
-def activity_matrix_figure(rows: pd.DataFrame) -> Figure:
+def activity_matrix_figure(matrix: pd.DataFrame) -> Figure:
     """Person accuracy by the activity that is known and the activity that is heard."""
     figure, ax = plt.subplots(figsize=(6.5, 4.6))
-    matrix = rows.pivot(index="known", columns="heard", values="value")
-    order = list(dict.fromkeys(rows["known"]))
-    _heat_map(ax, matrix.loc[order, order], "heard during", "known from", "person accuracy (% of windows)")
+    _heat_map(ax, matrix, "heard during", "known from", "person accuracy (% of windows)")
     return figure
 
 
@@ -170,9 +168,11 @@ def _draw_attention(ax: Axes, beats: Mapping[str, tuple[np.ndarray, np.ndarray]]
     ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
-def session_figure(stream: Predictions, seconds: float) -> Figure:
-    """One person's whole session as a stream: activity and person over time with the truth."""
+def session_figure(heard: Predictions, seconds: float) -> Figure:
+    """One person's whole session as a stream: activity and person over time with the truth; the median person."""
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, height_ratios=[3, 2])
+    ordered = sorted(sessions(heard).values(), key=lambda session: session.accuracy("activity"))
+    stream = ordered[len(ordered) // 2]
     names, person = stream.classes["activity"], stream.windows[SUBJECT].iloc[0]
     minutes = np.arange(len(stream.windows)) * GRID_S / 60
     activity = forward_filter(stream.probabilities["activity"], SHOWN_SWITCHING, GRID_S / seconds)
@@ -214,13 +214,11 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     return figure
 
 
-def long_record_figure(
-    whole: Predictions, enrolled: pd.DataFrame, activity: pd.Series, by_time: pd.DataFrame, fs: float
-) -> Figure:
+def long_record_figure(long: LongRecords, by_time: pd.DataFrame, fs: float) -> Figure:
     """One half-hour record as a stream, the activities predicted of it, and everybody's late minutes by seconds heard."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[2, 2, 1.3])
-    person = whole.windows[SUBJECT].iloc[0]
-    for row in enrolled.itertuples():
+    whole, activity, person = long.whole, long.activity, long.whole.windows[SUBJECT].iloc[0]
+    for row in long.enrolled.itertuples():
         axes[0].axvspan(row.start / fs / 60, row.stop / fs / 60, color="black", alpha=0.1, linewidth=0)
     own = whole.probabilities["person"][:, whole.classes["person"].index(person)]
     axes[0].plot(whole.windows["start"] / fs / 60, own, color=PALETTE[0], linewidth=0.6)

@@ -1,7 +1,7 @@
 """The jobs of stage 03, and what each predicts: the person and the activity of every probe window."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,7 +42,7 @@ class WindowConfig:
     amplitude: bool
 
     def read(self, dataset: Dataset, index: pd.DataFrame) -> np.ndarray:
-        """Samples of windows, standardised, float32 of shape (n, 1 or 2, n_samples)."""
+        """Give samples of windows, standardised, float32 of shape (n, 1 or 2, n_samples)."""
         values = dataset.gather(index)[:, None]
         samples = standardise(values)
         if not self.amplitude:
@@ -93,24 +93,15 @@ class Attacker:
         index = context.dataset.grid(merge_touching(known), self.window.seconds, self.stride)
         if index.empty:
             raise StudyError(f"no usable window of {self.window.seconds:g} s is left to learn from")
-        samples, names = self.window.read(context.dataset, index), classes(context, job.cohort)
-        labels = index.assign(activity=index[RECORD].map(activities(context, job.cohort)))
-        targets = {task: encode(labels[column], names[task]) for task, column in TASKS.items()}
-        heads = {task: len(names[task]) for task in self.tasks if len(np.unique(targets[task])) > 1}
+        windows, names = window_set(context, job.cohort, index, self.window), classes(context, job.cohort)
+        heads = {task: names[task] for task in self.tasks if len(np.unique(windows.targets[task])) > 1}
         if not heads:
             raise StudyError(f"{job.attacker} has nothing to learn: all windows are of one person and one activity")
-        windows = WindowSet(samples, targets, *(index[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD)))
-        model = create_model(
-            self.model,
-            job.seed,
-            n_leads=samples.shape[1],
-            n_samples=samples.shape[2],
-            fs=context.dataset.fs,
-            n_out=heads,
-            lead_names=[context.lead, "amplitude"][: samples.shape[1]],
-            # a plain softmax head, as the paper's; verification margins are for people never seen
-            **{"margin": None, **self.sizes},
-        )
+        leads, n_samples = windows.samples.shape[1:]
+        shape = {"n_leads": leads, "n_samples": n_samples, "fs": context.dataset.fs}
+        shape["lead_names"] = [context.lead, "amplitude"][:leads]
+        # a plain softmax head, as the paper's; verification margins are for people never seen
+        model = create_model(self.model, job.seed, classes=heads, **shape, **{"margin": None, **self.sizes})
         settings = TrainingSettings(epochs=self.epochs, batch_size=BATCH_SIZE, seed=job.seed)
         return fit(model, windows, None, settings, context.runs, context.device)
 
@@ -261,7 +252,7 @@ class Predictions:
     gap: str = ""
 
     def subset(self, rows: np.ndarray) -> "Predictions":
-        """Some of the windows, by mask or position."""
+        """Take some of the windows, by mask or position."""
         probabilities = {task: values[rows] for task, values in self.probabilities.items()}
         windows = self.windows[rows] if rows.dtype == bool else self.windows.iloc[rows]
         return replace(self, windows=windows.reset_index(drop=True), probabilities=probabilities)
@@ -309,7 +300,9 @@ def _fold(context: Context, job: Job, fold: int, split: Split, known: dict[str, 
     probabilities = {}
     for task, names in known.items():
         knows = task in run.model.heads and not (task == "person" and split.unseen_persons)
-        shares = class_probabilities(run.model, samples, task) if knows else np.full((len(index), len(names)), np.nan)
+        shares = (
+            class_probabilities(run.model, samples, task, names) if knows else np.full((len(index), len(names)), np.nan)
+        )
         windows[f"{task}_predicted"] = np.array(names, dtype=object)[shares.argmax(axis=1)] if knows else None
         probabilities[task] = shares
     return Predictions(windows, probabilities, known, [run.history])
@@ -348,8 +341,24 @@ def choose(outcome: Outcome, jobs: Sequence[Job], context: Context) -> tuple[Win
     return candidates[best], table if table["note"].any() else table.drop(columns="note")
 
 
+def main_predictions(cohort: str, found: Mapping[tuple[str, str], Predictions]) -> Predictions:
+    """What DT4ECG predicts later in the same recordings.
+
+    Raises
+    ------
+    StudyError
+        It cannot learn both tasks: the stage has nothing to tell of this cohort.
+    """
+    main = found[BlockedTime.name, DT4ECG]
+    if main.windows.empty:
+        raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
+    if any(math.isnan(main.accuracy(task)) for task in TASKS):
+        raise StudyError(f"{cohort} has usable records of one person or of one activity only; bring two of each.")
+    return main
+
+
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
-    """Predictions by protocol and attacker, all seeds (a column `seed`); no windows but a gap where there are none."""
+    """Predictions by protocol and attacker, all seeds (a column `seed`); where there are none: the gap."""
     seeds: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         seeds.setdefault((job.protocol.name, job.attacker), []).append(job)
@@ -372,6 +381,14 @@ def classes(context: Context, cohort: str) -> dict[str, list[str]]:
     """Names of the classes of both tasks, in the order of their numbers."""
     persons = sorted(context.records(cohort)[SUBJECT].unique())
     return {"person": persons, "activity": activities_of(activities(context, cohort).to_frame())}
+
+
+def window_set(context: Context, cohort: str, index: pd.DataFrame, window: WindowConfig) -> WindowSet:
+    """Samples of windows, with their persons and activities as numbers of :func:`classes`."""
+    labels = index.assign(activity=index[RECORD].map(activities(context, cohort)))
+    targets = {task: encode(labels[TASKS[task]], names) for task, names in classes(context, cohort).items()}
+    subjects, records = (index[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
+    return WindowSet(window.read(context.dataset, index), targets, subjects, records)
 
 
 def merge_touching(segments: pd.DataFrame) -> pd.DataFrame:

@@ -53,14 +53,18 @@ def forward_filter(probabilities: np.ndarray, switching: float, new_share: float
     return carried
 
 
-def sessions(predictions: Predictions) -> dict[str, Predictions]:
-    """Each person's probes as one stream, by name, of the folds whose network knows person and activity."""
-    both = np.all([np.isfinite(predictions.probabilities[task]).all(axis=1) for task in TASKS], axis=0)
-    known = predictions.subset(np.flatnonzero(both))
-    return {person: known.subset(rows) for person, rows in known.windows.groupby(SUBJECT).indices.items()}
+def stream(predictions: Predictions) -> Predictions:
+    """Probes in order of time, as read by the first seed's networks that know person and activity."""
+    known = np.all([np.isfinite(predictions.probabilities[task]).all(axis=1) for task in TASKS], axis=0)
+    return predictions.subset(known & (predictions.windows["seed"] == predictions.windows["seed"].min()).to_numpy())
 
 
-def delay_table(streams: dict[str, Predictions], seconds: float) -> pd.DataFrame:
+def sessions(heard: Predictions) -> dict[str, Predictions]:
+    """Each person's part of a stream, by name."""
+    return {person: heard.subset(rows) for person, rows in heard.windows.groupby(SUBJECT).indices.items()}
+
+
+def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     """How long a change of activity takes to be noticed, against how often the decision is right.
 
     Columns: switching (text), accuracy (share of seconds decided rightly), delay (median seconds from the change to
@@ -70,10 +74,10 @@ def delay_table(streams: dict[str, Predictions], seconds: float) -> pd.DataFrame
     rows = []
     for switching in SWITCHING:
         hits, delays = [], []
-        for stream in streams.values():
-            filtered = forward_filter(stream.probabilities["activity"], switching, GRID_S / seconds)
-            hits.append(stream.right("activity", filtered))
-            delays += _delays(hits[-1], stream.windows[RECORD].to_numpy(), seconds)
+        for session in sessions(heard).values():
+            filtered = forward_filter(session.probabilities["activity"], switching, GRID_S / seconds)
+            hits.append(session.correct("activity", filtered))
+            delays += _delays(hits[-1], session.windows[RECORD].to_numpy(), seconds)
         delay = np.array(delays)
         noticed = delay[np.isfinite(delay)]
         rows.append(
@@ -109,7 +113,7 @@ def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
         heard = seconds + GRID_S * np.arange(len(mine))
         for task, own in record.probabilities.items():
             if np.isfinite(own).all():
-                right = record.right(task, np.cumsum(np.log(np.clip(own, 1e-6, None)), axis=0))
+                right = record.correct(task, np.cumsum(np.log(np.clip(own, 1e-6, None)), axis=0))
                 rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": right}))
     table = pd.concat(rows).groupby(["task", "seconds"])["right"].agg(accuracy="mean", records="size").reset_index()
     # a handful of longest records would make the end of the line
@@ -146,7 +150,7 @@ class LongRecords:
     activity: pd.Series
 
 
-def read_long_records(context: Context, seed: int, activity_model: SignalModel, activities: list[str]) -> LongRecords:
+def read_long_records(context: Context, seed: int, activity_model: SignalModel) -> LongRecords:
     """Enrol everybody of a context's MIT-BIH records from their first minutes, and read the records as streams.
 
     Raises
@@ -168,7 +172,8 @@ def read_long_records(context: Context, seed: int, activity_model: SignalModel, 
         # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
         # middle of what the network knows
         samples[:, 1] -= np.median(samples[:, 1]) - 1.0
-    likeliest = np.array(activities)[class_probabilities(activity_model, samples, "activity").argmax(axis=1)]
-    share = pd.Series(likeliest).value_counts(normalize=True).reindex(activities).fillna(0)
+    activities = activity_model.classes["activity"]
+    likeliest = class_probabilities(activity_model, samples, "activity").argmax(axis=1)
+    share = pd.Series(np.array(activities)[likeliest]).value_counts(normalize=True).reindex(activities).fillna(0)
     enrolled = split.enrolment[split.enrolment[RECORD] == first]
     return LongRecords(late, Predictions(index, {"person": own}, late.classes), enrolled, share)

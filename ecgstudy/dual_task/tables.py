@@ -2,87 +2,68 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.motion import MotionCohort
+from ecgstudy.data.simulator.noise import ACTIVITIES
 from ecgstudy.dual_task.plan import DT4ECG, TASKS, Predictions
 from ecgstudy.evaluate.blocked import activities_of
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1
+from ecgstudy.evaluate.results import interval, result
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.signals.store import RecordStore
 
-METRICS = {
-    ("person", "accuracy"): accuracy,
-    ("activity", "accuracy"): accuracy,
-    ("activity", "macro_f1"): macro_f1,
-}
+METRICS = {"person_accuracy": accuracy, "activity_accuracy": accuracy, "activity_macro_f1": macro_f1}
+"""Functions of a confusion matrix; a name begins with its task."""
 RESAMPLES = 1000
 UNDEFINED = "these networks do not answer this question under this protocol"
-PAPER = {
-    "source": "DT4ECG (paper)",
-    "split": "not published",
-    "persons": 15,
-    "person_accuracy": 0.9912,
-    "activity_accuracy": 0.9011,
-}
+PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": 15}
+PAPER |= {"person_accuracy": 0.9912, "activity_accuracy": 0.9011}
 """arXiv 2502.11023: its own 15 persons."""
+NAMED = {"protocol": "protocol", "model": "attacker"}
+COUNTED = {**NAMED, "windows": "windows", "persons": "n", "seeds": "seeds"}
+INTERVAL = {"value": "", "low": "_low", "high": "_high"}
+SPREAD = {"by_record": "_by_record", "sd": "_sd"}
 
 
-def confusion_by_cluster(windows: pd.DataFrame, task: str, clusters: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Count windows by cluster, true and predicted class (by name), shape (n_clusters, n_classes, n_classes)."""
-    truth, predicted = windows[TASKS[task]], windows[f"{task}_predicted"]
-    classes = pd.Index(sorted(set(truth) | set(predicted)))
-    n = len(classes)
-    cells = (clusters * n + classes.get_indexer(truth)) * n + classes.get_indexer(predicted)
-    return np.bincount(cells, minlength=n_clusters * n * n).reshape(n_clusters, n, n).astype(np.float64)
+def estimate(
+    predictions: Predictions, metric: str, seed: int, cluster: str = SUBJECT, minus: Predictions | None = None
+) -> Estimate:
+    """Metric over all windows and seeds with its interval over persons (or records); NaN where nothing is predicted.
 
-
-def _statistic(windows: pd.DataFrame, metric: tuple[str, str], resamples: Resamples, cluster: str) -> Statistic:
-    """Metric as a function of how often each person (or record) was drawn, over all seeds at once."""
-    position = resamples.index_of(windows[cluster])
-    confusion = confusion_by_cluster(windows, metric[0], position, len(resamples.persons))
-    return lambda multiplicity: METRICS[metric](np.tensordot(multiplicity, confusion, axes=1))
-
-
-def _gap(predictions: Predictions, task: str) -> str:
-    """Why a task cannot be scored; "" where it can."""
-    if predictions.windows.empty:
-        return predictions.gap
-    return UNDEFINED if predictions.windows[f"{task}_predicted"].isna().any() else ""
-
-
-def estimate(predictions: Predictions, metric: tuple[str, str], seed: int, cluster: str = SUBJECT) -> Estimate:
-    """Metric over all windows and seeds with its interval over persons (or records); NaN where nothing is predicted."""
-    if reason := _gap(predictions, metric[0]):
-        return Estimate(math.nan, math.nan, math.nan, 0, 0, reason)
+    With `minus`, of the same windows: the paired difference to it.
+    """
+    for one in (predictions, minus or predictions):
+        gap = one.gap if one.windows.empty else UNDEFINED if math.isnan(one.accuracy(_task(metric))) else ""
+        if gap:
+            return Estimate(math.nan, math.nan, math.nan, 0, 0, gap)
     resamples = Resamples.draw(predictions.windows[cluster], seed, RESAMPLES)
-    statistic = _statistic(predictions.windows, metric, resamples, cluster)
-    return bootstrap(statistic, resamples, len(resamples.persons), UNDEFINED)
+    statistic, n = _statistic(predictions, metric, resamples, cluster), len(resamples.persons)
+    if minus is None:
+        return bootstrap(statistic, resamples, n, UNDEFINED)
+    return paired_difference(statistic, _statistic(minus, metric, resamples, cluster), resamples, n, UNDEFINED)
 
 
-def difference(one: Predictions, other: Predictions, metric: tuple[str, str], seed: int) -> Estimate:
-    """`one` minus `other` on the same windows and the same resamples of persons."""
-    if reason := _gap(one, metric[0]) or _gap(other, metric[0]):
-        return Estimate(math.nan, math.nan, math.nan, 0, 0, reason)
-    resamples = Resamples.draw(one.windows[SUBJECT], seed, RESAMPLES)
-    statistics = (_statistic(predictions.windows, metric, resamples, SUBJECT) for predictions in (one, other))
-    return paired_difference(*statistics, resamples, len(resamples.persons), UNDEFINED)
+def _task(metric: str) -> str:
+    """Task of a metric."""
+    return metric.partition("_")[0]
 
 
-def seed_spread(predictions: Predictions, metric: tuple[str, str]) -> float:
-    """Standard deviation of a metric over seeds; NaN with fewer than two."""
-    if _gap(predictions, metric[0]) or predictions.windows["seed"].nunique() < 2:
-        return math.nan
-    values = [
-        METRICS[metric](confusion_by_cluster(part, metric[0], np.zeros(len(part), dtype=np.int64), 1)[0])
-        for _, part in predictions.windows.groupby("seed")
-    ]
-    return float(np.std(values, ddof=1))
+def _statistic(predictions: Predictions, metric: str, resamples: Resamples, cluster: str) -> Statistic:
+    """Metric as a function of how often each person (or record) was drawn, over all seeds at once."""
+    truth = predictions.windows[TASKS[_task(metric)]]
+    predicted = predictions.windows[f"{_task(metric)}_predicted"]
+    classes, size = pd.Index(sorted(set(truth) | set(predicted))), len(resamples.persons)
+    cells = resamples.index_of(predictions.windows[cluster]), classes.get_indexer(truth), classes.get_indexer(predicted)
+    confusion = np.zeros((size, len(classes), len(classes)))
+    np.add.at(confusion, cells, 1)
+    return lambda multiplicity: METRICS[metric](np.tensordot(multiplicity, confusion, axes=1))
 
 
 def results(
@@ -90,44 +71,34 @@ def results(
 ) -> pd.DataFrame:
     """Long table: one row a protocol, attacker and metric, and what DT4ECG gains over each of its ablations.
 
-    Beside the columns of :mod:`ecgstudy.evaluate.results`: windows (of one seed), persons, seeds, by_record (interval
-    over records, as text), sd (over seeds) and gap (why predictions are missing).
+    Beside the columns of :mod:`ecgstudy.evaluate.results`: name, windows (of one seed), seeds, gap (why predictions are
+    missing), by_record (interval over records, as text) and sd (over seeds).
     """
     rows = []
-    for (protocol, attacker), predictions in found.items():
-        ablated, windows = attacker in ablations, predictions.windows
-        seeds = windows["seed"].nunique() if len(windows) else 0
-        about = {
-            "name": f"ablation.{attacker}" if ablated else f"{cohort}.{protocol}.{attacker}",
-            "cohort": cohort,
-            "protocol": protocol,
-            "attacker": attacker,
-            "view": "raw",
-            "unit": "share",
-            "n": windows[SUBJECT].nunique() if len(windows) else 0,
-            "windows": len(windows) // max(seeds, 1),
-            "seeds": seeds,
-            "gap": predictions.gap,
-        }
-        for task, metric in METRICS:
-            row = _row(about, task, metric, estimate(predictions, (task, metric), seed))
-            if not ablated:
-                by_record = estimate(predictions, (task, metric), seed, RECORD)
-                row["by_record"] = None if math.isnan(by_record.low) else f"{by_record.low:.3f} to {by_record.high:.3f}"
-                row["sd"] = seed_spread(predictions, (task, metric))
-            rows.append(row)
+    for (protocol, attacker), one in found.items():
+        seeds, persons = (one.windows[column].nunique() if len(one.windows) else 0 for column in ("seed", SUBJECT))
+        counts = {"windows": len(one.windows) // max(seeds, 1), "seeds": seeds, "gap": one.gap}
+        ablated = attacker in ablations
+        estimates = {metric: estimate(one, metric, seed) for metric in METRICS}
         if ablated:
             full = found[protocol, DT4ECG]
-            gains = {(task, metric): difference(full, predictions, (task, metric), seed) for task, metric in METRICS}
-            rows += [_row(about, task, f"{metric}_gain", gain) for (task, metric), gain in gains.items()]
+            estimates |= {f"{metric}_gain": estimate(full, metric, seed, minus=one) for metric in METRICS}
+        for metric, value in estimates.items():
+            note = one.gap or ("" if math.isfinite(value.value) else UNDEFINED)
+            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": _task(metric)}
+            about["name"] = f"ablation.{attacker}.{metric}" if ablated else f"{cohort}.{protocol}.{attacker}.{metric}"
+            numbers = (value.value, "share", value.low, value.high, persons, note)
+            row = result(metric.partition("_")[2], *numbers, **about)
+            rows.append(row | counts | ({} if ablated else spread(one, metric, seed)))
     return pd.DataFrame(rows)
 
 
-def _row(about: Mapping[str, object], task: str, metric: str, found: Estimate) -> dict[str, object]:
-    """One row of the long table, with the name of its metric."""
-    known = {"task": task, "metric": metric, "value": found.value, "low": found.low, "high": found.high}
-    note = about["gap"] or ("" if math.isfinite(found.value) else UNDEFINED)
-    return {**about, **known, "name": f"{about['name']}.{task}_{metric}", "note": note}
+def spread(predictions: Predictions, metric: str, seed: int) -> dict[str, object]:
+    """How sure a metric is: its interval over records as text, and its standard deviation over seeds."""
+    by_record, numbers = estimate(predictions, metric, seed, RECORD), predictions.windows.get("seed", pd.Series())
+    text = None if math.isnan(by_record.low) else f"{by_record.low:.3f} to {by_record.high:.3f}"
+    each = [estimate(predictions.subset((numbers == number).to_numpy()), metric, seed).value for number in set(numbers)]
+    return {"by_record": text, "sd": float(np.std(each, ddof=1)) if len(each) > 1 else math.nan}
 
 
 def wide(rows: pd.DataFrame, about: Mapping[str, str], ends: Mapping[str, str]) -> pd.DataFrame:
@@ -139,14 +110,8 @@ def wide(rows: pd.DataFrame, about: Mapping[str, str], ends: Mapping[str, str]) 
     table: dict[tuple[str, str], dict[str, object]] = {}
     for row in rows.to_dict("records"):
         mine = table.setdefault((row["protocol"], row["attacker"]), {new: row[old] for new, old in about.items()})
-        mine |= {f"{row['task']}_{row['metric']}{end}": row[column] for column, end in ends.items()}
+        mine |= {row["name"].rpartition(".")[2] + end: row[column] for column, end in ends.items()}
     return pd.DataFrame(table.values())
-
-
-NAMED = {"protocol": "protocol", "model": "attacker"}
-COUNTED = {**NAMED, "windows": "windows", "persons": "n", "seeds": "seeds"}
-INTERVAL = {"value": "", "low": "_low", "high": "_high"}
-SPREAD = {"by_record": "_by_record", "sd": "_sd"}
 
 
 def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -157,13 +122,14 @@ def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
     return rows[["source", "split", "persons", *columns]]
 
 
-def protocol_finding(cohort: str, table: pd.DataFrame) -> str:
-    """Say in one sentence what DT4ECG reaches under each protocol; `table` is the wide one."""
-    parts = []
-    for row in table[table["model"] == DT4ECG].to_dict("records"):
-        values = {task: row[f"{task}_accuracy"] for task in TASKS}
-        known = " and ".join(f"{task} {100 * value:.1f} %" for task, value in values.items() if math.isfinite(value))
-        parts.append(f"{row['protocol'].replace('_', ' ')}: {known}")
+def protocol_finding(cohort: str, rows: pd.DataFrame) -> str:
+    """Say in one sentence what DT4ECG reaches under each protocol."""
+    ours = rows[(rows["attacker"] == DT4ECG) & (rows["metric"] == "accuracy")].dropna(subset="value")
+    parts = [
+        f"{protocol.replace('_', ' ')}: "
+        + " and ".join(f"{row.task} {100 * row.value:.1f} %" for row in mine.itertuples())
+        for protocol, mine in ours.groupby("protocol", sort=False)
+    ]
     return f"Accuracy of DT4ECG on {cohort}, share of windows: {'; '.join(parts)}."
 
 
@@ -177,14 +143,10 @@ def gaps_finding(rows: pd.DataFrame) -> str:
 def gain_sentence(rows: pd.DataFrame, attacker: str, what: str) -> str:
     """Say in one sentence whether DT4ECG is better than an ablation of it, by interval."""
     parts = []
-    gains = rows[(rows["attacker"] == attacker) & (rows["metric"] == "accuracy_gain")]
-    for row in gains.itertuples():
-        if not math.isfinite(row.value):
-            parts.append(f"{row.task} could not be compared")
-            continue
+    for row in rows[(rows["attacker"] == attacker) & (rows["metric"] == "accuracy_gain")].itertuples():
         verdict = "helps" if row.low > 0 else "hurts" if row.high < 0 else "is not shown to help or to hurt"
-        points = f"{100 * row.value:+.1f} points ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
-        parts.append(f"{row.task} {points}: it {verdict}")
+        points = f"{100 * row.value:+.1f} points ({100 * row.low:+.1f} to {100 * row.high:+.1f}): it {verdict}"
+        parts.append(f"{row.task} {points if math.isfinite(row.value) else 'could not be compared'}")
     return f"{what}: {'; '.join(parts)}."
 
 
@@ -197,80 +159,78 @@ def certainty_sentence(n_persons: int) -> str:
     )
 
 
-def matrix_rows(cohort: str, predictions: Predictions, activities: Sequence[str]) -> pd.DataFrame:
-    """Long table of person accuracy by the activity that is known (one a fold) and the activity that is heard."""
-    cells: dict[tuple[int, str], float] = {}
-    if len(predictions.windows):
-        correct = predictions.windows["person_predicted"] == predictions.windows[SUBJECT]
-        cells = correct.groupby([predictions.windows["fold"], predictions.windows["activity"]]).mean().to_dict()
-    rows = []
-    for fold, known in enumerate(activities):
-        for heard in activities:
-            value = cells.get((fold, heard), math.nan)
-            note = "" if math.isfinite(value) else "no window of this pair"
-            rows.append({"known": known, "heard": heard, "value": value, "note": note})
-    table = pd.DataFrame(rows).assign(cohort=cohort, protocol="activity_pairs", attacker=DT4ECG, unit="share")
-    view = table["known"] + "_to_" + table["heard"]
-    name = f"{cohort}.activity_pairs." + view + ".person_accuracy"
-    return table.assign(view=view, task="person", metric="accuracy", n=len(activities), name=name)
+def activity_matrix(predictions: Predictions, activities: Sequence[str]) -> pd.DataFrame:
+    """Person accuracy by the activity that is known (row, one a fold) and the activity that is heard (column)."""
+    windows, matrix = predictions.windows, pd.DataFrame(index=range(len(activities)))
+    if len(windows):
+        correct = windows["person_predicted"] == windows[SUBJECT]
+        matrix = pd.crosstab(windows["fold"], windows["activity"], correct, aggfunc="mean").reindex(matrix.index)
+    return matrix.reindex(columns=activities).set_axis(activities)
 
 
-def delay_rows(cohort: str, protocol: str, delays: pd.DataFrame, n_persons: int) -> pd.DataFrame:
-    """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`)."""
-    rows = []
+def matrix_results(cohort: str, matrix: pd.DataFrame, n_persons: int) -> pd.DataFrame:
+    """Long table of the cells of :func:`activity_matrix`."""
+    rows, about = [], {"cohort": cohort, "protocol": "activity_pairs", "attacker": DT4ECG, "task": "person"}
+    for known, heard in product(matrix.index, matrix.columns):
+        value = matrix.loc[known, heard]
+        view, note = f"{known}_to_{heard}", "" if math.isfinite(value) else "no window of this pair"
+        name = f"{cohort}.activity_pairs.{view}.person_accuracy"
+        rows.append(result("accuracy", value, "share", n=n_persons, note=note, view=view, name=name, **about))
+    return pd.DataFrame(rows)
+
+
+def monitoring_results(cohort: str, delays: pd.DataFrame, n_persons: int, milliseconds: float) -> pd.DataFrame:
+    """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`) and of its speed."""
+    stem, about = f"{cohort}.monitoring", {"cohort": cohort, "protocol": "monitoring", "attacker": DT4ECG}
+    rows = [result("milliseconds_per_window", milliseconds, "ms", name=f"{stem}.milliseconds_per_window", **about)]
     for row in delays.to_dict("records"):
-        for metric, column, unit, n in (
-            ("activity_accuracy", "accuracy", "share", n_persons),
-            ("delay", "delay", "s", row["changes"]),
-            ("missed", "missed", "share", row["changes"]),
-        ):
-            note = "" if math.isfinite(row[column]) else "no change of activity was heard, or none was noticed"
-            name = f"{cohort}.monitoring.switching_{row['switching']}.{metric}"
-            rows.append({"name": name, "metric": column, "value": row[column], "unit": unit, "n": n, "note": note})
-            rows[-1]["view"] = f"switching_{row['switching']}"
-    return pd.DataFrame(rows).assign(cohort=cohort, protocol=protocol, attacker=DT4ECG, task="activity")
+        view = f"switching_{row['switching']}"
+        counts = {"activity_accuracy": n_persons, "delay": row["changes"], "missed": row["changes"]}
+        for metric, n in counts.items():
+            value = row[metric.removeprefix("activity_")]
+            note = "" if math.isfinite(value) else "no change of activity was heard, or none was noticed"
+            named = {"name": f"{stem}.{view}.{metric}", "view": view, "task": "activity"}
+            rows.append(result(metric, value, "s" if metric == "delay" else "share", n=n, note=note, **named, **about))
+    return pd.DataFrame(rows)
 
 
 def monitoring_finding(protocol: str, delays: pd.DataFrame, milliseconds: float) -> str:
     """Say in one sentence what reading as a stream gives."""
-    speed = (
-        f"one window takes {milliseconds:.1f} ms on one processor core, and a new one comes every "
-        f"{1000 * GRID_S:.0f} ms."
-    )
+    rate = f"one window takes {milliseconds:.1f} ms on one processor core, and a new one comes every {GRID_S:.0f} s."
     if delays["accuracy"].isna().all():
-        return f"No session could be read as a stream, for want of usable windows; {speed}"
+        return f"No session could be read as a stream, for want of usable windows; {rate}"
     best = delays.loc[delays["accuracy"].idxmax()]
     change = "no change of activity was noticed"
     if math.isfinite(best["delay"]):
         never = f"{100 * best['missed']:.0f} % of the changes never are"
         change = f"a change is noticed after {best['delay']:.0f} s (median; {never})"
-    return (
-        f"Read as a stream by the networks of {protocol.replace('_', ' ')}, the activity is right "
-        f"in at most {100 * best['accuracy']:.1f} % of the seconds, and {change}; {speed}"
-    )
+    right = f"the activity is right in at most {100 * best['accuracy']:.1f} % of the seconds"
+    return f"Read as a stream by the networks of {protocol.replace('_', ' ')}, {right}, and {change}; {rate}"
 
 
-def coverage_table(store: RecordStore, records: pd.DataFrame, expected: Sequence[str]) -> pd.DataFrame:
+def coverage_table(store: RecordStore, records: pd.DataFrame) -> pd.DataFrame:
     """Usable records of each person and activity, persons alike on one row, and what was left out.
 
     Columns: persons (how many), who (their names, shortened where they are many), one count an activity (one without
     any usable record too), missing (activities of which they have no usable record) and left_out (their excluded
     records with the reason).
     """
-    columns = list(dict.fromkeys([*activities_of(records), *expected]))
-    counts = pd.crosstab(records[SUBJECT], records["activity"]).reindex(columns=columns, fill_value=0)
-    excluded = store.exclusions
+    persons, excluded = records[SUBJECT].str.partition("/")[2], store.exclusions
+    activities = list(dict.fromkeys([*activities_of(records), *ACTIVITIES]))
+    counts = pd.crosstab(persons, records["activity"]).reindex(columns=activities, fill_value=0)
     left_out = (excluded[RECORD] + " (" + excluded["reason"] + ")").groupby(excluded[SUBJECT]).agg(", ".join)
     # somebody without any usable record is named too
     counts = counts.reindex(counts.index.union(left_out.index), fill_value=0)
     missing = [", ".join(row.index[row == 0]) for _, row in counts.iterrows()]
     table = counts.assign(missing=missing, left_out=left_out.reindex(counts.index).fillna(""))
     alike = table.rename_axis("who").reset_index().groupby([*table.columns], sort=False)["who"]
-    grouped = alike.agg(
-        persons="size",
-        who=lambda names: ", ".join(names) if len(names) <= 10 else f"{names.iloc[0]} to {names.iloc[-1]}",
-    ).reset_index()
+    grouped = alike.agg(persons="size", who=_short_list).reset_index()
     return grouped[["persons", "who", *table.columns]].sort_values("who", ignore_index=True)
+
+
+def _short_list(names: pd.Series) -> str:
+    """Join a few names; of many, name the first and the last."""
+    return ", ".join(names) if len(names) <= 10 else f"{names.iloc[0]} to {names.iloc[-1]}"
 
 
 def coverage_finding(records: pd.DataFrame, coverage: pd.DataFrame, index: pd.DataFrame) -> str:
@@ -278,57 +238,47 @@ def coverage_finding(records: pd.DataFrame, coverage: pd.DataFrame, index: pd.Da
 
     `index` lists all windows of the records with their problem.
     """
-    lacking = coverage[coverage["missing"] != ""]
-    persons = "; ".join(f"{row.who}: {row.missing}" for row in lacking.itertuples()) or "nobody"
+    persons = "; ".join(f"{row.who}: {row.missing}" for row in coverage.itertuples() if row.missing) or "nobody"
     problems = index["problem"].value_counts().sort_index()
     reasons = ", ".join(f"{reason} {n}" for reason, n in problems.items()) or "none"
-    absent = ", ".join(sorted(set(coverage.columns[2:-2]) - set(activities_of(records)))) or "none"
+    absent = ", ".join(sorted(set(coverage.columns[2:-2]) - set(records["activity"]))) or "none"
     finding = (
         f"Activities without any usable record: {absent}. Persons without a usable record of some activity: {persons}. "
         f"Windows left out: {problems.sum()} ({reasons})."
     )
     if "electrode" in records:
-        kinds = records["electrode"].value_counts().sort_index()
-        finding += f" Usable records by electrode: {', '.join(f'{kind} {n}' for kind, n in kinds.items())}."
+        kinds = ", ".join(f"{kind} {n}" for kind, n in records["electrode"].value_counts().sort_index().items())
+        finding += f" Usable records by electrode: {kinds}."
     return finding
 
 
-def degree_table(predictions: Predictions, marked: Mapping[str, pd.DataFrame], fs: float, seed: int) -> pd.DataFrame:
+def degree_table(predictions: Predictions, cohort: Cohort, fs: float, seed: int) -> pd.DataFrame:
     """Both accuracies by the worst artefact degree in the window: degree, windows, persons, metrics with intervals.
 
-    `marked` gives the segments of each record that somebody looked at: start, end (seconds), degree.
+    Empty where nobody marked any.
     """
-    worst = worst_degree(predictions.windows, marked, fs)
-    rows = []
+    worst, rows = worst_degree(predictions.windows, cohort, fs), []
     for degree in np.unique(worst[np.isfinite(worst)]):
         part = predictions.subset(worst == degree)
         row = {"degree": int(degree), "windows": len(part.windows) // part.windows["seed"].nunique()}
         row["persons"] = part.windows[SUBJECT].nunique()
-        for task in TASKS:
-            found = estimate(part, (task, "accuracy"), seed)
-            row |= {f"{task}_accuracy{end}": getattr(found, column) for column, end in INTERVAL.items()}
+        for metric in ("person_accuracy", "activity_accuracy"):
+            row |= interval(metric, estimate(part, metric, seed))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def worst_degree(windows: pd.DataFrame, marked: Mapping[str, pd.DataFrame], fs: float) -> np.ndarray:
-    """Highest artefact degree that a window touches, float, shape (n,); NaN where nobody marked the record."""
+def worst_degree(windows: pd.DataFrame, cohort: Cohort, fs: float) -> np.ndarray:
+    """Highest artefact degree that a window touches, float, shape (n,); NaN where nobody marked any."""
     worst = np.full(len(windows), np.nan)
-    starts = windows["start"].to_numpy() / fs
-    stops = starts + windows["n_samples"].to_numpy() / fs
-    for record_id, rows in windows.groupby(RECORD).indices.items():
-        for segment in marked.get(record_id, pd.DataFrame()).itertuples():
-            touches = (segment.start < stops[rows]) & (segment.end > starts[rows])
-            worst[rows[touches]] = np.fmax(worst[rows[touches]], segment.degree)
-    return worst
-
-
-def artefacts(cohort: Cohort, records: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Artefact degrees by record (``cohort/record``) as :func:`degree_table` reads them; none where nobody marked any."""
     if not isinstance(cohort, MotionCohort):
-        return {}
-    marked = {}
-    for record in records.itertuples():
-        table = cohort.artefacts(record.record_id.removeprefix(f"{cohort.name}/"))
-        marked[record.record_id] = table.assign(start=table["start"] / record.fs, end=table["end"] / record.fs)
-    return marked
+        return worst
+    rates = cohort.records().set_index(RECORD)["fs"]
+    for name, rows in windows.groupby(RECORD).indices.items():
+        record_id = name.partition("/")[2]
+        starts = windows["start"].to_numpy()[rows] / fs
+        stops = starts + windows["n_samples"].to_numpy()[rows] / fs
+        for marked in cohort.artefacts(record_id).itertuples():
+            touches = (marked.start / rates[record_id] < stops) & (marked.end / rates[record_id] > starts)
+            worst[rows[touches]] = np.fmax(worst[rows[touches]], marked.degree)
+    return worst
