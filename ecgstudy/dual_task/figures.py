@@ -27,19 +27,18 @@ def plain(name: str) -> str:
     return str(name).split("/")[-1].replace("_", " ")
 
 
-def protocols_figure(rows: pd.DataFrame) -> Figure:
-    """Both accuracies of every protocol and attacker with their intervals over persons, from the long table."""
+def protocols_figure(results: pd.DataFrame) -> Figure:
+    """Both accuracies of every protocol and network with their intervals over persons, from the wide table."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    attackers, protocols = (list(dict.fromkeys(rows[column])) for column in ("attacker", "protocol"))
+    models, protocols = (list(dict.fromkeys(results[column])) for column in ("model", "protocol"))
     for ax, task in zip(axes, TASKS, strict=True):
-        shown = rows[(rows["task"] == task) & (rows["metric"] == "accuracy")].dropna(subset="value")
-        for number, attacker in enumerate(attackers):
-            mine = shown[shown["attacker"] == attacker]
-            y = np.array([protocols.index(protocol) for protocol in mine["protocol"]]) + 0.22 * (number - 1)
+        table = 100 * results.set_index(["model", "protocol"]).filter(like=f"{task}_accuracy").dropna()
+        for number, model in enumerate(models):
+            value, low, high = (table.xs(model)[column] for column in table)
+            y = np.array([protocols.index(protocol) for protocol in value.index]) + 0.22 * (number - 1)
             # the value of all persons may fall outside a percentile interval by a rounding step
-            ends = [(mine["value"] - mine["low"]).clip(0), (mine["high"] - mine["value"]).clip(0)]
-            style = {"fmt": "o", "color": PALETTE[number], "capsize": 3, "label": attacker}
-            ax.errorbar(100 * mine["value"], y, xerr=100 * np.array(ends), **style)
+            ends = [(value - low).clip(0), (high - value).clip(0)]
+            ax.errorbar(value, y, xerr=ends, fmt="o", color=PALETTE[number], capsize=3, label=model)
         ax.set(title=task, xlabel="accuracy (% of windows)", yticks=range(len(protocols)))
         ax.set_yticklabels([plain(protocol) for protocol in protocols])
     axes[0].set_ylim(len(protocols) - 0.4, -0.6)

@@ -15,9 +15,10 @@ from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOu
 from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
-from ecgstudy.experiment.jobs import Context, Job, Outcome
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn import create_model
+from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
@@ -79,6 +80,13 @@ class Attacker:
     epochs: int = 12
     stride: float = GRID_S
 
+    def network(self, context: Context, seed: int, heads: Mapping[str, Sequence[str]]) -> SignalModel:
+        """Build the network with its initial weights."""
+        names, fs = [context.lead, "amplitude"][: 1 + self.window.amplitude], context.dataset.fs
+        shape = {"n_leads": len(names), "n_samples": round(self.window.seconds * fs), "fs": fs, "lead_names": names}
+        # a plain softmax head, as the paper's; verification margins are for people never seen
+        return create_model(self.model, seed, classes=heads, **shape, **{"margin": None, **self.sizes})
+
     def fit(self, context: Context, job: Job, split: Split) -> TrainedRun:
         """Train on everything that a split knows (nothing is left to choose), or load the run that did so.
 
@@ -97,11 +105,7 @@ class Attacker:
         heads = {task: names[task] for task in self.tasks if len(np.unique(windows.targets[task])) > 1}
         if not heads:
             raise StudyError(f"{job.attacker} has nothing to learn: all windows are of one person and one activity")
-        leads, n_samples = windows.samples.shape[1:]
-        shape = {"n_leads": leads, "n_samples": n_samples, "fs": context.dataset.fs}
-        shape["lead_names"] = [context.lead, "amplitude"][:leads]
-        # a plain softmax head, as the paper's; verification margins are for people never seen
-        model = create_model(self.model, job.seed, classes=heads, **shape, **{"margin": None, **self.sizes})
+        model = self.network(context, job.seed, heads)
         settings = TrainingSettings(epochs=self.epochs, batch_size=BATCH_SIZE, seed=job.seed)
         return fit(model, windows, None, settings, context.runs, context.device)
 
@@ -201,13 +205,6 @@ def open_context(profile: str, cohort: Cohort, fs: float, seed: int, device: str
     return Context(profile, {cohort.name: store}, device, {}, lead, seed)
 
 
-def candidates(context: Context, cohort: str, budget: Budget) -> tuple[Context, list[Job]]:
-    """Jobs that choose the window, one a candidate: named by its place among the budget's."""
-    attackers = {str(at): Attacker(window=window, epochs=budget.epochs) for at, window in enumerate(budget.windows)}
-    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in attackers]
-    return replace(context, attackers=attackers), jobs
-
-
 def protocols_of(window: WindowConfig, budget: Budget) -> list[Protocol]:
     """Protocols of the stage, easiest first."""
     last = LeaveSubjectOut(budget.folds)
@@ -259,7 +256,7 @@ class Predictions:
 
     def accuracy(self, task: str) -> float:
         """Share of windows whose class is predicted; NaN for a task without a prediction for every window."""
-        predicted = self.windows[f"{task}_predicted"]
+        predicted = self.windows.get(f"{task}_predicted", pd.Series([None]))
         return float((predicted == self.windows[TASKS[task]]).mean()) if predicted.notna().all() else math.nan
 
     def correct(self, task: str, probabilities: np.ndarray) -> np.ndarray:
@@ -316,49 +313,38 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(windows, probabilities, parts[0].classes, histories, parts[0].gap)
 
 
-def choose(outcome: Outcome, jobs: Sequence[Job], context: Context) -> tuple[WindowConfig, pd.DataFrame]:
+def choose_window(context: Context, cohort: str, budget: Budget) -> tuple[WindowConfig, pd.DataFrame]:
     """Window with the highest mean of both accuracies (the first where none can be scored), and all candidates.
 
     Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored also note.
     """
-    reasons = outcome.refusals.set_index("attacker")["reason"].to_dict()
-    candidates, rows = [context.attackers[job.attacker].window for job in jobs], []
-    for job, window in zip(jobs, candidates, strict=True):
-        row = {"seconds": f"{window.seconds:g}", "amplitude": "told" if window.amplitude else "not told", "windows": 0}
-        scores = dict.fromkeys(TASKS, math.nan)
-        if job.name in outcome.values:
-            predictions = outcome.values[job.name]
-            row["windows"], scores = len(predictions.windows), {task: predictions.accuracy(task) for task in TASKS}
-        note = reasons.get(job.attacker, "").removesuffix(".")
-        note = f"no usable window of {window.seconds:g} s is left to choose on" if note == NO_PROBE else note
+    attackers = {
+        f"window_{at}": Attacker(window=window, epochs=budget.epochs) for at, window in enumerate(budget.windows)
+    }
+    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in attackers]
+    found = by_network(run(predict, jobs, replace(context, attackers=attackers), "windows"), jobs)
+    rows = []
+    for window, predictions in zip(budget.windows, found.values(), strict=True):
+        scores = {f"{task}_accuracy": predictions.accuracy(task) for task in TASKS}
         known = [score for score in scores.values() if math.isfinite(score)]
+        about = {"seconds": f"{window.seconds:g}", "amplitude": "told" if window.amplitude else "not told"}
+        about["windows"] = len(predictions.windows)
         mean = sum(known) / len(known) if known else math.nan
-        rows.append(
-            {**row, **{f"{task}_accuracy": score for task, score in scores.items()}, "mean": mean, "note": note}
-        )
+        note = f"no usable window of {window.seconds:g} s is left to choose on"
+        rows.append({**about, **scores, "mean": mean, "note": note if predictions.gap == NO_PROBE else predictions.gap})
     table = pd.DataFrame(rows)
     best = int(np.nanargmax(table["mean"])) if table["mean"].notna().any() else 0
-    return candidates[best], table if table["note"].any() else table.drop(columns="note")
+    return budget.windows[best], table if table["note"].any() else table.drop(columns="note")
 
 
-def main_predictions(cohort: str, found: Mapping[tuple[str, str], Predictions]) -> Predictions:
-    """What DT4ECG predicts later in the same recordings.
+def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
+    """Predictions by protocol and attacker, all seeds (a column `seed`); where there are none: the gap.
 
     Raises
     ------
     StudyError
-        It cannot learn both tasks: the stage has nothing to tell of this cohort.
+        DT4ECG cannot learn both tasks of the first part of the records: the stage has nothing to tell of this cohort.
     """
-    main = found[BlockedTime.name, DT4ECG]
-    if main.windows.empty:
-        raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
-    if any(math.isnan(main.accuracy(task)) for task in TASKS):
-        raise StudyError(f"{cohort} has usable records of one person or of one activity only; bring two of each.")
-    return main
-
-
-def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
-    """Predictions by protocol and attacker, all seeds (a column `seed`); where there are none: the gap."""
     seeds: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         seeds.setdefault((job.protocol.name, job.attacker), []).append(job)
@@ -368,6 +354,11 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
         made = [(job.seed, outcome.values[job.name]) for job in mine if job.name in outcome.values]
         parts = [replace(part, windows=part.windows.assign(seed=seed)) for seed, part in made]
         found[key] = joined(parts) if parts else Predictions(pd.DataFrame(), gap=reasons[key].removesuffix("."))
+    main, cohort = found.get((BlockedTime.name, DT4ECG)), jobs[0].cohort
+    if main and main.windows.empty:
+        raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
+    if main and any(math.isnan(main.accuracy(task)) for task in TASKS):
+        raise StudyError(f"{cohort} has usable records of one person or of one activity only; bring two of each.")
     return found
 
 
@@ -384,7 +375,7 @@ def classes(context: Context, cohort: str) -> dict[str, list[str]]:
 
 
 def window_set(context: Context, cohort: str, index: pd.DataFrame, window: WindowConfig) -> WindowSet:
-    """Samples of windows, with their persons and activities as numbers of :func:`classes`."""
+    """Read windows, with their persons and activities as numbers of :func:`classes`."""
     labels = index.assign(activity=index[RECORD].map(activities(context, cohort)))
     targets = {task: encode(labels[TASKS[task]], names) for task, names in classes(context, cohort).items()}
     subjects, records = (index[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))

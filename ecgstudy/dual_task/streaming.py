@@ -6,7 +6,8 @@ evidence, so each adds only the share of it that is new: step / window length.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,13 @@ import torch
 from torch.utils.benchmark import Timer
 
 from ecgstudy.data.mitdb import MitdbCohort
-from ecgstudy.dual_task.plan import LONG_RECORDS, TASKS, Predictions, predict
+from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, Predictions, open_context, predict
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import class_probabilities
 
@@ -53,10 +55,17 @@ def forward_filter(probabilities: np.ndarray, switching: float, new_share: float
     return carried
 
 
-def stream(predictions: Predictions) -> Predictions:
-    """Probes in order of time, as read by the first seed's networks that know person and activity."""
-    known = np.all([np.isfinite(predictions.probabilities[task]).all(axis=1) for task in TASKS], axis=0)
-    return predictions.subset(known & (predictions.windows["seed"] == predictions.windows["seed"].min()).to_numpy())
+def stream(found: Mapping[tuple[str, str], Predictions]) -> tuple[str, Predictions]:
+    """Probes in order of time, as read by the first seed's networks that know person and activity; and the protocol.
+
+    Each record is read by a network that never saw its electrode type; where the cohort has no two types, the last
+    part of each record is read by the network of ``blocked_time``.
+    """
+    protocol = "blocked_time" if found["cross_electrode", DT4ECG].windows.empty else "cross_electrode"
+    predictions = found[protocol, DT4ECG]
+    known = np.all([np.isfinite(shares).all(axis=1) for shares in predictions.probabilities.values()], axis=0)
+    first = predictions.windows["seed"] == predictions.windows["seed"].min()
+    return protocol, predictions.subset(known & first.to_numpy())
 
 
 def sessions(heard: Predictions) -> dict[str, Predictions]:
@@ -150,14 +159,38 @@ class LongRecords:
     activity: pd.Series
 
 
-def read_long_records(context: Context, seed: int, activity_model: SignalModel) -> LongRecords:
-    """Enrol everybody of a context's MIT-BIH records from their first minutes, and read the records as streams.
+def read_long_records(context: Context, names: Sequence[str], seed: int, model: SignalModel) -> LongRecords | str:
+    """Enrol everybody of MIT-BIH from the first minutes, and read the records as streams.
 
-    Raises
-    ------
-    StudyError
-        A part of the records has no usable window.
+    Parameters
+    ----------
+    context : Context
+        Of the cohort with activities: its profile, attackers, rate and device.
+    names : sequence of str
+        Cohorts of the profile.
+    seed : int
+        Seed of the training.
+    model : SignalModel
+        Network of the other cohort, with an activity head.
+
+    Returns
+    -------
+    LongRecords or str
+        What was read, or the sentence that says why nothing could be.
     """
+    if MitdbCohort.name not in names:
+        return f"No half-hour record was followed: the {context.profile} profile has no MIT-BIH records here."
+    try:
+        opened = open_context(
+            context.profile, study_cohort(MitdbCohort.name, 0), context.dataset.fs, seed, context.device, "MLII"
+        )
+        return _read(replace(opened, attackers=context.attackers), seed, model)
+    except StudyError as impossible:
+        return f"No half-hour record was followed: {str(impossible).removesuffix('.')}."
+
+
+def _read(context: Context, seed: int, model: SignalModel) -> LongRecords:
+    """Read the records of a context; StudyError where a part of them has no usable window."""
     job = Job(MitdbCohort.name, TimeSeparated(), LONG_RECORDS, seed)
     outcome = run(predict, [job], context, "long records")
     if job.name not in outcome.values:
@@ -172,8 +205,8 @@ def read_long_records(context: Context, seed: int, activity_model: SignalModel) 
         # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
         # middle of what the network knows
         samples[:, 1] -= np.median(samples[:, 1]) - 1.0
-    activities = activity_model.classes["activity"]
-    likeliest = class_probabilities(activity_model, samples, "activity").argmax(axis=1)
+    activities = model.classes["activity"]
+    likeliest = class_probabilities(model, samples, "activity").argmax(axis=1)
     share = pd.Series(np.array(activities)[likeliest]).value_counts(normalize=True).reindex(activities).fillna(0)
     enrolled = split.enrolment[split.enrolment[RECORD] == first]
     return LongRecords(late, Predictions(index, {"person": own}, late.classes), enrolled, share)

@@ -10,12 +10,12 @@ import pandas as pd
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.simulator.noise import ACTIVITIES
-from ecgstudy.dual_task.plan import DT4ECG, TASKS, Predictions
+from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
 from ecgstudy.evaluate.blocked import activities_of
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1
 from ecgstudy.evaluate.results import interval, result
-from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.signals.store import RecordStore
 
@@ -66,9 +66,7 @@ def _statistic(predictions: Predictions, metric: str, resamples: Resamples, clus
     return lambda multiplicity: METRICS[metric](np.tensordot(multiplicity, confusion, axes=1))
 
 
-def results(
-    cohort: str, found: Mapping[tuple[str, str], Predictions], ablations: Sequence[str], seed: int
-) -> pd.DataFrame:
+def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int) -> pd.DataFrame:
     """Long table: one row a protocol, attacker and metric, and what DT4ECG gains over each of its ablations.
 
     Beside the columns of :mod:`ecgstudy.evaluate.results`: name, windows (of one seed), seeds, gap (why predictions are
@@ -78,7 +76,7 @@ def results(
     for (protocol, attacker), one in found.items():
         seeds, persons = (one.windows[column].nunique() if len(one.windows) else 0 for column in ("seed", SUBJECT))
         counts = {"windows": len(one.windows) // max(seeds, 1), "seeds": seeds, "gap": one.gap}
-        ablated = attacker in ablations
+        ablated = attacker in ABLATIONS
         estimates = {metric: estimate(one, metric, seed) for metric in METRICS}
         if ablated:
             full = found[protocol, DT4ECG]
@@ -112,6 +110,27 @@ def wide(rows: pd.DataFrame, about: Mapping[str, str], ends: Mapping[str, str]) 
         mine = table.setdefault((row["protocol"], row["attacker"]), {new: row[old] for new, old in about.items()})
         mine |= {row["name"].rpartition(".")[2] + end: row[column] for column, end in ends.items()}
     return pd.DataFrame(table.values())
+
+
+def shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Tables of a long table: results and their spread where there are predictions, and the accuracies of ablations."""
+    ablated = rows["attacker"].isin(ABLATIONS)
+    predicted = rows[~ablated & (rows["windows"] > 0)]
+    accuracies = rows["metric"].str.startswith("accuracy")
+    ablations = wide(rows[ablated & accuracies], {"name": "attacker"}, INTERVAL)
+    return wide(predicted, COUNTED, INTERVAL), wide(predicted, NAMED, SPREAD), ablations
+
+
+def everything(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table of all that a long table knows; its last column says why predictions are missing."""
+    gaps = rows.drop_duplicates(["protocol", "attacker"])["gap"].to_numpy()
+    return wide(rows, COUNTED, INTERVAL | SPREAD).assign(note=gaps)
+
+
+def protocol_table(protocols: Sequence[Protocol]) -> pd.DataFrame:
+    """One row a protocol: what a number obtained under it says, and whether it is inflated."""
+    rows = [(protocol.name, "yes" if protocol.leaky else "no", protocol.claim) for protocol in protocols]
+    return pd.DataFrame(rows, columns=["protocol", "leaky", "claim"])
 
 
 def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -191,6 +210,16 @@ def monitoring_results(cohort: str, delays: pd.DataFrame, n_persons: int, millis
             note = "" if math.isfinite(value) else "no change of activity was heard, or none was noticed"
             named = {"name": f"{stem}.{view}.{metric}", "view": view, "task": "activity"}
             rows.append(result(metric, value, "s" if metric == "delay" else "share", n=n, note=note, **named, **about))
+    return pd.DataFrame(rows)
+
+
+def late_results(by_time: pd.DataFrame, n_persons: int) -> pd.DataFrame:
+    """Long table of how the late minutes of long records are recognised, from the first window and from all of them."""
+    about = {"cohort": "mitdb", "protocol": "monitoring", "attacker": LONG_RECORDS, "task": "person"}
+    rows = []
+    for row in (by_time.iloc[0], by_time.iloc[-1]):
+        metric = f"person_accuracy_after_{row['seconds']:.0f}_s"
+        rows.append(result(metric, row["accuracy"], "share", n=n_persons, name=f"mitdb.monitoring.{metric}", **about))
     return pd.DataFrame(rows)
 
 
