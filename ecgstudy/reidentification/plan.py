@@ -89,6 +89,15 @@ def plan(context: Context, seed: int) -> list[Job]:
     return jobs
 
 
+def two_people(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Segments that enrol and that probe the first two people on trial, in another recording where there is one."""
+    job = next((job for job in jobs if job.protocol.name == "cross_record"), jobs[0])
+    split = context.splits(job)[0]
+    two = split.probe[SUBJECT].unique()[:2]
+    known, probe = (part[part[SUBJECT].isin(two)] for part in (split.enrolment, split.probe))
+    return known.reset_index(drop=True), probe.reset_index(drop=True)
+
+
 def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
     """Run every job of the plan that has not been run before, and load all scores.
 

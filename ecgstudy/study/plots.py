@@ -58,6 +58,16 @@ def ecg_paper(ax: Axes, seconds: tuple[float, float], millivolts: tuple[float, f
         spine.set_color("#e79a9a")
 
 
+def strip_figure(millivolts: np.ndarray, fs: float) -> Figure:
+    """Draw a few heartbeats, samples in mV of shape (n,), on ECG paper at its true scale."""
+    seconds, middle = len(millivolts) / fs, float(np.median(millivolts))
+    figure, ax = plt.subplots(figsize=paper_size(seconds, 3.0))
+    ax.plot(np.arange(len(millivolts)) / fs, millivolts, color="black", linewidth=0.9)
+    ecg_paper(ax, (0, seconds), (middle - 1.5, middle + 1.5))
+    plt.close(figure)  # shown once, by whoever asked for it
+    return figure
+
+
 def paper_size(seconds: float, millivolts: float) -> tuple[float, float]:
     """Figure size in inches at which ECG paper comes out at its true scale, margins added."""
     return seconds * PAPER_SPEED / _MM_PER_INCH + 0.9, millivolts * PAPER_GAIN / _MM_PER_INCH + 0.7
