@@ -71,12 +71,3 @@ def strip_figure(millivolts: np.ndarray, fs: float) -> Figure:
 def paper_size(seconds: float, millivolts: float) -> tuple[float, float]:
     """Figure size in inches at which ECG paper comes out at its true scale, margins added."""
     return seconds * PAPER_SPEED / _MM_PER_INCH + 0.9, millivolts * PAPER_GAIN / _MM_PER_INCH + 0.7
-
-
-def paper_figure(millivolts: np.ndarray, fs: float) -> Figure:
-    """Draw a stretch of one lead on ECG paper at its true scale."""
-    seconds, low, high = len(millivolts) / fs, np.floor(2 * millivolts.min()) / 2, np.ceil(2 * millivolts.max()) / 2
-    figure, ax = plt.subplots(figsize=paper_size(seconds, high - low))
-    ecg_paper(ax, (0, seconds), (low, high))
-    ax.plot(np.arange(len(millivolts)) / fs, millivolts, color="black", linewidth=0.9)
-    return figure
