@@ -23,7 +23,7 @@ from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.signals.ingest import build_store
-from ecgstudy.study.paths import cache_dir
+from ecgstudy.study.config import cache_dir
 
 TASKS = {"person": SUBJECT, "activity": "activity"}
 """What networks predict, and the column that holds the truth."""
