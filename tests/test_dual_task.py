@@ -1,14 +1,13 @@
 """Stage 03 on a small synthetic cohort with planted damage: what is missing is reported, nothing stops."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from joblib import parallel_config
 
 from ecgstudy.data.base import Cohort, Signal
 from ecgstudy.data.motion import MotionCohort
@@ -20,7 +19,6 @@ from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOu
 from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows, TimeSeparated
 from ecgstudy.evaluate.splits import Protocol, segments
 from ecgstudy.experiment.jobs import Context, Job, run
-from ecgstudy.learn import train
 
 WINDOW = WindowConfig(4.0, True)
 BUDGET = Budget(1, (0,), (WINDOW,), {}, folds=2)
@@ -59,13 +57,6 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
         return replace(opened, attackers=BUDGET.attackers(WINDOW))
 
 
-@pytest.fixture(autouse=True)
-def _one_process() -> Iterator[None]:
-    """Leave the other cores to the other tests."""
-    with parallel_config(backend="sequential"):
-        yield
-
-
 def changed(context: Context, change: Change) -> Context:
     """Give a context whose record table is another."""
 
@@ -99,12 +90,12 @@ def test_what_is_missing_is_listed_with_its_reason(context: Context) -> None:
     assert "S001_1_squats_1 (flat)" in table.loc["S001", "left_out"]
     assert "S002_1_squats_1 (saturated)" in table.loc["S002", "left_out"]
     assert (table.loc["S003", "squats"], table.loc["S003", "left_out"]) == (0, "")
-    assert table.loc["S004", "missing"] == "arm_movements, run_8kmh, walk_4kmh"
+    assert table.loc["S004", "missing"] == "arm_movements, walk_4kmh, run_8kmh"
     assert table.columns[:3].tolist() == ["persons", "rest", "squats"]
     index = context.dataset.grid_index(segments(records), 4.0)
     said = tables.coverage_finding(records, table.reset_index()[["persons", "who", *table.columns[1:]]], index)
     assert "Activities without any usable record: arm_movements, run_8kmh, walk_4kmh." in said
-    assert "S003: squats, arm_movements" in said
+    assert "S003: squats, arm_movements, walk_4kmh, run_8kmh" in said
     # the strip ends at 8 s; a window of 4 s that starts at 0..7 s touches it. The gap lies in those from 7 to 10 s
     assert "Windows left out: 12 (flat 8, gap in time 4)." in said
     told = tables.coverage_finding(with_electrodes(records), table.reset_index(), index)
@@ -135,8 +126,7 @@ def test_protocols_go_on_with_what_is_there(context: Context) -> None:
     assert blocked.gap == ""
     unseen = predictions(context, LeaveSubjectOut(2))
     assert unseen.windows["person_predicted"].isna().all()
-    assert unseen.windows["activity_predicted"].notna().all()
-    assert unseen.windows["subject_id"].str[-4:].unique().tolist() == ["S001", "S002", "S003", "S004"] or True
+    assert unseen.windows["subject_id"].nunique() == 4
     assert np.isnan(unseen.probabilities["person"]).all()
 
 
@@ -198,17 +188,42 @@ def test_touching_segments_are_joined_and_others_kept_apart() -> None:
     assert joined.to_numpy().tolist() == [["a", 0, 200], ["a", 300, 400], ["b", 400, 500], ["c", 500, 600]]
 
 
-def learnt(context: Context, protocol: Protocol, monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, dict]:
-    """Windows that an attacker learns from under a protocol's first split, and what is trained how."""
+def learnt(context: Context, protocol: Protocol, attacker: Attacker, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Tell what an attacker would learn from under a protocol's first split, and how; nothing is trained."""
     seen = {}
-    monkeypatch.setattr(plan, "window_set", lambda *given: seen.update(index=given[2]) or real(*given))
-    monkeypatch.setattr(plan, "fit", lambda model, *given: seen.update(model=model, settings=given[2]))
-    context.attackers[DT4ECG].fit(context, Job("synthetic", protocol, DT4ECG, 3), context.splits_of(protocol)[0])
+    window_set = plan.window_set
+    monkeypatch.setattr(plan, "window_set", lambda *given: seen.update(index=given[2]) or window_set(*given))
+    monkeypatch.setattr(plan, "fit", lambda model, _, validation, settings, *rest: seen.update(locals()))
+    job = Job("synthetic", protocol, DT4ECG, 3)
+    attacker.fit(context, job, context.splits(job)[0])
     return seen
 
 
 def test_windows_are_chosen_on_what_no_candidate_learnt_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    ...
+    choice, blocked = (context.splits(Job("synthetic", p, DT4ECG, 0))[0] for p in (Choice(), BlockedTime()))
+    pd.testing.assert_frame_equal(choice.probe, blocked.validation)
+    index = learnt(context, Choice(), context.attackers[DT4ECG], monkeypatch)["index"]
+    first_asked = index["record_id"].map(choice.probe.set_index("record_id")["start"])
+    assert (index["start"] + index["n_samples"] < first_asked).all()
+    # once nothing is left to choose, the validation part is learnt from too; the probes never are
+    index = learnt(context, BlockedTime(), context.attackers[DT4ECG], monkeypatch)["index"]
+    assert (index["start"] + index["n_samples"] > first_asked.iloc[0]).any()
+    last = index["record_id"].map(blocked.probe.set_index("record_id")["start"])
+    assert (index["start"] + index["n_samples"] < last).all()
+
+
+def test_an_attacker_is_built_and_trained_as_it_says(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    attacker = Attacker(sizes={"balance": "equal"}, tasks=("activity",), window=WINDOW, epochs=7, stride=2.0)
+    seen = learnt(context, BlockedTime(), attacker, monkeypatch)
+    assert seen["model"].classes == {"activity": ["rest", "squats"]}
+    assert seen["model"].hparams.lead_names == [context.lead, "amplitude"]
+    assert (seen["model"].hparams.margin, seen["model"].hparams.balance) == (None, "equal")
+    assert (seen["settings"].epochs, seen["settings"].seed, seen["validation"]) == (7, 3, None)
+    assert set(seen["index"].groupby("record_id")["start"].diff().dropna()) == {200}
+    # people who are left out to choose on may be learnt from in the end, those on trial never
+    split = context.splits(Job("synthetic", LeaveSubjectOut(3), DT4ECG, 3))[0]
+    index = learnt(context, LeaveSubjectOut(3), context.attackers[DT4ECG], monkeypatch)["index"]
+    assert set(index["subject_id"]) == {*split.train["subject_id"], *split.validation["subject_id"]}
 
 
 def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
@@ -217,7 +232,7 @@ def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
     chosen, table = plan.choose_window(context, "synthetic", replace(BUDGET, windows=(long, fits)))
     assert chosen == fits
     assert table["note"].tolist() == ["no usable window of 4 s is left to choose on", ""]
-    assert table["windows"].iloc[0] == 0
+    assert table["windows"].tolist() == [0, len(context.records("synthetic"))]
     assert table.loc[0, ["person_accuracy", "activity_accuracy", "mean"]].isna().all()
     assert table.loc[1, "mean"] == (table.loc[1, "person_accuracy"] + table.loc[1, "activity_accuracy"]) / 2
     chosen, table = plan.choose_window(context, "synthetic", BUDGET)
@@ -225,5 +240,122 @@ def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
     assert table["mean"].isna().all()
 
 
-def test_the_best_candidate_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    ...
+def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(_: object, jobs: list[Job]) -> dict[str, Predictions]:
+        rows = [
+            ("a", "rest", "a", "rest"),
+            ("b", "rest", "a", "rest"),
+            ("a", "run", "a", "run"),
+            ("b", "run", "b", "run"),
+        ]
+        names = ["subject_id", "activity", "person_predicted", "activity_predicted"]
+        table = pd.DataFrame(rows, columns=names)
+        parts = [table.iloc[:2], table.iloc[1:], table.iloc[:2].assign(activity_predicted=None)]
+        assert [job.seed for job in jobs] == [5, 5, 5]
+        return {job.name: Predictions(part) for job, part in zip(jobs, parts, strict=True)}
+
+    monkeypatch.setattr(plan, "run", lambda *_: None)
+    monkeypatch.setattr(plan, "by_network", found)
+    windows = (WindowConfig(3.0, True), WindowConfig(4.0, False), WindowConfig(5.0, False))
+    context = Context("demo", {}, "cpu", {}, cache=Path())
+    chosen, table = plan.choose_window(context, "x", replace(BUDGET, windows=windows, seeds=(5, 6)))
+    assert chosen == windows[1]
+    assert table["mean"].tolist() == [0.75, pytest.approx(5 / 6), 0.5]
+    assert table["amplitude"].tolist() == ["told", "not told", "not told"]
+    assert "note" not in table
+
+
+def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Context) -> None:
+    # 60 % of 24 s are known: 14.4 s; the last 7.2 s probe
+    long = replace(context, attackers=BUDGET.attackers(WindowConfig(8.0, True)))
+    with pytest.raises(StudyError, match="first part of the records of synthetic: no usable window is left to test on"):
+        predictions(long, BlockedTime())
+    with pytest.raises(StudyError, match="one person or of one activity only; bring two of each"):
+        predictions(changed(context, at_rest), BlockedTime())
+
+
+def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
+    budget = plan.budget_of("real", 4)
+    jobs = plan.plan("motion", WINDOW, budget)
+    asked = {
+        (job.protocol.name, job.attacker): [
+            j.seed for j in jobs if (j.protocol, j.attacker) == (job.protocol, job.attacker)
+        ]
+        for job in jobs
+    }
+    names = ["random_windows", "blocked_time", "cross_electrode", "cross_activity", "leave_subject_out"]
+    assert [name for name, attacker in asked if attacker == DT4ECG] == names
+    others = [attacker for name, attacker in asked if name == "blocked_time" and attacker != DT4ECG]
+    assert others == [*plan.BASELINES, *plan.ABLATIONS]
+    assert asked.pop(("activity_pairs", plan.ONE_ACTIVITY)) == [4]
+    assert set(map(tuple, asked.values())) == {(4, 5, 6)}
+    assert jobs[0].protocol == RandomWindows(4.0)
+    attackers = budget.attackers(WINDOW)
+    assert {attacker.window for attacker in attackers.values()} == {WINDOW}
+    odd = {name: (one.epochs, one.stride) for name, one in attackers.items() if (one.epochs, one.stride) != (12, 1.0)}
+    assert odd == {plan.ONE_ACTIVITY: (24, 1.0), plan.LONG_RECORDS: (6, 5.0)}
+    assert attackers["resnet1d"].sizes == {"widths": [16, 32, 64]}
+    assert [window.seconds for window in plan.budget_of("demo", 0).windows] == [3.0, 3.0]
+
+
+class Marked(MotionCohort):
+    """Marks the first six seconds of one record, sampled at 200 Hz, in three segments."""
+
+    def __init__(self) -> None:
+        pass
+
+    def records(self) -> pd.DataFrame:
+        """Two records."""
+        return pd.DataFrame({"record_id": ["r", "other"], "fs": [200.0, 200.0]})
+
+    def artefacts(self, record_id: str) -> pd.DataFrame:
+        """Degrees 1, 3 and 2; none of the other record."""
+        marked = pd.DataFrame({"start": [0, 400, 800], "end": [400, 800, 1200], "degree": [1, 3, 2]})
+        return marked if record_id == "r" else marked[:0]
+
+
+def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
+    windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
+    worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
+    np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
+    assert np.isnan(tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0)).all()
+
+
+def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = context.fitted(Job("synthetic", BlockedTime(), DT4ECG, 0)).model
+    said = streaming.read_long_records(context, ["motion"], 0, model)
+    assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
+    asked = []
+    followed = replace(context, stores={"mitdb": context.stores["synthetic"]})
+    monkeypatch.setattr(streaming, "study_cohort", lambda name, seed: name)
+    monkeypatch.setattr(streaming, "open_context", lambda *given: asked.append(given) or followed)
+    said = streaming.read_long_records(context, ["mitdb"], 0, model)
+    assert asked == [("demo", "mitdb", 100.0, 0, "cpu", "MLII")]
+    assert said == "No half-hour record was followed: no usable window is left to test on."
+    # in minutes: 9 s enrol, the part from 12 to 23 s is asked
+    monkeypatch.setattr(streaming, "TimeSeparated", lambda: TimeSeparated(((0, 0.15),), (0.2, 0.4)))
+    long = streaming.read_long_records(context, ["mitdb"], 0, model)
+    assert long.late.windows["start"].between(1200, 1900).all()
+    assert long.late.windows["record_id"].nunique() == 5
+    assert long.whole.windows["record_id"].unique().tolist() == [long.late.windows["record_id"].iloc[0]]
+    assert long.whole.windows["start"].iloc[0] == 0
+    np.testing.assert_allclose(long.whole.probabilities["person"].sum(axis=1), 1, rtol=1e-5)
+    assert long.enrolled[["start", "stop"]].to_numpy().tolist() == [[0, 900]]
+    assert long.activity.index.tolist() == ["rest", "squats"]
+    assert long.activity.sum() == pytest.approx(1)
+    by_time = streaming.accuracy_by_time(long.late, 4.0)
+    late = tables.late_results(by_time, 4)
+    names = [f"mitdb.monitoring.person_accuracy_after_{n}_s" for n in (4, 11)]
+    assert late["name"].tolist() == names
+    assert late["value"].tolist() == by_time["accuracy"].iloc[[0, -1]].tolist()
+
+
+@pytest.mark.realdata
+def test_motion_cohort_has_what_the_protocols_need(realdata: Callable[[str], Cohort]) -> None:
+    cohort = realdata("motion")
+    table = cohort.records()
+    assert (table["subject_id"].nunique(), table["activity"].nunique(), table["electrode"].nunique()) == (10, 5, 3)
+    degrees = cohort.artefacts(table["record_id"].iloc[0])
+    assert degrees["degree"].min() >= 1

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.motion import MotionCohort
-from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
 from ecgstudy.evaluate.blocked import activities_of
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
