@@ -155,14 +155,21 @@ def test_other_inputs_make_another_store(source: Path, tmp_path: Path, monkeypat
         return build_store(FakeCohort(source, (only,)), tmp_path, workers=1, **parameters).folder
 
     folders = {folder(), folder("good_2"), folder(fs=125.0), folder(min_seconds=6.0), folder(delineate=False)}
-    monkeypatch.setattr(store_build, "code_digest", lambda *_: "edited")
+    monkeypatch.setattr(store_build.cached, "library_versions", lambda libraries: dict.fromkeys(libraries, "9.9"))
     folders.add(folder())
     assert len(folders) == 6
 
 
-def test_editing_a_module_that_reads_the_cohort_changes_the_key(source: Path) -> None:
-    names = {module.__name__ for module in store_build._reading_modules(FakeCohort(source))}
-    assert names == {"fake_cohort", "ecgstudy.data.base"}
+def test_editing_what_reads_the_cohort_or_makes_the_store_changes_the_key(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = {}
+    monkeypatch.setattr(store_build.cached, "code_key", lambda made_by: code.get(made_by, "as it was"))
+    folders = set()
+    for edited in (None, FakeCohort, build_store):
+        code = {edited: "edited"}
+        folders.add(build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1).folder)
+    assert len(folders) == 3
 
 
 def test_the_manifest_says_what_the_store_was_made_from(built: RecordStore, source: Path) -> None:
@@ -198,7 +205,7 @@ class DiskFillingCohort(FakeCohort):
 def test_a_failing_write_of_samples_is_not_swallowed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = store_build._store_records
+    write = store_build._store
 
     def full(plan: object, block: list, _: BinaryIO) -> object:
         with Path("/dev/full").open("wb", buffering=0) as device:
@@ -206,7 +213,7 @@ def test_a_failing_write_of_samples_is_not_swallowed(
 
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    monkeypatch.setattr(store_build, "_store_records", full)
+    monkeypatch.setattr(store_build, "_store", full)
     with pytest.raises(StudyError, match="No space is left"):
         build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
 

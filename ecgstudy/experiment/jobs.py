@@ -28,7 +28,7 @@ from ecgstudy.experiment.scores import FoldScores, ScoreSet
 from ecgstudy.learn import features_gbm, scoring, template
 from ecgstudy.learn import train as training
 from ecgstudy.learn.scoring import score_matrix, unit_rows
-from ecgstudy.signals import beats, features
+from ecgstudy.signals import features
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest
@@ -36,7 +36,7 @@ from ecgstudy.study.parallel import in_parallel
 from ecgstudy.study.paths import cache_dir
 from ecgstudy.study.progress import progress
 
-_CODE = (attackers, feature_windows, networks, people, recipes, windows, beats, features, scoring, signals)
+_CODE = (attackers, feature_windows, networks, people, recipes, windows, features, scoring, signals)
 _MODEL_CODE = (features_gbm, template, training)
 CONTROL = "resnet1d"
 """The untrained control is this network with its initial weights."""

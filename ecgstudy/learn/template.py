@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgstudy.learn.scoring import score_matrix, unit_rows
-from ecgstudy.signals.beats import average_beat
+from ecgstudy.signals.features import average_beat
 
 
 class TemplateMatcher:

@@ -93,7 +93,7 @@ def _attack(options: argparse.Namespace) -> None:
     """Run the re-identification jobs that no other process is running."""
     from ecgstudy.data.profile import cohorts_of
     from ecgstudy.experiment.jobs import share_jobs
-    from ecgstudy.ingestion import open_usable_stores
+    from ecgstudy.ingestion.stores import open_usable_stores
 
     stores, _ = open_usable_stores(options.profile, cohorts_of(options.profile), STUDY_SEED)
     left = share_jobs(options.profile, stores, STUDY_SEED, options.device)
