@@ -19,7 +19,7 @@ class LinearModel(SignalModel):
         n_leads: int,
         n_samples: int,
         fs: float,
-        n_out: dict[str, int],
+        classes: dict[str, list[str]],
         lead_names: list[str],
         embedding_dim: int = 2,
         margin: float | None = None,
@@ -28,7 +28,7 @@ class LinearModel(SignalModel):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(
-            n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         )
         self.trunk = nn.Linear(n_samples, 2, bias=False)
         self.build_heads(2)
@@ -41,7 +41,7 @@ class LinearModel(SignalModel):
 def linear_model(weights: np.ndarray, fs: float = 100.0) -> LinearModel:
     """Build the network whose logit of class 0 is the sum of `weights` times samples, exactly."""
     shape = {"n_leads": 1, "n_samples": len(weights), "fs": fs, "lead_names": ["identity"]}
-    model = LinearModel(n_out={PERSON: 2}, **shape)
+    model = LinearModel(classes={PERSON: ["a", "b"]}, **shape)
     embedding, norm = model.embedding
     with torch.no_grad():
         model.trunk.weight.copy_(torch.as_tensor(np.stack([weights, np.zeros(len(weights))]), dtype=torch.float32))

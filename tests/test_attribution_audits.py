@@ -40,7 +40,7 @@ def _linear_model_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def _network(name: str) -> SignalModel:
     small = {"resnet1d": {"widths": [4, 8]}, "transecg": {"n_layers": 2, "width": 16, "n_heads": 2}}[name]
     return create_model(
-        name, 0, n_leads=1, n_samples=100, fs=100.0, n_out={PERSON: 3}, lead_names=["x"], **small
+        name, 0, n_leads=1, n_samples=100, fs=100.0, classes={PERSON: "abc"}, lead_names=["x"], **small
     ).eval()
 
 

@@ -19,7 +19,7 @@ N, N_SAMPLES = 5, 103
 
 def ask(name: str, **sizes: object) -> Question:
     """Five windows for a small network; 103 samples at 50 Hz are 20 patches of 5 and one of 3."""
-    shape = {"n_leads": 1, "n_samples": N_SAMPLES, "fs": 50.0, "n_out": {"person": 3}, "lead_names": ["I"]}
+    shape = {"n_leads": 1, "n_samples": N_SAMPLES, "fs": 50.0, "classes": {"person": "abc"}, "lead_names": ["I"]}
     windows = np.random.default_rng(0).standard_normal((N, 1, N_SAMPLES)).astype(np.float32)
     model: SignalModel = create_model(name, 0, **shape, **sizes).eval()
     return Question(model, "person", windows, np.arange(N) % 3, None, seed=0)

@@ -14,7 +14,7 @@ from ecgstudy.learn import create_model
 from ecgstudy.learn.base import SignalModel
 
 N, N_SAMPLES = 7, 60
-SHAPE = {"n_samples": N_SAMPLES, "fs": 50.0, "n_out": {"person": 3, "sex": 2}}
+SHAPE = {"n_samples": N_SAMPLES, "fs": 50.0, "classes": {"person": "abc", "sex": "FM"}}
 SIZES = {"resnet1d": {"widths": [4, 6]}, "transecg": {"width": 8, "n_layers": 2, "n_heads": 2}}
 
 
@@ -24,7 +24,7 @@ class Linear(SignalModel):
     name = "linear"
 
     def __init__(self) -> None:
-        super().__init__(2, N_SAMPLES, 50.0, {"person": 3}, ["I", "II"], 8, None, 1.0, 1e-3, 0.0)
+        super().__init__(2, N_SAMPLES, 50.0, {"person": list("abc")}, ["I", "II"], 8, None, 1.0, 1e-3, 0.0)
         self.build_heads(2 * N_SAMPLES)
         torch.nn.init.normal_(self.embedding[1].running_mean)
 

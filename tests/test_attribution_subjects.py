@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ecgstudy.experiment.plan import SPLIT_SEED, Job
+from ecgstudy.experiment.recipes import NETWORKS, Recipe
 
 from ecgstudy.attribution.subjects import (
     Explained,
@@ -27,8 +29,6 @@ from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment import networks
 from ecgstudy.experiment.jobs import Workshop
-from ecgstudy.experiment.plan import SPLIT_SEED, Job
-from ecgstudy.experiment.recipes import NETWORKS, Recipe
 from ecgstudy.learn.batches import standardise
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.signals.ingest import build_store
@@ -178,7 +178,7 @@ def test_classes_of_networks_that_auxiliary_cohorts_helped_to_train(
     protocol = CrossCohort(with_cohort("others", single.records), CrossRecord())
     across = load_network(both, Job("synthetic", protocol, "resnet1d", 0), split)
     assert set(within[6:]) == set(across.classes["person"])
-    assert across.model.hparams.n_out["person"] == len(across.classes["person"])
+    assert across.model.classes["person"] == list(across.classes["person"])
 
 
 @pytest.mark.realdata

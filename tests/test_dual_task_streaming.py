@@ -77,7 +77,7 @@ def test_a_window_is_timed_and_the_threads_are_put_back() -> None:
 
     from ecgstudy.dual_task.streaming import milliseconds_per_window
 
-    model = create_model("dt4ecg", 0, n_leads=1, n_samples=200, fs=100.0, n_out={"person": 2}, lead_names=["I"])
+    model = create_model("dt4ecg", 0, n_leads=1, n_samples=200, fs=100.0, classes={"person": "ab"}, lead_names=["I"])
     torch.set_num_threads(2)
     assert milliseconds_per_window(model.eval()) > 0
     assert torch.get_num_threads() == 2

@@ -13,7 +13,8 @@ from ecgstudy.learn.dt4ecg import DT4ECG
 from ecgstudy.learn.train import TrainingSettings, fit
 
 TASKS = {"person": 3, "activity": 2}
-SIZES = {"n_leads": 1, "n_samples": 200, "fs": 100.0, "n_out": TASKS, "lead_names": ["I"], "widths": [8, 16]}
+CLASSES = {"person": "abc", "activity": ["rest", "run"]}
+SIZES = {"n_leads": 1, "n_samples": 200, "fs": 100.0, "classes": CLASSES, "lead_names": ["I"], "widths": [8, 16]}
 
 
 @pytest.fixture(autouse=True)

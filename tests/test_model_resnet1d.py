@@ -14,7 +14,7 @@ from ecgstudy.learn.resnet1d import ResNet1d, SqueezeExcitation
 def make(**sizes: object) -> ResNet1d:
     """Build a small model."""
     return create_model(
-        "resnet1d", 0, n_leads=1, n_samples=200, fs=100.0, n_out={"person": 4}, lead_names=["I"], **sizes
+        "resnet1d", 0, n_leads=1, n_samples=200, fs=100.0, classes={"person": "abcd"}, lead_names=["I"], **sizes
     ).eval()
 
 

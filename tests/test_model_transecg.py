@@ -16,7 +16,7 @@ def make(n_samples: int = 105, **sizes: object) -> TransECG:
         n_leads=2,
         n_samples=n_samples,
         fs=50.0,
-        n_out={"person": 3},
+        classes={"person": "abc"},
         lead_names=["I", "II"],
         **{"width": 16, "n_layers": 3, "n_heads": 2, **sizes},
     )
@@ -75,5 +75,5 @@ def test_token_reads_its_patch_only(patch: int) -> None:
 
 
 def test_default_window_gives_fifty_tokens() -> None:
-    model = create_model("transecg", 0, n_leads=1, n_samples=500, fs=100.0, n_out={"sex": 2}, lead_names=["I"])
+    model = create_model("transecg", 0, n_leads=1, n_samples=500, fs=100.0, classes={"sex": "FM"}, lead_names=["I"])
     assert model.n_patches == 50

@@ -15,9 +15,11 @@ from ecgstudy.errors import StudyError
 from ecgstudy.learn import MODELS, create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.base import UNKNOWN, SignalModel, TaskLogits
+from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import make_trainer
 
-TASKS = {"person": 5, "sex": 2, "age_group": 3}
+CLASSES = {"person": list("abcde"), "sex": ["F", "M"], "age_group": ["young", "middle", "old"]}
+TASKS = {task: len(names) for task, names in CLASSES.items()}
 SIGNALS = [(1, 200, 100.0), (2, 333, 128.5), (12, 1000, 250.0)]
 
 by_name = pytest.mark.parametrize("name", MODELS)
@@ -32,13 +34,11 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(
-    name: str, n_leads: int = 1, n_samples: int = 200, fs: float = 100.0, n_out: dict[str, int] | None = None
+    name: str, n_leads: int = 1, n_samples: int = 200, fs: float = 100.0, classes: dict[str, list[str]] = CLASSES
 ) -> SignalModel:
     """Build a model with its default sizes."""
     leads = [f"L{i}" for i in range(n_leads)]
-    return create_model(
-        name, seed=3, n_leads=n_leads, n_samples=n_samples, fs=fs, n_out=n_out or TASKS, lead_names=leads
-    )
+    return create_model(name, seed=3, n_leads=n_leads, n_samples=n_samples, fs=fs, classes=classes, lead_names=leads)
 
 
 def windows(n_leads: int, n_samples: int, n: int = 6) -> torch.Tensor:
@@ -91,7 +91,7 @@ def test_gradient_reaches_every_parameter(name: str, n_leads: int, n_samples: in
 @by_name
 @pytest.mark.parametrize("task", TASKS)
 def test_one_task_alone_trains_every_parameter(name: str, task: str) -> None:
-    model = make(name, n_out={task: TASKS[task]})
+    model = make(name, classes={task: CLASSES[task]})
     model.losses(model(windows(1, 200)), labels(), margin=True)[task].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
@@ -109,6 +109,7 @@ def test_checkpoint_round_trip(name: str, n_leads: int, n_samples: int, fs: floa
     assert torch.equal(again.eval().embed(x), model.eval().embed(x))
     assert all(torch.equal(a, b) for a, b in zip(again(x).values(), model(x).values(), strict=True))
     assert json.loads(json.dumps(dict(again.hparams))) == json.loads(json.dumps(dict(model.hparams)))
+    assert again.classes == CLASSES
 
 
 @by_name
@@ -116,7 +117,7 @@ def test_hyper_parameters_are_json_and_complete(name: str) -> None:
     model = make(name)
     assert set(json.loads(json.dumps(dict(model.hparams)))) == set(inspect.signature(MODELS[name]).parameters)
     with pytest.raises(TypeError, match="not JSON serializable"):
-        make(name, n_out={"person": np.int64(5)})
+        make(name, n_samples=np.int64(200))
 
 
 @by_name
@@ -133,7 +134,7 @@ def test_seed_decides_the_initial_weights_and_nothing_else(name: str) -> None:
 
 @by_name
 def test_linear_head_without_margin(name: str) -> None:
-    model = make(name, n_out={"person": 5})
+    model = make(name, classes={"person": "abcde"})
     linear = create_model(name, seed=3, **{**dict(model.hparams), "margin": None})
     assert isinstance(linear.heads["person"], torch.nn.Linear)
     x, target = windows(1, 200), {"person": torch.arange(6) % 5}
@@ -166,11 +167,35 @@ def test_unknown_labels_are_left_out_of_the_loss(name: str) -> None:
 @by_name
 def test_wrong_arguments_are_named(name: str) -> None:
     with pytest.raises(StudyError, match="person needs two classes or more to be trained, and has 1"):
-        make(name, n_out={"person": 1})
+        make(name, classes={"person": ["a"]})
+    with pytest.raises(StudyError, match="sex names a class twice"):
+        make(name, classes={"person": "abc", "sex": "FF"})
+    with pytest.raises(StudyError, match="no task to train for"):
+        make(name, classes={})
     with pytest.raises(ValueError, match="2 leads but 1 lead names"):
-        MODELS[name](n_leads=2, n_samples=200, fs=100.0, n_out=TASKS, lead_names=["I"])
+        MODELS[name](n_leads=2, n_samples=200, fs=100.0, classes=CLASSES, lead_names=["I"])
     with pytest.raises(ValueError, match=r"\(n, 1, 200\) expected, got \(6, 1, 199\)"):
         make(name).embed(windows(1, 199))
+
+
+@pytest.mark.parametrize(
+    ("task", "expected", "sentence"),
+    [
+        ("sex", ["M", "F"], "Class 1 of task sex is F in the network and M in the data"),
+        ("person", list("abced"), "Class 4 of task person is d in the network and e in the data"),
+        ("person", list("abcd"), "Class 5 of task person is e in the network and missing in the data"),
+        ("age_group", [*CLASSES["age_group"], "oldest"], "Class 4 of task age_group is missing in the network"),
+        ("activity", ["rest"], "Class 1 of task activity is missing in the network and rest in the data"),
+    ],
+)
+def test_a_network_is_not_read_by_other_class_names(task: str, expected: list[str], sentence: str) -> None:
+    model = make("resnet1d", classes={task: np.array(names) for task, names in CLASSES.items()})
+    for known, names in CLASSES.items():
+        model.check_classes(known, names)
+    with pytest.raises(StudyError, match=sentence):
+        model.check_classes(task, expected)
+    with pytest.raises(StudyError, match=sentence):
+        class_probabilities(model, windows(1, 200).numpy(), task, expected)
 
 
 @by_name

@@ -12,7 +12,7 @@ from ecgstudy.learn.scoring import adaptive_s_norm, class_probabilities, embed_w
 @pytest.fixture
 def model() -> SignalModel:
     """Give a small network in training mode."""
-    sizes = {"n_leads": 1, "n_samples": 64, "fs": 50.0, "n_out": {"person": 3}, "lead_names": ["I"]}
+    sizes = {"n_leads": 1, "n_samples": 64, "fs": 50.0, "classes": {"person": "abc"}, "lead_names": ["I"]}
     return create_model("transecg", 0, width=8, n_layers=1, n_heads=2, embedding_dim=6, **sizes).train()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import WindowSet
 from ecgstudy.learn.resnet1d import ResNet1d
 from ecgstudy.learn.scoring import embed_windows
-from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit, make_trainer
+from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit, load_run, make_trainer
 
 SMALL = {
     "transecg": {"width": 8, "n_layers": 1, "n_heads": 2},
@@ -50,7 +51,13 @@ def drawn(seed: int, n_persons: int = 4, n: int = 6, n_samples: int = 64) -> Win
 
 def network(name: str = "resnet1d") -> SignalModel:
     """Build a tiny network."""
-    signal = {"n_leads": 1, "n_samples": 64, "fs": 50.0, "n_out": {"person": 4}, "lead_names": ["I"]}
+    signal = {
+        "n_leads": 1,
+        "n_samples": 64,
+        "fs": 50.0,
+        "classes": {"person": ["p0", "p1", "p2", "p3"]},
+        "lead_names": ["I"],
+    }
     return create_model(name, 0, embedding_dim=8, **signal, **SMALL[name])
 
 
@@ -91,6 +98,18 @@ def test_complete_run_is_loaded_not_trained(tmp_path: Path, monkeypatch: pytest.
     assert again.best_epoch == first.best_epoch
     assert sorted(path.name for path in first.folder.iterdir()) == ["history.csv", "model.ckpt", "run.json"]
     assert json.loads((first.folder / "run.json").read_text())["threads"] == torch.get_num_threads() == 1
+
+
+def test_a_run_of_other_classes_is_refused(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=1)
+    ours = run(tmp_path, settings)
+    shape = {**dict(ours.model.hparams), "classes": {"person": ["p0", "p1", "x", "p3"]}}
+    theirs = fit(create_model("resnet1d", 0, **shape), drawn(0), drawn(1), settings, tmp_path, "cpu")
+    assert theirs.folder != ours.folder
+    assert load_run(ResNet1d, theirs.folder).model.classes == shape["classes"]
+    shutil.copy(theirs.folder / "model.ckpt", ours.folder)
+    with pytest.raises(StudyError, match="Class 3 of task person is x in the network and p2 in the data"):
+        run(tmp_path, settings)
 
 
 def test_whatever_the_weights_depend_on_names_another_run(tmp_path: Path) -> None:

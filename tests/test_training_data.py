@@ -26,9 +26,26 @@ def test_encode_marks_what_is_no_class() -> None:
 
 
 def test_standardise_by_hand() -> None:
-    values = np.array([[[1.0, 3.0], [5.0, 5.0]]])
-    np.testing.assert_array_equal(standardise(values), [[[-1.0, 1.0], [0.0, 0.0]]])
+    values = np.array([[[1.0, 3.0], [5.0, 1.0]]])
+    np.testing.assert_array_equal(standardise(values), [[[-1.0, 1.0], [1.0, -1.0]]])
     np.testing.assert_allclose(standardise(1000 * values + 7), standardise(values))
+    assert standardise(values).dtype == np.float32
+
+
+@pytest.mark.parametrize("flaw", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_never_becomes_one(flaw: float) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 2, 50))
+    values[1, 1, 7] = flaw
+    with pytest.raises(StudyError, match="samples that are not numbers"):
+        standardise(values)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, -3.0])
+def test_a_constant_lead_is_refused(level: float) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 2, 50)).astype(np.float32)
+    values[2, 0] = level
+    with pytest.raises(StudyError, match="lead of a window is constant"):
+        standardise(values)
 
 
 def test_epoch_holds_every_window_once_in_random_order() -> None:
@@ -98,10 +115,10 @@ def test_unusable_windows_are_refused() -> None:
 
 def test_targets_must_fit_the_heads() -> None:
     windows = drawn()
-    check_targets(windows, {"person": 2})
+    check_targets(windows, {"person": "ab"})
     with pytest.raises(StudyError, match="person cannot be trained"):
-        check_targets(replace(windows, targets={"person": np.where(np.arange(10) < 5, 1, UNKNOWN)}), {"person": 2})
+        check_targets(replace(windows, targets={"person": np.where(np.arange(10) < 5, 1, UNKNOWN)}), {"person": "ab"})
     with pytest.raises(ValueError, match="classes 0 to 3 for a head of 2"):
-        check_targets(replace(windows, targets={"person": np.arange(10) % 4}), {"person": 2})
+        check_targets(replace(windows, targets={"person": np.arange(10) % 4}), {"person": "ab"})
     with pytest.raises(ValueError, match="no targets for task sex"):
-        check_targets(windows, {"sex": 2})
+        check_targets(windows, {"sex": "FM"})

@@ -117,7 +117,7 @@ def audit_network(
     right = recognised(model, planted)
     chosen = planted.subset(right)
     untaught = None
-    if right.mean() < least_accuracy(model.hparams.n_out[PERSON]):
+    if right.mean() < least_accuracy(len(model.classes[PERSON])):
         untaught = f"{model.name} has not found the cue: it names {right.mean():.0%} of the held-out windows"
     question = planted_question(chosen, model, seed) if untaught is None else None
     rows = []

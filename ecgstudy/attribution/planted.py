@@ -33,7 +33,7 @@ from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.study.config import check_profile
 
 PLANTED_WAVES = IDENTITY_WAVES
 NETWORKS = {"resnet1d": 5e-3, "transecg": 3e-3}
@@ -209,7 +209,7 @@ def train_planted(train: WindowSet, name: str, size: Size, seed: int, runs: Path
         n_leads=1,
         n_samples=round(SECONDS * FS),
         fs=FS,
-        n_out={PERSON: size.persons},
+        classes={PERSON: np.unique(train.subjects)},
         lead_names=[_ONE_LEAD],
         learning_rate=NETWORKS[name],
         **size.hyper_parameters.get(name, {}),
@@ -221,4 +221,7 @@ def train_planted(train: WindowSet, name: str, size: Size, seed: int, runs: Path
 
 def recognised(model: SignalModel, planted: Planted) -> np.ndarray:
     """Whether the network names the right person in each held-out window, bool, shape (n,)."""
-    return class_probabilities(model, planted.windows, PERSON).argmax(axis=1) == planted.targets
+    return (
+        class_probabilities(model, planted.windows, PERSON, np.unique(planted.train.subjects)).argmax(axis=1)
+        == planted.targets
+    )

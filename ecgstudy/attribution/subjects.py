@@ -16,9 +16,8 @@ from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Signals, without_lead
 from ecgstudy.experiment.jobs import Workshop
 from ecgstudy.experiment.networks import Trainer
-from ecgstudy.experiment.people import targets, trainable_classes
+from ecgstudy.experiment.people import targets
 from ecgstudy.experiment.plan import Job
-from ecgstudy.experiment.recipes import COMPANIONS
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import standardise
 
@@ -117,25 +116,11 @@ def load_network(workshop: Workshop, job: Job, split: Split) -> Network:
     if trainer.recipe.beats:
         raise StudyError(f"{job.model} reads averaged beats, not windows; explain transecg or resnet1d.")
     if isinstance(job.protocol, CrossCohort):
-        model, persons = auxiliary.model, _read_persons(trainer, auxiliary.segments)
+        model = auxiliary.model
     else:
         validation = None if split.unseen_persons else split.validation
         model = trainer.train(split.train, validation, job.seed, auxiliary)
-        persons = _read_persons(trainer, split.train)
-        if auxiliary:
-            companions = auxiliary.companions(COMPANIONS, job.seed)
-            persons = np.concatenate([persons, _read_persons(trainer, companions)])
-    classes = trainable_classes(persons, workshop.people)
-    sizes = {task: len(names) for task, names in classes.items()}
-    if sizes != dict(model.hparams.n_out):
-        raise StudyError(f"{job.name}: the network has heads {dict(model.hparams.n_out)}, the records give {sizes}.")
-    return Network(model, classes, trainer)
-
-
-def _read_persons(trainer: Trainer, segments: pd.DataFrame) -> np.ndarray:
-    """Persons with a segment that holds a window, in the order in which training counts their classes."""
-    long_enough = segments["stop"] - segments["start"] >= trainer.n_samples
-    return np.unique(segments.loc[long_enough, SUBJECT].to_numpy(dtype=str))
+    return Network(model, {task: tuple(names) for task, names in model.classes.items()}, trainer)
 
 
 def explain(workshop: Workshop, job: Job, split: Split, network: Network, task: str, most: int) -> Explained:

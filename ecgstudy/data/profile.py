@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ecgstudy.data import found_cohorts, open_cohort
 from ecgstudy.errors import DataNotFoundError
-from ecgstudy.study.paths import data_root
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.study.config import check_profile, data_root
 
 
 def cohorts_of(profile: str) -> list[str]:

@@ -23,7 +23,7 @@ from ecgstudy.data.wfdb_files import (
 )
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.cache import file_digest
-from ecgstudy.study.paths import data_root
+from ecgstudy.study.config import data_root
 
 OVER_89_YEARS = 90.0
 """Age given to persons whom a source reports only as "over 89" (LUDB: ">89"; PTB-XL: 300)."""
@@ -36,7 +36,7 @@ class WfdbCohort(Cohort):
     ----------
     root : Path, optional
         The cohort's folder; by default the first of `folders` that
-        :func:`~ecgstudy.study.paths.data_root` holds.
+        :func:`~ecgstudy.study.config.data_root` holds.
 
     Raises
     ------

@@ -170,7 +170,7 @@ def train(
     if index.empty:
         raise StudyError(f"no usable window of {reading.seconds:g} s is left to learn from")
     windows = recordings.window_set(index, reading)
-    classes = {"person": len(recordings.persons), "activity": len(recordings.activities)}
+    classes = {"person": recordings.persons, "activity": recordings.activities}
     tasks = {task: classes[task] for task in variant.tasks if len(np.unique(windows.targets[task])) > 1}
     if not tasks:
         raise StudyError(f"{variant.name} has nothing to learn: all windows are of one person and one activity")
@@ -181,7 +181,7 @@ def train(
         n_leads=len(names),
         n_samples=round(reading.seconds * recordings.fs),
         fs=recordings.fs,
-        n_out=tasks,
+        classes=tasks,
         lead_names=names,
         # a plain softmax head, as the paper's; verification margins are for people never seen
         **{"margin": None, **variant.sizes},
@@ -197,7 +197,7 @@ def answer(
     said = index[["subject_id", RECORD, "activity", "start"]].assign(degree=recordings.worst_degree(index))
     for task, classes in (("person", recordings.persons), ("activity", recordings.activities)):
         knows = task in run.model.heads and (task == "activity" or names_persons)
-        best = class_probabilities(run.model, windows.samples, task).argmax(axis=1) if knows else None
+        best = class_probabilities(run.model, windows.samples, task, classes).argmax(axis=1) if knows else None
         said[f"{task}_said"] = np.array(classes, dtype=object)[best] if knows else None
     return said
 

@@ -17,7 +17,7 @@ from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.paths import cache_dir
+from ecgstudy.study.config import cache_dir
 
 GRID_S = 1.0
 """Windows start on whole seconds of their record."""

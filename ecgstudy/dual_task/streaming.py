@@ -118,8 +118,11 @@ def read_sessions(recordings: Recordings, splits: Iterable[Split], answers: Answ
 def read_stream(recordings: Recordings, model: SignalModel, index: pd.DataFrame, reading: Reading) -> Stream:
     """Probabilities of windows in order; a task that the network lacks has no columns."""
     samples = recordings.window_set(index, reading).samples
+    classes = {"person": recordings.persons, "activity": recordings.activities}
     known = {
-        task: class_probabilities(model, samples, task) if task in model.heads else np.empty((len(index), 0))
+        task: class_probabilities(model, samples, task, classes[task])
+        if task in model.heads
+        else np.empty((len(index), 0))
         for task in TASKS
     }
     return Stream(index, known["person"], known["activity"])

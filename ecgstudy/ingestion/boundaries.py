@@ -17,8 +17,8 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, Failure, delineate
 from ecgstudy.study.cache import code_key, library_versions, remember
+from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
-from ecgstudy.study.paths import cache_dir
 from ecgstudy.study.stage import Stage
 
 TOLERANCE_MS = 150.0

@@ -37,7 +37,7 @@ def create_model(name: str, seed: int, **hyper_parameters: Any) -> SignalModel: 
     Raises
     ------
     StudyError
-        No model has that name, or a task has fewer than two classes.
+        No model has that name, or a task has fewer than two classes, or names one twice.
     """
     if name not in MODELS:
         raise StudyError(f"There is no model {name}; choose one of {', '.join(MODELS)}.")

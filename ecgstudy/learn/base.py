@@ -9,6 +9,8 @@ with ``weights_only=True``.
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -41,8 +43,9 @@ class SignalModel(pl.LightningModule, ABC):
         Samples of a window.
     fs : float
         Sampling rate in Hz.
-    n_out : dict of str to int
-        Number of classes of each task, e.g. ``{"person": 90, "sex": 2, "age_group": 4}``.
+    classes : dict of str to list of str
+        Names of the classes of each task in the order of its logits, e.g. ``{"sex": ["female", "male"]}``; they are
+        saved with the network, which is refused where others are expected (:meth:`check_classes`).
     lead_names : list of str
         Names of the leads, in the order of a window's rows.
     embedding_dim : int
@@ -70,7 +73,7 @@ class SignalModel(pl.LightningModule, ABC):
         n_leads: int,
         n_samples: int,
         fs: float,
-        n_out: dict[str, int],
+        classes: dict[str, list[str]],
         lead_names: list[str],
         embedding_dim: int,
         margin: float | None,
@@ -81,13 +84,16 @@ class SignalModel(pl.LightningModule, ABC):
         super().__init__()
         if len(lead_names) != n_leads:
             raise ValueError(f"{n_leads} leads but {len(lead_names)} lead names: {', '.join(lead_names)}")
-        if not n_out:
+        if not classes:
             raise StudyError("There is no task to train for; name at least one, such as person.")
-        for task, n_classes in n_out.items():
-            if n_classes < 2:
-                raise StudyError(f"Task {task} needs two classes or more to be trained, and has {n_classes}.")
+        for task, names in classes.items():
+            if len(names) < 2:
+                raise StudyError(f"Task {task} needs two classes or more to be trained, and has {len(names)}.")
+            if len(set(names)) < len(names):
+                raise StudyError(f"Task {task} names a class twice; give every class a name of its own.")
         # collects the subclass's arguments too: a checkpoint alone rebuilds the model
         self.save_hyperparameters()
+        self.hparams.classes = {task: [str(name) for name in names] for task, names in classes.items()}
         json.dumps(dict(self.hparams))  # a numpy number or a Path would make a checkpoint that does not load
 
     def build_heads(self, n_features: int) -> None:
@@ -96,11 +102,25 @@ class SignalModel(pl.LightningModule, ABC):
         # no bias: the batch norm would cancel it
         self.embedding = nn.Sequential(nn.Linear(n_features, size, bias=False), nn.BatchNorm1d(size))
         self.heads = nn.ModuleDict()
-        for task, n_classes in self.hparams.n_out.items():
+        for task, names in self.classes.items():
             cosine = task == PERSON and self.hparams.margin is not None
             self.heads[task] = (
-                CosineClassifier(size, n_classes, self.hparams.scale) if cosine else nn.Linear(size, n_classes)
+                CosineClassifier(size, len(names), self.hparams.scale) if cosine else nn.Linear(size, len(names))
             )
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """Names of each task's classes, in the order of its logits."""
+        return self.hparams.classes
+
+    def check_classes(self, task: str, expected: Sequence[str]) -> None:
+        """Refuse to be read as if the logits of `task` stood for other classes, or for the same in another order."""
+        for number, (own, other) in enumerate(zip_longest(self.classes.get(task, ()), expected), start=1):
+            if own != other:
+                raise StudyError(
+                    f"Class {number} of task {task} is {own or 'missing'} in the network and {other or 'missing'} in "
+                    "the data; use a network that was trained for these classes in this order."
+                )
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -111,7 +131,7 @@ class SignalModel(pl.LightningModule, ABC):
         return functional.normalize(self._embedding(x))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Logits of each task, shape (n, n_out[task]), without margin."""
+        """Logits of each task, shape (n, n_classes), without margin."""
         embeddings = self._embedding(x)
         return {task: head(embeddings) for task, head in self.heads.items()}
 

@@ -1,7 +1,7 @@
 """Windows in memory, and the batches of an epoch cut from them without a step per sample."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ def encode(labels: Sequence[object], classes: Sequence[object]) -> np.ndarray:
 
 
 def standardise(values: np.ndarray) -> np.ndarray:
-    """Bring each lead of each window to mean 0 and standard deviation 1; a constant lead becomes 0.
+    """Bring each lead of each window to mean 0 and standard deviation 1.
 
     Cohorts come in millivolts, counts and z-scores, and the contact of an
     electrode scales a whole lead, so networks read shape and not unit.
@@ -89,10 +89,19 @@ def standardise(values: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         float32, the shape of `values`.
+
+    Raises
+    ------
+    StudyError
+        A sample is not a number, or a lead is constant: neither has a shape that could be learnt or recognised.
     """
+    if not np.isfinite(values).all():
+        raise StudyError("A window holds samples that are not numbers; cut windows beside the flaws of a record.")
+    if (values == values[..., :1]).all(axis=-1).any():
+        raise StudyError("A lead of a window is constant; cut windows beside the flaws of a record.")
     centred = values - values.mean(axis=-1, keepdims=True)
     spread = centred.std(axis=-1, keepdims=True)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0).astype(np.float32)
+    return (centred / spread).astype(np.float32)
 
 
 class EpochBatches:
@@ -202,7 +211,7 @@ class TrainingData(pl.LightningDataModule):
         return EpochBatches(self._validation, self._n_samples, self._fs, 4 * self._batch_size)
 
 
-def check_targets(windows: WindowSet, n_out: dict[str, int]) -> None:
+def check_targets(windows: WindowSet, classes: Mapping[str, Sequence[str]]) -> None:
     """Refuse training windows from which a model's heads cannot be learnt.
 
     Raises
@@ -212,11 +221,11 @@ def check_targets(windows: WindowSet, n_out: dict[str, int]) -> None:
     ValueError
         A task has no column, or a class is not below the head's number of classes.
     """
-    for task, n_classes in n_out.items():
+    for task, names in classes.items():
         if task not in windows.targets:
             raise ValueError(f"no targets for task {task}; there are {', '.join(windows.targets)}")
         codes = np.unique(windows.targets[task])
-        if codes[0] < UNKNOWN or codes[-1] >= n_classes:
-            raise ValueError(f"classes {codes[0]} to {codes[-1]} for a head of {n_classes} ({task})")
+        if codes[0] < UNKNOWN or codes[-1] >= len(names):
+            raise ValueError(f"classes {codes[0]} to {codes[-1]} for a head of {len(names)} ({task})")
         if (codes != UNKNOWN).sum() < 2:
             raise StudyError(f"Task {task} cannot be trained: all training windows have the same label, or none.")

@@ -20,7 +20,7 @@ class BeatNet(SignalModel):
 
     Parameters
     ----------
-    n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+    n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         As in :class:`~ecgstudy.learn.base.SignalModel`.
     widths : sequence of int
         Channels of each stage; every stage but the first halves the time axis.
@@ -37,7 +37,7 @@ class BeatNet(SignalModel):
         n_leads: int,
         n_samples: int,
         fs: float,
-        n_out: dict[str, int],
+        classes: dict[str, list[str]],
         lead_names: list[str],
         widths: Sequence[int] = (24, 48, 72, 96),
         narrowed: int = 32,
@@ -49,7 +49,7 @@ class BeatNet(SignalModel):
         weight_decay: float = 0.05,
     ) -> None:
         super().__init__(
-            n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         )
         self.stem = nn.Sequential(
             nn.Conv1d(n_leads, widths[0], 15, stride=2, padding=7, bias=False), nn.BatchNorm1d(widths[0]), nn.ReLU()

@@ -68,7 +68,7 @@ class DT4ECG(BalancedTasks, SignalModel):
 
     Parameters
     ----------
-    n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+    n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         As in :class:`~ecgstudy.learn.base.SignalModel`.
     widths : sequence of int
         Channels of each residual block; every block but the first halves the time axis, as the stem does.
@@ -91,7 +91,7 @@ class DT4ECG(BalancedTasks, SignalModel):
         n_leads: int,
         n_samples: int,
         fs: float,
-        n_out: dict[str, int],
+        classes: dict[str, list[str]],
         lead_names: list[str],
         widths: Sequence[int] = (16, 32, 64),
         kernel: int = 7,
@@ -107,7 +107,7 @@ class DT4ECG(BalancedTasks, SignalModel):
         weight_decay: float = 0.05,
     ) -> None:
         super().__init__(
-            n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         )
         self.stem = nn.Sequential(
             nn.Conv1d(n_leads, widths[0], 2 * kernel + 1, stride=2, padding=kernel, bias=False),
@@ -125,7 +125,7 @@ class DT4ECG(BalancedTasks, SignalModel):
         self.sequence = SequenceAttention(widths[-1], kernel) if sequence_attention else None
         self.dropout = nn.Dropout(dropout)
         self.build_heads(widths[-1])
-        self.balance = make_balance(balance, list(n_out), alpha)
+        self.balance = make_balance(balance, list(classes), alpha)
 
     @property
     def samples_per_point(self) -> int:

@@ -79,7 +79,7 @@ class ResNet1d(SignalModel):
 
     Parameters
     ----------
-    n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+    n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         As in :class:`~ecgstudy.learn.base.SignalModel`.
     widths : sequence of int
         Channels of each stage; every stage but the first halves the time axis.
@@ -97,7 +97,7 @@ class ResNet1d(SignalModel):
         n_leads: int,
         n_samples: int,
         fs: float,
-        n_out: dict[str, int],
+        classes: dict[str, list[str]],
         lead_names: list[str],
         widths: Sequence[int] = (16, 32, 64, 128),
         kernel: int = 7,
@@ -109,7 +109,7 @@ class ResNet1d(SignalModel):
         weight_decay: float = 0.05,
     ) -> None:
         super().__init__(
-            n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         )
         self.stem = nn.Sequential(
             nn.Conv1d(n_leads, widths[0], 2 * kernel + 1, stride=2, padding=kernel, bias=False),

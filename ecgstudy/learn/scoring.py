@@ -4,7 +4,7 @@ Every attacker (network, features, template) gives embeddings; what follows is
 the same for all of them. An embedding that is undefined is NaN, and so are its scores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,15 @@ def embed_windows(model: SignalModel, windows: np.ndarray, batch_size: int = 256
     return _in_batches(model, model.embed, windows, batch_size)
 
 
-def class_probabilities(model: SignalModel, windows: np.ndarray, task: str, batch_size: int = 256) -> np.ndarray:
-    """Probability of each class of `task`, shape (n, n_out[task]); parameters as in :func:`embed_windows`."""
+def class_probabilities(
+    model: SignalModel, windows: np.ndarray, task: str, classes: Sequence[str] | None = None, batch_size: int = 256
+) -> np.ndarray:
+    """Probability of each class of `task`, shape (n, n_classes); parameters as in :func:`embed_windows`.
+
+    A caller who takes the columns for `classes` says so: other names, or another order, are refused.
+    """
+    if classes is not None:
+        model.check_classes(task, classes)
     return _in_batches(model, lambda x: model(x)[task].softmax(dim=1), windows, batch_size)
 
 

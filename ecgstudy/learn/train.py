@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,9 +30,16 @@ from ecgstudy.learn.augment import Augmentation
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import TrainingData, WindowSet, check_targets
 from ecgstudy.learn.callbacks import History, SeedEachEpoch, VerificationError
-from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest, naming_disk_errors, new_file, write_text
-from ecgstudy.study.progress import in_batch
-from ecgstudy.study.provenance import resolve_device, versions
+from ecgstudy.study.cache import (
+    KEY_LENGTH,
+    cache_key,
+    code_digest,
+    library_versions,
+    naming_disk_errors,
+    new_file,
+    write_text,
+)
+from ecgstudy.study.parallel import in_batch, resolve_device
 
 THREADS = 1
 """Threads of every training run: another number changes the last digits of the weights, and a second thread makes
@@ -171,11 +178,11 @@ def fit(
     ValueError
         Targets do not fit the heads, or windows do not fit the model.
     """
-    check_targets(train, dict(model.hparams.n_out))
+    check_targets(train, model.classes)
     if train.samples.shape[-1] < model.hparams.n_samples:
         raise ValueError(f"windows of {train.samples.shape[-1]} samples for a model of {model.hparams.n_samples}")
     if validation is not None:
-        _check_monitor(validation, settings, dict(model.hparams.n_out))
+        _check_monitor(validation, settings, model.classes)
     key = _run_key(model, train, validation, settings)
     folder = runs / f"{model.name}-{key[:KEY_LENGTH]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +190,10 @@ def fit(
         if not (folder / _CHECKPOINT).exists():
             with isolate_rng(), naming_disk_errors(folder):
                 _train(model, train, validation, settings, folder, device, key)
-    return load_run(type(model), folder)
+    run = load_run(type(model), folder)
+    for task, names in model.classes.items():
+        run.model.check_classes(task, names)
+    return run
 
 
 def load_run(model_class: type[SignalModel], folder: Path) -> TrainedRun:
@@ -194,9 +204,9 @@ def load_run(model_class: type[SignalModel], folder: Path) -> TrainedRun:
     return TrainedRun(model.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder)
 
 
-def _check_monitor(validation: WindowSet, settings: TrainingSettings, n_out: dict[str, int]) -> None:
+def _check_monitor(validation: WindowSet, settings: TrainingSettings, tasks: Iterable[str]) -> None:
     """Refuse a validation set on which the monitored value would stay undefined."""
-    known = [(validation.targets[task] != UNKNOWN).any() for task in n_out]
+    known = [(validation.targets[task] != UNKNOWN).any() for task in tasks]
     if settings.monitor == "val_loss" and not any(known):
         raise StudyError("No validation window has a label of a training class; choose the epoch by val_eer instead.")
 
@@ -267,7 +277,7 @@ def _train(
         "settings": asdict(settings),
         "device": resolve_device(device),
         "threads": THREADS,
-        "versions": versions(),
+        "versions": library_versions(),
     }
     write_text(folder / _RUN, json.dumps(about, indent=2))
     with new_file(folder / _CHECKPOINT) as partial:

@@ -86,7 +86,7 @@ class TransECG(SignalModel):
 
     Parameters
     ----------
-    n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+    n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         As in :class:`~ecgstudy.learn.base.SignalModel`.
     width : int
         Length of a token (ours).
@@ -107,7 +107,7 @@ class TransECG(SignalModel):
         n_leads: int,
         n_samples: int,
         fs: float,
-        n_out: dict[str, int],
+        classes: dict[str, list[str]],
         lead_names: list[str],
         width: int = 64,
         n_layers: int = 4,
@@ -121,7 +121,7 @@ class TransECG(SignalModel):
         weight_decay: float = 0.05,
     ) -> None:
         super().__init__(
-            n_leads, n_samples, fs, n_out, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
+            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
         )
         self.patch_samples = max(1, round(patch_seconds * fs))
         self.n_patches = math.ceil(n_samples / self.patch_samples)

@@ -18,7 +18,6 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ecgstudy.data.base import Cohort, Signal
@@ -30,7 +29,7 @@ from ecgstudy.signals.preprocess import preprocess
 from ecgstudy.signals.quality import Problem
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study import cache as cached
-from ecgstudy.study.progress import progress
+from ecgstudy.study.parallel import in_parallel
 
 REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF", "III", "aVL", "aVR")
 """Leads for beats, best first: along the heart's axis, where P waves and R peaks are clearest."""
@@ -160,11 +159,9 @@ def _run(records: pd.DataFrame, plan: _Plan, workers: int, name: str) -> Iterato
     seconds = records["n_samples"] / records["fs"]
     task_of = ((seconds.cumsum() - seconds) // _TASK_SECONDS).to_numpy()
     tasks = [part.to_dict("records") for _, part in records.reindex(columns=columns, fill_value=()).groupby(task_of)]
-    # loky starts clean processes: forking a notebook kernel that has loaded torch may hang
-    parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-    done = chain.from_iterable(parallel(delayed(_ingest)(plan, task) for task in tasks))
+    done = in_parallel(_ingest, [(plan, task) for task in tasks], "cpu", f"{name}: reading", workers)
     try:
-        yield from progress(done, total=len(records), desc=f"{name}: reading")
+        yield from chain.from_iterable(done)
     except TerminatedWorkerError as killed:
         raise StudyError(
             f"A process that read {name} was killed, most likely because memory ran out; close other programs or "

@@ -27,7 +27,7 @@ MEMORY_WINDOWS, MEMORY_CHUNK = (32, 128), 16
 def ask(model: str, n_windows: int, chunk: int) -> Question:
     """Windows of noise, a fresh network of default size, 90 people."""
     rng = np.random.default_rng(0)
-    shape = {"n_leads": 1, "n_samples": N_SAMPLES, "fs": FS, "n_out": {"person": 90}, "lead_names": ["I"]}
+    shape = {"n_leads": 1, "n_samples": N_SAMPLES, "fs": FS, "classes": {"person": range(90)}, "lead_names": ["I"]}
     windows = rng.standard_normal((n_windows, 1, N_SAMPLES), dtype=np.float32)
     targets = rng.integers(90, size=n_windows)
     return Question(create_model(model, 0, **shape), "person", windows, targets, waves=None, seed=0, chunk=chunk)

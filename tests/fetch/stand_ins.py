@@ -9,7 +9,7 @@ import pytest
 from data_server import DataServer
 
 from ecgstudy.data.fetch import SOURCES, Patience
-from ecgstudy.study.paths import data_root
+from ecgstudy.study.config import data_root
 
 QUICK = Patience(timeout_s=2.0, attempts=3, backoff_s=0.01, threads=4)
 ECGID = "ecgiddb/1.0.0"

@@ -19,8 +19,8 @@ from ecgstudy.data.fetch.connection import KEPT, BadFileError, Download, Patienc
 from ecgstudy.data.fetch.sources import MIRROR_VARIABLE, PHYSIONET, SOURCES, Source
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import PARTIAL
-from ecgstudy.study.paths import data_root
-from ecgstudy.study.progress import progress
+from ecgstudy.study.config import data_root
+from ecgstudy.study.parallel import progress
 
 __all__ = ["MIRROR_VARIABLE", "SOURCES", "Patience", "fetch", "fetch_and_report"]
 _PATIENCE = Patience()
@@ -43,7 +43,7 @@ def fetch(
     name : str
         Key of :data:`SOURCES`.
     destination : Path, optional
-        Folder that holds the cohorts; :func:`ecgstudy.study.paths.data_root` by default.
+        Folder that holds the cohorts; :func:`ecgstudy.study.config.data_root` by default.
     base_url : str, optional
         Address that stands for https://physionet.org/files; by default that of the environment variable
         ``ECGSTUDY_MIRROR``, else PhysioNet's own.
