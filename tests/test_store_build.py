@@ -132,6 +132,13 @@ def test_a_failed_delineation_is_kept_with_its_reason(
     np.testing.assert_allclose(store.beats["r_peak"], beat_times("good_1a"), atol=0.008)
 
 
+@pytest.fixture
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two records a task, so that two processes have work."""
+    monkeypatch.setattr(store_build, "_TASK_SECONDS", 20)
+
+
+@pytest.mark.usefixtures("small_tasks")
 def test_two_processes_give_the_same_bytes_as_one(built: RecordStore, source: Path, tmp_path: Path) -> None:
     store = build_store(FakeCohort(source), tmp_path, workers=2)
     assert store.folder.name == built.folder.name
@@ -186,10 +193,11 @@ def test_a_cohort_without_a_usable_record_is_one_sentence_and_no_store(source: P
     assert list(tmp_path.glob("store-*")) == []
 
 
+@pytest.mark.usefixtures("small_tasks")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_sentence_that_names_the_folder(source: Path, tmp_path: Path, workers: int) -> None:
     with pytest.raises(StudyError, match="No space is left on the disk that holds") as caught:
-        build_store(DiskFillingCohort(source, ("good_1a", "good_2")), tmp_path, workers=workers)
+        build_store(DiskFillingCohort(source, ("good_1a", "good_1b", "good_2")), tmp_path, workers=workers)
     assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.glob("store-*")) == []
 
@@ -262,9 +270,10 @@ class DyingCohort(FakeCohort):
         raise AssertionError
 
 
+@pytest.mark.usefixtures("small_tasks")
 def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
-        build_store(DyingCohort(source, ("good_1a", "good_2")), tmp_path, workers=2)
+        build_store(DyingCohort(source, ("good_1a", "good_1b", "good_2")), tmp_path, workers=2)
     assert list(tmp_path.glob("store-*")) == []
 
 
