@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
 from ecgstudy.__main__ import main
-from ecgstudy.data.profile import cohorts_of, data_fingerprint
+from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.ingestion import figures, stores, tables

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from joblib import parallel_config
 
 from ecgstudy.data.base import Cohort, DataCard, Signal
 from ecgstudy.ingestion.boundaries import delineation_table, match_points, score_cohort, score_lead
@@ -184,8 +183,7 @@ class TwoLeads(Cohort):
 
 def test_cohort_is_scored_lead_by_lead() -> None:
     cohort = TwoLeads()
-    with parallel_config(backend="sequential"):
-        scored = score_cohort(cohort)
+    scored = score_cohort(cohort)
     assert len(scored) == 18
     assert set(scored["record_id"]) == {"one"}
     assert set(scored["subject_id"]) == {"somebody"}

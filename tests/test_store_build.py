@@ -7,10 +7,11 @@ import signal as signals_of_the_system
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,12 +134,14 @@ def test_a_failed_delineation_is_kept_with_its_reason(
 
 
 @pytest.fixture
-def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two records a task, so that two processes have work."""
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in processes, each with some of the records to do."""
     monkeypatch.setattr(store_build, "_TASK_SECONDS", 20)
+    with joblib.parallel_config(backend="loky"):
+        yield
 
 
-@pytest.mark.usefixtures("small_tasks")
+@pytest.mark.usefixtures("two_processes")
 def test_two_processes_give_the_same_bytes_as_one(built: RecordStore, source: Path, tmp_path: Path) -> None:
     store = build_store(FakeCohort(source), tmp_path, workers=2)
     assert store.folder.name == built.folder.name
@@ -193,7 +196,7 @@ def test_a_cohort_without_a_usable_record_is_one_sentence_and_no_store(source: P
     assert list(tmp_path.glob("store-*")) == []
 
 
-@pytest.mark.usefixtures("small_tasks")
+@pytest.mark.usefixtures("two_processes")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_sentence_that_names_the_folder(source: Path, tmp_path: Path, workers: int) -> None:
     with pytest.raises(StudyError, match="No space is left on the disk that holds") as caught:
@@ -270,7 +273,7 @@ class DyingCohort(FakeCohort):
         raise AssertionError
 
 
-@pytest.mark.usefixtures("small_tasks")
+@pytest.mark.usefixtures("two_processes")
 def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
         build_store(DyingCohort(source, ("good_1a", "good_1b", "good_2")), tmp_path, workers=2)
