@@ -71,6 +71,15 @@ def test_a_point_of_the_attention_lies_where_its_samples_are() -> None:
     assert middle * model.samples_per_point == pytest.approx(120, abs=model.samples_per_point)
 
 
+def test_the_balance_reads_the_last_layer_that_the_tasks_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = make().train(), []
+    monkeypatch.setattr(model.balance, "forward", lambda losses, shared: (read.append(shared), losses.sum())[1])
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    model.training_step((noise(), {"person": torch.arange(4) % 3, "activity": torch.arange(4) % 2}), 0)
+    assert len(read) == 1
+    assert read[0] is model.embedding[0].weight
+
+
 def planted(n: int = 96) -> WindowSet:
     """Build windows whose frequency tells the person and whose offset in phase of a pulse tells the activity."""
     rng = np.random.default_rng(0)
