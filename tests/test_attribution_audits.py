@@ -27,7 +27,7 @@ from ecgstudy.attribution.sanity import (
     randomised_correlation,
 )
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ecgstudy.attribution import gradients
 from ecgstudy.attribution.methods import METHODS, Question, attribute, completeness, obstacle, relevance
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import SignalModel
 
 N, N_SAMPLES = 7, 60

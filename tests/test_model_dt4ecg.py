@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.batches import WindowSet
 from ecgstudy.learn.dt4ecg import DT4ECG

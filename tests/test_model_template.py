@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecgstudy.learn.template import TemplateMatcher
+from ecgstudy.learn.classical import template_embeddings
 from ecgstudy.signals.beats import average_beat
 
 

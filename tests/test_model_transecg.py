@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.transecg import Attention, TransECG
 
 

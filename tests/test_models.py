@@ -12,7 +12,7 @@ import torch
 
 import ecgstudy.learn
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.base import UNKNOWN, SignalModel, TaskLogits
 from ecgstudy.learn.scoring import class_probabilities

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import adaptive_s_norm, class_probabilities, embed_windows, pool, score_matrix, unit_rows
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import eer
-from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import WindowSet

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecgstudy.errors import StudyError
-from ecgstudy.learn.augment import Augmentation
+from ecgstudy.learn.batches import Augmentation
 from ecgstudy.learn.base import UNKNOWN
 from ecgstudy.learn.batches import EpochBatches, WindowSet, check_targets, encode, standardise
 

@@ -16,7 +16,7 @@ from torch import nn
 from ecgstudy.attribution.clustered import clustered_means, columns_of, rank_correlation
 from ecgstudy.attribution.methods import Method, Question, attribute, obstacle, relevance
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import SignalModel
 
 N_PARTS = 4

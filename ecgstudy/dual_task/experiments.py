@@ -14,7 +14,7 @@ from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.blocked import ActivityPairs
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit

@@ -12,9 +12,9 @@ from ecgstudy.experiment.feature_windows import segment_features
 from ecgstudy.experiment.networks import Auxiliary, Trainer
 from ecgstudy.experiment.people import CLASSES, group_ages, targets, trainable_classes
 from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
-from ecgstudy.learn.template import TemplateMatcher
+from ecgstudy.learn.classical import template_embeddings
 from ecgstudy.signals.preprocess import resample
 
 TEMPLATE_FS = 500.0

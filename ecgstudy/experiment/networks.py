@@ -18,7 +18,7 @@ from ecgstudy.experiment.dataset import (
 )
 from ecgstudy.experiment.people import targets, trainable_classes
 from ecgstudy.experiment.recipes import AUXILIARY_ROWS, COMPANIONS, MOST_WINDOWS, ROW_S, ROWS, Recipe
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet, standardise
 from ecgstudy.learn.train import TrainingSettings, fit

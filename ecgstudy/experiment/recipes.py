@@ -6,7 +6,7 @@ All were chosen on enrolment data and on auxiliary cohorts, never on a probe.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ecgstudy.learn.augment import Augmentation
+from ecgstudy.learn.batches import Augmentation
 
 
 @dataclass(frozen=True)
