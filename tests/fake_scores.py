@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ecgstudy.experiment.people import CLASSES
+from ecgstudy.experiment.networks import CLASSES
 from ecgstudy.experiment.scores import FoldScores, ScoreSet
 
 DIMENSIONS = 32
 
 
 def fake_score_set(
-    model: str,
+    attacker: str,
     seed: int = 0,
     noise: float = 1.0,
     n_persons: int = 40,
@@ -34,7 +34,7 @@ def fake_score_set(
     """
     persons = np.random.default_rng([n_persons, len(protocol)]).normal(size=(n_persons, DIMENSIONS))
     names = np.array([f"{cohort}/p{number:03d}" for number in range(n_persons)])
-    rng = np.random.default_rng([seed, len(model), ord(model[-1])])
+    rng = np.random.default_rng([seed, len(attacker), ord(attacker[-1])])
     folds = []
     for members in np.array_split(np.arange(n_persons), n_folds):
         rows = np.repeat(members, probes)
@@ -45,7 +45,7 @@ def fake_score_set(
         table = _demographics(names[rows], records, rows, rng) if heads else pd.DataFrame()
         fold = FoldScores(test, names[rows], records, names[members], held, names[members], names[members], table)
         folds.append(fold)
-    return ScoreSet(cohort, protocol, model, seed, tuple(folds))
+    return ScoreSet(cohort, protocol, attacker, seed, tuple(folds))
 
 
 def _cosines(probe: np.ndarray, gallery: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ecgstudy.experiment.plan import SPLIT_SEED, Job
+from ecgstudy.experiment.recipes import NETWORKS, Recipe
 
 from ecgstudy.attribution.subjects import (
     Explained,
@@ -27,8 +29,6 @@ from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment import networks
 from ecgstudy.experiment.jobs import Workshop
-from ecgstudy.experiment.plan import SPLIT_SEED, Job
-from ecgstudy.experiment.recipes import NETWORKS, Recipe
 from ecgstudy.learn.batches import standardise
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.signals.ingest import build_store

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ecgstudy.data.base import Cohort, Signal
-from ecgstudy.signals.quality import Problem, beat_problem, lead_problems, record_problem, window_problems
+from ecgstudy.signals.preprocess import preprocess
+from ecgstudy.signals.quality import Problem, beat_problem, flaws, lead_problems, record_problem
 
 FS = 250.0
 SECONDS = 10
@@ -109,21 +110,73 @@ def test_beat_problem_draws_the_line_at_20_a_minute() -> None:
     assert beat_problem(np.arange(0), 10.0) == "no beats"
 
 
-def test_window_problems_name_each_windows_worst_fault() -> None:
-    windows = np.stack([heartbeats(60.0), heartbeats(60.0)]).reshape(2, 6, 2500).swapaxes(0, 1).copy()
-    windows[1, 0, 100] = np.nan
-    windows[2, 1, 500:1250] = windows[2, 1, 500]
-    windows[3, 1] = np.clip(windows[3, 1], -0.1, 0.5)
-    windows[4, 0] *= 300
-    assert list(window_problems(windows, FS)) == [None, "not a number", "flat", "saturated", None, None]
+def found(values: np.ndarray, unit: str = "mV", gaps: tuple = ()) -> list[tuple[int, int, str]]:
+    """Flaws of a lead at 100 Hz."""
+    raw = lead(values, unit)
+    named = flaws(raw, preprocess(raw, 100.0), lead_problems(raw), gaps)
+    assert {name for name, *_ in named} <= {"II"}
+    return [flaw for _, *flaw in named]
 
 
-def test_window_problems_of_short_windows_and_of_none() -> None:
-    windows = heartbeats(12.0, rr=1.0).reshape(6, 1, 500)
-    windows[2] = 0.0
-    assert list(window_problems(windows, FS)) == [None, None, "flat", None, None, None]
-    assert window_problems(np.zeros((0, 12, 500)), FS).shape == (0,)
-    assert list(window_problems(np.full((2, 1, 500), np.nan), FS)) == ["not a number"] * 2
+def planted(seconds: float = 20.0, **stretches: tuple[int, int]) -> np.ndarray:
+    """Twenty seconds of beats with stretches (in samples at 250 Hz) that are spoilt as they are called."""
+    values = heartbeats(seconds)
+    for kind, (start, stop) in stretches.items():
+        values[start:stop] = {"nan": np.nan, "inf": np.inf, "flat": 0.3, "rail": 4.0}[kind]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (planted(), []),
+        (planted(nan=(1000, 1011)), [[400, 405, "not a number"]]),
+        (planted(nan=(1000, 1010)), []),
+        (planted(inf=(1000, 1250)), [[400, 500, "not a number"]]),
+        (planted(flat=(1000, 1250)), [[400, 500, "flat"]]),
+        (planted(flat=(1000, 1600)), [[400, 640, "flat"]]),
+        (planted(flat=(1000, 1240)), []),
+        (planted(flat=(0, 500)), [[0, 200, "flat"]]),
+        (planted(flat=(4500, 5000)), [[1800, 2000, "flat"]]),
+        (planted(rail=(1000, 1011)), [[400, 405, "saturated"]]),
+        (planted(rail=(1000, 1010)), []),
+        (planted(rail=(1000, 1011), nan=(3000, 3050), flat=(4000, 4500)),
+         [[1200, 1220, "not a number"], [1600, 1800, "flat"], [400, 405, "saturated"]]),
+    ],
+)  # fmt: skip
+def test_planted_flaws_are_found_at_their_places(values: np.ndarray, expected: list) -> None:
+    assert found(values) == expected
+    assert found(200 * values, "adc") == expected
+
+
+def test_a_lead_that_only_hums_is_flat_although_the_raw_samples_move() -> None:
+    values = planted()
+    values[1000:2500] = 0.2 * np.sin(2 * np.pi * 50 * np.arange(1500) / FS)
+    ((start, stop, why),) = found(values)
+    # the filter needs the better part of a second to forget the last beat
+    assert (why, 400 <= start < 500, 900 < stop <= 1000) == ("flat", True, True)
+
+
+def test_a_gap_in_time_is_one_sample_of_every_lead() -> None:
+    raw = Signal(np.stack([planted(), planted()]).astype(np.float32), FS, ("I", "II"), "mV")
+    gaps = ((333, 2.0), (4999, 0.1))
+    named = flaws(raw, preprocess(raw, 100.0), {}, gaps)
+    places = [(lead, start, stop) for lead in ("I", "II") for start, stop in ((133, 134), (1999, 2000))]
+    assert named == [(*place, "gap in time") for place in places]
+
+
+def test_a_lead_with_a_problem_is_one_flaw_and_keeps_its_gaps_in_time() -> None:
+    assert found(with_constant(0.6), gaps=((1000, 1.0),)) == [[0, 1000, "flat"], [400, 401, "gap in time"]]
+    assert found(np.clip(heartbeats(), -0.1, 0.5)) == [[0, 1000, "saturated"]]
+    assert found(np.where(np.arange(2500) < 300, np.nan, heartbeats())) == [[0, 1000, "not a number"]]
+
+
+def test_ordinary_beats_of_all_shapes_have_no_flaw() -> None:
+    for rr in (0.4, 0.9, 1.5, 1.9):
+        for quantum in (0.005, 0.02):
+            for sign in (-1, 1):
+                values = np.round(sign * heartbeats(20.0, rr=rr) / quantum) * quantum
+                assert found(values) == []
 
 
 EXCLUDED = {

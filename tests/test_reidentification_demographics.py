@@ -18,7 +18,8 @@ def _evaluate(*score_sets: ScoreSet) -> dict[str, DemographicResult]:
     for s in score_sets:
         people = np.concatenate([fold.gallery_persons for fold in s.folds])
         resamples.setdefault(s.cohort, Resamples.draw(people, 0, 100))
-    return {result.key: result for result in evaluate_demographics(score_sets, resamples)}
+    found = evaluate_demographics(score_sets, resamples)
+    return {f"{r.cohort}.{r.task}.{r.protocol}.{r.attacker}": r for r in found}
 
 
 @pytest.mark.parametrize("n_folds", [1, 3])

@@ -5,7 +5,7 @@ import pytest
 
 from ecgstudy.data.base import Signal
 from ecgstudy.errors import StudyError
-from ecgstudy.signals.preprocess import bandpass, fill_gaps, preprocess, resample, run_lengths
+from ecgstudy.signals.preprocess import bandpass, fill_gaps, preprocess, resample, runs
 
 FS = 500.0
 
@@ -99,16 +99,19 @@ def test_resampling_refuses_impossible_rates(rate: float) -> None:
         resample(np.zeros((1, 100)), 100.0, rate)
 
 
-def test_gaps_are_filled_with_straight_lines() -> None:
+def test_gaps_are_filled_with_straight_lines_and_long_ones_are_lost() -> None:
     values = np.array([[0.0, np.nan, np.nan, 3.0], [np.nan, 2.0, np.inf, np.nan], [np.nan] * 4])
-    filled, missing = fill_gaps(values)
+    filled, lost = fill_gaps(values, fs=50.0)
     np.testing.assert_allclose(filled, [[0, 1, 2, 3], [2, 2, 2, 2], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(missing, ~np.isfinite(values))
+    # 40 ms are two samples
+    np.testing.assert_array_equal(lost, [[False] * 4, [False] * 4, [True] * 4])
+    np.testing.assert_array_equal(fill_gaps(values, fs=49.0)[1], [[0, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(fill_gaps(values, 50.0, bridged_s=0.0)[1], ~np.isfinite(values))
 
 
-def test_run_lengths_do_not_cross_rows() -> None:
+def test_runs_do_not_cross_rows() -> None:
     mask = np.array([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0]], dtype=bool)
-    np.testing.assert_array_equal(run_lengths(mask), [[0, 2, 2, 0, 1], [2, 2, 0, 0, 0]])
+    assert [edges.tolist() for edges in runs(mask)] == [[0, 0, 1], [1, 4, 0], [3, 5, 2]]
 
 
 def record(values: np.ndarray) -> Signal:

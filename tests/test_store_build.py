@@ -93,7 +93,11 @@ def test_records_keep_the_cohorts_columns_and_say_what_was_found(built: RecordSt
     pd.testing.assert_frame_equal(table[original.columns], original.loc[KEPT])
     assert table.loc["one_flat_lead", ["usable_leads", "reference_lead"]].tolist() == [("I",), "I"]
     assert table.loc["other_leads", ["usable_leads", "reference_lead"]].tolist() == [("MLII", "V1"), "MLII"]
-    assert built.lead_problems.to_numpy().tolist() == [["one_flat_lead", "II", "flat"]]
+    assert built.flaws.to_numpy().tolist() == [
+        ["one_flat_lead", "II", 0, 1000, "flat"],
+        ["hole_in_lead", "I", 200, 300, "not a number"],
+        ["hole_in_lead", "II", 200, 300, "not a number"],
+    ]
     for record_id in KEPT:
         assert table.loc[record_id, "sha256"] == waveform_digest(cohort.signal(record_id).values)
     # one waveform twice under one person is no leak

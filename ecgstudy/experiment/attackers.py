@@ -1,26 +1,28 @@
-"""Attackers: whatever turns a split's segments into embeddings, learnt or not."""
+"""Attackers: whatever turns a split's segments into embeddings, learnt or not; one registry."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import SUBJECT, Split
-from ecgstudy.experiment.dataset import Signals
-from ecgstudy.experiment.feature_windows import segment_features
-from ecgstudy.experiment.networks import Auxiliary, Trainer
-from ecgstudy.experiment.people import CLASSES, group_ages, targets, trainable_classes
+from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
+from ecgstudy.evaluate.unseen import CrossCohort
+from ecgstudy.experiment.dataset import Dataset
+from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes
 from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.classical import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm, template_embeddings
 from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
-from ecgstudy.learn.classical import template_embeddings
 from ecgstudy.signals.preprocess import resample
 
 TEMPLATE_FS = 500.0
 """Hz. Beats are averaged at the rate at which R peaks are known, or their slopes blur."""
 AGREEMENT_ROUNDS = 3
 AGREEMENT_POWER = 4
+DEMO_EPOCHS = 5
+"""The demo shows that the study runs: its networks stay under-trained."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Embedded:
     vectors : numpy.ndarray
         Shape (n_segments, d), rows of unit length; NaN for a segment without a usable window or beat.
     probabilities : dict of str to numpy.ndarray
-        Class probabilities of each task of :data:`CLASSES` that was trained, shape (n_segments, n_classes).
+        Class probabilities of each task of ``CLASSES`` that was trained, shape (n_segments, n_classes).
     """
 
     vectors: np.ndarray
@@ -46,95 +48,176 @@ class Fitted(ABC):
     """Mean age of the training persons of each age group, in years."""
 
     @abstractmethod
-    def embed(self, segments: pd.DataFrame) -> Embedded:
-        """Embed segments of a split."""
+    def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
+        """Embed segments of a split, read from `dataset`."""
 
 
+class Attacker(ABC):
+    """What a job fits: registered in :data:`ATTACKERS`, its ``repr`` says how it is trained."""
+
+    seedless: ClassVar[bool] = True
+    """Run once: nothing random, or a control."""
+
+    def applies(self, protocol: Protocol) -> bool:
+        """Whether the attacker takes part under a protocol."""
+        return True
+
+    @abstractmethod
+    def fit(self, context: Context, job: Job, split: Split) -> Fitted:
+        """Fit on a split's training part."""
+
+
+@dataclass(frozen=True)
+class NetworkAttacker(Attacker):
+    """A network with its recipe, trained with the help of the auxiliary cohorts where there are any."""
+
+    recipe: Recipe
+    seedless: ClassVar[bool] = False
+
+    def fit(self, context: Context, job: Job, split: Split) -> "FittedNetwork":
+        """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
+        ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
+        if isinstance(job.protocol, CrossCohort):
+            return FittedNetwork(self.recipe.pretrained(context, job.seed), self.recipe, ages)
+        names = auxiliary_cohorts(context)
+        validation = None if split.unseen_persons else split.validation
+        helped = bool(names) and job.cohort not in names
+        model = self.recipe.trained(context, split.train, validation, job.seed, helped)
+        return FittedNetwork(model, self.recipe, ages)
+
+
+@dataclass(frozen=True)
 class FittedNetwork(Fitted):
-    """A trained network with the windows it reads."""
+    """A trained network with the recipe that says what it reads."""
 
-    def __init__(self, model: SignalModel, trainer: Trainer, ages: np.ndarray | None = None) -> None:
-        self._model = model
-        self._trainer = trainer
-        self.ages = ages
+    model: SignalModel
+    recipe: Recipe
+    ages: np.ndarray | None = None
 
-    def embed(self, segments: pd.DataFrame) -> Embedded:
+    def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every window and pool the windows of a segment by their agreement."""
-        windows, owners = self._trainer.inputs(segments)
+        windows, owners = self.recipe.inputs(dataset, segments)
         if not len(windows):
-            return Embedded(np.full((len(segments), self._model.hparams.embedding_dim), np.nan))
-        vectors = embed_windows(self._model, windows[:, None])
-        known = [task for task in self._model.classes if task in CLASSES] if self.ages is not None else []
+            return Embedded(np.full((len(segments), self.model.hparams.embedding_dim), np.nan))
+        vectors = embed_windows(self.model, windows)
+        known = [task for task in self.model.classes if task in CLASSES] if self.ages is not None else []
         probabilities = {
-            task: _mean_by_owner(
-                class_probabilities(self._model, windows[:, None], task, CLASSES[task]), owners, len(segments)
-            )
+            task: _mean_by_owner(class_probabilities(self.model, windows, task, CLASSES[task]), owners, len(segments))
             for task in known
         }
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)
 
 
-class FittedTemplate(Fitted):
+@dataclass(frozen=True)
+class UntrainedAttacker(NetworkAttacker):
+    """The control: the network with its initial weights."""
+
+    seedless: ClassVar[bool] = True
+
+    def fit(self, context: Context, job: Job, split: Split) -> FittedNetwork:
+        """Create the network and leave it as it is."""
+        return FittedNetwork(self.recipe.untrained(context, job.seed), self.recipe)
+
+
+@dataclass(frozen=True)
+class TemplateAttacker(Attacker, Fitted):
     """Average beats; nothing is learnt."""
 
-    def __init__(self, signals: Signals) -> None:
-        self._signals = signals
-        self._matcher = TemplateMatcher(TEMPLATE_FS)
+    def fit(self, context: Context, job: Job, split: Split) -> Fitted:
+        """Do nothing."""
+        return self
 
-    def embed(self, segments: pd.DataFrame) -> Embedded:
-        """Embed every segment as its average beat."""
-        spans = [(row.record_id, row.start, row.stop) for row in segments.itertuples()]
-        fs = self._signals.fs
-        fine = [resample(self._signals.segment(*span)[None], fs, TEMPLATE_FS) for span in spans]
-        peaks = [np.rint(self._signals.peaks(*span) * TEMPLATE_FS / fs).astype(np.int64) for span in spans]
-        return Embedded(self._matcher.embed(fine, peaks))
+    def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
+        """Embed every segment as the average beat of its longest flawless piece."""
+        pieces = dataset.pieces(segments)
+        if pieces.empty:
+            return Embedded(np.full((len(segments), 1), np.nan))
+        longest = (pieces["stop"] - pieces["start"]).groupby(pieces["row"]).idxmax()
+        spans = [(row.record_id, row.start, row.stop) for row in pieces.loc[longest].itertuples()]
+        fine = [resample(dataset.segment(*span)[None], dataset.fs, TEMPLATE_FS) for span in spans]
+        peaks = [np.rint(dataset.peaks(*span) * TEMPLATE_FS / dataset.fs).astype(np.int64) for span in spans]
+        found = template_embeddings(fine, peaks, TEMPLATE_FS)
+        vectors = np.full((len(segments), found.shape[1]), np.nan, dtype=found.dtype)
+        vectors[longest.index] = found
+        return Embedded(vectors)
 
 
-class FittedFeatures(Fitted):
+@dataclass(frozen=True)
+class FeaturesAttacker(Attacker):
     """Gradient-boosted trees over PQRST features, one booster for persons and one a demographic task."""
 
-    def __init__(self, signals: Signals, boosters: dict[str, FeaturesGbm], ages: np.ndarray) -> None:
-        self._signals = signals
-        self.boosters = boosters
-        self.ages = ages
+    def applies(self, protocol: Protocol) -> bool:
+        """Not across cohorts: it grows a tree a person and round, and auxiliary cohorts have thousands of persons."""
+        return not isinstance(protocol, CrossCohort)
 
-    def embed(self, segments: pd.DataFrame) -> Embedded:
+    def fit(self, context: Context, job: Job, split: Split) -> "FittedFeatures":
+        """Train the boosters on the windows of a split's training part."""
+        return fit_features(context.dataset, context.people, split, job.seed)
+
+
+@dataclass(frozen=True)
+class FittedFeatures(Fitted):
+    """Trained boosters by task."""
+
+    boosters: dict[str, FeaturesGbm]
+    ages: np.ndarray
+
+    def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every window and average over the windows of a segment."""
-        features, owners = segment_features(self._signals, segments)
+        features, owners = dataset.features(segments)
         vectors = self.boosters["person"].embed(features) if len(features) else np.empty((0, 1))
-        probabilities = {
-            task: _mean_by_owner(self._complete(task, features), owners, len(segments))
-            for task in self.boosters
-            if task in CLASSES
-        }
+        probabilities = {}
+        for task in (task for task in self.boosters if task in CLASSES):
+            # 0 for a class that no training window had
+            complete = np.zeros((len(features), len(CLASSES[task])))
+            complete[:, self.boosters[task].classes] = self.boosters[task].predict_proba(features)
+            probabilities[task] = _mean_by_owner(complete, owners, len(segments))
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)
 
-    def _complete(self, task: str, features: pd.DataFrame) -> np.ndarray:
-        """Probabilities of all classes of a task, 0 for one that no training window had."""
-        booster = self.boosters[task]
-        complete = np.zeros((len(features), len(CLASSES[task])))
-        complete[:, booster.classes] = booster.predict_proba(features)
-        return complete
 
-
-def fit_network(trainer: Trainer, split: Split, seed: int, auxiliary: Auxiliary | None) -> FittedNetwork:
-    """Train on a split's training part, with the help of auxiliary cohorts where there are any.
-
-    For people never seen there is no loss on the validation persons, so the recipe's last epoch is kept.
-    """
-    validation = None if split.unseen_persons else split.validation
-    model = trainer.train(split.train, validation, seed, auxiliary)
-    return FittedNetwork(model, trainer, group_ages(split.train[SUBJECT].to_numpy(dtype=str), trainer.people))
-
-
-def fit_features(signals: Signals, people: pd.DataFrame, split: Split, seed: int) -> FittedFeatures:
+def fit_features(dataset: Dataset, people: pd.DataFrame, split: Split, seed: int) -> FittedFeatures:
     """Train the feature model's boosters on the windows of a split's training part."""
-    features, owners = segment_features(signals, split.train)
+    features, owners = dataset.features(split.train)
     persons = split.train[SUBJECT].to_numpy(dtype=str)[owners]
     classes = trainable_classes(persons, people)
     labels = targets(persons, people, classes)
     boosters = {task: FeaturesGbm(seed).fit(features, labels[task]) for task in classes}
-    return FittedFeatures(signals, boosters, group_ages(persons, people))
+    return FittedFeatures(boosters, group_ages(persons, people))
+
+
+NETWORKS = ("transecg", "resnet1d", "beatnet")
+TEMPLATE, FEATURES, UNTRAINED = "template", "features_gbm", "untrained"
+_RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"))
+_TRANSECG = Recipe("transecg", pretraining_epochs=30, epochs=40, pretraining_rate=2e-3, learning_rate=2e-3)
+_BEATNET = Recipe(
+    "beatnet",
+    beats=True,
+    pretraining_epochs=18,
+    epochs=12,
+    batch_size=192,
+    noise=0.1,
+    auxiliary_leads=("I", "II", "V2", "V5"),
+)
+ATTACKERS: dict[str, Attacker] = {
+    "transecg": NetworkAttacker(_TRANSECG),
+    "resnet1d": NetworkAttacker(_RESNET),
+    "beatnet": NetworkAttacker(_BEATNET),
+    FEATURES: FeaturesAttacker(),
+    TEMPLATE: TemplateAttacker(),
+    UNTRAINED: UntrainedAttacker(_RESNET),
+}
+"""Attackers by their name in metrics."""
+
+
+def attackers_of(profile: str) -> dict[str, Attacker]:
+    """Attackers of a profile: the demo trains the same networks for a few epochs."""
+    if profile != "demo":
+        return ATTACKERS
+    short = {"pretraining_epochs": DEMO_EPOCHS, "epochs": DEMO_EPOCHS}
+    return {
+        name: replace(attacker, recipe=replace(attacker.recipe, **short)) if name in NETWORKS else attacker
+        for name, attacker in ATTACKERS.items()
+    }
 
 
 def agreement_pool(vectors: np.ndarray, owners: np.ndarray, n: int) -> np.ndarray:

@@ -1,19 +1,31 @@
-"""What attackers read: one lead of a record's segments, as windows or as averaged beats."""
+"""What attackers read: the one place that cuts a record's lead into segments, windows and beats.
 
+Nothing is cut across a flaw that ingestion found (a gap, a flat or a saturated stretch), and no window is given
+in which hardly a beat was found. A :class:`View` changes the samples on their way to an attacker.
+"""
+
+import copy
 from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
 
-from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
+from ecgstudy.signals.features import FEATURES, beat_features, window_features
+from ecgstudy.signals.quality import SLOWEST_RATE_BPM, Problem
 from ecgstudy.signals.store import RecordStore
 
 IDENTITY_LEAD = "I"
 """Lead that all cohorts share where they have it; elsewhere a record's reference lead stands in."""
 LEAD_MARK = "@"
 """A record or person named ``cohort/name@lead`` stands for that lead instead."""
+GRID_S = 1.0
+"""Windows of continuous reading start on whole seconds of their record."""
 SOFT_CLIP = 6.0
 """Samples are bent back smoothly beyond this many typical amplitudes, so that an artefact does not rule a window."""
 BEAT_BEFORE_S, BEAT_AFTER_S = 0.25, 0.5
@@ -23,46 +35,134 @@ MOST_BEATS = 6
 PROBE_BEATS = 4
 LEAST_SIMILAR = 0.85
 """Beats whose correlation with the median beat is lower are ectopic or artefacts, unless most are."""
+FEATURE_WINDOW_S = 5.0
+"""Seconds of a feature window: enough beats for a median that an ectopic beat does not move."""
+MOST_WINDOWS = 40
+"""Windows (or averaged beats) of a segment that are embedded at most, evenly spread."""
 
 
-class Signals:
-    """One lead of every record of several cohorts, and its R peaks, by ``cohort/record``.
+class View:
+    """A change of the samples of some parts of a split, waveform in and waveform out; this one changes nothing.
+
+    Subclasses override one or both of the methods and are registered in :data:`VIEWS`.
+    """
+
+    parts: ClassVar[frozenset[str]] = frozenset({"probe"})
+    """Parts of a split that are changed: train (with validation), enrolment, probe."""
+
+    def fitted(self, dataset: "Dataset", split: Split) -> "View":
+        """View with what it has to learn first, from parts that it may see."""
+        return self
+
+    def raw(self, record_id: str, start: int, values: np.ndarray) -> np.ndarray:
+        """Change stored samples of one lead, shape (n,), the first at `start` of the record."""
+        return values
+
+    def scaled(self, dataset: "Dataset", record_id: str, start: int, values: np.ndarray) -> np.ndarray:
+        """Change samples in typical amplitudes, shape (n,), as attackers read them."""
+        return values
+
+
+VIEWS: dict[str, View] = {"raw": View()}
+"""Views by the name that jobs and metrics give them."""
+
+
+class Dataset:
+    """One lead of every record of several cohorts with its beats, by ``cohort/record``.
 
     Parameters
     ----------
     stores : mapping of str to RecordStore
         Stores by cohort name, all at one sampling rate.
+    lead : str, optional
+        Lead to read; lead I unless told. A record without it is read in its reference lead.
     """
 
-    def __init__(self, stores: Mapping[str, RecordStore]) -> None:
+    def __init__(self, stores: Mapping[str, RecordStore], lead: str | None = None) -> None:
+        lead = lead or IDENTITY_LEAD
         self.fs = next(iter(stores.values())).fs
         self._stores = dict(stores)
-        self._lead_row: dict[str, int] = {}
-        self._reference_row: dict[str, int] = {}
+        self._view = View()
+        self._leads: dict[str, str] = {}
+        self._layouts: dict[str, tuple[str, ...]] = {}
+        self._references: dict[str, str] = {}
         self._fiducials: dict[str, pd.DataFrame] = {}
         for name, store in stores.items():
             for record in store.records.itertuples():
-                lead = IDENTITY_LEAD if IDENTITY_LEAD in record.usable_leads else record.reference_lead
-                self._lead_row[f"{name}/{record.record_id}"] = record.leads.index(lead)
-                for lead in record.usable_leads:
-                    self._lead_row[f"{name}/{record.record_id}{LEAD_MARK}{lead}"] = record.leads.index(lead)
-                self._reference_row[f"{name}/{record.record_id}"] = record.leads.index(record.reference_lead)
+                record_id = f"{name}/{record.record_id}"
+                self._leads[record_id] = lead if lead in record.usable_leads else record.reference_lead
+                self._leads |= {f"{record_id}{LEAD_MARK}{usable}": usable for usable in record.usable_leads}
+                self._layouts[record_id], self._references[record_id] = record.leads, record.reference_lead
             for record_id, beats in store.beats.groupby("record_id"):
                 # fiducials are known to the record's own sample, which is finer than the store's
                 self._fiducials[f"{name}/{record_id}"] = beats[list(FIDUCIAL_COLUMNS)] * self.fs
 
+    def viewed(self, view: View) -> "Dataset":
+        """Give the same records, their samples changed by a view."""
+        other = copy.copy(self)
+        other._view = view
+        return other
+
+    @cached_property
+    def _flaws(self) -> dict[str, pd.DataFrame]:
+        """Flaws of every record that has any."""
+        return {
+            f"{name}/{record_id}": flaws
+            for name, store in self._stores.items()
+            for record_id, flaws in store.flaws.groupby("record_id")
+        }
+
+    def _flaws_of(self, name: str) -> list[Any]:
+        """Flaws (lead, start, stop, reason) of the lead that is read and of the lead whose beats are known."""
+        owner = without_lead(name)
+        if owner not in self._flaws:
+            return []
+        leads = {self._leads[name], self._references[owner]}
+        return [flaw for flaw in self._flaws[owner].itertuples() if flaw.lead in leads]
+
+    def pieces(self, segments: pd.DataFrame) -> pd.DataFrame:
+        """Cut segments at their flaws.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `segments`, one row a flawless piece, and `row`: the row number of its segment.
+        """
+        pieces = segments.assign(row=np.arange(len(segments)))
+        flawed = np.array([bool(self._flaws_of(name)) for name in pieces[RECORD]], dtype=bool)
+        if not flawed.any():
+            return pieces
+        parts = [pieces[~flawed]]
+        for at in np.flatnonzero(flawed):
+            segment = pieces.iloc[[at]]
+            start, stop = int(segment["start"].iloc[0]), int(segment["stop"].iloc[0])
+            usable = np.ones(stop - start, dtype=bool)
+            for flaw in self._flaws_of(segment[RECORD].iloc[0]):
+                usable[max(flaw.start - start, 0) : max(flaw.stop - start, 0)] = False
+            edges = start + np.flatnonzero(np.diff(usable, prepend=False, append=False))
+            parts += [segment.assign(start=first, stop=last) for first, last in edges.reshape(-1, 2)]
+        return pd.concat(parts).sort_values(["row", "start"], kind="stable", ignore_index=True)
+
+    def lead(self, record_id: str, start: int, stop: int, reference: bool = False) -> np.ndarray:
+        """Give the stored samples of a segment, float32 of shape (n,), or of the lead whose fiducials are known."""
+        owner = without_lead(record_id)
+        lead = self._references[owner] if reference else self._leads[record_id]
+        cohort, name = owner.split("/", 1)
+        values = self._stores[cohort].signal(name)[self._layouts[owner].index(lead), start:stop]
+        return self._view.raw(f"{owner}{LEAD_MARK}{lead}", start, values)
+
     def segment(self, record_id: str, start: int, stop: int) -> np.ndarray:
-        """Give the samples of one segment, float32 of shape (n,), in typical amplitudes and softly clipped."""
-        return soft_clip(self._lead(record_id, self._lead_row[record_id], start, stop), self.fs)
+        """Give the samples of a flawless segment, float32 of shape (n,), in typical amplitudes and softly clipped.
 
-    def reference_segment(self, record_id: str, start: int, stop: int) -> np.ndarray:
-        """Give the samples of a segment in the lead whose fiducials are known, in the record's unit."""
-        return self._lead(record_id, self._reference_row[record_id], start, stop)
-
-    def _lead(self, record_id: str, row: int, start: int, stop: int) -> np.ndarray:
-        """Read one lead of a segment."""
-        cohort, name = without_lead(record_id).split("/", 1)
-        return self._stores[cohort].signal(name)[row, start:stop]
+        Raises
+        ------
+        StudyError
+            A sample is not a number: the segment was not cut by :meth:`pieces`.
+        """
+        values = soft_clip(self.lead(record_id, start, stop), self.fs)
+        if not np.isfinite(values).all():
+            raise StudyError(f"Record {record_id} has samples that are not numbers between {start} and {stop}.")
+        return self._view.scaled(self, record_id, start, values)
 
     def fiducials(self, record_id: str, start: int, stop: int) -> pd.DataFrame:
         """Fiducials of the beats whose R peak lies in a segment, in (fractional) samples from its start."""
@@ -75,8 +175,84 @@ class Signals:
         """R peaks inside a segment, in (fractional) samples from its start."""
         return self.fiducials(record_id, start, stop)["r_peak"].to_numpy()
 
+    def _beats_at(self, record_id: str, places: np.ndarray, length: int) -> np.ndarray:
+        """Whether enough beats were found in each window of a record to be of a heart, shape (n_windows,)."""
+        peaks = self._peaks.get(without_lead(record_id), np.empty(0))
+        beats = np.searchsorted(peaks, places + length) - np.searchsorted(peaks, places)
+        return beats * 60 >= SLOWEST_RATE_BPM * length / self.fs
+
+    @cached_property
+    def _peaks(self) -> dict[str, np.ndarray]:
+        """R peaks of every record in order of time, in samples."""
+        return {record_id: np.sort(beats["r_peak"].dropna().to_numpy()) for record_id, beats in self._fiducials.items()}
+
+    def windows(self, segments: pd.DataFrame, length: int, most: int = MOST_WINDOWS) -> tuple[np.ndarray, np.ndarray]:
+        """Evenly spread windows of every segment, overlapping where `most` of them need it.
+
+        Returns
+        -------
+        windows : numpy.ndarray
+            float32, shape (n, length), of :meth:`segment`.
+        owners : numpy.ndarray
+            Row number in `segments` of each window, shape (n,). A segment without a usable window has none;
+            windows start a quarter second apart at least.
+        """
+        parts, owners = [np.empty((0, length), dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
+        for piece in self.pieces(segments).itertuples():
+            room = piece.stop - piece.start - length
+            if room < 0:
+                continue
+            places = np.linspace(0, room, int(min(most, room // (self.fs / 4) + 1))).astype(np.int64)
+            places = places[self._beats_at(piece.record_id, piece.start + places, length)]
+            values = self.segment(piece.record_id, piece.start, piece.stop)
+            parts.append(np.lib.stride_tricks.sliding_window_view(values, length)[places])
+            owners.append(np.full(len(places), piece.row))
+        return np.concatenate(parts), np.concatenate(owners)
+
+    def grid_index(self, segments: pd.DataFrame, seconds: float) -> pd.DataFrame:
+        """List the windows that start on the grid of :data:`GRID_S` and lie wholly inside a segment.
+
+        Returns
+        -------
+        pandas.DataFrame
+            subject_id, record_id, start and n_samples (samples), row (of the segment) and problem: None, or the
+            reason of the first flaw that the window touches, or that it holds too few beats. By record and time.
+        """
+        length, step = round(seconds * self.fs), round(GRID_S * self.fs)
+        parts = []
+        for row, segment in enumerate(segments.itertuples()):
+            places = np.arange(-(-segment.start // step) * step, segment.stop - length + 1, step)
+            problem = np.full(len(places), None, dtype=object)
+            problem[~self._beats_at(segment.record_id, places, length)] = Problem.NO_BEATS
+            for flaw in self._flaws_of(segment.record_id)[::-1]:
+                problem[(places < flaw.stop) & (places + length > flaw.start)] = flaw.reason
+            columns = {SUBJECT: segment.subject_id, RECORD: segment.record_id, "start": places, "n_samples": length}
+            parts.append(pd.DataFrame({**columns, "row": row, "problem": problem}))
+        columns = [SUBJECT, RECORD, "start", "n_samples", "row", "problem"]
+        index = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+        order = {record_id: at for at, record_id in enumerate(self._leads)}
+        by_time = index.assign(at=index[RECORD].map(order)).sort_values(["at", "start"], kind="stable")
+        return by_time.drop(columns="at").reset_index(drop=True)
+
+    def grid(self, segments: pd.DataFrame, seconds: float, stride: float = GRID_S) -> pd.DataFrame:
+        """Usable windows of :meth:`grid_index`, of each segment's every so many-th: `stride` seconds apart."""
+        usable = self.grid_index(segments, seconds).pipe(lambda index: index[index["problem"].isna()])
+        kept = usable[usable.groupby("row").cumcount() % round(stride / GRID_S) == 0]
+        return kept.drop(columns=["row", "problem"]).reset_index(drop=True)
+
+    def gather(self, index: pd.DataFrame) -> np.ndarray:
+        """Give the stored samples of the windows of :meth:`grid`, float32, shape (n, n_samples)."""
+        length = int(index["n_samples"].iloc[0])
+        samples = np.empty((len(index), length), dtype=np.float32)
+        for record_id, rows in index.groupby(RECORD).indices.items():
+            starts = index["start"].to_numpy()[rows]
+            first = starts.min()
+            whole = self.lead(record_id, first, starts.max() + length)
+            samples[rows] = np.lib.stride_tricks.sliding_window_view(whole, length)[starts - first]
+        return samples
+
     def beats(self, record_id: str, start: int, stop: int, slack: int = 0) -> np.ndarray:
-        """Beats of a segment around their R peaks, shape (n_beats, n_samples), outliers left out.
+        """Beats of a flawless segment around their R peaks, shape (n_beats, n_samples).
 
         Samples are interpolated (cubic), so that all R peaks fall on the same column exactly.
         """
@@ -87,8 +263,67 @@ class Signals:
         if not len(peaks):
             return np.empty((0, before + after), dtype=np.float32)
         places = peaks[:, None] + np.arange(-before, after)
-        beats = CubicSpline(np.arange(len(values)), values)(places).astype(np.float32)
-        return beats[_typical(beats)]
+        return CubicSpline(np.arange(len(values)), values)(places).astype(np.float32)
+
+    def averaged_beats(
+        self, segments: pd.DataFrame, most: int = MOST_WINDOWS, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Averages of a few beats of every segment, outliers left out.
+
+        Parameters
+        ----------
+        segments : pandas.DataFrame
+            Rows of a split's part; a segment without a whole beat gives none.
+        most : int
+            Averages of a segment at most.
+        rng : numpy.random.Generator, optional
+            For training: averages of 1 to 6 beats drawn at random, a little longer than the model reads.
+            Without it: averages of 4 consecutive beats, evenly spread.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            float32 averages of shape (n, n_samples), and the row number in `segments` of each, shape (n,).
+        """
+        slack = BEAT_SLACK if rng else 0
+        width = round(BEAT_BEFORE_S * self.fs) + round(BEAT_AFTER_S * self.fs) + slack
+        parts, owners = [np.empty((0, width), dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
+        for row, pieces in self.pieces(segments).groupby("row"):
+            whole = [self.beats(piece.record_id, piece.start, piece.stop, slack) for piece in pieces.itertuples()]
+            beats = np.concatenate(whole)
+            if not len(beats):
+                continue
+            beats = beats[_typical(beats)]
+            picks = _random_picks(len(beats), most, rng) if rng else _consecutive_picks(len(beats), most)
+            parts.append(np.stack([beats[pick].mean(axis=0) for pick in picks]))
+            owners.append(np.full(len(picks), row))
+        return np.concatenate(parts), np.concatenate(owners)
+
+    def features(self, segments: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+        """PQRST features of evenly spread windows of every segment, in the lead whose fiducials are known.
+
+        Returns
+        -------
+        features : pandas.DataFrame
+            One row a window with at least one beat, columns :data:`ecgstudy.signals.features.FEATURES`.
+        owners : numpy.ndarray
+            Row number in `segments` of each window, shape (n,).
+        """
+        tables, owners = [], [np.zeros(0, dtype=np.int64)]
+        for piece in self.pieces(segments).itertuples():
+            fiducials = self.fiducials(piece.record_id, piece.start, piece.stop)
+            if fiducials.empty:
+                continue
+            beats = beat_features(self.lead(piece.record_id, piece.start, piece.stop, True), self.fs, fiducials)
+            length = min(round(FEATURE_WINDOW_S * self.fs), piece.stop - piece.start)
+            room = piece.stop - piece.start - length
+            places = np.linspace(0, room, min(MOST_WINDOWS, room // round(self.fs) + 1)).astype(np.int64)
+            found = window_features(beats, fiducials["r_peak"].to_numpy(), np.unique(places), length).dropna(how="all")
+            if len(found):
+                tables.append(found)
+                owners.append(np.full(len(found), piece.row))
+        empty = pd.DataFrame(columns=list(FEATURES), dtype=float)
+        return pd.concat(tables, ignore_index=True) if tables else empty, np.concatenate(owners)
 
 
 def without_lead(name: str) -> str:
@@ -101,9 +336,8 @@ def by_lead(records: pd.DataFrame, leads: tuple[str, ...]) -> pd.DataFrame:
     parts = []
     for lead in leads:
         rows = records[[lead in usable for usable in records["usable_leads"]]]
-        parts.append(
-            rows.assign(record_id=rows[RECORD] + LEAD_MARK + lead, subject_id=rows[SUBJECT] + LEAD_MARK + lead)
-        )
+        named = {column: rows[column] + LEAD_MARK + lead for column in (RECORD, SUBJECT)}
+        parts.append(rows.assign(**named))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -111,8 +345,8 @@ def soft_clip(values: np.ndarray, fs: float) -> np.ndarray:
     """Scale a segment by the median range of its seconds and bend outliers back, float32 of the same shape."""
     second = max(1, round(fs))
     whole = len(values) // second * second
-    pieces = values[:whole].reshape(-1, second) if whole else values[None]
-    typical = max(float(np.median(np.ptp(pieces, axis=1))) / 5, 1e-6)
+    seconds = values[:whole].reshape(-1, second) if whole else values[None]
+    typical = max(float(np.median(np.ptp(seconds, axis=1))) / 5, 1e-6)
     return (SOFT_CLIP * np.tanh((values - np.median(values)) / typical / SOFT_CLIP)).astype(np.float32)
 
 
@@ -125,78 +359,6 @@ def _typical(beats: np.ndarray) -> np.ndarray:
     return similarity >= min(LEAST_SIMILAR, float(np.median(similarity)))
 
 
-def free_windows(signals: Signals, segments: pd.DataFrame, length: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spread windows of every segment, overlapping where `most` of them need it.
-
-    Parameters
-    ----------
-    signals : Signals
-        Where samples come from.
-    segments : pandas.DataFrame
-        Rows of a split's part; a segment shorter than a window gives none.
-    length : int
-        Samples of a window.
-    most : int
-        Windows of a segment at most; fewer where they would start less than a quarter second apart.
-
-    Returns
-    -------
-    windows : numpy.ndarray
-        float32, shape (n, length).
-    owners : numpy.ndarray
-        Row number in `segments` of each window, shape (n,).
-    """
-    parts, owners = [], []
-    for row, segment in enumerate(segments.itertuples()):
-        values = signals.segment(segment.record_id, segment.start, segment.stop)
-        room = len(values) - length
-        if room < 0:
-            continue
-        n = int(min(most, room // (signals.fs / 4) + 1))
-        starts = np.linspace(0, room, n).astype(np.int64)
-        parts.append(np.lib.stride_tricks.sliding_window_view(values, length)[starts])
-        owners.append(np.full(n, row))
-    if not parts:
-        return np.empty((0, length), dtype=np.float32), np.zeros(0, dtype=np.int64)
-    return np.concatenate(parts), np.concatenate(owners)
-
-
-def averaged_beats(
-    signals: Signals, segments: pd.DataFrame, most: int, rng: np.random.Generator | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Averages of a few beats of every segment.
-
-    Parameters
-    ----------
-    signals, segments
-        As in :func:`free_windows`; a segment without a whole beat gives none.
-    most : int
-        Averages of a segment at most.
-    rng : numpy.random.Generator, optional
-        For training: averages of 1 to 6 beats drawn at random, a little longer than the model reads.
-        Without it: averages of 4 consecutive beats, evenly spread.
-
-    Returns
-    -------
-    averages : numpy.ndarray
-        float32, shape (n, n_samples).
-    owners : numpy.ndarray
-        Row number in `segments` of each average, shape (n,).
-    """
-    parts, owners = [], []
-    for row, segment in enumerate(segments.itertuples()):
-        beats = signals.beats(segment.record_id, segment.start, segment.stop, BEAT_SLACK if rng else 0)
-        if not len(beats):
-            continue
-        picks = _random_picks(len(beats), most, rng) if rng else _consecutive_picks(len(beats), most)
-        parts.append(np.stack([beats[pick].mean(axis=0) for pick in picks]))
-        owners.append(np.full(len(picks), row))
-    width = round(BEAT_BEFORE_S * signals.fs) + round(BEAT_AFTER_S * signals.fs) + (BEAT_SLACK if rng else 0)
-    if not parts:
-        return np.empty((0, width), dtype=np.float32), np.zeros(0, dtype=np.int64)
-    return np.concatenate(parts), np.concatenate(owners)
-
-
 def _random_picks(n_beats: int, n_picks: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Random beats to average, with replacement."""
     return [rng.integers(0, n_beats, rng.integers(1, MOST_BEATS + 1)) for _ in range(n_picks)]
@@ -207,8 +369,3 @@ def _consecutive_picks(n_beats: int, most: int) -> list[np.ndarray]:
     width = min(PROBE_BEATS, n_beats)
     starts = np.unique(np.linspace(0, n_beats - width, min(most, n_beats - width + 1)).astype(np.int64))
     return [np.arange(start, start + width) for start in starts]
-
-
-def records_of(segments: pd.DataFrame, owners: np.ndarray) -> np.ndarray:
-    """Record of each window, from :func:`free_windows` or :func:`averaged_beats`."""
-    return segments[RECORD].to_numpy(dtype=str)[owners]

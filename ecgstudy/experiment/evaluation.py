@@ -1,8 +1,7 @@
 """From scores to metrics: the attacker is the ensemble of its seeds, its intervals come from resampling persons."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,9 @@ from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, p
 from ecgstudy.evaluate.identification import rank_k, search_gallery
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import eer
-from ecgstudy.experiment.plan import UNTRAINED
-from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble
-from ecgstudy.experiment.selection import BEST, Selection, never_matched, select
+from ecgstudy.experiment.attackers import UNTRAINED
+from ecgstudy.experiment.scores import ScoreSet, ensemble, without_gaps
+from ecgstudy.experiment.selection import BEST, Selection, select
 
 RESAMPLES = 1000
 PERMUTATIONS = 100
@@ -41,14 +40,14 @@ class Evaluation:
 
     Attributes
     ----------
-    cohort, protocol, model : str
+    cohort, protocol, attacker : str
         As in metric names.
     estimates : dict
-        From :func:`ecgstudy.evaluate.biometric_report`: every metric with its interval, or why it is undefined.
+        From :func:`ecgstudy.evaluate.biometric.biometric_report`: metrics with intervals, or why they are undefined.
     per_seed : pandas.DataFrame
         Point values of each training seed alone, columns seed, rank1, eer.
     risk : pandas.DataFrame
-        From :func:`ecgstudy.evaluate.per_person_risk`, averaged over the folds a person appears in.
+        From :func:`ecgstudy.evaluate.biometric.per_person_risk`, averaged over the folds a person appears in.
     unscored : int
         Probes without a usable window; each counts as never recognised.
     attack : ScoreSet
@@ -61,7 +60,7 @@ class Evaluation:
 
     cohort: str
     protocol: str
-    model: str
+    attacker: str
     estimates: Mapping[str, Estimate | str | int | None]
     per_seed: pd.DataFrame
     risk: pd.DataFrame
@@ -69,11 +68,6 @@ class Evaluation:
     attack: ScoreSet
     contrasts: Mapping[str, PairedDifference]
     stands_for: str = ""
-
-    @property
-    def key(self) -> str:
-        """``cohort.protocol.model``, the stem of its metric names."""
-        return f"{self.cohort}.{self.protocol}.{self.model}"
 
 
 @dataclass(frozen=True)
@@ -93,22 +87,13 @@ class Chance:
     expected_rank1: float
 
 
-def cohort_resamples(
-    score_sets: Sequence[ScoreSet], seed: int, folder: Path, n_resamples: int = RESAMPLES
-) -> dict[str, Resamples]:
-    """Draw each cohort's persons once for all of its protocols and attackers, and save the draws in `folder`."""
-    drawn = {}
-    for cohort in dict.fromkeys(s.cohort for s in score_sets):
-        persons = [
-            person
-            for s in score_sets
-            if s.cohort == cohort
-            for fold in s.folds
-            for person in np.concatenate([fold.probe_persons, fold.gallery_persons])
-        ]
-        drawn[cohort] = Resamples.draw(persons, seed, n_resamples)
-        drawn[cohort].save(folder / f"{cohort}-seed{seed}-n{n_resamples}.npz")
-    return drawn
+def cohort_resamples(score_sets: Sequence[ScoreSet], seed: int, n_resamples: int = RESAMPLES) -> dict[str, Resamples]:
+    """Draw each cohort's persons once for all of its protocols and attackers."""
+    persons: dict[str, list[str]] = {}
+    for s in score_sets:
+        for fold in s.folds:
+            persons.setdefault(s.cohort, []).extend([*fold.probe_persons, *fold.gallery_persons])
+    return {cohort: Resamples.draw(names, seed, n_resamples) for cohort, names in persons.items()}
 
 
 def evaluate_all(
@@ -132,9 +117,8 @@ def evaluate_all(
     """
     cells: dict[tuple[str, str], dict[str, list[ScoreSet]]] = {}
     for s in score_sets:
-        cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.model, []).append(s)
-    parallel = Parallel(n_jobs=_WORKERS)
-    found = parallel(
+        cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.attacker, []).append(s)
+    found = Parallel(n_jobs=_WORKERS)(
         delayed(_evaluate_cell)(attackers, resamples[cell[0]], _judges(cells, *cell))
         for cell, attackers in cells.items()
     )
@@ -152,7 +136,12 @@ def _judges(
     if protocol.startswith(UNSEEN):
         return None
     found = (attackers for (of, name), attackers in cells.items() if of == cohort and name.startswith(CROSS_COHORT))
-    return next(({m: sets for m, sets in attackers.items() if m != UNTRAINED} for attackers in found), None)
+    return next((_trained(attackers) for attackers in found), None)
+
+
+def _trained(attackers: Mapping[str, list[ScoreSet]]) -> dict[str, list[ScoreSet]]:
+    """Attackers that may be chosen: the untrained control may not."""
+    return {name: sets for name, sets in attackers.items() if name != UNTRAINED}
 
 
 def _evaluate_cell(
@@ -160,12 +149,11 @@ def _evaluate_cell(
 ) -> tuple[list[Evaluation], Selection]:
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
-    found = {model: evaluate(sets, resamples, reference) for model, sets in attackers.items()}
-    selection = select({model: sets for model, sets in attackers.items() if model != UNTRAINED}, judges)
+    found = {name: evaluate(sets, resamples, reference) for name, sets in attackers.items()}
+    selection = select(_trained(attackers), judges)
     if selection.chosen is not None:
-        known = found.get(selection.chosen)
-        best = known or evaluate(selection.score_sets, resamples, reference)
-        found[BEST] = replace(best, model=BEST, stands_for=selection.chosen)
+        best = found.get(selection.chosen) or evaluate(selection.score_sets, resamples, reference)
+        found[BEST] = replace(best, attacker=BEST, stands_for=selection.chosen)
     return list(found.values()), selection
 
 
@@ -177,7 +165,7 @@ def evaluate(
     Parameters
     ----------
     score_sets : sequence of ScoreSet
-        One a training seed, of the same cohort, protocol, model and trials.
+        One a training seed, of the same cohort, protocol, attacker and trials.
     resamples : Resamples
         The persons to resample, the same object for all attackers.
     reference : sequence of ScoreSet, optional
@@ -190,26 +178,18 @@ def evaluate(
     for one in score_sets:
         alone = scored_folds(without_gaps(one), resamples)
         rows.append((one.seed, rank1_statistic(alone)(everybody), eer_statistic(alone)(everybody)))
+    risk = [per_person_risk(fold.scores, fold.probe_persons, fold.gallery_persons) for fold in attack.folds]
     return Evaluation(
         attack.cohort,
         attack.protocol,
-        attack.model,
+        attack.attacker,
         biometric_report(folds, resamples, np.random.default_rng(resamples.seed)),
         pd.DataFrame(rows, columns=["seed", "rank1", "eer"]),
-        _risk(attack.folds),
+        pd.concat(risk).groupby("person", as_index=False).mean(),
         sum(int(np.isnan(fold.scores).all(axis=1).sum()) for fold in score_sets[0].folds if fold.scores.size),
         attack,
-        _contrasts(folds, reference, attack.model, resamples) if reference else {},
+        _contrasts(folds, reference, attack.attacker, resamples) if reference else {},
     )
-
-
-def without_gaps(score_set: ScoreSet) -> ScoreSet:
-    """Give probes and enrolled persons without a usable window the lowest score there is: they match nobody.
-
-    ISO/IEC 19795-1 counts failures to acquire and to enrol as false rejections in just this way; every attacker
-    is then judged on the same trials.
-    """
-    return replace(score_set, folds=tuple(replace(fold, scores=never_matched(fold.scores)) for fold in score_set.folds))
 
 
 def scored_folds(attack: ScoreSet, resamples: Resamples) -> list[ScoredFold]:
@@ -219,24 +199,19 @@ def scored_folds(attack: ScoreSet, resamples: Resamples) -> list[ScoredFold]:
 
 
 def _contrasts(
-    folds: Sequence[ScoredFold], reference: Sequence[ScoreSet], model: str, resamples: Resamples
+    folds: Sequence[ScoredFold], reference: Sequence[ScoreSet], attacker: str, resamples: Resamples
 ) -> dict[str, PairedDifference]:
     """Difference to the reference attacker, both on the same resamples; none for the reference itself."""
-    if reference[0].model == model:
+    if reference[0].attacker == attacker:
         return {}
     others = scored_folds(without_gaps(ensemble(reference)), resamples)
     n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
-    reason = "one of the two is undefined"
     return {
-        name: paired_difference(statistic(folds), statistic(others), resamples, n_persons, reason)
+        name: paired_difference(
+            statistic(folds), statistic(others), resamples, n_persons, "one of the two is undefined"
+        )
         for name, statistic in (("rank1", rank1_statistic), ("eer", eer_statistic))
     }
-
-
-def _risk(folds: Iterable[FoldScores]) -> pd.DataFrame:
-    """Risk of each person, averaged over the folds in which the person is probed."""
-    parts = [per_person_risk(fold.scores, fold.probe_persons, fold.gallery_persons) for fold in folds]
-    return pd.concat(parts).groupby("person", as_index=False).mean()
 
 
 def tail_of(evaluation: Evaluation) -> dict[str, float]:
@@ -251,8 +226,7 @@ def tail_of(evaluation: Evaluation) -> dict[str, float]:
     risk = evaluation.risk
     tail = {f"risk_{name}": value for name, value in risk_tail(1 - risk["eer"]).items()}
     known = risk["rank1"].dropna()
-    shares = {"always_first": (known == 1).mean(), "never_first": (known == 0).mean()}
-    return tail | {name: float(share) for name, share in shares.items()}
+    return tail | {"always_first": float((known == 1).mean()), "never_first": float((known == 0).mean())}
 
 
 def chance_level(attack: ScoreSet, rng: np.random.Generator) -> Chance:
@@ -264,7 +238,7 @@ def chance_level(attack: ScoreSet, rng: np.random.Generator) -> Chance:
     return Chance(rank1, eers, float(np.mean([1 / size for size in sizes])))
 
 
-def _shuffled(attack: ScoreSet, rng: np.random.Generator) -> tuple[float, float]:
+def _shuffled(attack: ScoreSet, rng: np.random.Generator) -> np.ndarray:
     """Rank-1 and EER with the gallery's names shuffled, averaged over the folds."""
     found = []
     for fold in attack.folds:
@@ -273,5 +247,4 @@ def _shuffled(attack: ScoreSet, rng: np.random.Generator) -> tuple[float, float]
         searches = search_gallery(fold.scores, fold.probe_persons, gallery)
         levels = ScoreLevels.from_scores(fold.scores[genuine], fold.scores[~genuine])
         found.append((rank_k(searches, 1, np.ones(len(genuine))), eer(levels)))
-    rank1, eers = np.mean(found, axis=0)
-    return float(rank1), float(eers)
+    return np.mean(found, axis=0)

@@ -1,29 +1,161 @@
-"""Network attackers: training sets of balanced persons, pre-training, embeddings and demographics."""
+"""Network attackers: how each is trained, from balanced rows of persons, and what it embeds.
 
-from collections.abc import Mapping, Sequence
+Sizes and schedules are OURS: the papers do not publish theirs. All were chosen on enrolment data and on auxiliary
+cohorts, never on a probe; networks are trained until the loss on the validation part no longer falls.
+"""
+
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import SUBJECT
-from ecgstudy.experiment.dataset import (
-    BEAT_AFTER_S,
-    BEAT_BEFORE_S,
-    Signals,
-    averaged_beats,
-    free_windows,
-    records_of,
-)
-from ecgstudy.experiment.people import targets, trainable_classes
-from ecgstudy.experiment.recipes import AUXILIARY_ROWS, COMPANIONS, MOST_WINDOWS, ROW_S, ROWS, Recipe
-from ecgstudy.learn.models import create_model
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
+from ecgstudy.evaluate.unseen import training_parts
+from ecgstudy.experiment.dataset import BEAT_AFTER_S, BEAT_BEFORE_S, Dataset, by_lead, without_lead
+from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context
 from ecgstudy.learn.base import PERSON, SignalModel
-from ecgstudy.learn.batches import WindowSet, standardise
+from ecgstudy.learn.batches import Augmentation, WindowSet, encode, standardise
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.train import TrainingSettings, fit
 
-LEAD = "identity"
+CLASSES = {"sex": SEXES, "age_group": AGE_GROUPS}
+ROWS = 960
+"""Training rows of the persons at hand an epoch, shared equally: a person with many records does not dominate."""
+AUXILIARY_ROWS = 3
+"""Training rows of each class of the auxiliary cohorts an epoch, of which there are thousands."""
+AUXILIARY_CLASSES = 160
+"""Auxiliary classes that are trained along with the persons at hand, so that few persons do not narrow the network."""
+ROW_S = 8.0
+"""Seconds of a training row at most; each epoch cuts the network's input at a random place in it."""
+LONG_RECORD_S = 1700.0
+"""A cohort of half-hour records is split in time."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network reads and how it is trained.
+
+    Attributes
+    ----------
+    model : str
+        Key of :data:`ecgstudy.learn.models.MODELS`.
+    beats : bool
+        Reads averaged beats instead of free windows.
+    seconds : float
+        Length of the network's input (free windows).
+    pretraining_epochs, epochs : int
+        On the auxiliary cohorts, and then on the persons at hand.
+    pretraining_rate, learning_rate : float
+        Highest rates of the two one-cycle schedules.
+    batch_size : int
+        Windows a step.
+    noise : float
+        Augmentation noise, in standard deviations of a window.
+    auxiliary_leads : tuple of str
+        Leads of the auxiliary cohorts that are trained on; each lead of a person counts as a class of its own.
+    """
+
+    model: str
+    beats: bool = False
+    seconds: float = 4.0
+    pretraining_epochs: int = 12
+    epochs: int = 20
+    pretraining_rate: float = 5e-3
+    learning_rate: float = 3e-3
+    batch_size: int = 64
+    noise: float = 0.15
+    auxiliary_leads: tuple[str, ...] = ("I",)
+
+    def n_samples(self, fs: float) -> int:
+        """Count the samples that the network reads."""
+        return round(BEAT_BEFORE_S * fs) + round(BEAT_AFTER_S * fs) if self.beats else round(self.seconds * fs)
+
+    def inputs(self, dataset: Dataset, parts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of segments as the network reads them, shape (n, 1, n_samples), and the row that each is of."""
+        cut = dataset.averaged_beats(parts) if self.beats else dataset.windows(parts, self.n_samples(dataset.fs))
+        return standardise(cut[0])[:, None], cut[1]
+
+    def untrained(self, context: Context, seed: int) -> SignalModel:
+        """Network with its initial weights, the control."""
+        return self._create(context, {PERSON: ("nobody", "somebody")}, self.learning_rate, seed).eval()
+
+    def pretrained(self, context: Context, seed: int) -> SignalModel:
+        """Network trained on the classes of the auxiliary cohorts."""
+        rows = self._rows(context, self._auxiliary(context), AUXILIARY_ROWS, seed)
+        return self._fit(context, rows, None, seed, self.pretraining_epochs, self.pretraining_rate, None)
+
+    def trained(
+        self, context: Context, known: pd.DataFrame, validation: pd.DataFrame | None, seed: int, helped: bool
+    ) -> SignalModel:
+        """Network trained on persons of segments, `helped` by the auxiliary cohorts' network and some of their classes.
+
+        The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
+        """
+        rows = self._rows(context, known, max(1, ROWS // known[SUBJECT].nunique()), seed)
+        start = None
+        if helped:
+            others = self._auxiliary(context)
+            classes = np.random.default_rng(seed).permutation(others[SUBJECT].unique())[:AUXILIARY_CLASSES]
+            others = others[others[SUBJECT].isin(classes)].reset_index(drop=True)
+            start = self.pretrained(context, seed)
+            rows = _joined(rows, self._rows(context, others, AUXILIARY_ROWS, seed))
+        return self._fit(context, rows, validation, seed, self.epochs, self.learning_rate, start)
+
+    def _auxiliary(self, context: Context) -> pd.DataFrame:
+        """Segments of the auxiliary cohorts to train on, the same that the cross-cohort protocols state."""
+        table = pd.concat([context.records(name) for name in auxiliary_cohorts(context)], ignore_index=True)
+        chosen = training_parts(table, context.split_seed)[0][SUBJECT]
+        return segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
+
+    def _create(self, context: Context, classes: dict[str, tuple[str, ...]], rate: float, seed: int) -> SignalModel:
+        fs = context.dataset.fs
+        shape = {"n_leads": 1, "n_samples": self.n_samples(fs), "fs": fs, "lead_names": ["identity"]}
+        return create_model(self.model, seed, classes=classes, learning_rate=rate, **shape)
+
+    def _fit(
+        self,
+        context: Context,
+        rows: "Rows",
+        validation: pd.DataFrame | None,
+        seed: int,
+        epochs: int,
+        rate: float,
+        start: SignalModel | None,
+    ) -> SignalModel:
+        """Build the sets, take over the trunk of `start`, and train or load."""
+        classes = trainable_classes(rows.persons, context.people)
+        model = self._create(context, classes, rate, seed)
+        if start is not None:
+            trunk = {k: v for k, v in start.state_dict().items() if not k.startswith("heads.")}
+            model.load_state_dict(trunk, strict=False)
+        chosen_on = None
+        if validation is not None:
+            windows, owners = self.inputs(context.dataset, validation)
+            persons, records = (validation[column].to_numpy(dtype=str)[owners] for column in (SUBJECT, RECORD))
+            if len(windows):
+                chosen_on = WindowSet(windows, targets(persons, context.people, classes), persons, records)
+        goals = targets(rows.persons, context.people, classes)
+        train = WindowSet(standardise(rows.windows)[:, None], goals, rows.persons, rows.records)
+        # gain is left out because windows are standardised
+        augmentation = Augmentation(gain=0.0, noise=self.noise, wander=0.1)
+        settings = TrainingSettings(epochs, self.batch_size, seed, augmentation=augmentation)
+        return fit(model, train, chosen_on, settings, context.runs, context.device).model
+
+    def _rows(self, context: Context, parts: pd.DataFrame, each: int, seed: int) -> "Rows":
+        """Draw the same number of rows for every person, longer than the network reads where there is room."""
+        rng, dataset = np.random.default_rng([seed, each]), context.dataset
+        if self.beats:
+            windows, owners = dataset.averaged_beats(parts, each, rng)
+        else:
+            # as long as the shortest segment that holds a window, up to a limit
+            lengths = dataset.pieces(parts).pipe(lambda pieces: pieces["stop"] - pieces["start"])
+            shortest = int(lengths[lengths >= self.n_samples(dataset.fs)].min())
+            windows, owners = dataset.windows(parts, min(shortest, round(ROW_S * dataset.fs)), each)
+        persons = parts[SUBJECT].to_numpy(dtype=str)[owners]
+        order = np.argsort(persons, kind="stable")
+        groups = np.split(order, np.flatnonzero(persons[order][1:] != persons[order][:-1]) + 1)
+        drawn = np.concatenate([_draw(group, each, rng) for group in groups])
+        return Rows(windows[drawn], persons[drawn], parts[RECORD].to_numpy(dtype=str)[owners][drawn])
 
 
 @dataclass(frozen=True)
@@ -34,148 +166,52 @@ class Rows:
     persons: np.ndarray
     records: np.ndarray
 
-    def joined(self, other: "Rows") -> "Rows":
-        """Both, cut to the shorter of the two lengths."""
-        length = min(self.windows.shape[1], other.windows.shape[1])
-        windows = np.concatenate([self.windows[:, :length], other.windows[:, :length]])
-        persons = np.concatenate([self.persons, other.persons])
-        return Rows(windows, persons, np.concatenate([self.records, other.records]))
 
-
-@dataclass(frozen=True)
-class Auxiliary:
-    """What auxiliary cohorts lend to a training: their network and their segments."""
-
-    model: SignalModel
-    segments: pd.DataFrame
-
-    def companions(self, n: int, seed: int) -> pd.DataFrame:
-        """Draw the segments of `n` auxiliary classes."""
-        classes = np.random.default_rng(seed).permutation(self.segments[SUBJECT].unique())[:n]
-        return self.segments[self.segments[SUBJECT].isin(classes)].reset_index(drop=True)
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Trains networks of one recipe and seed.
-
-    Attributes
-    ----------
-    recipe : Recipe
-        What to train.
-    signals : Signals
-        Where samples come from.
-    people : pandas.DataFrame
-        From :func:`ecgstudy.experiment.people.people_table`.
-    runs : pathlib.Path
-        Where training runs are cached.
-    device : str
-        "auto", "cpu" or "cuda".
-    """
-
-    recipe: Recipe
-    signals: Signals
-    people: pd.DataFrame
-    runs: Path
-    device: str
-
-    @property
-    def n_samples(self) -> int:
-        """Samples that the network reads."""
-        fs = self.signals.fs
-        if self.recipe.beats:
-            return round(BEAT_BEFORE_S * fs) + round(BEAT_AFTER_S * fs)
-        return round(self.recipe.seconds * fs)
-
-    def pretrain(self, segments: pd.DataFrame, seed: int) -> SignalModel:
-        """Train on the classes of auxiliary cohorts."""
-        settings = self._settings(self.recipe.pretraining_epochs, seed)
-        rows = self._rows(segments, AUXILIARY_ROWS, seed)
-        return self._fit(rows, None, seed, settings, self.recipe.pretraining_rate, None)
-
-    def train(
-        self, segments: pd.DataFrame, validation: pd.DataFrame | None, seed: int, auxiliary: Auxiliary | None
-    ) -> SignalModel:
-        """Train on the persons at hand, from the auxiliary cohorts' network and along with some of their classes.
-
-        The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
-        """
-        settings = self._settings(self.recipe.epochs, seed)
-        rows = self._rows(segments, max(1, ROWS // segments[SUBJECT].nunique()), seed)
-        if auxiliary:
-            rows = rows.joined(self._rows(auxiliary.companions(COMPANIONS, seed), AUXILIARY_ROWS, seed))
-        start = auxiliary.model if auxiliary else None
-        return self._fit(rows, validation, seed, settings, self.recipe.learning_rate, start)
-
-    def untrained(self, seed: int) -> SignalModel:
-        """Network with its initial weights, the control."""
-        return self._create({PERSON: ("nobody", "anybody")}, self.recipe.learning_rate, seed).eval()
-
-    def _settings(self, epochs: int, seed: int) -> TrainingSettings:
-        recipe = self.recipe
-        return TrainingSettings(epochs, recipe.batch_size, seed, augmentation=recipe.augmentation)
-
-    def _create(self, classes: Mapping[str, Sequence[str]], rate: float, seed: int) -> SignalModel:
-        shape = {"n_leads": 1, "n_samples": self.n_samples, "fs": self.signals.fs, "lead_names": [LEAD]}
-        return create_model(self.recipe.model, seed, classes=classes, learning_rate=rate, **shape)
-
-    def _fit(
-        self,
-        rows: Rows,
-        validation: pd.DataFrame | None,
-        seed: int,
-        settings: TrainingSettings,
-        rate: float,
-        start: SignalModel | None,
-    ) -> SignalModel:
-        """Build the sets, take over the trunk of `start`, and train or load."""
-        classes = trainable_classes(rows.persons, self.people)
-        model = self._create(classes, rate, seed)
-        if start is not None:
-            trunk = {k: v for k, v in start.state_dict().items() if not k.startswith("heads.")}
-            model.load_state_dict(trunk, strict=False)
-        chosen_on = None
-        if validation is not None:
-            windows, owners = self.inputs(validation)
-            held = Rows(windows, validation[SUBJECT].to_numpy(dtype=str)[owners], records_of(validation, owners))
-            chosen_on = self._window_set(held, classes) if len(windows) else None
-        train = self._window_set(rows, classes)
-        return fit(model, train, chosen_on, settings, self.runs, self.device).model
-
-    def _rows(self, segments: pd.DataFrame, each: int, seed: int) -> Rows:
-        """Draw the same number of rows for every person, longer than the network reads where there is room."""
-        rng = np.random.default_rng([seed, each])
-        if self.recipe.beats:
-            windows, owners = averaged_beats(self.signals, segments, each, rng)
-        else:
-            windows, owners = free_windows(self.signals, segments, self._row_length(segments), each)
-        persons = segments[SUBJECT].to_numpy(dtype=str)[owners]
-        order = np.argsort(persons, kind="stable")
-        groups = np.split(order, np.flatnonzero(persons[order][1:] != persons[order][:-1]) + 1)
-        drawn = np.concatenate([_draw(group, each, rng) for group in groups])
-        return Rows(windows[drawn], persons[drawn], records_of(segments, owners)[drawn])
-
-    def _row_length(self, segments: pd.DataFrame) -> int:
-        """Choose the length of a training row: as long as the shortest segment that holds a window, up to a limit."""
-        lengths = segments["stop"] - segments["start"]
-        shortest = int(lengths[lengths >= self.n_samples].min())
-        return min(shortest, round(ROW_S * self.signals.fs))
-
-    def _window_set(self, rows: Rows, classes: dict[str, tuple[str, ...]]) -> WindowSet:
-        """Windows with the targets of every head."""
-        goals = targets(rows.persons, self.people, classes)
-        return WindowSet(standardise(rows.windows)[:, None], goals, rows.persons, rows.records)
-
-    def inputs(self, segments: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Windows of segments as the network reads them, and the row of the segment that each belongs to."""
-        if self.recipe.beats:
-            windows, owners = averaged_beats(self.signals, segments, MOST_WINDOWS)
-        else:
-            windows, owners = free_windows(self.signals, segments, self.n_samples, MOST_WINDOWS)
-        return standardise(windows), owners
+def _joined(one: Rows, other: Rows) -> Rows:
+    """Both, cut to the shorter of the two lengths."""
+    length = min(one.windows.shape[1], other.windows.shape[1])
+    windows = np.concatenate([one.windows[:, :length], other.windows[:, :length]])
+    persons = np.concatenate([one.persons, other.persons])
+    return Rows(windows, persons, np.concatenate([one.records, other.records]))
 
 
 def _draw(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `n` of a person's rows: all before any twice."""
     repeats = -(-n // len(rows))
     return np.concatenate([rng.permutation(rows) for _ in range(repeats)])[:n]
+
+
+def auxiliary_cohorts(context: Context) -> list[str]:
+    """Cohorts on which nobody can be recognised again: (nearly) one record a person; networks are pre-trained there."""
+    chosen = []
+    for name, store in context.stores.items():
+        records = store.records
+        recorded_again = (records["subject_id"].value_counts() > 1).mean()
+        long = (records["store_samples"] / store.fs).min() > LONG_RECORD_S / 2
+        if recorded_again < 0.1 and not long:
+            chosen.append(name)
+    return chosen
+
+
+def targets(persons: np.ndarray, people: pd.DataFrame, classes: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """Class of each window for the person, sex and age-group heads; unknown labels add nothing to a loss."""
+    owners = [without_lead(person) for person in persons]
+    known = {task: encode(people[task].reindex(owners), CLASSES[task]) for task in classes if task in CLASSES}
+    return {"person": encode(persons, classes["person"]), **known}
+
+
+def trainable_classes(persons: np.ndarray, people: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Heads that can be trained on these persons: a task with one class only, or none, is left out."""
+    classes = {"person": tuple(dict.fromkeys(persons))}
+    owners = {without_lead(person) for person in persons}
+    for task, names in CLASSES.items():
+        if people[task].reindex(sorted(owners)).dropna().nunique() >= 2:
+            classes[task] = names
+    return classes
+
+
+def group_ages(persons: np.ndarray, people: pd.DataFrame) -> np.ndarray:
+    """Mean age of the training persons of each age group, shape (n_groups,); mid-range where a group is empty."""
+    known = people.reindex(sorted({without_lead(person) for person in persons})).dropna(subset="age")
+    middles = pd.Series([22.0, 37.0, 52.0, 70.0], index=list(AGE_GROUPS))
+    return known.groupby("age_group")["age"].mean().reindex(AGE_GROUPS).fillna(middles).to_numpy()

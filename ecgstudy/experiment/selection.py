@@ -10,27 +10,22 @@ import pandas as pd
 from ecgstudy.evaluate.identification import rank_k, search_gallery
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import eer
-from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble
+from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble, never_matched
 
 BEST = "best"
 CANDIDATES = ("transecg", "resnet1d", "beatnet", "features_gbm", "template")
-MEAN_FUSION = ("resnet1d", "beatnet")
-"""Convolutional networks of windows and of beats: the mean of their cosine scores."""
-STANDARDISED_FUSION = ("transecg", "resnet1d", "beatnet", "template")
-"""All networks and the average beat: the mean of their scores, each standardised by its validation impostors."""
-FUSIONS = {"resnet1d + beatnet": MEAN_FUSION, "networks + template": STANDARDISED_FUSION}
+FUSIONS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "resnet1d + beatnet": (("resnet1d", "beatnet"), False),
+    "networks + template": (("transecg", "resnet1d", "beatnet", "template"), True),
+}
+"""Attackers whose scores are averaged, and whether each is first standardised by its validation impostors."""
 
 
 class Separation(NamedTuple):
-    """How well an attacker tells the people of a validation part apart, averaged over the folds.
+    """How well an attacker tells the people of a validation part apart: rank-1, EER and d', averaged over the folds.
 
-    Attributes
-    ----------
-    rank1, eer : float
-        As for probes, NaN where undefined.
-    d_prime : float
-        Difference of the mean genuine and impostor scores over the root of their mean variance; NaN where a fold has
-        fewer than two trials of either kind or scores that do not vary.
+    d' is the difference of the mean genuine and impostor scores over the root of their mean variance; NaN where a
+    fold has fewer than two trials of either kind or scores that do not vary.
     """
 
     rank1: float
@@ -83,11 +78,11 @@ def select(
     Parameters
     ----------
     attackers : mapping of str to sequence of ScoreSet
-        Score sets (one a seed) by model, of one cohort and protocol.
+        Score sets (one a seed) by attacker, of one cohort and protocol.
     judges : mapping of str to sequence of ScoreSet, optional
         Score sets of a protocol about people never seen, whose validation people decide instead: where the
         same people are in training and validation, the validation part is the end of the very recordings learnt from.
-        Models without scores there cannot be chosen.
+        Attackers without scores there cannot be chosen.
     """
     candidates = _candidates(attackers)
     judged = _candidates(judges) if judges else candidates
@@ -100,19 +95,11 @@ def select(
 
 def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, list[ScoreSet]]:
     """Attackers and fusions that can be chosen."""
-    candidates = {model: list(attackers[model]) for model in CANDIDATES if model in attackers}
-    for name, members in FUSIONS.items():
+    candidates = {name: list(attackers[name]) for name in CANDIDATES if name in attackers}
+    for name, (members, standardised) in FUSIONS.items():
         if set(members) <= set(attackers):
-            standardised = members == STANDARDISED_FUSION
             candidates[name] = fuse(name, [attackers[member] for member in members], standardised)
     return candidates
-
-
-def never_matched(scores: np.ndarray) -> np.ndarray:
-    """Give trials without a score (no usable window) the lowest score there is, so that they match nobody."""
-    undefined = np.isnan(scores)
-    lowest = scores[~undefined].min() if not undefined.all() else 0.0
-    return np.where(undefined, lowest, scores)
 
 
 def validation_separation(attack: ScoreSet) -> Separation:
@@ -126,19 +113,13 @@ def _separation(fold: FoldScores) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     scores = never_matched(fold.validation_scores)
     probe, gallery = fold.validation_probe_persons, fold.validation_gallery_persons
-    searches = search_gallery(scores, probe, gallery)
     genuine = probe[:, None] == gallery[None, :]
     levels = ScoreLevels.from_scores(scores[genuine], scores[~genuine])
-    return rank_k(searches, 1, np.ones(len(probe))), eer(levels), _d_prime(fold)
-
-
-def _d_prime(fold: FoldScores) -> float:
-    """Separation d' of one fold's validation trials."""
-    genuine, impostor = _validation_trials(fold)
-    if min(genuine.size, impostor.size) < 2:
-        return np.nan
-    spread = np.sqrt((genuine.var() + impostor.var()) / 2)
-    return float((genuine.mean() - impostor.mean()) / spread) if spread > 0 else np.nan
+    own, impostor = _validation_trials(fold)
+    d_prime = np.nan
+    if min(own.size, impostor.size) > 1 and (spread := np.sqrt((own.var() + impostor.var()) / 2)) > 0:
+        d_prime = float((own.mean() - impostor.mean()) / spread)
+    return rank_k(search_gallery(scores, probe, gallery), 1, np.ones(len(probe))), eer(levels), d_prime
 
 
 def _validation_trials(fold: FoldScores) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +153,7 @@ def fuse(name: str, members: Sequence[Sequence[ScoreSet]], standardised: bool) -
         sets = [attacker[number % len(attacker)] for attacker in members]
         folds = [_fused_fold([s.folds[k] for s in sets], standardised) for k in range(len(sets[0].folds))]
         seed = next(s.seed for s, attacker in zip(sets, members, strict=True) if len(attacker) == n_seeds)
-        fused.append(replace(sets[0], model=name, seed=seed, folds=tuple(folds)))
+        fused.append(replace(sets[0], attacker=name, seed=seed, folds=tuple(folds)))
     return fused
 
 
@@ -180,12 +161,10 @@ def _fused_fold(folds: Sequence[FoldScores], standardised: bool) -> FoldScores:
     """Average the test and the validation scores of the same trials."""
     moments = [_impostor_moments(fold) if standardised else (0.0, 1.0) for fold in folds]
     pairs = list(zip(folds, moments, strict=True))
-    test = [(fold.scores - mean) / sd for fold, (mean, sd) in pairs]
-    validation = [(fold.validation_scores - mean) / sd for fold, (mean, sd) in pairs]
     return replace(
         folds[0],
-        scores=_mean_of_defined(test),
-        validation_scores=_mean_of_defined(validation),
+        scores=_mean_of_defined([(fold.scores - mean) / sd for fold, (mean, sd) in pairs]),
+        validation_scores=_mean_of_defined([(fold.validation_scores - mean) / sd for fold, (mean, sd) in pairs]),
         demographics=pd.DataFrame(),
     )
 

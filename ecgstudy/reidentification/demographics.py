@@ -1,4 +1,4 @@
-"""Sex and age group from an ECG: metrics of the attackers' heads, with intervals by person."""
+"""Sex and age group from an ECG: metrics of the attackers' heads, and the features behind a person, by SHAP."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,19 @@ import pandas as pd
 
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples
 from ecgstudy.evaluate.classification import classification_report, mae_report
-from ecgstudy.experiment.people import CLASSES
-from ecgstudy.experiment.scores import TASKS, ScoreSet, ensemble
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.evaluate.splits import SUBJECT
+from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
+from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.networks import CLASSES
+from ecgstudy.experiment.scores import ScoreSet, ensemble
+from ecgstudy.signals.features import FEATURES
 
 SHORT = {"sex": "sex", "age_group": "age"}
 """Tasks as metric names call them."""
 _CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "accuracy_per_person")
 _YEARS = ("mae_years", "mae_years_per_person")
+EXPLAINED_WINDOWS = 100
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class DemographicResult:
 
     Attributes
     ----------
-    cohort, protocol, model : str
+    cohort, protocol, attacker : str
         As in metric names.
     task : str
         "sex" or "age".
@@ -36,15 +42,10 @@ class DemographicResult:
 
     cohort: str
     protocol: str
-    model: str
+    attacker: str
     task: str
     estimates: Mapping[str, Estimate]
     probes: int
-
-    @property
-    def key(self) -> str:
-        """``cohort.task.protocol.model``, the stem of its metric names."""
-        return f"{self.cohort}.{self.task}.{self.protocol}.{self.model}"
 
 
 def evaluate_demographics(
@@ -63,14 +64,14 @@ def evaluate_demographics(
     """
     cells: dict[tuple[str, str, str], list[ScoreSet]] = {}
     for s in score_sets:
-        cells.setdefault((s.cohort, s.protocol, s.model), []).append(s)
+        cells.setdefault((s.cohort, s.protocol, s.attacker), []).append(s)
     tables = {cell: _rows(ensemble(sets)) for cell, sets in cells.items()}
-    with_heads = {model for (_, _, model), table in tables.items() if len(table)}
+    with_heads = {attacker for (_, _, attacker), table in tables.items() if len(table)}
     return [
         _result(cell, task, table[table["task"] == task], resamples[cell[0]])
         for cell, table in tables.items()
         if cell[2] in with_heads
-        for task in TASKS
+        for task in CLASSES
     ]
 
 
@@ -94,5 +95,30 @@ def _result(cell: tuple[str, str, str], task: str, rows: pd.DataFrame, resamples
     estimates["majority"] = Estimate(share, np.nan, np.nan, len(set(persons)))
     if task == "age_group":
         years = mae_report(rows["age"].to_numpy(float), rows["expected_age"].to_numpy(float), persons, resamples)
-        estimates |= {"mae_years": years["mae"], "mae_years_per_person": years["mae_per_person"]}
+        estimates |= dict(zip(_YEARS, (years["mae"], years["mae_per_person"]), strict=True))
     return DemographicResult(*cell, SHORT[task], estimates, len(rows))
+
+
+def shap_table(context: Context, seed: int) -> pd.DataFrame:
+    """Mean absolute SHAP value of each feature for recognising persons in another recording.
+
+    The feature model learns from first records of the first cohort with several records a person, and is explained
+    on windows of second records.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns feature, unit, mean_abs_shap (log-odds, averaged over windows and persons), largest first;
+        empty where no cohort has several records a person.
+    """
+    stores = context.stores
+    found = [name for name, store in stores.items() if (store.records[SUBJECT].value_counts() > 1).any()]
+    if not found:
+        return pd.DataFrame(columns=["feature", "unit", "mean_abs_shap"])
+    job = Job(found[0], CrossRecord(), FEATURE_MODEL, seed)
+    model = context.fitted(job).boosters["person"]
+    features, _ = context.dataset.features(context.splits(job)[0].probe)
+    rows = np.random.default_rng(seed).permutation(len(features))[:EXPLAINED_WINDOWS]
+    strength = np.abs(model.shap_values(features.iloc[np.sort(rows)])).mean(axis=(0, 2))
+    table = pd.DataFrame({"feature": list(FEATURES), "unit": list(FEATURES.values()), "mean_abs_shap": strength})
+    return table.sort_values("mean_abs_shap", ascending=False, ignore_index=True)

@@ -15,8 +15,8 @@ from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.identification import Searches, cmc, rank1_by_gallery_size, search_gallery
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import det_curve
+from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.evaluation import Evaluation
-from ecgstudy.experiment.plan import UNTRAINED
 from ecgstudy.experiment.scores import FoldScores
 from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
@@ -40,7 +40,7 @@ def inflation_figure(evaluations: Sequence[Evaluation]) -> Figure:
     figure, axes = _stacked([len(protocols[cohort]) for cohort in cohorts], columns=1)
     for ax, cohort in zip(axes[:, 0], cohorts, strict=True):
         for model in (*SHOWN, BEST):
-            found = {e.protocol: e.estimates["rank1"] for e in evaluations if (e.cohort, e.model) == (cohort, model)}
+            found = {e.protocol: e.estimates["rank1"] for e in evaluations if (e.cohort, e.attacker) == (cohort, model)}
             _draw_attacker(ax, model, found, protocols[cohort])
         _name_protocols(ax, protocols[cohort])
         ax.axvline(PUBLISHED_TRANSECG, color=COLOURS["transecg"], linestyle=":", linewidth=1)
@@ -87,12 +87,13 @@ def gallery_figure(evaluations: Sequence[Evaluation], extrapolated: pd.DataFrame
     """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
     shown = [e for e in of_best(evaluations) if e.protocol != LEAKY and "cohort" not in e.protocol]
-    colours = dict(zip([e.key for e in shown], cycle(PALETTE), strict=False))
+    colours = dict(zip([(e.cohort, e.protocol) for e in shown], cycle(PALETTE), strict=False))
     for e in shown:
-        left.plot(*_cmc(e.attack.folds), color=colours[e.key], label=f"{e.cohort}, {_spoken(e.protocol)}")
-        right.plot(*_by_size(e.attack.folds), color=colours[e.key])
+        colour = colours[e.cohort, e.protocol]
+        left.plot(*_cmc(e.attack.folds), color=colour, label=f"{e.cohort}, {_spoken(e.protocol)}")
+        right.plot(*_by_size(e.attack.folds), color=colour)
     for (cohort, protocol), rows in extrapolated.dropna(subset="rank1").groupby(["cohort", "protocol"], sort=False):
-        colour = colours[f"{cohort}.{protocol}.{BEST}"]
+        colour = colours[cohort, protocol]
         right.fill_between(rows["people"], rows["rank1_low"], rows["rank1_high"], color=colour, alpha=0.15, linewidth=0)
         right.plot(rows["people"], rows["rank1"], color=colour, linestyle="--")
     sizes, published = zip(*SNN_ECG_RANK1.items(), strict=True)
@@ -113,7 +114,7 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     rows = max(1, -(-len(cells) // columns))
     figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns + 0.4, 3.5 * rows + 0.5), squeeze=False)
     for ax, (cohort, protocol) in zip(axes.flat, cells, strict=False):
-        here = {e.model: e for e in evaluations if (e.cohort, e.protocol) == (cohort, protocol)}
+        here = {e.attacker: e for e in evaluations if (e.cohort, e.protocol) == (cohort, protocol)}
         for model in (model for model in (*SHOWN, BEST) if model in here):
             rates, missed = _det(here[model].attack.folds)
             width = 2.2 if model == BEST else 1.2
@@ -152,7 +153,7 @@ def demographics_figure(results: Sequence[DemographicResult]) -> Figure:
 def _draw_demographics(ax: Axes, results: Sequence[DemographicResult], protocols: Sequence[str]) -> None:
     """Draw one task of one cohort."""
     for model in SHOWN:
-        found = {r.protocol: r.estimates["accuracy"] for r in results if r.model == model}
+        found = {r.protocol: r.estimates["accuracy"] for r in results if r.attacker == model}
         _draw_attacker(ax, model, found, protocols)
     majority = {r.protocol: r.estimates["majority"].value for r in results}
     rows = np.array([protocols.index(protocol) for protocol in majority])

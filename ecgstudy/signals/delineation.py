@@ -16,7 +16,7 @@ import neurokit2 as nk
 import numpy as np
 import pandas as pd
 
-from ecgstudy.signals.preprocess import HIGH_HZ, LONGEST_BRIDGED_GAP_S, bandpass, fill_gaps, run_lengths
+from ecgstudy.signals.preprocess import HIGH_HZ, bandpass, fill_gaps
 from ecgstudy.signals.quality import MISSING_SHARE, Problem, beat_problem, block_spans
 
 FIDUCIAL_COLUMNS = (
@@ -174,15 +174,14 @@ def _prepare(x: np.ndarray, fs: float) -> _Prepared | Failure:
         return Failure(RATE_TOO_LOW)
     if len(x) < SHORTEST_S * fs:
         return Failure(Problem.TOO_SHORT)
-    filled, missing = fill_gaps(np.asarray(x, dtype=np.float64)[None])
-    lost = run_lengths(missing[0]) > LONGEST_BRIDGED_GAP_S * fs
+    filled, lost = (of[0] for of in fill_gaps(np.asarray(x, dtype=np.float64)[None], fs))
     if lost.mean() > MISSING_SHARE:
         return Failure(Problem.NOT_A_NUMBER)
     # NeuroKit2 adds amplitudes to times when it scores T waves, so the scale of the lead matters
     # to it: a typical second is made to span 1, as in a lead in mV.
-    centred = filled[0] - np.median(filled[0])
+    centred = filled - np.median(filled)
     span = np.quantile(block_spans(centred, fs), 0.75)
-    if not (np.isfinite(span) and span > 1e-9 * np.abs(filled[0]).max()):
+    if not (np.isfinite(span) and span > 1e-9 * np.abs(filled).max()):
         return Failure(Problem.FLAT)
     values = bandpass(centred / span, fs).astype(np.float64)
     peaks = _find_r_peaks(values, fs)

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import chain, groupby, islice
@@ -79,7 +79,7 @@ class _Outcome:
     record_id: str
     kept: dict[str, object] | None = None
     excluded: dict[str, object] | None = None
-    lead_problems: dict[str, str] = field(default_factory=dict)
+    flaws: list[tuple[str, int, int, str]] = field(default_factory=list)
     beats: np.ndarray | None = None
 
 
@@ -205,10 +205,10 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
 
 def _tasks(records: pd.DataFrame) -> list[list[dict[str, object]]]:
     """Split the record table into tasks of about equal work, in order."""
-    columns = ["record_id", "subject_id", "leads", "fs", "n_samples", "store_samples", "offset"]
+    columns = ["record_id", "subject_id", "leads", "fs", "n_samples", "store_samples", "offset", "gaps"]
     seconds = records["n_samples"] / records["fs"]
     task_of = ((seconds.cumsum() - seconds) // _TASK_SECONDS).to_numpy()
-    return [part.to_dict("records") for _, part in records[columns].groupby(task_of)]
+    return [part.to_dict("records") for _, part in records.reindex(columns=columns, fill_value=()).groupby(task_of)]
 
 
 def _run(
@@ -282,22 +282,23 @@ def _store_records(plan: _Plan, block: Sequence[_Read], signal_file: BinaryIO) -
         "",
     )
     try:
-        filtered = signals.preprocess(together, plan.fs).values.astype("<f4", copy=False)
+        filtered = signals.preprocess(together, plan.fs).values
     except StudyError as unfit:
         sentence = str(unfit).rstrip(".")
         return [_left_out(read.record, quality.Problem.UNREADABLE, sentence) for read in block]
     ends = np.cumsum([len(read.signal.leads) for read in block])
     outcomes = []
-    for read, stored in zip(block, np.split(filtered, ends[:-1]), strict=True):
-        outcome = _with_beats(plan, read)
+    for read, values in zip(block, np.split(filtered, ends[:-1]), strict=True):
+        stored = replace(read.signal, values=np.ascontiguousarray(values, dtype="<f4"), fs=plan.fs)
+        outcome = _with_beats(plan, read, stored)
         if outcome.kept:
-            signal_file.seek(stored.itemsize * read.record["offset"])
-            signal_file.write(np.ascontiguousarray(stored))
+            signal_file.seek(stored.values.itemsize * read.record["offset"])
+            signal_file.write(stored.values)
         outcomes.append(outcome)
     return outcomes
 
 
-def _with_beats(plan: _Plan, read: _Read) -> _Outcome:
+def _with_beats(plan: _Plan, read: _Read, stored: Signal) -> _Outcome:
     """Find a record's beats in the best lead that shows them; without any it is left out."""
     signal, problems = read.signal, read.problems
     seconds = signal.values.shape[-1] / signal.fs
@@ -317,8 +318,8 @@ def _with_beats(plan: _Plan, read: _Read) -> _Outcome:
         "delineation_failure": failure,
         "sha256": waveform_digest(signal.values),
     }
-    named = {lead: str(why) for lead, why in problems.items()}
-    return _Outcome(read.record["record_id"], kept, None, named, beats)
+    flaws = quality.flaws(signal, stored, problems, read.record["gaps"])
+    return _Outcome(read.record["record_id"], kept, None, flaws, beats)
 
 
 def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[str]:
@@ -397,13 +398,12 @@ def _nothing_left(cohort: Cohort, exclusions: pd.DataFrame) -> str:
 
 
 def _write_tables(folder: Path, records: pd.DataFrame, kept: list[_Outcome], exclusions: pd.DataFrame) -> None:
-    """Write the record, lead-problem, exclusion and beat tables."""
+    """Write the record, flaw, exclusion and beat tables."""
     added = pd.DataFrame([done.kept for done in kept], index=[done.record_id for done in kept])
     table = records.join(added, on="record_id", how="inner").reset_index(drop=True)
     table.to_parquet(folder / store.RECORDS, index=False)
-    problems = [(done.record_id, lead, why) for done in kept for lead, why in done.lead_problems.items()]
-    columns = list(store.LEAD_PROBLEM_COLUMNS)
-    pd.DataFrame(problems, columns=columns, dtype=object).to_parquet(folder / store.LEAD_PROBLEMS, index=False)
+    flaws = pd.DataFrame([(done.record_id, *flaw) for done in kept for flaw in done.flaws], columns=store.FLAW_COLUMNS)
+    flaws.astype({"start": int, "stop": int}).to_parquet(folder / store.FLAWS, index=False)
     exclusions.to_parquet(folder / store.EXCLUSIONS, index=False)
     beats = pd.DataFrame(np.concatenate([done.beats for done in kept]), columns=list(FIDUCIAL_COLUMNS))
     beats.insert(0, "record_id", np.repeat([done.record_id for done in kept], [len(done.beats) for done in kept]))

@@ -135,56 +135,46 @@ def resample(values: np.ndarray, fs: float, target_fs: float) -> np.ndarray:
     return resampled[..., :n_out].astype(np.float32)
 
 
-def fill_gaps(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fill_gaps(values: np.ndarray, fs: float, bridged_s: float = LONGEST_BRIDGED_GAP_S) -> tuple[np.ndarray, np.ndarray]:
     """Replace samples that are not finite by a straight line between their neighbours.
 
     Parameters
     ----------
     values : numpy.ndarray
         Shape (n_leads, n_samples).
+    fs : float
+        Sampling rate in Hz.
+    bridged_s : float
+        Longest gap in seconds over which the line may stand for what was there.
 
     Returns
     -------
     filled : numpy.ndarray
         The same shape, finite; a lead without any finite sample becomes 0.
-    missing : numpy.ndarray
-        bool, the same shape: where `values` was not finite.
+    lost : numpy.ndarray
+        bool, the same shape: samples in gaps longer than `bridged_s`.
     """
     missing = ~np.isfinite(values)
     if not missing.any():
         return values, missing
-    filled = np.array(values)
-    grid = np.arange(values.shape[-1])
+    filled, grid = np.array(values), np.arange(values.shape[-1])
     for lead, holes in enumerate(missing):
         if holes.all():
             filled[lead] = 0.0
         elif holes.any():
             filled[lead, holes] = np.interp(grid[holes], grid[~holes], values[lead, ~holes])
+    for row, start, stop in zip(*runs(missing), strict=True):
+        missing[row, start:stop] = stop - start > bridged_s * fs
     return filled, missing
 
 
-def run_lengths(mask: np.ndarray) -> np.ndarray:
-    """Length of the run of True that each sample belongs to (0 where False).
-
-    Parameters
-    ----------
-    mask : numpy.ndarray
-        bool, shape (..., n_samples).
-
-    Returns
-    -------
-    numpy.ndarray
-        int, the shape of `mask`.
-    """
-    rows = mask.reshape(-1, mask.shape[-1])
-    # One False between the rows keeps a run from passing from one row into the next.
-    flat = np.zeros((rows.shape[0], rows.shape[1] + 1), dtype=bool)
-    flat[:, :-1] = rows
-    edges = np.flatnonzero(np.diff(flat.ravel(), prepend=False, append=False))
-    starts, stops = edges[::2], edges[1::2]
-    lengths = np.zeros(flat.size, dtype=np.intp)
-    lengths[flat.ravel()] = np.repeat(stops - starts, stops - starts)
-    return lengths.reshape(flat.shape)[:, :-1].reshape(mask.shape)
+def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, start and stop (excluded) of each run of True, (n_rows, n_samples) -> three arrays of shape (n_runs,)."""
+    # False on both sides keeps a run from passing from one row into the next
+    padded = np.pad(mask, ((0, 0), (1, 1)))
+    edges = np.flatnonzero(np.diff(padded.ravel()))
+    rows, starts = np.divmod(edges[::2], padded.shape[1])
+    return rows, starts, edges[1::2] % padded.shape[1]
 
 
 def preprocess(signal: Signal, target_fs: float) -> Signal:
@@ -192,8 +182,7 @@ def preprocess(signal: Signal, target_fs: float) -> Signal:
 
     Gaps of at most 40 ms (shorter than half a QRS complex) are bridged by a
     straight line. A longer gap is bridged only for the filter's sake and is
-    NaN again in the result, where :func:`ecgstudy.signals.quality.window_problems`
-    finds it.
+    NaN again in the result, where :func:`ecgstudy.signals.quality.flaws` finds it.
 
     Parameters
     ----------
@@ -212,10 +201,9 @@ def preprocess(signal: Signal, target_fs: float) -> Signal:
     StudyError
         The record's rate is 80 Hz or less, or `target_fs` is not positive.
     """
-    filled, missing = fill_gaps(signal.values)
+    filled, lost = fill_gaps(signal.values, signal.fs)
     values = resample(bandpass(filled, signal.fs), signal.fs, target_fs)
-    if missing.any():
-        lost = run_lengths(missing) > LONGEST_BRIDGED_GAP_S * signal.fs
+    if lost.any():
         nearest = np.rint(np.arange(values.shape[-1]) * signal.fs / target_fs).astype(np.intp)
         values[lost[:, np.minimum(nearest, lost.shape[-1] - 1)]] = np.nan
     return replace(signal, values=values, fs=float(target_fs))

@@ -1,23 +1,23 @@
-"""Quality control: which leads, records and windows cannot be used, each with its reason.
+"""Quality control: which records, leads and stretches of a lead cannot be used, each with its reason.
 
 The reasons are a closed vocabulary (:class:`Problem`); the thresholds below
 were set on every record of ECG-ID, LUDB, MIT-BIH, the motion set and a
 PTB-XL subset, so that no ordinary lead of theirs is lost.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from ecgstudy.data.base import Signal
-from ecgstudy.signals.preprocess import LONGEST_BRIDGED_GAP_S, fill_gaps, run_lengths
+from ecgstudy.signals.preprocess import LONGEST_BRIDGED_GAP_S, fill_gaps, runs
 
 MISSING_SHARE = 0.1
 """A lead with more than this share of its samples in gaps too long to bridge is not a number."""
 FLAT_SHARE_LEAD = 0.5
 """A lead of which at least this share is flat is flat: the rest is too little to stand for it."""
-FLAT_SHARE_WINDOW = 0.25
-"""The same for a window, which can be left out alone and is therefore held to more."""
 FLAT_RELATIVE = 0.01
 """A second is flat when it spans less than this part of what the lead's livelier seconds span."""
 FLAT_MV = 0.01
@@ -39,7 +39,7 @@ _LIVELY_QUANTILE = 0.75
 
 
 class Problem(StrEnum):
-    """Why a lead, a record or a window is left out."""
+    """Why a record, a lead or a stretch of one is left out."""
 
     FLAT = "flat"
     SATURATED = "saturated"
@@ -48,6 +48,7 @@ class Problem(StrEnum):
     NO_BEATS = "no beats"
     UNREADABLE = "unreadable"
     DUPLICATE = "same waveform as another person"
+    GAP = "gap in time"
 
 
 REMEDIES = {
@@ -61,46 +62,55 @@ REMEDIES = {
 """What a reader can do about a record left out for such a reason; unreadable files each say it themselves."""
 
 
-def block_spans(values: np.ndarray, fs: float) -> np.ndarray:
-    """Peak-to-peak amplitude of each second.
-
-    values : (..., n_samples) -> (..., n_blocks); a remainder shorter than a
-    second is covered by a last block that ends with the signal.
-    """
+def block_spans(values: np.ndarray, fs: float, seconds: float = _BLOCK_S) -> np.ndarray:
+    """Peak-to-peak amplitude of each second, (..., n_samples) -> (..., n_blocks); a last block ends with the signal."""
     n_samples = values.shape[-1]
-    length = max(1, min(n_samples, round(_BLOCK_S * fs)))
+    length = max(1, min(n_samples, round(seconds * fs)))
     whole = n_samples // length
-    blocks = values[..., : whole * length].reshape(*values.shape[:-1], whole, length)
-    spans = np.ptp(blocks, axis=-1)
+    spans = np.ptp(values[..., : whole * length].reshape(*values.shape[:-1], whole, length), axis=-1)
     if whole * length < n_samples:
         spans = np.concatenate([spans, np.ptp(values[..., -length:], axis=-1, keepdims=True)], axis=-1)
     return spans
 
 
-def _plateau_share(values: np.ndarray, slack: float, jump: float) -> float:
-    """Share of a lead's samples in plateaus within `slack` of its highest or lowest value.
+def _flat_below(spans: np.ndarray, floor: float) -> np.ndarray:
+    """Span below which a second of each lead is flat, from the spans of its seconds."""
+    return np.maximum(FLAT_RELATIVE * np.quantile(spans, _LIVELY_QUANTILE, axis=-1), floor)
 
-    A plateau is at least three samples long, and the lead changes by `jump`
-    or more from one sample to the next as it enters or leaves it.
+
+def _flat(values: np.ndarray, lost: np.ndarray, fs: float, floor: float) -> np.ndarray:
+    """Mark every flat second of each lead, wherever it starts; seconds with a lost sample are not judged."""
+    flat, length = np.zeros(values.shape, dtype=bool), round(_BLOCK_S * fs)
+    if values.shape[-1] < length:
+        return flat
+    below = _flat_below(block_spans(values, fs), floor)
+    # every second holds a whole half second of this grid
+    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= below):
+        spans = maximum_filter1d(values[row], length) - minimum_filter1d(values[row], length)
+        quiet = (spans <= below[row]) & ~maximum_filter1d(lost[row], length)
+        starts = np.flatnonzero(quiet[length // 2 : len(spans) - length + 1 + length // 2])
+        at = len(spans) + 1
+        inside = np.bincount(starts, minlength=at) - np.bincount(starts + length, minlength=at)
+        flat[row] = inside.cumsum()[:-1] > 0
+    return flat
+
+
+def _plateaus(values: np.ndarray, slack: float, jump: float) -> Iterator[tuple[int, int]]:
+    """Start and stop of each plateau of three samples or more within `slack` of the lead's highest or lowest value.
+
+    The lead changes by `jump` or more from one sample to the next as it enters or leaves it.
     """
-    steps = np.abs(np.diff(values))
-    clipped = 0
+    steps = np.r_[0, np.abs(np.diff(values)), 0]
     for at_extreme in (values >= values.max() - slack, values <= values.min() + slack):
-        if np.count_nonzero(at_extreme) < SATURATED_SHARE * values.size / 2:
-            continue
-        edges = np.flatnonzero(np.diff(at_extreme, prepend=False, append=False))
-        starts, stops = edges[::2], edges[1::2]
-        into = np.where(starts > 0, steps[np.maximum(starts - 1, 0)], 0)
-        out_of = np.where(stops < values.size, steps[np.minimum(stops - 1, steps.size - 1)], 0)
-        lengths = stops - starts
-        clipped += int(lengths[(np.maximum(into, out_of) >= jump) & (lengths >= _SHORTEST_CLIP)].sum())
-    return clipped / values.size
+        _, starts, stops = runs(at_extreme[None])
+        clipped = (np.maximum(steps[starts], steps[stops]) >= jump) & (stops - starts >= _SHORTEST_CLIP)
+        yield from zip(starts[clipped], stops[clipped], strict=True)
 
 
-def _clipped_share(values: np.ndarray) -> float:
-    """Share of a lead's samples that are clipped, exactly or on a noisy rail.
+def _clipped(values: np.ndarray) -> list[list[tuple[int, int]]]:
+    """Plateaus of a lead: those that are exact, and those on a noisy rail.
 
-    Exact plateaus must be left by three quantisation steps at once: the
+    Exact ones must be left by three quantisation steps at once: the
     isoelectric line of a coarsely quantised lead also stays at the lowest
     value, but comes and goes in single steps. Plateaus with jitter must be
     left by a tenth of the lead's span at once, which no wave does.
@@ -108,20 +118,37 @@ def _clipped_share(values: np.ndarray) -> float:
     steps = np.abs(np.diff(values))
     moving = steps[steps > 0]
     if moving.size == 0:
-        return 0.0
+        return [[]]
     span = float(np.ptp(values))
-    exact = _plateau_share(values, 0.0, _CLIP_STEP_QUANTA * float(moving.min()))
-    return max(exact, _plateau_share(values, _RAIL_SLACK * span, _RAIL_JUMP * span))
+    kinds = (0.0, _CLIP_STEP_QUANTA * float(moving.min())), (_RAIL_SLACK * span, _RAIL_JUMP * span)
+    return [list(_plateaus(values, *kind)) for kind in kinds]
 
 
-def _may_be_clipped(values: np.ndarray) -> np.ndarray:
-    """Cheap first look, all leads at once: enough samples near an extreme to be worth :func:`_clipped_share`.
+def _clipped_share(values: np.ndarray) -> float:
+    """Share of a lead's samples that are clipped, exactly or on a noisy rail."""
+    return max(sum(stop - start for start, stop in plateaus) for plateaus in _clipped(values)) / values.size
 
-    values : (..., n_samples) -> bool (...,). A lead with NaN gives False.
-    """
+
+def _near_rail(values: np.ndarray) -> np.ndarray:
+    """Mark samples so near a lead's highest or lowest value that they may be clipped: few are worth a closer look."""
     highest, lowest = values.max(axis=-1, keepdims=True), values.min(axis=-1, keepdims=True)
     slack = _RAIL_SLACK * (highest - lowest)
-    return ((values >= highest - slack) | (values <= lowest + slack)).mean(axis=-1) >= SATURATED_SHARE
+    return (values >= highest - slack) | (values <= lowest + slack)
+
+
+def _saturated(values: np.ndarray, fs: float) -> np.ndarray:
+    """Mark the clipped stretches of each lead that are longer than a gap that would be bridged."""
+    saturated, longest = np.zeros(values.shape, dtype=bool), int(LONGEST_BRIDGED_GAP_S * fs)
+    near = _near_rail(values)
+    for row in np.flatnonzero((near[:, longest:] & near[:, : near.shape[1] - longest]).any(axis=-1)):
+        for start, stop in (plateau for kind in _clipped(values[row]) for plateau in kind):
+            saturated[row, start:stop] |= stop - start > longest
+    return saturated
+
+
+def _floor(signal: Signal) -> float:
+    """Span below which a second is flat whatever the rest of its lead does."""
+    return FLAT_MV if signal.unit == "mV" else FLAT_ANY_UNIT
 
 
 def lead_problems(signal: Signal) -> dict[str, str]:
@@ -143,22 +170,69 @@ def lead_problems(signal: Signal) -> dict[str, str]:
     """
     if signal.values.shape[-1] < _BLOCK_S * signal.fs:
         return dict.fromkeys(signal.leads, Problem.TOO_SHORT)
-    filled, missing = fill_gaps(signal.values)
-    lost = (run_lengths(missing) > LONGEST_BRIDGED_GAP_S * signal.fs).mean(axis=-1)
+    filled, lost = fill_gaps(signal.values, signal.fs)
     spans = block_spans(filled, signal.fs)
-    floor = FLAT_MV if signal.unit == "mV" else FLAT_ANY_UNIT
-    threshold = np.maximum(FLAT_RELATIVE * np.quantile(spans, _LIVELY_QUANTILE, axis=-1), floor)
-    flat = (spans <= threshold[:, None]).mean(axis=-1)
-    suspects = _may_be_clipped(filled)
+    flat = (spans <= _flat_below(spans, _floor(signal))[:, None]).mean(axis=-1)
+    suspects = _near_rail(filled).mean(axis=-1) >= SATURATED_SHARE
     problems: dict[str, str] = {}
     for row, lead in enumerate(signal.leads):
-        if lost[row] > MISSING_SHARE:
+        if lost[row].mean() > MISSING_SHARE:
             problems[lead] = Problem.NOT_A_NUMBER
         elif flat[row] >= FLAT_SHARE_LEAD:
             problems[lead] = Problem.FLAT
         elif suspects[row] and _clipped_share(filled[row]) >= SATURATED_SHARE:
             problems[lead] = Problem.SATURATED
     return problems
+
+
+def flaws(
+    raw: Signal, stored: Signal, problems: Mapping[str, str], gaps: Sequence[tuple[int, float]] = ()
+) -> list[tuple[str, int, int, str]]:
+    """Stretches of a record that nothing may be cut across.
+
+    Parameters
+    ----------
+    raw, stored : Signal
+        The record as read, and as :func:`ecgstudy.signals.preprocess.preprocess` gave it.
+    problems : mapping of str to str
+        Its :func:`lead_problems`: such a lead is one flaw from end to end.
+    gaps : sequence of (int, float)
+        Raw samples after which the clock jumps, and by how many seconds.
+
+    Returns
+    -------
+    list of (lead, start, stop, reason)
+        In samples of `stored`, stop excluded, by reason: not a number (a gap of more than 40 ms), flat (a second or
+        more, before or after the filter, which takes away hum and rounds off edges), saturated (clipped for more
+        than 40 ms), gap in time (of all leads, one sample long).
+    """
+    filled, lost = fill_gaps(raw.values, raw.fs)
+    stored_filled, stored_lost = fill_gaps(stored.values, stored.fs, bridged_s=0.0)
+    found = {
+        Problem.NOT_A_NUMBER: stored_lost,
+        Problem.FLAT: _flat(stored_filled, stored_lost, stored.fs, FLAT_ANY_UNIT),
+        Problem.SATURATED: np.zeros_like(stored_lost),
+        Problem.GAP: np.zeros_like(stored_lost),
+    }
+    rate, n_samples = stored.fs / raw.fs, stored_lost.shape[-1]
+    before_filter = {
+        Problem.FLAT: _flat(filled, lost, raw.fs, _floor(raw)),
+        Problem.SATURATED: _saturated(filled, raw.fs),
+    }
+    for reason, mask in before_filter.items():
+        for row, start, stop in zip(*runs(mask), strict=True):
+            found[reason][row, int(start * rate) : int(np.ceil(stop * rate))] = True
+    for after, _ in gaps:
+        found[Problem.GAP][:, min(int(after * rate), n_samples - 1)] = True
+    for row, lead in enumerate(raw.leads):
+        if lead in problems:
+            for reason, mask in found.items():
+                mask[row] = reason == problems[lead] or (reason == Problem.GAP and mask[row])
+    return [
+        (raw.leads[row], int(start), int(stop), str(reason))
+        for reason, mask in found.items()
+        for row, start, stop in zip(*runs(mask), strict=True)
+    ]
 
 
 def record_problem(signal: Signal, min_seconds: float) -> str | None:
@@ -200,38 +274,3 @@ def beat_problem(r_peaks: np.ndarray, seconds: float) -> str | None:
         "no beats" below 20 beats a minute, else None.
     """
     return Problem.NO_BEATS if len(r_peaks) * 60 < SLOWEST_RATE_BPM * seconds else None
-
-
-def window_problems(windows: np.ndarray, fs: float) -> np.ndarray:
-    """Why each window of one record cannot be used.
-
-    Parameters
-    ----------
-    windows : numpy.ndarray
-        Shape (n_windows, n_leads, n_samples), all cut from the same record:
-        what counts as flat is measured against the record's other windows.
-    fs : float
-        Sampling rate in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        object, shape (n_windows,): a :class:`Problem` (that of the worst
-        lead, in the order not a number, flat, saturated) or None. Plateaus
-        show only in windows that were not filtered.
-    """
-    problems = np.full(len(windows), None, dtype=object)
-    if windows.size == 0:
-        return problems
-    broken = ~np.isfinite(windows).all(axis=(1, 2))
-    spans = block_spans(np.where(broken[:, None, None], 0, windows), fs)
-    intact = spans[~broken].swapaxes(0, 1).reshape(windows.shape[1], -1)
-    if intact.size:
-        threshold = np.maximum(FLAT_RELATIVE * np.quantile(intact, _LIVELY_QUANTILE, axis=-1), FLAT_ANY_UNIT)
-        flat = ((spans <= threshold[:, None]).mean(axis=-1) >= FLAT_SHARE_WINDOW).any(axis=1)
-        problems[flat] = Problem.FLAT
-    problems[broken] = Problem.NOT_A_NUMBER
-    for index, row in np.argwhere(_may_be_clipped(windows)):
-        if problems[index] is None and _clipped_share(windows[index, row]) >= SATURATED_SHARE:
-            problems[index] = Problem.SATURATED
-    return problems

@@ -18,16 +18,18 @@ from ecgstudy.signals import quality
 
 SIGNALS = "signals.f32"
 RECORDS = "records.parquet"
-LEAD_PROBLEMS = "lead_problems.parquet"
+FLAWS = "flaws.parquet"
 EXCLUSIONS = "exclusions.parquet"
 BEATS = "beats.parquet"
 MANIFEST = "store.json"
 
+FLAW_REASONS = (quality.Problem.NOT_A_NUMBER, quality.Problem.FLAT, quality.Problem.SATURATED, quality.Problem.GAP)
+"""Reasons of the store's flaws, worst first: a window that touches several is called after the first."""
 LEAD_ABSENT = "lead absent"
 """Problem of a window whose record has no such lead."""
 
 EXCLUSION_COLUMNS = ("record_id", "subject_id", "file", "reason", "sentence")
-LEAD_PROBLEM_COLUMNS = ("record_id", "lead", "reason")
+FLAW_COLUMNS = ("record_id", "lead", "start", "stop", "reason")
 STORE_COLUMNS = ("offset", "store_samples", "usable_leads", "reference_lead", "delineation_failure", "sha256")
 """Columns that the store adds to a cohort's record table.
 
@@ -86,9 +88,13 @@ class RecordStore:
         return pd.read_parquet(self.folder / EXCLUSIONS)
 
     @property
-    def lead_problems(self) -> pd.DataFrame:
-        """One row an unusable lead of a kept record: :data:`LEAD_PROBLEM_COLUMNS`."""
-        return pd.read_parquet(self.folder / LEAD_PROBLEMS)
+    def flaws(self) -> pd.DataFrame:
+        """Stretches of kept records' leads that nothing may be cut across, as :func:`~ecgstudy.signals.quality.flaws`.
+
+        Columns record_id, lead, start and stop (samples at the store's rate, stop excluded) and reason. A lead that
+        cannot be used at all is one flaw from end to end.
+        """
+        return self._flaws.copy()
 
     @property
     def beats(self) -> pd.DataFrame:
@@ -106,6 +112,21 @@ class RecordStore:
     @cached_property
     def _beats(self) -> pd.DataFrame:
         return pd.read_parquet(self.folder / BEATS)
+
+    @cached_property
+    def _flaws(self) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / FLAWS)
+
+    @cached_property
+    def _flaw_edges(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Sorted starts and sorted stops of the flaws of each reason, worst first, as places in the signal file."""
+        rows = self._rows(self._flaws["record_id"])
+        begin = self._lead_begin(rows, self._flaws["lead"])
+        edges = {}
+        for reason in FLAW_REASONS:
+            mine = (self._flaws["reason"] == reason).to_numpy()
+            edges[reason] = tuple(np.sort((begin + self._flaws[edge])[mine]) for edge in ("start", "stop"))
+        return edges
 
     @cached_property
     def _offsets(self) -> np.ndarray:
@@ -156,15 +177,6 @@ class RecordStore:
     def _shape(self, row: int) -> tuple[int, int]:
         """(n_leads, n_samples) of the record in one row of the record table."""
         return len(self._leads[row]), self._lengths[row]
-
-    def _read(self, row: int) -> np.ndarray:
-        """Copy a record's samples from the file.
-
-        For sweeps over all records: every page of the map that is touched
-        counts as this process's memory until the map is closed.
-        """
-        shape, offset = self._shape(row), self._offsets[row] * self._flat.itemsize
-        return np.fromfile(self.folder / SIGNALS, "<f4", np.prod(shape), offset=offset).reshape(shape)
 
     def gather(self, window_index: pd.DataFrame, leads: Sequence[str]) -> np.ndarray:
         """Copy windows into one array, each record's leads found by name.
@@ -248,33 +260,74 @@ class RecordStore:
         index = records[["record_id", "subject_id", "session"]].iloc[rows].reset_index(drop=True)
         index["start"] = nth * step
         index["n_samples"] = length
-        index["problem"] = self._window_problems(rows, index["start"].to_numpy(), length, step, leads)
+        index["problem"] = self._window_problems(rows, index["start"].to_numpy(), length, leads)
         return index
 
     def _window_problems(
-        self, rows: np.ndarray, starts: np.ndarray, length: int, step: int, leads: Sequence[str] | None
+        self, rows: np.ndarray, starts: np.ndarray, length: int, leads: Sequence[str] | None
     ) -> np.ndarray:
-        """Reason not to use each window, or None; a reason that holds for a whole record comes first."""
+        """Reason not to use each window, or None: an absent lead, else the worst flaw, else too few beats."""
         problems = np.full(len(rows), None, dtype=object)
-        known = {(row.record_id, row.lead): row.reason for row in self.lead_problems.itertuples()}
-        edges = np.searchsorted(rows, np.arange(len(self._lengths) + 1))
-        references = self._records["reference_lead"].to_numpy()
-        for row in np.unique(rows):
-            record_id, layout = self._record_ids[row], self._leads[row]
-            wanted = (references[row],) if leads is None else leads
-            span = slice(edges[row], edges[row + 1])
-            reasons = [known.get((record_id, lead)) if lead in layout else LEAD_ABSENT for lead in wanted]
-            problems[span] = next(filter(None, reasons), None)
-            if any(reasons):
-                continue
-            values = self._read(row)[[layout.index(lead) for lead in wanted]]
-            if length < self.fs or may_be_flat_or_missing(values, self.fs):
-                cut = np.lib.stride_tricks.sliding_window_view(values, length, axis=-1)[:, ::step]
-                problems[span] = quality.window_problems(cut.swapaxes(0, 1), self.fs)
+        wanted = [self._records["reference_lead"].to_numpy()[rows]] if leads is None else leads
+        begins = [self._lead_begin(rows, lead) for lead in wanted]
+        for begin in begins:
+            problems[begin < 0] = LEAD_ABSENT
+        for reason, edges in self._flaw_edges.items():
+            for begin in begins:
+                touched = _touches(edges, begin + starts, begin + starts + length)
+                problems[touched & np.equal(problems, None)] = reason
         beats = self._beats_in(rows, starts, length)
         too_few = beats * 60 < quality.SLOWEST_RATE_BPM * length / self.fs
         problems[too_few & np.equal(problems, None)] = quality.Problem.NO_BEATS
         return problems
+
+    def _lead_begin(self, rows: np.ndarray, leads: str | Sequence[str]) -> np.ndarray:
+        """Place in the signal file where a lead (one for all, or one a row) begins in each record; -1 if absent."""
+        layouts = self._leads[rows]
+        leads = [leads] * len(rows) if isinstance(leads, str) else leads
+        nth = np.array(
+            [layout.index(lead) if lead in layout else -1 for layout, lead in zip(layouts, leads, strict=True)],
+            dtype=int,
+        )
+        return np.where(nth < 0, -1, self._offsets[rows] + nth * self._lengths[rows])
+
+    def touches_flaw(
+        self,
+        record_ids: Sequence[str] | pd.Series,
+        starts: np.ndarray,
+        stops: np.ndarray,
+        leads: str | Sequence[str],
+    ) -> np.ndarray:
+        """Tell which pieces of records touch a flaw of their lead.
+
+        Parameters
+        ----------
+        record_ids : sequence of str
+            Record of each piece.
+        starts, stops : numpy.ndarray
+            First sample of each piece and the sample after its last, at the store's rate.
+        leads : str or sequence of str
+            Lead of all pieces, or of each.
+
+        Returns
+        -------
+        numpy.ndarray
+            bool, shape (n_pieces,).
+
+        Raises
+        ------
+        KeyError
+            A record is unknown or excluded, or lacks its lead.
+        """
+        rows = self._rows(record_ids)
+        begin = self._lead_begin(rows, leads)
+        if (begin < 0).any():
+            raise KeyError(f"record {self._record_ids[rows[begin < 0][0]]} lacks the lead that was asked for")
+        starts, stops = (begin + np.clip(edge, 0, self._lengths[rows]) for edge in (starts, stops))
+        touched = np.zeros(len(rows), dtype=bool)
+        for edges in self._flaw_edges.values():
+            touched |= _touches(edges, starts, stops)
+        return touched
 
     def _beats_in(self, rows: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
         """Count the R peaks in each window, shape (n_windows,)."""
@@ -286,16 +339,10 @@ class RecordStore:
         return np.searchsorted(peaks, edges + length) - np.searchsorted(peaks, edges)
 
 
-def may_be_flat_or_missing(values: np.ndarray, fs: float) -> bool:
-    """Tell cheaply whether a look at single windows of a second or more could find a problem.
-
-    Every second of a window holds one whole half second of this grid; where
-    each of those varies by more than the largest threshold that any window
-    could have, no window is flat. NaN compares as False and so calls for a look.
-    """
-    least = quality.block_spans(values, fs / 2).min(axis=-1)
-    floor = np.maximum(quality.FLAT_RELATIVE * np.ptp(values, axis=-1), quality.FLAT_ANY_UNIT)
-    return not bool((least > floor).all())
+def _touches(edges: tuple[np.ndarray, np.ndarray], starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Whether more flaws began before the stop of each [start, stop) than had ended by its start."""
+    flaw_starts, flaw_stops = edges
+    return np.searchsorted(flaw_starts, stops) > np.searchsorted(flaw_stops, starts, side="right")
 
 
 def is_complete(folder: Path) -> bool:

@@ -91,12 +91,9 @@ def _run(options: argparse.Namespace) -> None:
 
 def _attack(options: argparse.Namespace) -> None:
     """Run the re-identification jobs that no other process is running."""
-    from ecgstudy.data.profile import cohorts_of
-    from ecgstudy.experiment.jobs import share_jobs
-    from ecgstudy.ingestion import open_usable_stores
+    from ecgstudy.reidentification.plan import share_plan
 
-    stores, _ = open_usable_stores(options.profile, cohorts_of(options.profile), STUDY_SEED)
-    left = share_jobs(options.profile, stores, STUDY_SEED, options.device)
+    left = share_plan(options.profile, STUDY_SEED, options.device)
     print("all attackers are scored" if not left else f"{left} jobs are still run by other processes")
 
 

@@ -9,16 +9,9 @@ from ecgstudy.evaluate.disjoint import with_cohort
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, LeaveLastDay, RandomWindows
 from ecgstudy.evaluate.splits import segments
 from ecgstudy.evaluate.unseen import SubjectDisjoint
-from ecgstudy.experiment.attackers import FittedTemplate, agreement_pool
-from ecgstudy.experiment.dataset import (
-    Signals,
-    averaged_beats,
-    by_lead,
-    free_windows,
-    soft_clip,
-    without_lead,
-)
-from ecgstudy.experiment.jobs import _trial, validation_trial
+from ecgstudy.experiment.attackers import TemplateAttacker, agreement_pool
+from ecgstudy.experiment.dataset import Dataset, by_lead, soft_clip, without_lead
+from ecgstudy.experiment.scores import trial, validation_trial
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 
@@ -32,9 +25,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RecordStore:
 
 
 @pytest.fixture(scope="module")
-def signals(store: RecordStore) -> Signals:
+def dataset(store: RecordStore) -> Dataset:
     """One lead of everybody."""
-    return Signals({"synthetic": store})
+    return Dataset({"synthetic": store})
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +36,22 @@ def records(store: RecordStore) -> pd.DataFrame:
     return with_cohort("synthetic", store.records)
 
 
-def test_free_windows_are_evenly_spread_pieces_of_their_segment(signals: Signals, records: pd.DataFrame) -> None:
+def test_free_windows_are_evenly_spread_pieces_of_their_segment(dataset: Dataset, records: pd.DataFrame) -> None:
     part = segments(records.iloc[:2], 0.0, 0.5)
-    windows, owners = free_windows(signals, part, length=300, most=3)
+    windows, owners = dataset.windows(part, length=300, most=3)
     assert owners.tolist() == [0, 0, 0, 1, 1, 1]
-    whole = signals.segment(part["record_id"].iloc[0], 0, 500)
+    whole = dataset.segment(part["record_id"].iloc[0], 0, 500)
     np.testing.assert_array_equal(windows[:3], [whole[0:300], whole[100:400], whole[200:500]])
 
 
-def test_a_segment_shorter_than_a_window_gives_none(signals: Signals, records: pd.DataFrame) -> None:
-    windows, owners = free_windows(signals, segments(records.iloc[:1], 0, 0.1), length=300, most=3)
+def test_a_segment_shorter_than_a_window_gives_none(dataset: Dataset, records: pd.DataFrame) -> None:
+    windows, owners = dataset.windows(segments(records.iloc[:1], 0, 0.1), length=300, most=3)
     assert (windows.shape, len(owners)) == ((0, 300), 0)
 
 
-def test_beats_are_aligned_to_a_fraction_of_a_sample(signals: Signals, records: pd.DataFrame) -> None:
+def test_beats_are_aligned_to_a_fraction_of_a_sample(dataset: Dataset, records: pd.DataFrame) -> None:
     name = records["record_id"].iloc[0]
-    beats = signals.beats(name, 0, 1000)
+    beats = dataset.beats(name, 0, 1000)
     assert beats.shape[1] == 75
     assert len(beats) >= 6
     # the R peak stands in column 25; between neighbours its parabola's summit moves by less than a fifth of a sample
@@ -68,15 +61,15 @@ def test_beats_are_aligned_to_a_fraction_of_a_sample(signals: Signals, records: 
 
 
 def test_training_averages_are_longer_and_seeded_and_probe_averages_are_consecutive(
-    signals: Signals, records: pd.DataFrame
+    dataset: Dataset, records: pd.DataFrame
 ) -> None:
     part = segments(records.iloc[:1])
-    one, _ = averaged_beats(signals, part, 5, np.random.default_rng(1))
-    again, _ = averaged_beats(signals, part, 5, np.random.default_rng(1))
+    one, _ = dataset.averaged_beats(part, 5, np.random.default_rng(1))
+    again, _ = dataset.averaged_beats(part, 5, np.random.default_rng(1))
     assert one.shape == (5, 78)
     np.testing.assert_array_equal(one, again)
-    probe, _ = averaged_beats(signals, part, 3)
-    beats = signals.beats(part["record_id"].iloc[0], 0, 1000)
+    probe, _ = dataset.averaged_beats(part, 3)
+    beats = dataset.beats(part["record_id"].iloc[0], 0, 1000)
     np.testing.assert_allclose(probe[0], beats[:4].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(probe[-1], beats[-4:].mean(axis=0), rtol=1e-6)
 
@@ -92,12 +85,12 @@ def test_soft_clip_keeps_the_ordinary_and_bends_an_artefact() -> None:
     np.testing.assert_allclose(np.delete(clipped, 500), np.delete(6 * np.tanh(2.5 * ordinary / 6), 500), atol=0.02)
 
 
-def test_a_lead_of_a_person_can_stand_as_a_class_of_its_own(signals: Signals, records: pd.DataFrame) -> None:
+def test_a_lead_of_a_person_can_stand_as_a_class_of_its_own(dataset: Dataset, records: pd.DataFrame) -> None:
     table = by_lead(records.iloc[:1], ("I", "V2"))
     assert table["subject_id"].tolist() == ["synthetic/S001@I", "synthetic/S001@V2"]
     assert without_lead("synthetic/S001@V2") == "synthetic/S001"
-    one, other = (signals.segment(name, 0, 1000) for name in table["record_id"])
-    np.testing.assert_array_equal(one, signals.segment(records["record_id"].iloc[0], 0, 1000))
+    one, other = (dataset.segment(name, 0, 1000) for name in table["record_id"])
+    np.testing.assert_array_equal(one, dataset.segment(records["record_id"].iloc[0], 0, 1000))
     assert np.corrcoef(one, other)[0, 1] < 0.9
 
 
@@ -127,14 +120,14 @@ def test_validation_people_never_seen_are_enrolled_and_probed_by_different_recor
     ids=lambda protocol: protocol.name,
 )
 def test_permuted_labels_give_chance_level_and_true_ones_do_not(
-    protocol: RandomWindows, signals: Signals, records: pd.DataFrame
+    protocol: RandomWindows, dataset: Dataset, records: pd.DataFrame
 ) -> None:
-    attacker = FittedTemplate(signals)
+    attacker = TemplateAttacker()
     hits, permuted, chance, n = 0.0, 0.0, 0.0, 0
     rng = np.random.default_rng(0)
     for split in protocol.splits(records, 100.0, 0):
-        enrolled, probed = attacker.embed(split.enrolment), attacker.embed(split.probe)
-        scores, persons, _, gallery = _trial(split.enrolment, enrolled, split.probe, probed)
+        enrolled, probed = attacker.embed(dataset, split.enrolment), attacker.embed(dataset, split.probe)
+        scores, persons, _, gallery = trial(split.enrolment, enrolled, split.probe, probed)
         found = gallery[scores.argmax(axis=1)]
         hits += (found == persons).sum()
         n += len(persons)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +23,10 @@ from ecgstudy.experiment.evaluation import (
 from ecgstudy.experiment.scores import FoldScores, ScoreSet
 from ecgstudy.reidentification.tables import (
     attacker_table,
-    best_table,
+    best_tables,
     contrast_table,
     control_table,
     seed_table,
-    verification_table,
 )
 
 PROTOCOLS = (
@@ -151,13 +149,13 @@ def test_no_probe_at_all_is_a_sentence_not_a_crash() -> None:
     assert math.isnan(tail_of(found)["risk_median"])
 
 
-def test_resamples_are_shared_by_protocols_and_saved(tmp_path: Path) -> None:
+def test_resamples_are_shared_by_protocols() -> None:
     sets = [fake_score_set("template", protocol=p) for p in ("cross_record", "cross_day")]
     sets.append(fake_score_set("template", cohort="other", n_persons=5))
-    drawn = cohort_resamples(sets, seed=3, folder=tmp_path, n_resamples=20)
+    drawn = cohort_resamples(sets, seed=3, n_resamples=20)
     assert {name: r.persons.size for name, r in drawn.items()} == {"toy": 40, "other": 5}
-    saved = Resamples.load(tmp_path / "toy-seed3-n20.npz")
-    np.testing.assert_array_equal(saved.indices, drawn["toy"].indices)
+    again = cohort_resamples(sets[:1], seed=3, n_resamples=20)
+    np.testing.assert_array_equal(again["toy"].indices, drawn["toy"].indices)
 
 
 @pytest.fixture(scope="module")
@@ -172,36 +170,35 @@ def cell() -> list[Evaluation]:
 
 
 def test_best_repeats_the_chosen_attackers_numbers(cell: list[Evaluation]) -> None:
-    by_model = {e.model: e for e in cell}
-    assert list(by_model) == ["transecg", "resnet1d", "template", "untrained", "best"]
-    assert by_model["best"].stands_for == "resnet1d"
-    assert by_model["best"].estimates == by_model["resnet1d"].estimates
-    assert by_model["best"].key == "toy.cross_record.best"
+    by_attacker = {e.attacker: e for e in cell}
+    assert list(by_attacker) == ["transecg", "resnet1d", "template", "untrained", "best"]
+    assert by_attacker["best"].stands_for == "resnet1d"
+    assert by_attacker["best"].estimates == by_attacker["resnet1d"].estimates
 
 
 def test_attackers_are_compared_on_identical_resamples(cell: list[Evaluation]) -> None:
-    by_model = {e.model: e for e in cell}
-    assert by_model["transecg"].contrasts == {}
+    by_attacker = {e.attacker: e for e in cell}
+    assert by_attacker["transecg"].contrasts == {}
     for name in ("rank1", "eer"):
-        contrast = by_model["resnet1d"].contrasts[name]
-        one, other = (by_model[model].estimates[name] for model in ("resnet1d", "transecg"))
+        contrast = by_attacker["resnet1d"].contrasts[name]
+        one, other = (by_attacker[a].estimates[name] for a in ("resnet1d", "transecg"))
         assert contrast.value == pytest.approx(one.value - other.value)
-    assert by_model["resnet1d"].contrasts["eer"].high < 0
-    assert by_model["resnet1d"].contrasts["eer"].p < 0.02
+    assert by_attacker["resnet1d"].contrasts["eer"].high < 0
+    assert by_attacker["resnet1d"].contrasts["eer"].p < 0.02
     # the same scores under another name: the resamples are shared, so the difference is 0 in each of them
     sets = [fake_score_set("transecg", noise=2.5)]
-    twin = evaluate([replace(sets[0], model="twin")], _resamples(sets[0]), reference=sets).contrasts
+    twin = evaluate([replace(sets[0], attacker="twin")], _resamples(sets[0]), reference=sets).contrasts
     assert [(c.value, c.low, c.high) for c in twin.values()] == [(0.0, 0.0, 0.0)] * 2
 
 
 def test_tables_hold_what_was_evaluated(cell: list[Evaluation]) -> None:
-    by_model = {e.model: e for e in cell}
+    by_attacker = {e.attacker: e for e in cell}
     row = attacker_table(cell, "rank1").iloc[0]
-    assert {m: row[m] for m in by_model} == {m: e.estimates["rank1"].value for m, e in by_model.items()}
-    best = best_table(cell).iloc[0]
+    assert {m: row[m] for m in by_attacker} == {m: e.estimates["rank1"].value for m, e in by_attacker.items()}
+    best = best_tables(cell)["best"].iloc[0]
     assert (best["attacker"], best["persons"], best["enrolled"]) == ("resnet1d", 40, 40)
     assert best["rank1_low"] <= best["rank1"] <= best["rank1_high"]
-    assert verification_table(cell).iloc[0]["eer"] == by_model["resnet1d"].estimates["eer"].value
+    assert best_tables(cell)["verification"].iloc[0]["eer"] == by_attacker["resnet1d"].estimates["eer"].value
     seeds = seed_table(cell)
     assert seeds["attacker"].tolist() == ["transecg", "resnet1d"]
     assert seeds["seeds"].tolist() == [2, 1]
@@ -209,7 +206,7 @@ def test_tables_hold_what_was_evaluated(cell: list[Evaluation]) -> None:
     assert contrast_table(cell)["attacker"].tolist() == ["resnet1d", "template"]
     control = control_table(cell, seed=0).iloc[0]
     assert control["one in N"] == pytest.approx(1 / 40)
-    assert control["untrained network"] == by_model["untrained"].estimates["rank1"].value
+    assert control["untrained network"] == by_attacker["untrained"].estimates["rank1"].value
     assert control["shuffled_high"] < control["rank1"]
 
 
@@ -226,5 +223,5 @@ def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
 def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:
     toy = _toy([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], ["a", "b"])
     evaluations, choices = evaluate_all([toy], {"toy": _resamples(toy)})
-    assert [e.model for e in evaluations] == ["template"]
+    assert [e.attacker for e in evaluations] == ["template"]
     assert choices["chosen"].tolist() == ["none"]

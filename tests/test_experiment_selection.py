@@ -46,7 +46,7 @@ def test_the_best_on_validation_is_chosen_however_it_does_on_the_probes(model: s
     selection = select(_attackers(noise))
     assert selection.chosen == model
     assert selection.separations[model].rank1 == max(s.rank1 for s in selection.separations.values())
-    assert [s.model for s in selection.score_sets] == [model] * len(selection.score_sets)
+    assert [s.attacker for s in selection.score_sets] == [model] * len(selection.score_sets)
 
 
 def test_separation_by_hand() -> None:
@@ -95,7 +95,7 @@ def test_fusions_by_hand() -> None:
 
 def test_fusions_go_seed_by_seed_and_carry_no_demographics() -> None:
     attackers = _attackers(NOISE) | {"transecg": [fake_score_set("transecg", s, heads=True) for s in range(2)]}
-    members = [attackers[m] for m in FUSIONS["networks + template"]]
+    members = [attackers[m] for m in FUSIONS["networks + template"][0]]
     fused = fuse("networks + template", members, standardised=False)
     assert [s.seed for s in fused] == [0, 1]
     expected = np.mean([sets[min(1, len(sets) - 1)].folds[0].scores for sets in members], axis=0)

@@ -1,0 +1,242 @@
+"""Jobs are done once, whoever asks; refusals are rows; one of each kind joins the study in a few lines."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock, Timeout
+
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.evaluate.splits import Split
+from ecgstudy.experiment import attackers, dataset, jobs
+from ecgstudy.experiment.attackers import ATTACKERS, TemplateAttacker, attackers_of
+from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
+from ecgstudy.experiment.jobs import Context, Job, run, share
+from ecgstudy.experiment.networks import auxiliary_cohorts, targets, trainable_classes
+from ecgstudy.experiment.scores import ScoreSet, ensemble, score
+from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
+from ecgstudy.reidentification.tables import evaluation_results, refusal_results
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
+
+TEMPLATE_JOB = Job("synthetic", CrossRecord(), "template", 0)
+
+
+@pytest.fixture(autouse=True)
+def _one_process() -> object:
+    """Work in this process: what is patched here is patched there."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RecordStore]:
+    """Ten persons on two days, and twelve others with one record each."""
+    cache = tmp_path_factory.mktemp("cache")
+    returning = SyntheticCohort(n_subjects=10, n_sessions=2, n_records=2, seed=1)
+    single = SyntheticCohort(n_subjects=12, n_sessions=1, n_records=1, seed=2)
+    return {
+        "synthetic": build_store(returning, cache, delineate=False),
+        "others": build_store(single, cache, delineate=False),
+    }
+
+
+@pytest.fixture
+def context(stores: dict[str, RecordStore], tmp_path: Path) -> Context:
+    """Everything, with an empty cache."""
+    return Context("real", stores, "cpu", ATTACKERS, cache=tmp_path)
+
+
+class _Renamed(TemplateAttacker):
+    """The same under another name."""
+
+
+def _score(context: Context, job: Job = TEMPLATE_JOB) -> ScoreSet:
+    return run(score, [job], context, "t").values[job.name]
+
+
+def test_a_job_is_done_once_and_its_scores_survive_the_disk(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(score, [TEMPLATE_JOB], context, "t")
+    monkeypatch.setattr(TemplateAttacker, "fit", None)  # a second run would fail
+    again = run(score, [TEMPLATE_JOB], context, "t")
+    assert first.commits == again.commits != set()
+    one, other = (outcome.values["synthetic.cross_record.template.0"].folds[0] for outcome in (first, again))
+    np.testing.assert_array_equal(one.scores, other.scores)
+    assert one.scores.shape == (10, 10)
+    assert (one.gallery_persons[one.scores.argmax(axis=1)] == one.probe_persons).mean() >= 0.8
+    pd.testing.assert_frame_equal(one.demographics, other.demographics)
+
+
+def test_a_job_that_another_process_is_doing_is_left_to_it(context: Context) -> None:
+    assert share(score, [TEMPLATE_JOB], context) == 0
+    kept = next((context.cache / "score").glob("*.joblib"))
+    lock = kept.with_name(f".{kept.stem}.lock")
+    kept.unlink()
+    with FileLock(lock):
+        assert share(score, [TEMPLATE_JOB], context) == 1
+        with pytest.raises(Timeout):
+            jobs.do(score, context, TEMPLATE_JOB, wait=False)
+    assert share(score, [TEMPLATE_JOB], context) == 0
+    assert kept.is_file()
+
+
+@pytest.mark.parametrize("change", ["stores", "seed", "attacker", "protocol", "view", "code", "lead"])
+def test_whatever_makes_a_value_is_in_its_key(context: Context, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _score(context)
+    job, other = TEMPLATE_JOB, context
+    match change:
+        case "stores":
+            other = replace(context, stores={"synthetic": context.stores["synthetic"]})
+        case "seed":
+            job = replace(job, seed=1)
+        case "attacker":
+            other = replace(context, attackers={"template": _Renamed()})
+        case "protocol":
+            job = Job("synthetic", protocols_of("synthetic", context)[2], "template", 0)
+        case "view":
+            monkeypatch.setitem(dataset.VIEWS, "same", dataset.View())
+            job = replace(job, view="same")
+        case "code":
+            monkeypatch.setattr(jobs, "code_key", lambda _: "other")
+        case "lead":
+            other = replace(context, lead="V2")
+    run(score, [job], other, "t")
+    assert len(list((context.cache / "score").glob("*.joblib"))) == 2
+
+
+def test_a_context_travels_by_the_names_of_its_folders(context: Context) -> None:
+    restored, arguments = context.__reduce__()
+    there = restored(*arguments)
+    assert there is restored(*arguments)  # opened once a process
+    assert there.stores["others"].manifest["key"] == context.stores["others"].manifest["key"]
+    assert (there.attackers, there.cache, there.lead) == (dict(context.attackers), context.cache, None)
+
+
+def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_cohort_attackers(context: Context) -> None:
+    assert auxiliary_cohorts(context) == ["others"]
+    names = [protocol.name for protocol in protocols_of("synthetic", context)]
+    inner = ["cross_record", "cross_day", "leave_last_day"]
+    unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
+    assert names == ["random_windows", *inner, *unseen]
+    assert [protocol.name for protocol in protocols_of("others", context)] == ["random_windows"]
+
+
+def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
+    seeds = {profile: {} for profile in ("real", "demo")}
+    for profile, counted in seeds.items():
+        for job in plan(replace(context, profile=profile), seed=5):
+            counted.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
+    assert seeds["real"]["cross_day", "transecg"] == [5, 6, 7]
+    assert seeds["real"]["cross_day", "template"] == seeds["real"]["cross_day", "untrained"] == [5]
+    assert seeds["demo"]["cross_day", "transecg"] == [5]
+    assert ("leave_last_day", "transecg") not in seeds["demo"]
+    assert ("cross_cohort_cross_day", "features_gbm") not in seeds["real"]
+    assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
+
+
+def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: Context) -> None:
+    records = context.stores["synthetic"].records
+    kept = records[records["subject_id"].isin(records["subject_id"].unique()[:8])]
+    few = replace(
+        context, stores={"synthetic": context.stores["synthetic"]}, attackers={"template": TemplateAttacker()}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordStore, "records", property(lambda _: kept))
+        planned = plan(few, seed=0)
+        outcome = run_attackers(few, planned)
+        trialled = {one.protocol.name for one in protocols_on_trial(few, planned)}
+    refused = set(outcome.refusals["protocol"])
+    assert refused == {f"subject_disjoint_{inner}" for inner in ("cross_record", "cross_day")}
+    assert outcome.refusals["reason"].str.contains("8 persons are too few for 3 folds").all()
+    assert trialled == {"random_windows", "cross_record", "cross_day", "leave_last_day"}
+    rows = refusal_results(outcome.refusals)
+    assert set(rows["attacker"]) == {*ATTACKERS, "best"}
+    assert rows["value"].isna().all()
+    assert rows["note"].str.contains("too few").all()
+
+
+def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trialled = protocols_on_trial(context, [TEMPLATE_JOB])
+    for folder in ("one", "two"):
+        save_trials(trialled, tmp_path / folder)
+        monkeypatch.setattr(os, "getpid", lambda: 1)  # by another process
+    names = [f"synthetic.cross_record.{part}.csv.gz" for part in ("enrolment", "pairs")]
+    assert sorted(file.name for file in (tmp_path / "one").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    enrolment, pairs = (pd.read_csv(tmp_path / "one" / name) for name in names)
+    split = context.splits(TEMPLATE_JOB)[0]
+    assert enrolment["subject_id"].tolist() == split.enrolment["subject_id"].tolist()
+    assert enrolment[["fold", "start", "stop"]].drop_duplicates().to_numpy().tolist() == [[0, 0, 1000]]
+    assert list(pairs) == ["fold", "record_id", "start", "stop", "enrolled", "genuine"]
+    owner = dict(zip(split.probe["record_id"], split.probe["subject_id"], strict=True))
+    assert (pairs["genuine"] == (pairs["record_id"].map(owner) == pairs["enrolled"])).all()
+    assert (len(pairs), pairs["genuine"].sum()) == (100, 10)
+
+
+def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(context: Context) -> None:
+    people = context.people.copy()
+    assert set(people["age_group"]) <= {"under 30", "30-44", "45-59", "60 and over"}
+    people.loc["synthetic/S002", ["sex", "age_group"]] = None
+    persons = np.array(["synthetic/S001@V2", "synthetic/S002", "synthetic/S001@V2"])
+    classes = {"person": ("synthetic/S002", "synthetic/S001@V2"), "sex": ("F", "M")}
+    found = targets(persons, people, classes)
+    assert found["person"].tolist() == [1, 0, 1]
+    truth = ("F", "M").index(people.loc["synthetic/S001", "sex"])
+    assert found["sex"].tolist() == [truth, -1, truth]
+    only = people.assign(sex="F")
+    assert "sex" not in trainable_classes(np.array(["synthetic/S001", "synthetic/S003"]), only)
+
+
+def test_an_ensemble_averages_scores_of_the_same_trials_only(context: Context) -> None:
+    scored = _score(context)
+    fold = scored.folds[0]
+    shifted = replace(scored, folds=(replace(fold, scores=fold.scores + 2),))
+    np.testing.assert_allclose(ensemble([scored, shifted]).folds[0].scores, fold.scores + 1, rtol=1e-6)
+    other = replace(scored, folds=(replace(fold, probe_records=fold.probe_records[::-1]),))
+    with pytest.raises(ValueError, match="different probes"):
+        ensemble([scored, other])
+
+
+def test_an_attacker_a_protocol_a_cohort_and_a_view_join_in_a_few_lines(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class UpsideDown(dataset.View):
+        def raw(self, record_id: str, start: int, values: np.ndarray) -> np.ndarray:
+            return -values
+
+    @dataclass(frozen=True)
+    class Nose(TemplateAttacker):
+        def embed(self, dataset: dataset.Dataset, segments: pd.DataFrame) -> attackers.Embedded:
+            return replace(super().embed(dataset, segments))
+
+    @dataclass(frozen=True)
+    class LaterRecord(CrossRecord):
+        name = "later_record"
+
+        def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+            return [replace(split, protocol=self.name) for split in super().splits(records, fs, seed)]
+
+    monkeypatch.setitem(dataset.VIEWS, "upside_down", UpsideDown())
+    stores = {"village": build_store(SyntheticCohort(n_subjects=8, n_records=2, seed=7), tmp_path, delineate=False)}
+    ours = Context("real", stores, "cpu", {"nose": Nose()}, cache=tmp_path)
+    planned = [Job("village", LaterRecord(), "nose", 0, view) for view in ("raw", "upside_down")]
+    found = run_attackers(ours, planned).values
+    assert list(found) == ["village.later_record.nose.0", "village.later_record.nose.upside_down.0"]
+    upright, turned = (one.folds[0].scores for one in found.values())
+    # only the probes are turned, so that a person's own beat becomes the least similar
+    np.testing.assert_allclose(turned, -upright, atol=1e-6)
+    evaluations, _ = evaluate_all(list(found.values())[:1], cohort_resamples(list(found.values()), 0, 20))
+    rows = evaluation_results(evaluations)
+    assert rows.loc[rows["metric"] == "rank1", ["cohort", "protocol", "attacker"]].iloc[0].tolist() == [
+        "village",
+        "later_record",
+        "nose",
+    ]
