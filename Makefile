@@ -19,7 +19,7 @@ help:
 
 study: $(READY)
 	@$(SNAKEMAKE)
-	@$(PY) -c "from ecgstudy.study.paths import results_dir; print('Report:', results_dir('$(PROFILE)') / 'index.html')"
+	@$(PY) -c "from ecgstudy.study.config import results_dir; print('Report:', results_dir('$(PROFILE)') / 'index.html')"
 
 test: $(READY)
 	@$(PY) -m pytest -n 2 --dist loadfile

@@ -2,9 +2,9 @@
 import sys
 from pathlib import Path
 
-from ecgstudy.data.profile import data_fingerprint
-from ecgstudy.study.paths import results_dir
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.data.cohorts import data_fingerprint
+from ecgstudy.study.config import results_dir
+from ecgstudy.study.config import check_profile
 
 PROFILE = check_profile(config.get("profile", "demo"))
 RESULTS = results_dir(PROFILE)

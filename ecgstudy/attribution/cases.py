@@ -45,8 +45,8 @@ from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_digest
+from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
-from ecgstudy.study.paths import cache_dir
 
 MODELS = ("resnet1d", "transecg")
 """Networks that are explained; a method's figures are those of the first that it applies to."""

@@ -32,7 +32,7 @@ from ecgstudy.learn.batches import Augmentation, WindowSet, encode
 from ecgstudy.learn.models import create_model
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.study.config import check_profile
 
 PLANTED_WAVES = IDENTITY_WAVES
 NETWORKS = {"resnet1d": 5e-3, "transecg": 3e-3}

@@ -14,8 +14,8 @@ from ecgstudy.attribution.sanity import explanation_correlation
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.learn import train as training
 from ecgstudy.learn.base import PERSON
+from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
-from ecgstudy.study.paths import cache_dir
 
 PERMUTED_WAVE = "QRS"
 """Planted wave on which networks are trained again with permuted labels."""

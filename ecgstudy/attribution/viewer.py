@@ -7,7 +7,7 @@ from ipywidgets import Dropdown, HBox, IntSlider, Output, VBox
 
 from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.figures import beat_figure, person_beats
-from ecgstudy.study.progress import in_batch
+from ecgstudy.study.parallel import in_batch
 
 
 def show_viewer(case: Case) -> None:

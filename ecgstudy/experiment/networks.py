@@ -33,7 +33,9 @@ LONG_RECORD_S = 1700.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network reads and how it is trained.
+    """What a network (`model` in :data:`ecgstudy.learn.MODELS`) reads and how it is trained.
+
+    <<<<<<< HEAD
 
     Attributes
     ----------
@@ -53,6 +55,11 @@ class Recipe:
         Augmentation noise, in standard deviations of a window.
     auxiliary_leads : tuple of str
         Leads of the auxiliary cohorts that are trained on; each lead of a person counts as a class of its own.
+    =======
+    It reads averaged beats or free windows of some `seconds`, and is trained on the auxiliary cohorts first
+    (`pretraining_...`) and then on the persons at hand; rates are the highest of one-cycle schedules, `noise` is in
+    standard deviations of a window. Each of the `auxiliary_leads` of a person counts as a class of its own.
+    >>>>>>> main
     """
 
     model: str

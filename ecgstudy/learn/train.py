@@ -29,13 +29,13 @@ from ecgstudy.study.cache import (
     KEY_LENGTH,
     cache_key,
     code_key,
+    commit,
     library_versions,
     naming_disk_errors,
     new_file,
     write_text,
 )
-from ecgstudy.study.progress import in_batch
-from ecgstudy.study.provenance import commit, resolve_device
+from ecgstudy.study.parallel import in_batch, resolve_device
 
 THREADS = 1
 """Threads of every training run: another number changes the last digits of the weights, and a second thread makes
