@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,11 +137,11 @@ def random_crops(x: Tensor, n_samples: int, generator: torch.Generator) -> Tenso
 
 
 class EpochBatches:
-    """Batches of one epoch: an iterable of ``(windows, targets)`` on the processor.
+    """Batches of an epoch: an iterable of ``(windows, targets)`` on the processor, for a trainer.
 
     With a seed the order is random, longer windows are cut at random places, windows are changed, and the last, smaller
-    batch is left out, as batch norm needs company: all of it follows from the seed's numbers (of the run and of the
-    epoch), so a resumed run sees what the uninterrupted one would have seen. Without one nothing of this happens.
+    batch is left out, as batch norm needs company. All of it follows from the seed and the epoch's number, which the
+    trainer tells as it tells samplers, so a resumed run sees what the uninterrupted one would have seen.
     """
 
     def __init__(
@@ -150,25 +150,32 @@ class EpochBatches:
         n_samples: int,
         fs: float,
         batch_size: int,
-        seed: Callable[[], tuple[int, int]] | None = None,
+        seed: int | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         self._samples = torch.from_numpy(np.ascontiguousarray(windows.samples, dtype=np.float32))
         self._targets = {task: torch.as_tensor(column, dtype=torch.int64) for task, column in windows.targets.items()}
         self._n_samples, self._fs = n_samples, fs
         self._batch_size = min(batch_size, len(windows))
-        self._seed, self._augmentation = seed, augmentation
+        self._seed, self._epoch, self._augmentation = seed, 0, augmentation
+        if seed is not None:
+            self.sampler = self.batch_sampler = self  # where Lightning looks for `set_epoch`
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch that starts."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
         """Return the number of batches."""
         n = len(self._samples)
-        return n // self._batch_size if self._seed else -(-n // self._batch_size)
+        return -(-n // self._batch_size) if self._seed is None else n // self._batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches; the same seed gives the same batches each time."""
+        """Yield the batches; the same seed and epoch give the same batches."""
         order, generator = torch.arange(len(self._samples)), torch.Generator()
-        if self._seed:
-            generator.manual_seed(int(np.random.SeedSequence(self._seed()).generate_state(1)[0]))
+        if self._seed is not None:
+            state = np.random.SeedSequence((self._seed, self._epoch)).generate_state(1)
+            generator.manual_seed(int(state[0]))
             order = torch.randperm(len(order), generator=generator)
         for number in range(len(self)):
             rows = order[number * self._batch_size : (number + 1) * self._batch_size]

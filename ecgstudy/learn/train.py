@@ -218,15 +218,9 @@ def _train(
     last = ModelCheckpoint(filename="last", **keep)
     # `best` before `last`, whose file has to hold its state
     trainer = make_trainer(settings.epochs, device, [epochs, best, last] if validation else [epochs, last])
-    shape = {"n_samples": model.hparams.n_samples, "fs": model.hparams.fs}
-    batches = EpochBatches(
-        train,
-        **shape,
-        batch_size=settings.batch_size,
-        seed=lambda: (settings.seed, trainer.current_epoch),
-        augmentation=settings.augmentation,
-    )
-    held = EpochBatches(validation, **shape, batch_size=4 * settings.batch_size) if validation else None
+    shape, size = (model.hparams.n_samples, model.hparams.fs), settings.batch_size
+    batches = EpochBatches(train, *shape, size, settings.seed, settings.augmentation)
+    held = EpochBatches(validation, *shape, 4 * size) if validation else None
     resume = folder / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
