@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.data.base import Cohort, DataCard, Signal
+from ecgstudy.data.base import Cohort, Signal
 from ecgstudy.ingestion.delineation_scoring import MATCH_COLUMNS, match_points, score_cohort, score_lead, summarise
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, Failure, Fiducials
 
@@ -151,7 +151,7 @@ class TwoLeads(Cohort):
     """One record: heartbeats in lead II, nothing in lead V1."""
 
     name = "two-leads"
-    card = DataCard("Two leads", "1", "MIT", "", "It is made here.")
+    how_to_get = "It is made here."
     r_peaks = 200.0 + 400.0 * np.arange(12)
 
     @property

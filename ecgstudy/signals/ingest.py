@@ -392,7 +392,7 @@ def _header_failures(cohort: Cohort) -> list[dict[str, object]]:
 def _nothing_left(cohort: Cohort, exclusions: pd.DataFrame) -> str:
     """Sentence for a cohort without a single usable record."""
     if exclusions.empty:
-        return f"The cohort {cohort.name} has no records; {cohort.card.how_to_get}"
+        return f"The cohort {cohort.name} has no records; {cohort.how_to_get}"
     counts = ", ".join(f"{reason} {n}" for reason, n in exclusions["reason"].value_counts().items())
     return f"No record of {cohort.name} can be used ({counts}); the first: {exclusions['sentence'].iloc[0]}"
 
