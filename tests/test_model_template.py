@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecgstudy.learn.classical import template_embeddings
-from ecgstudy.signals.beats import average_beat
+from ecgstudy.signals.features import average_beat
 
 
 def test_average_beat_of_two_by_hand() -> None:

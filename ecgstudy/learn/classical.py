@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import UNKNOWN
 from ecgstudy.learn.scoring import unit_rows
-from ecgstudy.signals.beats import average_beat
+from ecgstudy.signals.features import average_beat
 
 BEFORE_R_S, AFTER_R_S = 0.25, 0.4
 """Part of a template around the R peak: from before the P wave to behind the T wave at 100 beats a minute."""
