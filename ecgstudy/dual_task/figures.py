@@ -34,8 +34,9 @@ def protocols_figure(results: pd.DataFrame) -> Figure:
     for ax, task in zip(axes, TASKS, strict=True):
         table = 100 * results.set_index(["model", "protocol"]).filter(like=f"{task}_accuracy").dropna()
         for number, model in enumerate(models):
-            value, low, high = (table.xs(model)[column] for column in table)
-            y = np.array([protocols.index(protocol) for protocol in value.index]) + 0.22 * (number - 1)
+            mine = table.xs(model)
+            value, low, high = mine.to_numpy().T
+            y = np.array([protocols.index(protocol) for protocol in mine.index]) + 0.22 * (number - 1)
             # the value of all persons may fall outside a percentile interval by a rounding step
             ends = [(value - low).clip(0), (high - value).clip(0)]
             ax.errorbar(value, y, xerr=ends, fmt="o", color=PALETTE[number], capsize=3, label=model)
