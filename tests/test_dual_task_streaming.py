@@ -11,7 +11,7 @@ import torch
 from ecgstudy.dual_task import figures, streaming, tables
 from ecgstudy.dual_task.plan import Predictions
 from ecgstudy.dual_task.streaming import accuracy_by_time, delay_table, forward_filter, milliseconds_per_window
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 
 
 def test_filter_equals_the_sum_over_all_paths() -> None:

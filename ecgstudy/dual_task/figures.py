@@ -215,7 +215,7 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
 
 
 def long_record_figure(long: LongRecords, by_time: pd.DataFrame, fs: float) -> Figure:
-    """One half-hour record as a stream, the activities predicted of it, and everybody's late minutes by seconds heard."""
+    """One half-hour record as a stream, the activities predicted of it, and all persons' late minutes."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[2, 2, 1.3])
     whole, activity, person = long.whole, long.activity, long.whole.windows[SUBJECT].iloc[0]
     for row in long.enrolled.itertuples():

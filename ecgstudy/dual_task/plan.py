@@ -17,9 +17,9 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.learn import create_model
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.batches import WindowSet, encode, standardise
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.signals.ingest import build_store
@@ -316,7 +316,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 def choose_window(context: Context, cohort: str, budget: Budget) -> tuple[WindowConfig, pd.DataFrame]:
     """Window with the highest mean of both accuracies (the first where none can be scored), and all candidates.
 
-    Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored also note.
+    Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored: note.
     """
     attackers = {
         f"window_{at}": Attacker(window=window, epochs=budget.epochs) for at, window in enumerate(budget.windows)
