@@ -19,7 +19,6 @@ from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, p
 from ecgstudy.evaluate.identification import rank_k, search_gallery
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import eer
-from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.scores import ScoreSet, ensemble, without_gaps
 from ecgstudy.experiment.selection import BEST, Selection, select
 
@@ -119,12 +118,7 @@ def _judges(
     if protocol.startswith(UNSEEN):
         return None
     found = (attackers for (of, name), attackers in cells.items() if of == cohort and name.startswith(CROSS_COHORT))
-    return next((_trained(attackers) for attackers in found), None)
-
-
-def _trained(attackers: Mapping[str, list[ScoreSet]]) -> dict[str, list[ScoreSet]]:
-    """Attackers that may be chosen: the untrained control may not."""
-    return {name: sets for name, sets in attackers.items() if name != UNTRAINED}
+    return next(found, None)
 
 
 def _evaluate_cell(
@@ -133,7 +127,7 @@ def _evaluate_cell(
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
     found = {name: evaluate(sets, resamples, reference) for name, sets in attackers.items()}
-    selection = select(_trained(attackers), judges)
+    selection = select(attackers, judges)
     if selection.chosen is not None:
         best = found.get(selection.chosen) or evaluate(selection.score_sets, resamples, reference)
         found[BEST] = replace(best, attacker=BEST, stands_for=selection.chosen)
