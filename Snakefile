@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from ecgstudy.data.profile import data_fingerprint
+from ecgstudy.data.cohorts import data_fingerprint
 from ecgstudy.study.config import results_dir
 from ecgstudy.study.config import check_profile
 

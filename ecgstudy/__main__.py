@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _cohorts(_: argparse.Namespace) -> None:
     """Print one line a cohort that is found, and how to get each that is not."""
-    from ecgstudy.data import cohort_table
+    from ecgstudy.data.cohorts import cohort_table
     from ecgstudy.study.config import data_root
 
     print(f"Data folder: {data_root()}\n")
@@ -72,9 +72,9 @@ def _cohorts(_: argparse.Namespace) -> None:
 
 def _fetch(options: argparse.Namespace) -> None:
     """Download a cohort into the data folder."""
-    from ecgstudy.data.fetch import fetch_and_report
+    from ecgstudy.data.fetch import fetch
 
-    fetch_and_report(options.cohort, options.full)
+    fetch(options.cohort, options.full)
 
 
 def _run(options: argparse.Namespace) -> None:

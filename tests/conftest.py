@@ -22,7 +22,7 @@ def _one_process() -> Iterator[None]:
 @pytest.fixture
 def realdata() -> Callable[[str], Cohort]:
     """Open a real cohort by name, or skip the test where its files are not there."""
-    from ecgstudy.data import open_cohort
+    from ecgstudy.data.cohorts import open_cohort
     from ecgstudy.errors import DataNotFoundError
 
     def _open(name: str) -> Cohort:

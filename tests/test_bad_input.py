@@ -22,7 +22,7 @@ from wfdb_trees import mitdb_tree, motion_tree, write_record
 
 from ecgstudy import ingestion
 from ecgstudy.__main__ import main
-from ecgstudy.data.profile import cohorts_of, data_fingerprint
+from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.signals.ingest import build_store

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.motion import MotionCohort
-from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.blocked import activities_of

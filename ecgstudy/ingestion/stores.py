@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ecgstudy.data import open_cohort
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.templates import CONDITIONS
+from ecgstudy.data.cohorts import open_cohort
+from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store

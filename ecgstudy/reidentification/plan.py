@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.profile import cohorts_of
+from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import (
     CrossActivity,
