@@ -31,7 +31,7 @@ bench: $(READY)
 	@$(PY) tests/benchmarks/run_all.py
 
 lint: $(READY)
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m pre_commit run --all-files
 
 # maintainers: write down the exact versions of an environment that passed the tests
 lock: $(READY)
