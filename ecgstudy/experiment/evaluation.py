@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from ecgstudy.evaluate.biometric import (
     ScoredFold,
@@ -21,6 +20,7 @@ from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.verification import eer
 from ecgstudy.experiment.scores import ScoreSet, ensemble, without_gaps
 from ecgstudy.experiment.selection import BEST, Selection, select
+from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
 PERMUTATIONS = 100
@@ -30,7 +30,6 @@ REFERENCE = "transecg"
 CROSS_COHORT = "cross_cohort_"
 UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 """How the names of protocols begin whose validation people no network was trained on."""
-_WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,8 @@ def evaluate_all(
     cells: dict[tuple[str, str], dict[str, list[ScoreSet]]] = {}
     for s in score_sets:
         cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.attacker, []).append(s)
-    found = Parallel(n_jobs=_WORKERS)(
-        delayed(_evaluate_cell)(attackers, resamples[cell[0]], _judges(cells, *cell))
-        for cell, attackers in cells.items()
-    )
+    items = [(attackers, resamples[cell[0]], _judges(cells, *cell)) for cell, attackers in cells.items()]
+    found = list(in_parallel(_evaluate_cell, items, "cpu", "evaluation"))
     choices = pd.DataFrame([selection.row(*cell) for cell, (_, selection) in zip(cells, found, strict=True)])
     return [evaluation for evaluations, _ in found for evaluation in evaluations], choices
 
