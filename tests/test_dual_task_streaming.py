@@ -8,7 +8,7 @@ import pytest
 
 from ecgstudy.dual_task.recordings import Reading
 from ecgstudy.dual_task.streaming import Stream, accuracy_by_time, delay_table, forward_filter
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 
 
 def test_filter_equals_the_sum_over_all_paths() -> None:

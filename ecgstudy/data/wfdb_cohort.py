@@ -39,7 +39,7 @@ class WfdbCohort(Cohort):
         found = next((folder for folder in there if any(True for _ in folder.glob(self.marker))), None)
         if found is None:
             reason = f"{there[0]} holds no {self.marker}" if there else nowhere
-            raise DataNotFoundError(f"Cohort {self.name} was not found: {reason}. {self.card.how_to_get}")
+            raise DataNotFoundError(f"Cohort {self.name} was not found: {reason}. {self.how_to_get}")
         self._root = found.resolve()
 
     @property

@@ -14,8 +14,8 @@ from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.blocked import ActivityPairs
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
-from ecgstudy.learn import create_model
 from ecgstudy.learn import train as training
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.study.parallel import in_parallel
@@ -42,7 +42,7 @@ class Variant:
     name : str
         As in metric names.
     model : str
-        A key of :data:`ecgstudy.learn.MODELS`.
+        A key of :data:`ecgstudy.learn.models.MODELS`.
     sizes : dict
         Arguments of the model's constructor.
     tasks : tuple of str

@@ -235,42 +235,6 @@ def flaws(
     ]
 
 
-def record_problem(signal: Signal, min_seconds: float) -> str | None:
-    """Why a whole record cannot be used; None where at least one lead can.
-
-    Parameters
-    ----------
-    signal : Signal
-        A record as read, with the leads that are wanted.
-    min_seconds : float
-        Shortest useful duration in seconds.
-
-    Returns
-    -------
-    str or None
-        "too short", else, when every lead has a problem, the commonest one.
-    """
-    if signal.values.shape[-1] < min_seconds * signal.fs:
-        return Problem.TOO_SHORT
-    reasons = list(lead_problems(signal).values())
-    if len(reasons) < len(signal.leads):
-        return None
-    return max(reasons, key=reasons.count)
-
-
 def beat_problem(r_peaks: np.ndarray, seconds: float) -> str | None:
-    """Tell whether a record has too few beats to work with.
-
-    Parameters
-    ----------
-    r_peaks : numpy.ndarray
-        R peaks found (any unit of time; only their number counts).
-    seconds : float
-        Duration they were searched in.
-
-    Returns
-    -------
-    str or None
-        "no beats" below 20 beats a minute, else None.
-    """
+    """Say whether fewer than 20 beats a minute were found in so many seconds: "no beats" or None."""
     return Problem.NO_BEATS if len(r_peaks) * 60 < SLOWEST_RATE_BPM * seconds else None
