@@ -36,24 +36,10 @@ UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 class Evaluation:
     """One attacker under one protocol.
 
-    Attributes
-    ----------
-    cohort, protocol, attacker : str
-        As in metric names.
-    estimates : dict
-        From :func:`ecgstudy.evaluate.biometric.biometric_report`: metrics with intervals, or why they are undefined.
-    per_seed : pandas.DataFrame
-        Point values of each training seed alone, columns seed, rank1, eer.
-    risk : pandas.DataFrame
-        From :func:`ecgstudy.evaluate.biometric.per_person_risk`, averaged over the folds a person appears in.
-    unscored : int
-        Probes without a usable window; each counts as never recognised.
-    attack : ScoreSet
-        The scores behind it: the mean over the seeds.
-    contrasts : dict of str to PairedDifference
-        "rank1" and "eer": this attacker minus :data:`REFERENCE` on identical trials and resamples.
-    stands_for : str
-        Of "best": the attacker that was chosen.
+    `estimates` come from ``biometric_report``, `per_seed` holds the point values of each training seed alone, `risk`
+    that of each person over the folds; `unscored` counts probes without a usable window (never recognised), `attack`
+    holds the mean scores behind it all. `contrasts` are rank1 and eer minus those of :data:`REFERENCE` on identical
+    trials and resamples. "best" `stands_for` the attacker that was chosen.
     """
 
     cohort: str
