@@ -27,8 +27,8 @@ from ecgstudy.attribution.sanity import (
     randomised_correlation,
 )
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn import MODELS, create_model
 from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 

@@ -9,9 +9,9 @@ from ecgstudy.attribution.attention import rollout
 from ecgstudy.attribution.feature_shares import feature_shares, wave_weights
 from ecgstudy.attribution.methods import METHODS, Question, attribute
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.learn import create_model
 from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm
+from ecgstudy.learn.models import create_model
 from ecgstudy.signals.features import FEATURES
 
 N, N_SAMPLES = 5, 103

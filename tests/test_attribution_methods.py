@@ -10,8 +10,8 @@ from torch import Tensor
 from ecgstudy.attribution import gradients
 from ecgstudy.attribution.methods import METHODS, Question, attribute, completeness, obstacle, relevance
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import create_model
 from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.models import create_model
 
 N, N_SAMPLES = 7, 60
 SHAPE = {"n_samples": N_SAMPLES, "fs": 50.0, "classes": {"person": "abc", "sex": "FM"}}
@@ -24,9 +24,13 @@ class Linear(SignalModel):
     name = "linear"
 
     def __init__(self) -> None:
-        super().__init__(2, N_SAMPLES, 50.0, {"person": list("abc")}, ["I", "II"], 8, None, 1.0, 1e-3, 0.0)
-        self.build_heads(2 * N_SAMPLES)
+        classes = {"person": list("abc")}
+        super().__init__(2, N_SAMPLES, 50.0, classes, ["I", "II"], embedding_dim=8, margin=None)
         torch.nn.init.normal_(self.embedding[1].running_mean)
+
+    def build(self) -> int:
+        """No layer."""
+        return 2 * N_SAMPLES
 
     def features(self, x: Tensor) -> Tensor:
         """Leave the samples as they are."""

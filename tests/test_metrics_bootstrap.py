@@ -74,14 +74,14 @@ def test_trial_weights_equal_a_resample_written_out() -> None:
 def test_balanced_trials_average_the_rates_of_persons() -> None:
     rng = np.random.default_rng(6)
     n_probe = np.array([1, 9, 2])
-    probe, gallery = np.repeat(np.arange(3), n_probe), np.arange(3)
-    scores = rng.normal(size=(12, 3))
+    probe, gallery = np.repeat(np.arange(3), n_probe), np.repeat(np.arange(3), [3, 1, 2])
+    scores = rng.normal(size=(12, 6))
     trials = Trials(scores, probe, gallery, Resamples.draw(range(3), seed=0, n_resamples=1))
     levels = trials.levels(np.ones(3), balanced=True)
     threshold = 0.3
     weights = trials.weights(np.ones(3), balanced=True)
-    frr = [np.mean(scores[probe == person, person] < threshold) for person in range(3)]
-    far = [np.mean(scores[probe == a, b] >= threshold) for a in range(3) for b in range(3) if a != b]
+    frr = [np.mean(scores[np.ix_(probe == person, gallery == person)] < threshold) for person in range(3)]
+    far = [np.mean(scores[np.ix_(probe == a, gallery == b)] >= threshold) for a in range(3) for b in range(3) if a != b]
     below = trials.scores < threshold
     genuine = trials.genuine
     assert weights[genuine & below].sum() / weights[genuine].sum() == pytest.approx(np.mean(frr))

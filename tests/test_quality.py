@@ -7,7 +7,7 @@ import pytest
 
 from ecgstudy.data.base import Cohort, Signal
 from ecgstudy.signals.preprocess import preprocess
-from ecgstudy.signals.quality import Problem, beat_problem, flaws, lead_problems, record_problem
+from ecgstudy.signals.quality import Problem, beat_problem, flaws, lead_problems
 
 FS = 250.0
 SECONDS = 10
@@ -89,19 +89,6 @@ def test_missing_share_decides_and_bridged_gaps_do_not_count() -> None:
     assert reason(values) is None
     values[:252] = np.nan
     assert reason(values) == Problem.NOT_A_NUMBER
-
-
-def test_record_problem_names_the_commonest_fault_only_when_no_lead_is_left() -> None:
-    good, flat, missing = heartbeats(), np.zeros(2500), np.full(2500, np.nan)
-    three = ("I", "II", "III")
-
-    def problem(*leads: np.ndarray) -> str | None:
-        return record_problem(Signal(np.stack(leads).astype(np.float32), FS, three, "mV"), min_seconds=10.0)
-
-    assert problem(good, flat, missing) is None
-    assert problem(missing, flat, missing) == "not a number"
-    assert problem(flat, flat, missing) == "flat"
-    assert record_problem(lead(good), min_seconds=10.01) == "too short"
 
 
 def test_beat_problem_draws_the_line_at_20_a_minute() -> None:

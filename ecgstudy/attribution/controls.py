@@ -6,7 +6,7 @@ import numpy as np
 
 from ecgstudy.attribution.gradients import integrated_gradients
 from ecgstudy.attribution.question import Question
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 
 
 def random(question: Question) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.signals.features import FEATURES
 
 _WAVE_OF_PEAK = {"P": "P", "Q": "QRS", "R": "QRS", "S": "QRS", "T": "T"}

@@ -27,10 +27,9 @@ import pandas as pd
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.simulator.people import IDENTITY_WAVES
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.learn import create_model
-from ecgstudy.learn.augment import Augmentation
 from ecgstudy.learn.base import PERSON, SignalModel
-from ecgstudy.learn.batches import WindowSet, encode
+from ecgstudy.learn.batches import Augmentation, WindowSet, encode
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
 from ecgstudy.study.config import check_profile

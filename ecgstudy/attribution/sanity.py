@@ -16,8 +16,8 @@ from torch import nn
 from ecgstudy.attribution.clustered import clustered_means, columns_of, rank_correlation
 from ecgstudy.attribution.methods import Method, Question, attribute, obstacle, relevance
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn import create_model
 from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.models import create_model
 
 N_PARTS = 4
 """Parts in which a network is randomised from the head down; every one is an explanation of all windows to pay."""

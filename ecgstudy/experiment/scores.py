@@ -12,7 +12,7 @@ from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.dataset import VIEWS, Dataset
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.learn.scoring import score_matrix, unit_rows
+from ecgstudy.learn.scoring import unit_rows
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def trial(
     codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
     sums = np.zeros((len(persons), enrolled.vectors.shape[1]))
     np.add.at(sums, codes[usable], enrolled.vectors[usable])
-    scores = score_matrix(probed.vectors, unit_rows(sums)).astype(np.float32)
+    scores = (probed.vectors @ unit_rows(sums).T).astype(np.float32)
     return scores, probe[SUBJECT].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
 
 
