@@ -30,7 +30,7 @@ from ecgstudy.dual_task.recordings import Recordings, merge_touching
 from ecgstudy.dual_task.scores import results_table
 from ecgstudy.dual_task.story import AllRuns
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import BlockedTime, LeaveSubjectOut
+from ecgstudy.evaluate.protocols import BlockedTime, LeaveSubjectOut
 from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode
 
 READING = Reading(4.0, True)

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from ecgstudy.evaluate.linkability import Linkability
+from ecgstudy.evaluate.disclosure import Linkability
 
 
 def test_by_hand_with_two_bins() -> None:

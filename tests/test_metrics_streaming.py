@@ -9,7 +9,7 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate import streaming
 from ecgstudy.evaluate.levels import ScoreLevels
 from ecgstudy.evaluate.streaming import cosine_rows, stream_verification
-from ecgstudy.evaluate.verification import eer, tar_at_far
+from ecgstudy.evaluate.levels import eer, tar_at_far
 
 FARS = (0.3, 1e-2, 1e-3)
 

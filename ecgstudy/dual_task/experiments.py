@@ -12,7 +12,7 @@ import torch
 
 from ecgstudy.dual_task.recordings import Reading, Recordings, merge_touching
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import ActivityPairs
+from ecgstudy.evaluate.protocols import ActivityPairs
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.learn import train as training
 from ecgstudy.learn.models import create_model
@@ -87,7 +87,7 @@ class Budget:
     rivals, ablations : tuple of Variant
         What DT4ECG is compared with.
     folds : int
-        Groups of persons that :class:`~ecgstudy.evaluate.blocked.LeaveSubjectOut` leaves out in turn.
+        Groups of persons that :class:`~ecgstudy.evaluate.protocols.LeaveSubjectOut` leaves out in turn.
     synthetic_persons, synthetic_seconds : int, float
         Size of the synthetic cohort and length of its records.
     """

@@ -11,7 +11,7 @@ from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import activities_of
+from ecgstudy.evaluate.protocols import activities_of
 from ecgstudy.evaluate.splits import RECORD
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.batches import WindowSet, encode, standardise

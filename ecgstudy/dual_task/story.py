@@ -19,7 +19,7 @@ from ecgstudy.dual_task.streaming import (
     read_sessions,
 )
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import BlockedTime, LeaveSubjectOut
+from ecgstudy.evaluate.protocols import BlockedTime, LeaveSubjectOut
 from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows
 from ecgstudy.evaluate.splits import Protocol
 from ecgstudy.study.stage import Stage

@@ -20,7 +20,7 @@ from ecgstudy.evaluate.protocols import (
     TimeSeparated,
 )
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
-from ecgstudy.evaluate.unseen import CrossCohort, SubjectDisjoint
+from ecgstudy.evaluate.protocols import CrossCohort, SubjectDisjoint
 from ecgstudy.experiment.attackers import attackers_of
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run, share
 from ecgstudy.experiment.networks import LONG_RECORD_S, auxiliary_cohorts

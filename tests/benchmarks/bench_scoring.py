@@ -7,8 +7,8 @@ import numpy as np
 
 from ecgstudy.evaluate.bootstrap import Resamples, bootstrap
 from ecgstudy.evaluate.streaming import cosine_rows, stream_verification
-from ecgstudy.evaluate.trials import Trials
-from ecgstudy.evaluate.verification import eer
+from ecgstudy.evaluate.levels import Trials
+from ecgstudy.evaluate.levels import eer
 
 N_ROWS, N_PERSONS, DIM = 10_000, 2_000, 128
 
