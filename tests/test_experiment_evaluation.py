@@ -9,8 +9,7 @@ from fake_scores import fake_score_set
 
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.identification import search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.levels import eer
+from ecgstudy.evaluate.levels import ScoreLevels, eer
 from ecgstudy.experiment.evaluation import (
     Evaluation,
     chance_level,

@@ -19,8 +19,7 @@ from ecgstudy.evaluate.biometric import (
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples
 from ecgstudy.evaluate.disclosure import zebra_bits
 from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.levels import eer, tar_at_far
+from ecgstudy.evaluate.levels import ScoreLevels, eer, tar_at_far
 
 
 def _scores(rng: np.random.Generator, separation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

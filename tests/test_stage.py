@@ -157,7 +157,7 @@ def test_results_are_metrics_and_one_long_table(results: Path) -> None:
             "note": "one person is no gallery",
         },
     }
-    table = pd.read_csv(results / "tables" / "results.csv")
+    table = pd.read_csv(results / "results.csv")
     order = "cohort protocol attacker view task metric value low high n unit note"
     assert list(table) == order.split()
     assert table["value"].tolist()[:2] == [0.5, 1234568]
@@ -181,7 +181,7 @@ def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -
     (stage.folder / "trials").mkdir()
     (stage.folder / "trials" / "old.csv").write_text("old")
     stage.finish()
-    for page in ("90_trial.html", "90_trial.ipynb", "90_trial.failed.ipynb"):
+    for page in ("90_trial.html", "90_trial.ipynb", "90_trial.failed.ipynb", "results.csv"):
         (results / page).write_text("of the last papermill run")
     before = {path: path.read_bytes() for path in results.rglob("*.*")}
     stage = Stage.open("90_trial", PARAMETERS)
