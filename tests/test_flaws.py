@@ -9,8 +9,7 @@ from planted_flaws import COHORTS, GAPS, STRETCHES
 
 from ecgstudy.data.base import Signal
 from ecgstudy.data.cohorts import REGISTRY
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import segments
+from ecgstudy.evaluate.splits import segments, with_cohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore

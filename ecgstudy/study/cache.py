@@ -313,7 +313,7 @@ def publish(draft: Path, folder: Path) -> None:
         for part in sorted(made, key=lambda part: (part == Path(METRICS), part)):
             if part == Path(METRICS):
                 older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
-                for path in [*older, *folder.glob("*.failed.ipynb")]:
+                for path in [*older, *folder.glob("*.csv"), *folder.glob("*.failed.ipynb")]:
                     if path.relative_to(folder) not in made:
                         path.unlink()
             with new_file(folder / part) as partial:

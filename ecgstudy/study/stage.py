@@ -29,6 +29,7 @@ from ecgstudy.study.parallel import in_batch, resolve_device
 from ecgstudy.study.plots import use_house_style
 
 STORY = "report.json"
+RESULTS = "results.csv"
 _NAMED_BY = ("cohort", "task", "protocol", "attacker", "view", "metric")
 _COLUMNS = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
 
@@ -168,7 +169,7 @@ class Stage:
     def table(self, name: str, frame: pd.DataFrame, caption: str, decimals: int = 3, show: bool = True) -> None:
         """Write a table to ``tables/<name>.csv`` and show it; a long one is only named, with `show` off."""
         self._record("table", name, {"name": name, "caption": caption})
-        self._write_csv(name, frame, "%.6g")
+        _write_csv(self.folder / "tables" / f"{name}.csv", frame, "%.6g")
         if show:
             display(HTML(table_html(frame, caption, decimals)))
         else:
@@ -191,7 +192,7 @@ class Stage:
             kind: [*self._recorded[kind].values()] for kind in ("result", "headline", "finding", "figure", "table")
         }
         if recorded["result"]:
-            self._write_csv("results", pd.DataFrame(recorded["result"]), "%.9g")
+            _write_csv(self.folder / RESULTS, pd.DataFrame(recorded["result"]), "%.9g")
         about = {
             "commit": commit(),
             "seed": self.seed,
@@ -219,11 +220,6 @@ class Stage:
             raise ValueError(f"{kind} {name!r} is recorded twice")
         self._recorded[kind][name] = entry
 
-    def _write_csv(self, name: str, frame: pd.DataFrame, float_format: str) -> None:
-        """Write a table whole or not at all."""
-        with new_file(self.folder / "tables" / f"{name}.csv") as partial:
-            frame.to_csv(partial, index=False, float_format=float_format)
-
 
 def _cell_and_run() -> tuple[str, str] | None:
     """Name the notebook's cell that is running, and which of its runs this is; None outside a notebook."""
@@ -232,6 +228,12 @@ def _cell_and_run() -> tuple[str, str] | None:
         return None
     cell = message.get("metadata", {}).get("cellId") or message["content"].get("code", "")
     return cell, message["header"]["msg_id"]
+
+
+def _write_csv(path: Path, frame: pd.DataFrame, float_format: str) -> None:
+    """Write a table whole or not at all."""
+    with new_file(path) as partial:
+        frame.to_csv(partial, index=False, float_format=float_format)
 
 
 def read_metrics(profile: str, stage: str) -> dict:
