@@ -9,8 +9,7 @@ from fake_scores import fake_score_set
 
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.identification import search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer
+from ecgstudy.evaluate.levels import ScoreLevels, eer
 from ecgstudy.experiment.evaluation import (
     Evaluation,
     chance_level,
@@ -66,7 +65,7 @@ def test_the_attacker_is_the_mean_of_its_seeds_and_each_seed_stands_beside_it() 
     assert found.per_seed["seed"].tolist() == [0, 1, 2]
     for one, row in zip(sets, found.per_seed.itertuples(), strict=True):
         searches = search_gallery(one.folds[0].scores, fold.probe_persons, fold.gallery_persons)
-        assert row.rank1 == pytest.approx(np.mean(searches.rivals == 0))
+        assert row.rank1 == pytest.approx(np.mean(searches.ahead == 0))
     # independent noise averages out, so the ensemble beats every member
     assert found.estimates["rank1"].value > found.per_seed["rank1"].max()
     assert (found.estimates["persons"], found.estimates["enrolled"], found.estimates["probes"]) == (40, 40, 80)

@@ -10,8 +10,7 @@ from fake_cohort import FakeCohort
 
 from ecgstudy.data.base import Signal
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import segments
+from ecgstudy.evaluate.splits import segments, with_cohort
 from ecgstudy.experiment.attackers import TemplateAttacker
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.batches import standardise

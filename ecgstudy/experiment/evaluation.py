@@ -16,8 +16,7 @@ from ecgstudy.evaluate.biometric import (
 )
 from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, paired_difference
 from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer
+from ecgstudy.evaluate.levels import ScoreLevels, eer
 from ecgstudy.experiment.scores import ScoreSet, ensemble, without_gaps
 from ecgstudy.experiment.selection import BEST, Selection, select
 from ecgstudy.study.parallel import in_parallel

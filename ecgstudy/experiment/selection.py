@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer
+from ecgstudy.evaluate.levels import ScoreLevels, eer
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble, never_matched
 
