@@ -142,7 +142,7 @@ def ptbxl_row(ecg_id: int, patient: int, codes: str, **changes: object) -> dict[
 
 PTBXL_ROWS = (
     ptbxl_row(1, 7, "{'NORM': 100.0, 'SR': 0.0}"),
-    ptbxl_row(2, 7, "{'IMI': 80.0, 'ASMI': 15.0, 'AFIB': 0.0}", recording_date="1984-11-29 08:00:00", age=56.0),
+    ptbxl_row(2, 7, "{'IMI': 80.0, 'ASMI': 15.0, 'AFIB': 0.0}", recording_date="1984-11-29 08:00:00", age=89.0),
     ptbxl_row(1003, 8, "{'PVC': 100.0, 'NDT': 100.0}", age=300.0, sex=1, recording_date="1990-01-01 00:00:00"),
 )
 
