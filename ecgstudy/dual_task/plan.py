@@ -11,8 +11,15 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut, activities_of
-from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows
+from ecgstudy.evaluate.protocols import (
+    ActivityPairs,
+    BlockedTime,
+    CrossActivity,
+    CrossElectrode,
+    LeaveSubjectOut,
+    RandomWindows,
+    activities_of,
+)
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
@@ -155,7 +162,7 @@ class Budget:
     compared : dict of str to Attacker
         Baselines and ablations beside DT4ECG.
     folds : int
-        Groups of persons that :class:`~ecgstudy.evaluate.blocked.LeaveSubjectOut` leaves out in turn.
+        Groups of persons that :class:`~ecgstudy.evaluate.protocols.LeaveSubjectOut` leaves out in turn.
     synthetic_seconds : float
         Length of the records of the synthetic cohort.
     """
