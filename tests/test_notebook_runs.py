@@ -88,9 +88,7 @@ def test_plain_papermill_with_an_unknown_parameter_fails_too(trial: Trial, tmp_p
     trial()
     source = tmp_path / "notebooks" / "90_trial.ipynb"
     with pytest.raises(PapermillExecutionError, match="no parameter 'sead'; did you mean seed"):
-        papermill.execute_notebook(
-            source, tmp_path / "out.ipynb", {"sead": 1}, kernel_name="python3", progress_bar=False
-        )
+        papermill.execute_notebook(source, tmp_path / "out.ipynb", {"sead": 1}, progress_bar=False)
 
 
 BUSY = """
