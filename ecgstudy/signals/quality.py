@@ -1,8 +1,7 @@
 """Quality control: which records, leads and stretches of a lead cannot be used, each with its reason.
 
-The reasons are a closed vocabulary (:class:`Problem`); the thresholds below
-were set on every record of ECG-ID, LUDB, MIT-BIH, the motion set and a
-PTB-XL subset, so that no ordinary lead of theirs is lost.
+The thresholds were set on every record of ECG-ID, LUDB, MIT-BIH, the motion set and a PTB-XL subset, so that no
+ordinary lead of theirs is lost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,11 +82,12 @@ def _flat(values: np.ndarray, lost: np.ndarray, fs: float, floor: float) -> np.n
     flat, length = np.zeros(values.shape, dtype=bool), round(_BLOCK_S * fs)
     if values.shape[-1] < length:
         return flat
-    below = _flat_below(block_spans(values, fs), floor)
-    # every second holds a whole half second of this grid
-    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= below):
+    # every second holds a whole half second of this grid, and few leads have a quiet one
+    most = np.maximum(FLAT_RELATIVE * np.ptp(values, axis=-1), floor)
+    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= most):
         spans = maximum_filter1d(values[row], length) - minimum_filter1d(values[row], length)
-        quiet = (spans <= below[row]) & ~maximum_filter1d(lost[row], length)
+        quiet = spans <= _flat_below(block_spans(values[row], fs), floor)
+        quiet &= ~maximum_filter1d(lost[row], length)
         quiet[: length // 2] = quiet[quiet.size - (length - 1) // 2 :] = False  # seconds that reach beyond the lead
         flat[row] = maximum_filter1d(quiet, length, origin=length % 2 - 1)
     return flat
@@ -161,23 +161,12 @@ def lead_problems(signal: Signal) -> dict[str, str]:
 def flaws(
     raw: Signal, stored: Signal, problems: Mapping[str, str], gaps: Sequence[tuple[int, float]] = ()
 ) -> list[tuple[str, int, int, str]]:
-    """Stretches of a record that nothing may be cut across.
+    """Stretches of a record that nothing may be cut across: lead, start, stop (excluded, in stored samples), reason.
 
-    Parameters
-    ----------
-    raw, stored : Signal
-        The record as read, and as :func:`ecgstudy.signals.preprocess.preprocess` gave it.
-    problems : mapping of str to str
-        Its :func:`lead_problems`: such a lead is one flaw from end to end.
-    gaps : sequence of (int, float)
-        Raw samples after which the clock jumps, and by how many seconds.
-
-    Returns
-    -------
-    list of (lead, start, stop, reason)
-        In samples of `stored`, stop excluded, by reason: not a number (a gap of more than 40 ms), flat (a second or
-        more, before or after the filter, which takes away hum and rounds off edges), saturated (clipped for more
-        than 40 ms), gap in time (of all leads, one sample long).
+    Reasons: not a number (a gap of more than 40 ms), flat (a second or more, before or after the filter, which takes
+    away hum and rounds off edges), saturated (clipped for more than 40 ms before the filter), gap in time (of all
+    leads, one sample long; `gaps` are the raw samples after which the clock jumps, and by how many seconds). A lead
+    with one of :func:`lead_problems` is one flaw from end to end.
     """
     filled, lost = fill_gaps(stored.values, stored.fs, bridged_s=0.0)
     flat, saturated, gap = _flat(filled, lost, stored.fs, FLAT_ANY_UNIT), np.zeros_like(lost), np.zeros_like(lost)
