@@ -48,7 +48,8 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
 
     def write(*cells: str, profile: str = "demo") -> Path:
         parameters = f'profile = "{profile}"\nseed = 0\ndevice = "cpu"'
-        whole = new_notebook(cells=[new_markdown_cell("# A trial stage")])
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        whole = new_notebook(cells=[new_markdown_cell("# A trial stage")], metadata={"kernelspec": kernel})
         whole.cells += [new_code_cell(source) for source in (parameters, opened, *cells, "stage.finish()")]
         whole.cells[1].metadata["tags"] = ["parameters"]
         (tmp_path / "notebooks").mkdir(exist_ok=True)

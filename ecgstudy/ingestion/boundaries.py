@@ -6,7 +6,6 @@ one; sensitivity and positive predictive value (PPV) count the points, mean and 
 (automatic minus reference) describe the matched ones.
 """
 
-from collections.abc import Sequence
 from warnings import catch_warnings
 
 import numpy as np
@@ -14,7 +13,6 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, Failure, delineate
 from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.config import cache_dir
@@ -31,11 +29,6 @@ FIGURES = {"sensitivity": "share", "ppv": "share", "error_ms_mean": "ms", "error
 """Unit of each figure of :func:`delineation_table`."""
 _COUNTS = ["n_reference", "n_detected", "n_matched"]
 _SUMS = [*_COUNTS, "errors_ms", "squares_ms"]
-
-
-def boundary_reference(names: Sequence[str], seed: int) -> Cohort:
-    """Open the cohort with reference boundaries: LUDB where it is among `names`, else the synthetic one."""
-    return study_cohort("ludb" if "ludb" in names else "synthetic", seed)
 
 
 def boundary_matches(reference: Cohort, profile: str) -> pd.DataFrame:
