@@ -19,7 +19,7 @@ help:
 
 study: $(READY)
 	@$(SNAKEMAKE)
-	@$(PY) -c "from ecgstudy.study.paths import results_dir; print('Report:', results_dir('$(PROFILE)') / 'index.html')"
+	@$(PY) -c "from ecgstudy.study.config import results_dir; print('Report:', results_dir('$(PROFILE)') / 'index.html')"
 
 test: $(READY)
 	@$(PY) -m pytest -n 2 --dist loadfile
@@ -31,7 +31,7 @@ bench: $(READY)
 	@$(PY) tests/benchmarks/run_all.py
 
 lint: $(READY)
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m pre_commit run --all-files
 
 # maintainers: write down the exact versions of an environment that passed the tests
 lock: $(READY)

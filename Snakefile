@@ -1,10 +1,9 @@
-# The study as a graph: one rule per notebook. `make study` calls this; so does a cluster (README).
+# The study as a graph: one rule a notebook. `make study` calls this; so does a cluster (README).
 import sys
 from pathlib import Path
 
-from ecgstudy.data.profile import data_fingerprint
-from ecgstudy.study.paths import results_dir
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.data.cohorts import data_fingerprint
+from ecgstudy.study.config import STAGES, check_profile, results_dir
 
 PROFILE = check_profile(config.get("profile", "demo"))
 RESULTS = results_dir(PROFILE)
@@ -12,89 +11,37 @@ RESULTS = results_dir(PROFILE)
 PACKAGE = sorted(str(file) for file in Path("ecgstudy").rglob("*") if file.suffix in {".py", ".j2"})
 
 
-def stage(name, file):
-    """Path of a file that a stage makes."""
-    return RESULTS / name / file
-
-
 rule all:
     input:
         RESULTS / "index.html",
 
 
-rule ingestion:
-    input:
-        notebook="notebooks/01_ingestion.ipynb",
-        package=PACKAGE,
-    params:
-        data=data_fingerprint(PROFILE),
-    output:
-        metrics=stage("01_ingestion", "metrics.json"),
-        page=stage("01_ingestion", "01_ingestion.html"),
-    log:
-        notebook=stage("01_ingestion", "01_ingestion.ipynb"),
-    threads: 2
-    shell:
-        "{sys.executable} -m ecgstudy run 01_ingestion -p profile {PROFILE}"
+for stage in STAGES:
 
-
-rule reidentification:
-    input:
-        rules.ingestion.output.metrics,
-        notebook="notebooks/02_reidentification.ipynb",
-        package=PACKAGE,
-    params:
-        data=data_fingerprint(PROFILE),
-    output:
-        metrics=stage("02_reidentification", "metrics.json"),
-        page=stage("02_reidentification", "02_reidentification.html"),
-    log:
-        notebook=stage("02_reidentification", "02_reidentification.ipynb"),
-    threads: 2
-    shell:
-        "{sys.executable} -m ecgstudy run 02_reidentification -p profile {PROFILE}"
-
-
-rule dual_task:
-    input:
-        rules.ingestion.output.metrics,
-        notebook="notebooks/03_dual_task.ipynb",
-        package=PACKAGE,
-    params:
-        data=data_fingerprint(PROFILE),
-    output:
-        metrics=stage("03_dual_task", "metrics.json"),
-        page=stage("03_dual_task", "03_dual_task.html"),
-    log:
-        notebook=stage("03_dual_task", "03_dual_task.ipynb"),
-    threads: 2
-    shell:
-        "{sys.executable} -m ecgstudy run 03_dual_task -p profile {PROFILE}"
-
-
-rule attribution:
-    input:
-        rules.reidentification.output.metrics,
-        notebook="notebooks/04_attribution.ipynb",
-        package=PACKAGE,
-    params:
-        data=data_fingerprint(PROFILE),
-    output:
-        metrics=stage("04_attribution", "metrics.json"),
-        page=stage("04_attribution", "04_attribution.html"),
-    log:
-        notebook=stage("04_attribution", "04_attribution.ipynb"),
-    threads: 2
-    shell:
-        "{sys.executable} -m ecgstudy run 04_attribution -p profile {PROFILE}"
+    rule:
+        name:
+            stage.name[3:]
+        input:
+            [RESULTS / name / "metrics.json" for name in stage.needs],
+            notebook=f"notebooks/{stage.name}.ipynb",
+            package=PACKAGE,
+        params:
+            stage=stage.name,
+            data=data_fingerprint(PROFILE),
+        output:
+            RESULTS / stage.name / "metrics.json",
+        log:
+            # outputs are deleted before a run and where it fails; a page stays until there is a new one
+            page=RESULTS / stage.name / f"{stage.name}.html",
+            notebook=RESULTS / stage.name / f"{stage.name}.ipynb",
+        threads: 2
+        shell:
+            "{sys.executable} -m ecgstudy run {params.stage} -p profile {PROFILE}"
 
 
 rule report:
     input:
-        rules.ingestion.output.metrics,
-        rules.reidentification.output.metrics,
-        rules.dual_task.output.metrics,
-        rules.attribution.output.metrics,
+        [RESULTS / stage.name / "metrics.json" for stage in STAGES],
         package=PACKAGE,
     output:
         RESULTS / "index.html",

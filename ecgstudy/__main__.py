@@ -1,5 +1,105 @@
-"""Run the command line: ``python -m ecgstudy``."""
+"""The command line: ``python -m ecgstudy cohorts | fetch | run | work | report``."""
 
-from ecgstudy.study.cli import main
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
 
-raise SystemExit(main())
+from ecgstudy.errors import StudyError
+
+STUDY_SEED = 0
+"""Seed that the notebooks start from."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0 done, 1 a mistake that a sentence explains, 130 stopped)."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is a user's: everything is tidied up
+    try:
+        options.command(options)
+    except StudyError as mistake:
+        print(f"ecgstudy: {mistake}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    parser = argparse.ArgumentParser(prog="ecgstudy", description="The ECG privacy study, stage by stage.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    cohorts = commands.add_parser("cohorts", help="list each cohort: found or not, records, persons, licence")
+    cohorts.set_defaults(command=_cohorts)
+
+    fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
+    fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
+    fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
+    fetch.set_defaults(command=_fetch)
+
+    run = commands.add_parser("run", help="run one notebook by papermill")
+    run.add_argument("stage", help="notebook name, as 01_ingestion")
+    run.add_argument("-p", nargs=2, metavar=("NAME", "VALUE"), action="append", default=[], help="set a parameter")
+    run.set_defaults(command=_run)
+
+    work = commands.add_parser("work", help="do jobs of the stages that no other process is doing")
+    work.add_argument("profile", help="demo or real")
+    work.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    work.set_defaults(command=_work)
+
+    report = commands.add_parser("report", help="make the front page from the finished stages")
+    report.add_argument("profile", help="demo or real")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _cohorts(_: argparse.Namespace) -> None:
+    """Print one line a cohort that is found, and how to get each that is not."""
+    from ecgstudy.data.cohorts import cohort_table
+    from ecgstudy.study.config import data_root
+
+    print(f"Data folder: {data_root()}\n")
+    for row in cohort_table().to_dict("records"):
+        if not row["found"]:
+            print(f"{row['name']:<12} not found  {row['problem'] or row['how_to_get']}")
+            continue
+        unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
+        counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
+        print(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}")
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    """Download a cohort into the data folder."""
+    from ecgstudy.data.fetch import fetch
+
+    fetch(options.cohort, options.full)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Run one notebook and say where its results are."""
+    from ecgstudy.study.notebooks import declared_parameters, notebook_path, parse_assignments, run_notebook
+
+    values = parse_assignments(options.p, declared_parameters(notebook_path(options.stage)))
+    folder = run_notebook(options.stage, values)
+    print(f"{options.stage} is complete: {folder / f'{options.stage}.html'}")
+
+
+def _work(options: argparse.Namespace) -> None:
+    """Run the re-identification jobs that no other process is running."""
+    from ecgstudy.reidentification.plan import share_plan
+
+    left = share_plan(options.profile, STUDY_SEED, options.device)
+    print("all attackers are scored" if not left else f"{left} jobs are still run by other processes")
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Make the front page and print its path."""
+    from ecgstudy.study.report import build_report
+
+    print(build_report(options.profile))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

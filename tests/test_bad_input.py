@@ -3,10 +3,8 @@
 import errno
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,19 +14,18 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from fake_cohort import waveform
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
 from ecgstudy import ingestion
-from ecgstudy.data.profile import cohorts_of, data_fingerprint
+from ecgstudy.__main__ import main
+from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.signals.ingest import build_store
-from ecgstudy.study import notebooks
-from ecgstudy.study.cli import main
-from ecgstudy.study.stage import read_metrics
 
 FS = 250
 GOOD = ["good_1a", "good_1b", "good_2", "odd_unit"]
@@ -316,34 +313,11 @@ def test_a_disk_that_fills_while_a_notebook_runs_is_one_sentence(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     _notebook(places)
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", full)
+    monkeypatch.setattr(papermill, "execute_notebook", full)
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err
     assert f"No space is left on the disk that holds {places}/results/real/90_trial; free some" in said
     assert said.count("\n") == 1
-
-
-def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_is_clean(places: Path) -> None:
-    folder, started = places / "results" / "real" / "90_trial", places / "started"
-    whole = ["90_trial.html", "90_trial.ipynb", "metrics.json", "report.json"]
-    folder.mkdir(parents=True)
-    for name in whole:
-        (folder / name).write_text("of an earlier run")
-    _notebook(places, f'import time; open({str(started)!r}, "w").close(); time.sleep(600)')
-    running = subprocess.Popen([sys.executable, "-m", "ecgstudy", "run", "90_trial"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not started.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert started.exists()
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
-    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
-    with pytest.raises(StudyError, match="run `python -m ecgstudy run 90_trial` first"):
-        read_metrics("real", "90_trial")
-    _notebook(places, 'stage.metric("answer", 42)')
-    assert main(["run", "90_trial"]) == 0
-    assert read_metrics("real", "90_trial")["metrics"]["answer"]["value"] == 42
-    assert sorted(path.name for path in folder.iterdir()) == whole
 
 
 def test_every_error_of_the_study_is_known_to_the_runner(project_root: Path) -> None:

@@ -1,12 +1,13 @@
 """The command line answers a user's mistake with one sentence and a code other than 0."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ecgstudy.study.cli import main
+from ecgstudy.__main__ import main
 
 
 def test_cohorts_lists_what_is_there_and_how_to_get_the_rest(
@@ -42,11 +43,7 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
 
 
 def test_real_profile_without_data_says_what_to_do(tmp_path: Path) -> None:
-    environment = {
-        "ECGSTUDY_DATA": str(tmp_path),
-        "ECGSTUDY_RESULTS": str(tmp_path / "results"),
-        "PATH": "/usr/bin:/bin",
-    }
+    environment = os.environ | {"ECGSTUDY_DATA": str(tmp_path), "ECGSTUDY_RESULTS": str(tmp_path / "results")}
     done = subprocess.run(
         [sys.executable, "-m", "ecgstudy", "run", "01_ingestion", "-p", "profile", "real"],
         capture_output=True,

@@ -8,9 +8,8 @@ import pytest
 from scipy.stats import f_oneway
 
 from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS
-from ecgstudy.data.simulator.leads import LEADS
-from ecgstudy.data.simulator.noise import ACTIVITIES
-from ecgstudy.data.simulator.templates import CONDITIONS
+from ecgstudy.data.simulator.heart import CONDITIONS
+from ecgstudy.data.simulator.render import ACTIVITIES, LEADS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 

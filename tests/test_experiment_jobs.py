@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,13 +24,6 @@ from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 
 TEMPLATE_JOB = Job("synthetic", CrossRecord(), "template", 0)
-
-
-@pytest.fixture(autouse=True)
-def _one_process() -> object:
-    """Work in this process: what is patched here is patched there."""
-    with joblib.parallel_config(backend="sequential"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from ecgstudy.study.parameters import declared_parameters
-from ecgstudy.study.render import heading_of
-from ecgstudy.study.stages import STAGES
+from ecgstudy.study.config import STAGES
+from ecgstudy.study.notebooks import declared_parameters, heading_of
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 MOST_LINES, MOST_LINES_A_CELL, MOST_CELLS = 120, 20, 25

@@ -8,11 +8,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.parameters import (
+from ecgstudy.study.notebooks import (
     assigned_literals,
     check_parameters,
     declared_parameters,
-    injected_names,
+    injected_parameters,
     notebook_path,
     parse_assignments,
 )
@@ -94,7 +94,7 @@ def test_command_line_text_takes_the_declared_type() -> None:
 
 def test_injected_parameters_are_found_in_the_kernels_history() -> None:
     history = ["", 'profile = "demo"', '# Parameters\nprofil = "real"\nseed = 3\n', "x = 1"]
-    assert injected_names(history) == {"profil": "real", "seed": 3}
+    assert injected_parameters(history) == {"profil": "real", "seed": 3}
 
 
 def test_an_unknown_stage_names_the_known_ones() -> None:

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from ecgstudy.errors import StudyError
+from ecgstudy.study.config import STAGES
 from ecgstudy.study.report import build_report, estimate_text, number_text
 from ecgstudy.study.stage import Stage
-from ecgstudy.study.stages import STAGES
 
 FIRST = STAGES[0].name
 

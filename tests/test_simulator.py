@@ -10,13 +10,25 @@ import pytest
 from scipy.stats import linregress
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.leads import DOWER, INDEPENDENT, LEADS
-from ecgstudy.data.simulator.noise import fibrillatory_waves
+from ecgstudy.data.simulator.heart import (
+    COMPONENT_WAVE,
+    DIAGNOSES,
+    DOWER,
+    INDEPENDENT,
+    LEADS,
+    MAIN,
+    R_CENTRE,
+    SUPPORT,
+    WAVES,
+    Intervals,
+    beat_times,
+    bump,
+    draw_dipole,
+    fibrillatory_waves,
+    place_waves,
+)
 from ecgstudy.data.simulator.people import draw_drift, draw_people, rotate
 from ecgstudy.data.simulator.render import Batch, Plan, render
-from ecgstudy.data.simulator.rhythm import Intervals, beat_times, place_waves
-from ecgstudy.data.simulator.templates import COMPONENT_WAVE, DIAGNOSES, MAIN, R_CENTRE, SUPPORT, WAVES
-from ecgstudy.data.simulator.waves import bump, draw_dipole
 from ecgstudy.data.synthetic import SyntheticCohort
 
 FS = 500.0

@@ -11,6 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ecgstudy.errors import StudyError
+from ecgstudy.study import cache
+from ecgstudy.study import stage as stage_module
 from ecgstudy.study.stage import Stage, read_metrics, shown_table, table_html
 
 PARAMETERS = {"profile": "demo", "seed": 3, "device": "cpu"}
@@ -58,23 +60,148 @@ def test_metrics_file_holds_the_contract(results: Path) -> None:
     assert read_metrics("demo", "90_trial") == written
 
 
-def test_an_undefined_number_needs_its_reason_and_no_number_is_recorded_twice(results: Path) -> None:
+def test_an_undefined_number_needs_its_reason_and_a_headline_its_number(results: Path) -> None:
     stage = Stage.open("90_trial", PARAMETERS)
     with pytest.raises(ValueError, match="no note says why"):
         stage.metric("a", math.nan)
-    stage.metric("a", 1)
-    with pytest.raises(ValueError, match="recorded twice"):
-        stage.metric("a", 2)
     with pytest.raises(ValueError, match="not a recorded metric"):
         stage.headline("b", "what is not there")
 
 
-def test_opening_a_stage_clears_what_an_older_run_left(results: Path) -> None:
+def test_in_a_batch_run_no_name_is_taken_twice(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECGSTUDY_BATCH", "1")
+    stage = Stage.open("90_trial", PARAMETERS)
+    for record in (
+        lambda: stage.metric("a", 1),
+        lambda: stage.table("a", pd.DataFrame({"a": [1]}), "a table"),
+        lambda: stage.figure("a", plt.figure(), "a figure", "nothing"),
+    ):
+        record()
+        with pytest.raises(ValueError, match="'a' is recorded twice"):
+            record()
+
+
+class _Shell:
+    """A notebook's kernel, as far as a stage looks at it."""
+
+    def __init__(self) -> None:
+        self.user_ns: dict = {}
+        self.message: dict = {}
+
+    def get_parent(self) -> dict:
+        return self.message
+
+    def run(self, cell: str, code: str = "") -> None:
+        """Begin a run of a cell; one without a name is known by its code."""
+        run = self.message.get("header", {}).get("msg_id", 0) + 1
+        metadata = {"cellId": cell} if cell else {}
+        self.message = {"header": {"msg_id": run}, "metadata": metadata, "content": {"code": code}}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cell_that_is_run_again_replaces_what_it_recorded(
+    results: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    shell = _Shell()
+    monkeypatch.setattr(stage_module, "get_ipython", lambda: shell)
+    stage = Stage.open("90_trial", PARAMETERS)
+    for cell, value in (("first", 1), ("second", 2), ("first", 3)):
+        shell.run(cell if named else "", cell)
+        stage.metric(cell, value)
+        stage.headline(cell, f"label {value}")
+        stage.table(cell, pd.DataFrame({"a": [value]}), f"caption {value}")
+        stage.figure(cell, plt.figure(), f"caption {value}", f"alt {value}")
+        for part in ("one", "two"):
+            stage.finding(f"{value} {part}")
+    stage.finish()
+    story = json.loads((results / "report.json").read_text())
+    assert story["findings"] == ["3 one", "3 two", "2 one", "2 two"]
+    assert [line["label"] for line in story["headlines"]] == ["label 3", "label 2"]
+    assert [(line["name"], line["caption"]) for line in story["tables"]] == [
+        ("first", "caption 3"),
+        ("second", "caption 2"),
+    ]
+    assert [line["alt"] for line in story["figures"]] == ["alt 3", "alt 2"]
+    assert (results / "tables" / "first.csv").read_text() == "a\n3\n"
+    assert read_metrics("demo", "90_trial")["metrics"]["first"]["value"] == 3
+    shell.run("first", "first")
+    stage.metric("first", 4)
+    stage.finish()
+    assert read_metrics("demo", "90_trial")["metrics"]["first"]["value"] == 4
+
+
+ROW = dict.fromkeys(("cohort", "protocol", "attacker", "view", "task", "low", "high", "n", "unit", "note"))
+
+
+def test_results_are_metrics_and_one_long_table(results: Path) -> None:
+    stage = Stage.open("90_trial", PARAMETERS)
+    full = {"cohort": "ecgid", "protocol": "cross_day", "attacker": "best", "metric": "rank1", "view": "no_p"}
+    rows = [
+        full | {"task": "person", "value": 0.5, "low": 0.25, "high": 0.75, "n": 20, "unit": "share"},
+        {"cohort": "ecgid", "metric": "records", "value": 1234567, "n": 1234567},
+        {"metric": "eer", "value": math.nan, "note": "one person is no gallery", "name": "own.name"},
+    ]
+    stage.results(pd.DataFrame([{"name": None} | ROW | row for row in rows]))
+    stage.results(pd.DataFrame([ROW | {"cohort": "ecgid", "metric": "records", "value": 1234568}]))
+    stage.finish()
+    metrics = read_metrics("demo", "90_trial")["metrics"]
+    assert metrics == {
+        "ecgid.person.cross_day.best.no_p.rank1": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 20, "unit": "share"},
+        "ecgid.records": {"value": 1234568, "low": None, "high": None, "n": None, "unit": ""},
+        "own.name": {
+            "value": None,
+            "low": None,
+            "high": None,
+            "n": None,
+            "unit": "",
+            "note": "one person is no gallery",
+        },
+    }
+    table = pd.read_csv(results / "tables" / "results.csv")
+    order = "cohort protocol attacker view task metric value low high n unit note"
+    assert list(table) == order.split()
+    assert table["value"].tolist()[:2] == [0.5, 1234568]
+    assert table.loc[0, ["view", "task", "n", "unit"]].tolist() == ["no_p", "person", 20, "share"]
+
+
+def test_artefacts_of_several_commits_are_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "commit", lambda: "now")
+    stage = Stage.open("90_trial", PARAMETERS)
+    stage.commits({"now"})
+    stage.finish()
+    assert "artefact_commits" not in read_metrics("demo", "90_trial")["provenance"]
+    stage.commits({"earlier"})
+    stage.finish()
+    assert read_metrics("demo", "90_trial")["provenance"]["artefact_commits"] == ["earlier", "now"]
+
+
+def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -> None:
     stage = Stage.open("90_trial", PARAMETERS)
     stage.table("old", pd.DataFrame({"a": [1]}), "old table")
+    (stage.folder / "trials").mkdir()
+    (stage.folder / "trials" / "old.csv").write_text("old")
     stage.finish()
-    Stage.open("90_trial", PARAMETERS)
-    assert [p for p in results.rglob("*") if p.is_file()] == []
+    for page in ("90_trial.html", "90_trial.ipynb", "90_trial.failed.ipynb"):
+        (results / page).write_text("of the last papermill run")
+    before = {path: path.read_bytes() for path in results.rglob("*.*")}
+    stage = Stage.open("90_trial", PARAMETERS)
+    stage.table("new", pd.DataFrame({"a": [1]}), "new table")
+    stage.figure("new", plt.figure(), "new figure", "nothing")
+    (stage.folder / "trials").mkdir()
+    (stage.folder / "trials" / "new.csv").write_text("new")
+    assert {path: path.read_bytes() for path in results.rglob("*.*")} == before
+    stage.finish()
+    made = ["figures/new.png", "figures/new.svg", "tables/new.csv", "trials/new.csv", "metrics.json", "report.json"]
+    found = [path.relative_to(results).as_posix() for path in results.rglob("*.*")]
+    assert sorted(found) == sorted([*made, "90_trial.html", "90_trial.ipynb"])
+
+
+def test_a_publication_that_breaks_off_does_not_look_finished(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Stage.open("90_trial", PARAMETERS).finish()
+    stage = Stage.open("90_trial", PARAMETERS)
+    monkeypatch.setattr(cache.shutil, "copyfile", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.finish()
     with pytest.raises(StudyError, match="is not there or not whole; run"):
         read_metrics("demo", "90_trial")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -256,7 +257,8 @@ class DyingCohort(FakeCohort):
 
 
 def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
+    workers = joblib.parallel_config(backend="loky")
+    with workers, pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
         build_store(DyingCohort(source, ("good_1a", "good_2")), tmp_path, workers=2)
     assert list(tmp_path.glob("store-*")) == []
 

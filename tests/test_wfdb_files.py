@@ -8,7 +8,16 @@ import pytest
 import wfdb
 from wfdb_trees import digital, write_record
 
-from ecgstudy.data.wfdb_files import read_annotation, read_header, read_signal, signal_files, standard_lead
+from ecgstudy.data.base import Signal
+from ecgstudy.data.wfdb_files import (
+    checked_path,
+    common_unit,
+    read_annotation,
+    read_header,
+    read_signal,
+    signal_files,
+    standard_lead,
+)
 from ecgstudy.errors import RecordError
 
 LINE = "r.dat 16 200 12 0 0 0 0 I"
@@ -21,6 +30,11 @@ def header(folder: Path, *lines: str, data: bytes = bytes(20)) -> Path:
     return folder / "r.hea"
 
 
+def read(path: Path, channels: list[int] | None = None) -> Signal:
+    """Read the record of a header from its own folder."""
+    return read_signal(read_header(path, path.parent), path.parent, channels)
+
+
 def refusal(path: Path, root: Path) -> str:
     """Message of the error that reading `path` raises."""
     with pytest.raises(RecordError) as caught:
@@ -28,16 +42,20 @@ def refusal(path: Path, root: Path) -> str:
     return str(caught.value)
 
 
+def as_wfdb_reads(path: Path) -> np.ndarray:
+    """Read all samples by wfdb alone."""
+    return wfdb.rdrecord(str(path.with_suffix(""))).p_signal.T.astype(np.float32)
+
+
 @pytest.mark.parametrize("fmt", ["16", "212", "80", "24", "32"])
 @pytest.mark.parametrize("n_samples", [1, 2, 3, 100, 101])
 def test_formats_that_wfdb_writes_are_read_as_wfdb_reads_them(tmp_path: Path, fmt: str, n_samples: int) -> None:
     samples = digital(2, n_samples) // (10 if fmt == "80" else 1)
     path = write_record(tmp_path, "r", samples, leads=("I", "V1"), fmt=fmt, gain=333.3, baseline=17)
-    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    signal = read(path)
     assert signal.values.dtype == np.float32
     np.testing.assert_array_equal(signal.values, ((samples - 17) / 333.3).astype(np.float32))
-    reference = wfdb.rdrecord(str(path.with_suffix("")))
-    np.testing.assert_array_equal(signal.values, reference.p_signal.T.astype(np.float32))
+    np.testing.assert_array_equal(signal.values, as_wfdb_reads(path))
 
 
 @pytest.mark.parametrize("fmt", ["61", "160", "310", "311"])
@@ -46,7 +64,7 @@ def test_formats_that_wfdb_only_reads_are_read(tmp_path: Path, fmt: str, n_sampl
     samples = digital(2, n_samples) // 2
     lines = [f"r.dat {fmt} 200 10 0 0 0 0 {lead}" for lead in ("I", "V1")]
     path = header(tmp_path, f"r 2 500 {n_samples}", *lines, data=encoded(samples.T.ravel(), fmt))
-    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    signal = read(path)
     np.testing.assert_array_equal(signal.values, (samples / 200).astype(np.float32))
 
 
@@ -76,22 +94,51 @@ def test_invalid_samples_are_nan(tmp_path: Path) -> None:
     samples = digital(2, 10)
     samples[1, 4] = -32768
     path = write_record(tmp_path, "r", samples, leads=("I", "II"))
-    values = read_signal(read_header(path, tmp_path), tmp_path).values
+    values = read(path).values
     assert np.argwhere(np.isnan(values)).tolist() == [[1, 4]]
 
 
 def test_chosen_channels_come_alone_and_in_order(tmp_path: Path) -> None:
     path = write_record(tmp_path, "r", digital(3, 10), leads=("I", "II", "III"))
-    signal = read_signal(read_header(path, tmp_path), tmp_path, [2, 0])
+    signal = read(path, [2, 0])
     assert signal.leads == ("III", "I")
     np.testing.assert_array_equal(signal.values, (digital(3, 10)[[2, 0]] / 200).astype(np.float32))
 
 
-def test_signals_in_two_files_and_offset_are_read(tmp_path: Path) -> None:
-    path = header(tmp_path, "r 2 500 10", "r.dat 16+4 100 12 0 0 0 0 I", "s.dat 16 100 12 0 0 0 0 II", data=bytes(24))
-    (tmp_path / "s.dat").write_bytes(np.arange(10, dtype="<i2").tobytes())
-    signal = read_signal(read_header(path, tmp_path), tmp_path)
-    np.testing.assert_allclose(signal.values, [np.zeros(10), np.arange(10) / 100], rtol=1e-7)
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["r.dat 16+4 100 12 0 0 0 0 I", "s.dat 16 100 12 0 0 0 0 II"],  # two files, one after a prologue
+        ["r.dat 16+4 100(7) 12 5 0 0 0 I", "s.dat 16 50 12 5 0 0 0 II"],  # a baseline; the converter's zero for one
+        ["s.dat 16:2 100 12 0 0 0 0 II", "r.dat 16+4:3 100 12 0 0 0 0 I"],  # a lead later than the other
+        ["t.dat 16x2 100 12 0 0 0 0 I", "t.dat 16 100 12 0 0 0 0 II"],  # two samples a frame
+        ["u.dat 16:1 100 12 0 0 0 0 I", "u.dat 16 100 12 0 0 0 0 II"],  # one plain file but for a shift
+        ["u.dat 16 100(0) 12 9 0 0 0 I", "u.dat 16 -5.5e-1 12 -3 0 0 0 II"],  # a baseline of 0 is one
+        ["s.dat 16 100 12 0 0 0 0 I", "s80.dat 80 100 12 0 0 0 0 II"],  # two formats
+    ],
+)
+def test_layouts_are_read_as_wfdb_reads_them(tmp_path: Path, lines: list[str]) -> None:
+    path = header(tmp_path, "r 2 500 10", *lines, data=bytes(4) + np.arange(10, dtype="<i2").tobytes())
+    (tmp_path / "s.dat").write_bytes(np.arange(5, 15, dtype="<i2").tobytes())
+    (tmp_path / "s80.dat").write_bytes(bytes(range(120, 130)))
+    (tmp_path / "t.dat").write_bytes(np.arange(30, dtype="<i2").tobytes())
+    (tmp_path / "u.dat").write_bytes(np.arange(20, dtype="<i2").tobytes())
+    np.testing.assert_array_equal(read(path).values, as_wfdb_reads(path))
+    np.testing.assert_array_equal(read(path, [1]).values, as_wfdb_reads(path)[1:])
+
+
+def test_the_converters_zero_is_the_baseline_where_none_is_stated(tmp_path: Path) -> None:
+    path = header(tmp_path, "r 1 500 10", "r.dat 16 200 12 40 0 0 0 I")
+    np.testing.assert_array_equal(read(path).values, np.full((1, 10), -0.2, dtype=np.float32))
+
+
+@pytest.mark.parametrize(("skew", "words"), [(10, ""), (11, "shifts a lead of r.dat by more than the record's length")])
+def test_a_lead_may_be_shifted_by_the_whole_record_and_no_more(tmp_path: Path, skew: int, words: str) -> None:
+    path = header(tmp_path, "r 1 500 10", f"r.dat 16:{skew} 200 12 0 0 0 0 I")
+    if words:
+        assert words in refusal(path, tmp_path)
+    else:
+        assert np.isnan(read(path).values).all()
 
 
 @pytest.mark.parametrize(
@@ -100,15 +147,15 @@ def test_signals_in_two_files_and_offset_are_read(tmp_path: Path) -> None:
 )
 def test_unit_is_the_headers_and_never_guessed_without_a_gain(tmp_path: Path, gain: str, unit: str) -> None:
     path = header(tmp_path, "r 1 500 10", f"r.dat 16 {gain}".strip())
-    signal = read_signal(read_header(path, tmp_path), tmp_path)
+    signal = read(path)
     assert signal.unit == unit
     assert signal.leads == ("channel 1",)
 
 
 def test_leads_of_different_units_are_not_called_by_one(tmp_path: Path) -> None:
     path = header(tmp_path, "r 2 500 5", "r.dat 16 200/mV 12 0 0 0 0 I", "r.dat 16 10/mmHg 12 0 0 0 0 ABP")
-    assert read_header(path, tmp_path).unit == "mixed (mV, mmHg)"
-    assert read_signal(read_header(path, tmp_path), tmp_path, [0]).unit == "mV"
+    assert common_unit(read_header(path, tmp_path).channels) == read(path).unit == "mixed (mV, mmHg)"
+    assert read(path, [0]).unit == "mV"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +195,9 @@ def test_lead_names_get_their_standard_spelling(name: str, standard: str) -> Non
         (["r 1 500 10", "missing.dat 16 200"], "missing.dat is missing"),
         (["r 1 500 11", LINE], "r.dat is 2 bytes shorter"),
         (["r 1 500 9", LINE], "r.dat is 2 bytes longer"),
+        (["r 1 500 9", "r.dat 212 200 12 0 0 0 0 I"], "r.dat is 6 bytes longer"),
+        (["r 1 500 9", "r.dat 16+1 200 12 0 0 0 0 I"], "r.dat is 1 bytes longer"),
+        (["r 1 500 10", "r.dat 16+1 200 12 0 0 0 0 I"], "r.dat is 1 bytes shorter"),
         (["r 1 500 99999999999999", LINE], "bytes shorter"),
         (["r 2 500 5", LINE, "r.dat 212 200 12 0 0 0 0 II"], "describes r.dat in two ways"),
         (["r 1 500 10", "../r.dat 16 200"], "outside its own folder"),
@@ -189,38 +239,32 @@ def test_a_foreign_letter_in_a_comment_does_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", ["r.dat", "r.hea"])
-def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, linked: str) -> None:
-    inside, outside = tmp_path / "in", tmp_path / "out"
-    inside.mkdir()
-    outside.mkdir()
-    path = header(inside, "r 1 500 10", LINE)
-    (inside / linked).rename(outside / linked)
-    (inside / linked).symlink_to(outside / linked)
-    message = refusal(path, inside)
-    assert linked in message
-    assert "leads outside the cohort's folder" in message
+def test_a_link_that_leads_out_of_the_folder_is_refused_and_one_within_is_followed(tmp_path: Path, linked: str) -> None:
+    inside = tmp_path / "in"
+    for where, words in ((inside / "store", ""), (tmp_path / "in-evil", "leads outside the cohort's folder")):
+        where.mkdir(parents=True)
+        path = header(inside, "r 1 500 10", LINE)
+        (inside / linked).rename(where / linked)
+        (inside / linked).symlink_to(where / linked)
+        if not words:
+            assert read_signal(read_header(path, inside), inside).values.shape == (1, 10)
+        else:
+            message = refusal(path, inside)
+            assert linked in message
+            assert words in message
+        (inside / linked).unlink()
 
 
-def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
-    path = header(tmp_path, "r 1 500 10", LINE)
-    (tmp_path / "store").mkdir()
-    (tmp_path / "r.dat").rename(tmp_path / "store" / "r.dat")
-    (tmp_path / "r.dat").symlink_to(tmp_path / "store" / "r.dat")
-    assert read_signal(read_header(path, tmp_path), tmp_path).values.shape == (1, 10)
-
-
-def test_a_folder_of_a_similar_name_is_outside(tmp_path: Path) -> None:
-    (tmp_path / "data-evil").mkdir()
-    (tmp_path / "data").mkdir()
-    path = header(tmp_path / "data-evil", "r 1 500 10", LINE)
-    assert "leads outside" in refusal(path, tmp_path / "data")
-
-
-def test_a_folder_in_place_of_a_signal_file_is_refused(tmp_path: Path) -> None:
-    path = header(tmp_path, "r 1 500 10", LINE)
-    (tmp_path / "r.dat").unlink()
-    (tmp_path / "r.dat").mkdir()
-    assert "not a regular file" in refusal(path, tmp_path)
+@pytest.mark.parametrize("path", [".", "..", "../outside.dat", "../in-evil/r.dat", "sub/../../outside.dat"])
+def test_no_path_outside_the_folder_is_accepted(tmp_path: Path, path: str) -> None:
+    for file in ("outside.dat", "in-evil/r.dat", "in/sub/r.dat"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(RecordError, match="leads outside the cohort's folder"):
+        checked_path(tmp_path / "in" / path, tmp_path / "in")
+    assert checked_path(tmp_path / "in/sub/../sub/r.dat", tmp_path / "in") == tmp_path / "in/sub/r.dat"
+    with pytest.raises(RecordError, match="is not a regular file"):
+        checked_path(tmp_path / "in/sub", tmp_path / "in")
 
 
 def test_segments_are_joined(tmp_path: Path) -> None:
@@ -261,28 +305,47 @@ def test_segments_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, 
     assert words in refusal(tmp_path / "r.hea", tmp_path)
 
 
-def test_a_gap_cannot_ask_for_unbounded_memory(tmp_path: Path) -> None:
-    write_record(tmp_path, "a", digital(1, 30))
-    (tmp_path / "r.hea").write_text("r/2 1 500 1000000000030\na 30\n~ 1000000000000\n")
-    assert "claims 1000000000030 samples" in refusal(tmp_path / "r.hea", tmp_path)
-
-
-def test_a_truncated_segment_is_named(tmp_path: Path) -> None:
-    write_record(tmp_path, "a", digital(1, 30))
-    (tmp_path / "a.dat").write_bytes(bytes(10))
-    (tmp_path / "r.hea").write_text("r/1 1 500 30\na 30\n")
-    assert "a.dat is 50 bytes shorter than its header says" in refusal(tmp_path / "r.hea", tmp_path)
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["r/2 1 500 1000000000030", "a 30", "~ 1000000000000"], "claims 1000000000030 samples of 1 leads"),
+        (["r/2 1 500 268435457", "a 30", "~ 268435427"], "claims 268435457 samples"),
+        (["r/1 2 500 30", "a 30"], "claims 2 leads but its segments hold 1"),
+        (["r/1 1 500 30", "short 30"], "short.dat is 50 bytes shorter than its header says"),
+        (["r/1 1 500 30", "~ 30"], "has no segment with signals"),
+    ],
+)
+def test_segments_cannot_ask_for_what_is_not_there(tmp_path: Path, lines: list[str], words: str) -> None:
+    for name in ("a", "short"):
+        write_record(tmp_path, name, digital(1, 30))
+    (tmp_path / "short.dat").write_bytes(bytes(10))
+    (tmp_path / "r.hea").write_text("\n".join(lines) + "\n")
+    assert words in refusal(tmp_path / "r.hea", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "is missing"), (b"\xff", "no WFDB annotation file"), (b"\x00\x04\x00\x00", "outside its record")],
+    [
+        (None, "is missing"),
+        (b"\xff", "no WFDB annotation file"),
+        ([5, 12], "outside its record"),
+        ([10], "outside its record"),
+        ([-1, 3], "outside its record"),
+        ([0, 9], ""),
+    ],
 )
-def test_a_damaged_annotation_file_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
-    if content == b"\x00\x04\x00\x00":
-        wfdb.wrann("r", "atr", np.array([5, 12]), symbol=["N", "N"], write_dir=str(tmp_path))
-    elif content is not None:
-        (tmp_path / "r.atr").write_bytes(content)
+def test_an_annotation_file_is_whole_and_marks_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: list[int] | bytes | None, words: str
+) -> None:
+    (tmp_path / "r.atr").write_bytes(content if isinstance(content, bytes) else bytes(2))
+    if content is None:
+        (tmp_path / "r.atr").unlink()
+    elif isinstance(content, list):
+        annotation = wfdb.Annotation("r", "atr", np.array(content), symbol=["N"] * len(content))
+        monkeypatch.setattr(wfdb, "rdann", lambda *_: annotation)  # which writes no mark before the start
+    if not words:
+        assert read_annotation(tmp_path / "r.atr", tmp_path, n_samples=10).sample.tolist() == content
+        return
     with pytest.raises(RecordError, match=words):
         read_annotation(tmp_path / "r.atr", tmp_path, n_samples=10)
 

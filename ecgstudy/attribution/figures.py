@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.methods import METHODS
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.study.progress import in_batch
+from ecgstudy.study.parallel import in_batch
 
 BEFORE_S, AFTER_S = 0.3, 0.5
 MOST_PERSONS = 4
@@ -117,7 +117,7 @@ def draw_beat(ax: Axes, beat: np.ndarray, relevance: np.ndarray, fs: float) -> L
 
 
 def planted_figure(planted: pd.DataFrame, by_seed: pd.DataFrame, least: float) -> Figure:
-    """Share of each method's relevance inside the planted wave: mean and interval, and a dot each cohort; `least` asked.
+    """Share of each method's relevance inside the planted wave: mean, interval, a mark each cohort; `least` asked.
 
     Tables are those of :func:`ecgstudy.attribution.planted.audit_planted`, over all cohorts and cohort by cohort.
     """

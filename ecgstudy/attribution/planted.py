@@ -40,7 +40,7 @@ from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
-from ecgstudy.study.profiles import check_profile
+from ecgstudy.study.config import check_profile
 
 PLANTED_WAVES = IDENTITY_WAVES
 NETWORKS = {"resnet1d": 5e-3, "transecg": 3e-3}

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -37,24 +37,12 @@ FAILURE_COLUMNS = ("record_id", "file", "reason", "remedy")
 
 @dataclass(frozen=True)
 class Signal:
-    """The samples of one record.
+    """The samples of one record."""
 
-    Attributes
-    ----------
-    values : numpy.ndarray
-        float32, shape (n_leads, n_samples), in `unit`.
-    fs : float
-        Sampling rate in Hz.
-    leads : tuple of str
-        Lead names, one a row of `values`.
-    unit : str
-        "mV", or the unit the source states ("zscore", "adc"); never assumed to be mV.
-    """
-
-    values: np.ndarray
-    fs: float
+    values: np.ndarray  # float32, (n_leads, n_samples), in `unit`
+    fs: float  # Hz
     leads: tuple[str, ...]
-    unit: str
+    unit: str  # "mV", or what the source states ("zscore", "adc"); never assumed to be mV
 
     def select(self, leads: Sequence[str]) -> "Signal":
         """Keep `leads`, by name and in that order; ``KeyError`` names a lead that is absent."""
@@ -67,32 +55,20 @@ class Signal:
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a reader must know of a cohort before trusting a number made from it.
-
-    Attributes
-    ----------
-    title, version, licence, doi : str
-        As the publisher gives them; "" where there is none.
-    how_to_get : str
-        One sentence: the command or page that brings the files.
-    notes : tuple of str
-        Verified facts and traps, one sentence each.
-    """
+    """What the publisher says of a cohort, "" where nothing; ``data/README.md`` says what to know of it."""
 
     title: str
     version: str
     licence: str
     doi: str
-    how_to_get: str
-    notes: tuple[str, ...] = field(default=())
+    how_to_get: str  # one sentence: the command or page that brings the files
 
 
 class Cohort(ABC):
     """A set of ECG records of known persons.
 
-    A record that cannot be read is listed by :meth:`failures` (header) or
-    raises :class:`~ecgstudy.errors.RecordError` in :meth:`signal` (samples);
-    it never takes the other records with it.
+    A record that cannot be read is listed by :meth:`failures` (header) or raises
+    :class:`~ecgstudy.errors.RecordError` in :meth:`signal` (samples); it never takes the other records with it.
     """
 
     name: ClassVar[str]
@@ -119,15 +95,7 @@ class Cohort(ABC):
 
     @abstractmethod
     def signal(self, record_id: str) -> Signal:
-        """Read the samples of one record.
-
-        Raises
-        ------
-        RecordError
-            The file is missing, truncated, oversized or not what its header says.
-        KeyError
-            No such record.
-        """
+        """Read one record; ``KeyError`` for no such one, `RecordError` for a file that is not what its header says."""
 
     @abstractmethod
     def digest(self) -> str:

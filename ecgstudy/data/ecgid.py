@@ -6,21 +6,16 @@ from typing import Any
 import pandas as pd
 
 from ecgstudy.data.base import DataCard
-from ecgstudy.data.wfdb_cohort import ScannedCohort, sessions
+from ecgstudy.data.wfdb_cohort import WfdbCohort, sessions
 from ecgstudy.data.wfdb_files import Header
 from ecgstudy.errors import RecordError
 
-_SEX = {"female": "F", "male": "M"}
 
-
-class EcgidCohort(ScannedCohort):
+class EcgidCohort(WfdbCohort):
     """ECG-ID 1.0.0: the raw channel 0 of every record.
 
-    Notes
-    -----
-    Record names repeat from person to person, so a record is known by both
-    ("Person_01/rec_1"). Recording dates become sessions and day differences; no
-    absolute date leaves the loader.
+    Record names repeat from person to person, so a record is known by both ("Person_01/rec_1"). Recording dates
+    become sessions and day differences; no absolute date leaves the loader.
     """
 
     name = "ecgid"
@@ -32,17 +27,10 @@ class EcgidCohort(ScannedCohort):
         licence="ODC-By 1.0",
         doi="10.13026/C2J01F",
         how_to_get="Run `python -m ecgstudy fetch ecgid` (13 MB, https://physionet.org/content/ecgiddb/1.0.0/).",
-        notes=(
-            "90 persons, 310 records of 20 s at 500 Hz; both channels are lead I, raw and filtered: only the raw one "
-            "is used.",
-            "Only 20 persons were recorded on more than one date, and 37 of the 83 later-day records come from two "
-            "persons: average over persons, not over records.",
-            "Person_74 has a single record.",
-        ),
     )
 
     def _channels(self, header: Header) -> tuple[int, ...]:
-        return (0,)
+        return (0,)  # channel 1 is the same lead, filtered
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         facts = dict(line.split(":", 1) for line in header.comments if ":" in line)
@@ -51,7 +39,7 @@ class EcgidCohort(ScannedCohort):
         except (KeyError, ValueError):
             raise RecordError(header.path, "states no date that a session could be told by") from None
         age = pd.to_numeric(facts.get("Age", "").strip(), errors="coerce")
-        sex = _SEX.get(facts.get("Sex", "").strip().lower())
+        sex = {"female": "F", "male": "M"}.get(facts.get("Sex", "").strip().lower())
         return {"subject_id": record_id.split("/")[0], "date": date, "age": age, "sex": sex}
 
     def _finish(self, rows: pd.DataFrame) -> pd.DataFrame:

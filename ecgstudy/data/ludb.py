@@ -1,6 +1,7 @@
 """LUDB: 200 persons, 12 leads, wave boundaries drawn by cardiologists on every lead."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import DataCard, Signal
-from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, ScannedCohort
+from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort
 from ecgstudy.data.wfdb_files import STANDARD_LEADS, Header, read_annotation
 from ecgstudy.errors import RecordError
-
-MICROVOLTS_PER_MV = 1000
 
 LABELS = {
     "Rhythms": "rhythm",
@@ -27,7 +26,7 @@ LABELS = {
     "Non-specific repolarization abnormalities": "repolarisation",
     "Other states": "other",
 }
-"""Columns of ``ludb.csv`` and the label columns they become."""
+"""Columns of ``ludb.csv`` and the label columns they become: tuples of phrases, one a line of the cell."""
 
 _WAVES = {"p": "P", "N": "QRS", "t": "T"}
 # A wave is "(", peak, ")"; either bracket may be missing, and where the peak
@@ -35,11 +34,8 @@ _WAVES = {"p": "P", "N": "QRS", "t": "T"}
 _WAVE = re.compile(r"(?P<onset>\()?(?P<peak>[pNt])(?:(?P<late_onset>\()?(?P<offset>\)))?")
 
 
-class LudbCohort(ScannedCohort):
-    """LUDB 1.0.1; its labels are tuples of the phrases in ``ludb.csv``.
-
-    Amplitudes are the stored integers taken as microvolts, see :meth:`signal`.
-    """
+class LudbCohort(WfdbCohort):
+    """LUDB 1.0.1; amplitudes are the stored integers taken as microvolts, see :meth:`signal`."""
 
     name = "ludb"
     folders = (
@@ -57,15 +53,6 @@ class LudbCohort(ScannedCohort):
         licence="ODC-By 1.0",
         doi="10.13026/eegm-h675",
         how_to_get="Run `python -m ecgstudy fetch ludb` (25 MB, https://physionet.org/content/ludb/1.0.1/).",
-        notes=(
-            "200 persons with one record each: 12 leads, 10 s, 500 Hz.",
-            "The headers' gains are not gains: each equals its own lead's digital span, so every lead would be read "
-            "with a span of 1. The stored integers obey Einthoven's law in all records and are read as microvolts.",
-            "P, QRS and T onsets, peaks and offsets are drawn by cardiologists on every lead separately; the first "
-            "and last beats of a record are not marked.",
-            "Small classes: 15 records with atrial fibrillation, 3 with flutter.",
-            "Ages over 89 are published as >89 and read as 90.",
-        ),
     )
 
     def _record_id(self, path: Path) -> str:
@@ -82,49 +69,32 @@ class LudbCohort(ScannedCohort):
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         if record_id not in self._table.index:
             raise RecordError(self._root / "ludb.csv", f"has no row, or more than one, for record {record_id}")
-        row = self._table.loc[record_id]
-        age = OVER_89_YEARS if row["Age"] == ">89" else pd.to_numeric(row["Age"], errors="coerce")
-        labels = {label: _phrases(row[column]) for column, label in LABELS.items()}
-        sex = row["Sex"] if row["Sex"] in ("F", "M") else None
-        return {"subject_id": record_id, "session": 1, "session_day": 0.0, "age": age, "sex": sex} | labels
+        cells = self._table.loc[record_id]
+        age = OVER_89_YEARS if cells["Age"] == ">89" else pd.to_numeric(cells["Age"], errors="coerce")
+        row = {"subject_id": record_id, "session": 1, "session_day": 0.0, "age": age}
+        row["sex"] = cells["Sex"] if cells["Sex"] in ("F", "M") else None
+        for column, label in LABELS.items():
+            phrases = (line.removeprefix("Electric axis of the heart: ") for line in cells[column].splitlines())
+            row[label] = tuple(phrase.strip() for phrase in phrases if phrase.strip())
+        return row
 
     def signal(self, record_id: str) -> Signal:
         """Read the samples of one record in mV: float32, (12, n_samples).
 
-        The headers state a gain a lead that equals the lead's own digital
-        span, which would bring every lead to a span of 1 and break II = I + III.
-        The stored integers obey it in every record, so all leads share one
-        unit; it is taken to be 1 microvolt, which gives ordinary amplitudes.
+        The headers state a gain a lead that equals the lead's own digital span, which would bring every lead to a
+        span of 1 and break II = I + III. The stored integers obey it in every record, so all leads share one unit;
+        it is taken to be 1 microvolt, which gives ordinary amplitudes.
         """
         scaled = super().signal(record_id)
-        channels = self.header(record_id).channels
-        gain = np.array([[channel.gain] for channel in channels])
-        baseline = np.array([[channel.baseline] for channel in channels])
-        stored = np.rint(scaled.values * gain + baseline)
-        return replace(scaled, values=(stored / MICROVOLTS_PER_MV).astype(np.float32), unit="mV")
+        gain, baseline = np.array([[c.gain, c.baseline] for c in self.header(record_id).channels]).T[..., None]
+        microvolts = np.rint(scaled.values * gain + baseline)
+        return replace(scaled, values=(microvolts / 1000).astype(np.float32), unit="mV")
 
     def boundaries(self, record_id: str, lead: str) -> pd.DataFrame:
-        """Wave boundaries that the cardiologists drew on one lead.
+        """Wave boundaries that the cardiologists drew on one lead, in order of time.
 
-        Parameters
-        ----------
-        record_id : str
-            Record of the table.
-        lead : str
-            One of the twelve standard leads.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``wave`` ("P", "QRS", "T"), ``onset``, ``peak``, ``offset``: samples at
-            the record's fs, float, NaN where not marked; in order of time.
-
-        Raises
-        ------
-        KeyError
-            No such record or lead.
-        RecordError
-            The annotation file is missing or damaged.
+        Columns ``wave`` ("P", "QRS", "T"), ``onset``, ``peak``, ``offset``: samples at the record's fs, float, NaN
+        where not marked. ``KeyError`` for no such record or lead, `RecordError` for a damaged file.
         """
         header = self.header(record_id)
         if lead not in header.leads:
@@ -133,21 +103,8 @@ class LudbCohort(ScannedCohort):
         return parse_boundaries(annotation.symbol, annotation.sample)
 
 
-def parse_boundaries(symbols: list[str], samples: np.ndarray) -> pd.DataFrame:
-    """Group annotation marks into waves.
-
-    Parameters
-    ----------
-    symbols : list of str
-        "(", "p", "N", "t" or ")", one a mark; other marks stand between waves.
-    samples : numpy.ndarray
-        int, shape (n_marks,).
-
-    Returns
-    -------
-    pandas.DataFrame
-        As :meth:`LudbCohort.boundaries`.
-    """
+def parse_boundaries(symbols: Sequence[str], samples: np.ndarray) -> pd.DataFrame:
+    """Group annotation marks into waves, see :meth:`LudbCohort.boundaries`; unknown marks stand between waves."""
     text = "".join(symbol if symbol in ("(", ")", *_WAVES) else " " for symbol in symbols)
     rows = []
     for match in _WAVE.finditer(text):
@@ -156,10 +113,3 @@ def parse_boundaries(symbols: list[str], samples: np.ndarray) -> pd.DataFrame:
         rows.append((_WAVES[match["peak"]], onset, place["peak"], place["offset"]))
     table = pd.DataFrame(rows, columns=["wave", "onset", "peak", "offset"])
     return table.astype({"wave": object, "onset": float, "peak": float, "offset": float})
-
-
-def _phrases(cell: str) -> tuple[str, ...]:
-    """Split a cell of ``ludb.csv`` into its phrases, one a line."""
-    return tuple(
-        line.removeprefix("Electric axis of the heart: ").strip() for line in cell.splitlines() if line.strip()
-    )

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ecgstudy.data.base import DataCard
-from ecgstudy.data.csv_files import numbers, read_csv
-from ecgstudy.data.wfdb_cohort import ScannedCohort
+from ecgstudy.data.wfdb_cohort import WfdbCohort, numbers, read_csv
 from ecgstudy.data.wfdb_files import Header, checked_path
 from ecgstudy.errors import RecordError, StudyError
 
@@ -16,7 +15,7 @@ _FACTS = re.compile(r"subject (?P<subject>\d+) electrode (?P<electrode>\w+) acti
 _GAPS = re.compile(r"gaps_after_sample_s (?P<gaps>\[.*\])")
 
 
-class MotionCohort(ScannedCohort):
+class MotionCohort(WfdbCohort):
     """The Prague recordings in WFDB form: each record has its own measured sampling rate."""
 
     name = "motion"
@@ -33,13 +32,6 @@ class MotionCohort(ScannedCohort):
             "The thesis publishes CSV files (https://github.com/kalouskova/DP); bring them into the WFDB form that "
             "data/README.md describes, in a folder named motion."
         ),
-        notes=(
-            "10 persons x 5 activities x 3 electrodes: 150 one-minute records, one lead, 12-bit ADC counts, no mV.",
-            "The nominal 500 Hz are 496 to 499 Hz in truth; each header states the rate that was measured.",
-            "The electrode is confounded with time: the resting heart rate rises from electrode 1 to 3 (84, 93, 101).",
-            "One session of about an hour a person: no comparison across days; no age, no sex.",
-            "Four records have a gap in time (n_gaps); a window must not lie across one.",
-        ),
     )
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
@@ -51,41 +43,21 @@ class MotionCohort(ScannedCohort):
             places = tuple((int(after), float(seconds)) for after, seconds in ast.literal_eval(gaps["gaps"]))
         except (TypeError, ValueError, SyntaxError):
             raise RecordError(header.path, "does not say where its gaps in time are") from None
-        return {
-            "subject_id": f"s{int(facts['subject']):02d}",
-            "session": 1,
-            "session_day": 0.0,
-            "age": float("nan"),
-            "sex": None,
-            "activity": facts["activity"],
-            "electrode": facts["electrode"],
-            "n_gaps": len(places),
-            "gaps": places,
-        }
+        row = {"subject_id": f"s{int(facts['subject']):02d}", "session": 1, "session_day": 0.0}
+        row |= {"age": float("nan"), "sex": None, "activity": facts["activity"], "electrode": facts["electrode"]}
+        return row | {"n_gaps": len(places), "gaps": places}
 
     def artefacts(self, record_id: str) -> pd.DataFrame:
-        """Hand-made artefact degrees of one record, one row a segment of 2 s.
+        """Hand-made artefact degrees (1: little or none, higher: more) of one record's segments of 2 s.
 
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``start`` and ``end`` (int, samples, end excluded) and ``degree``
-            (int, 1: little or no artefact, higher: more).
-
-        Raises
-        ------
-        KeyError
-            No such record.
-        StudyError
-            The label file is missing or malformed.
+        Columns ``start``, ``end`` (samples, end excluded) and ``degree``, int; ``KeyError`` for no such record,
+        `StudyError` for a label file that is missing or malformed.
         """
         path = self.header(record_id).path.with_suffix(".labels.csv")
-        table = read_csv(checked_path(path, self._root), ("start", "end", "artifact"))
-        columns = {"start": "start", "end": "end", "artifact": "degree"}
-        whole = {}
-        for source, name in columns.items():
-            values, malformed = numbers(table[source])
-            if malformed.any() or values.isna().any():
-                raise StudyError(f"{path} has a cell in column {source} that is no number; download it again.")
-            whole[name] = values.astype(int)
-        return pd.DataFrame(whole)
+        table = read_csv(checked_path(path, self._root), ("start", "end", "artifact"))[["start", "end", "artifact"]]
+        for column in table:
+            values, _ = numbers(table[column])
+            if values.isna().any():
+                raise StudyError(f"{path} has a cell in column {column} that is no number; download it again.")
+            table[column] = values.astype(int)
+        return table.rename(columns={"artifact": "degree"})

@@ -3,25 +3,20 @@
 Numbers made from it are called synthetic wherever they appear.
 """
 
-import hashlib
-import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data import simulator
 from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, DataCard, Signal
-from ecgstudy.data.simulator.leads import LEADS
-from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.simulator.heart import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
 from ecgstudy.data.simulator.people import IDENTITY_WAVES, Drift, People, draw_drift, draw_people
-from ecgstudy.data.simulator.render import Batch, Plan, render
-from ecgstudy.data.simulator.templates import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
+from ecgstudy.data.simulator.render import ACTIVITIES, LEADS, Batch, Plan, render
 from ecgstudy.errors import StudyError
+from ecgstudy.study.cache import cache_key, code_key
 
 BLOCK_RECORDS = 64
 BLOCK_VALUES = 2_000_000
@@ -44,23 +39,17 @@ class SyntheticCohort(Cohort):
     seed : int
         The same seed and parameters give byte-identical records.
     identity_wave : {"P", "QRS", "T"} or None
-        None: persons differ in every respect, as real ones do. Otherwise the
-        shape of that wave alone tells persons apart: all else is the
-        population's mean, and drift, rate and diagnosis are drawn anew for
-        every record, so that nothing outside the wave's boundaries links two
-        records of one person. (A filter applied later spreads the cue.)
+        None: persons differ in every respect, as real ones do. Otherwise the shape of that wave alone tells persons
+        apart: all else is the population's mean, and drift, rate and diagnosis are drawn anew for every record, so
+        that nothing outside the wave's boundaries links two records of one person. (A filter applied later spreads
+        the cue.)
     activities : sequence of str
-        Names of `simulator.noise.ACTIVITIES`, those of the motion cohort.
+        Names of `simulator.render.ACTIVITIES`, those of the motion cohort.
     diagnoses : mapping of str to float, optional
-        Share of persons (of records with a planted cue) with each of
-        `simulator.templates.CONDITIONS`; the rest are healthy.
+        Share of persons (of records with a planted cue) with each of `simulator.heart.CONDITIONS`; the rest are
+        healthy.
     noise : bool
         False leaves wander, movement and muscle noise out.
-
-    Raises
-    ------
-    StudyError
-        A parameter is out of range.
     """
 
     name: ClassVar[str] = "synthetic"
@@ -71,12 +60,6 @@ class SyntheticCohort(Cohort):
         licence="MIT",
         doi="",
         how_to_get="Built in: generated when asked for.",
-        notes=(
-            "Not recorded from anyone: a sum of Gaussians on a heart dipole (McSharry 2003, Sameni 2007).",
-            "Three dipole components feed all twelve leads, so leads are more redundant than in real records.",
-            "P, QRS and T boundaries are exact by construction; waves are smoother than real ones.",
-            "Sex and age effects follow published means; persons' spread beyond them is the authors' choice.",
-        ),
     )
 
     def __init__(
@@ -93,12 +76,12 @@ class SyntheticCohort(Cohort):
         noise: bool = True,
     ) -> None:
         self.parameters: dict[str, Any] = {
-            "n_subjects": _whole("n_subjects", n_subjects, 1),
-            "n_sessions": _whole("n_sessions", n_sessions, 1),
-            "n_records": _whole("n_records", n_records, 1),
-            "seconds": _real("seconds", seconds, 1, " s"),
-            "fs": _real("fs", fs, 50, " Hz"),
-            "seed": _whole("seed", seed, 0),
+            "n_subjects": _number("n_subjects", n_subjects, 1, whole=True),
+            "n_sessions": _number("n_sessions", n_sessions, 1, whole=True),
+            "n_records": _number("n_records", n_records, 1, whole=True),
+            "seconds": _number("seconds", seconds, 1, " s"),
+            "fs": _number("fs", fs, 50, " Hz"),
+            "seed": _number("seed", seed, 0, whole=True),
             "identity_wave": identity_wave,
             "activities": list(activities),
             "diagnoses": dict(diagnoses or {}),
@@ -108,7 +91,7 @@ class SyntheticCohort(Cohort):
         self.fs = self.parameters["fs"]
         self.n_samples = round(self.parameters["seconds"] * self.fs)
         self._block = max(1, min(BLOCK_RECORDS, BLOCK_VALUES // (len(LEADS) * self.n_samples)))
-        self._cache: OrderedDict[int, Batch] = OrderedDict()
+        self._batch = lru_cache(CACHED_BLOCKS)(self._render)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the parameters only: a worker process generates what it needs."""
@@ -123,22 +106,27 @@ class SyntheticCohort(Cohort):
         return None
 
     @cached_property
+    def _axes(self) -> tuple[np.ndarray, ...]:
+        """Person, session, activity and repeat of every record, numbers from 0, (n_records,) each."""
+        p = self.parameters
+        shape = (p["n_subjects"], p["n_sessions"], len(p["activities"]), p["n_records"])
+        return tuple(axis.ravel() for axis in np.indices(shape))
+
+    @cached_property
     def _population(self) -> tuple[People, Drift, Plan, np.ndarray]:
         """Persons, drifts, the plan of all records, and each session's day, shape (n_subjects, n_sessions)."""
         p = self.parameters
         rng = np.random.default_rng([p["seed"], 0])
         people = draw_people(rng, p["n_subjects"], p["identity_wave"])
-        shape = (p["n_subjects"], p["n_sessions"], len(p["activities"]), p["n_records"])
-        person, session, activity, _ = (axis.ravel() for axis in np.indices(shape))
-        gaps = np.ceil(rng.gamma(1.0, 45.0, shape[:2])) + 1
+        person, session, activity, _ = self._axes
+        gaps = np.ceil(rng.gamma(1.0, 45.0, (p["n_subjects"], p["n_sessions"]))) + 1
         gaps[:, 0] = 0
-        n = len(person)
         if p["identity_wave"] is None:
             carrier, row = person, person * p["n_sessions"] + session
-            drift = draw_drift(rng, shape[0] * shape[1], SESSION_RATE_SD)
+            drift = draw_drift(rng, gaps.size, SESSION_RATE_SD)
         else:
-            carrier = row = np.arange(n)
-            drift = draw_drift(rng, n, RECORD_RATE_SD)
+            carrier = row = np.arange(len(person))
+            drift = draw_drift(rng, len(person), RECORD_RATE_SD)
         rhythm, diagnosis = _assign(rng, int(carrier.max()) + 1, p["diagnoses"])
         names = np.array(p["activities"], dtype=object)[activity]
         plan = Plan(person, row, names, rhythm[carrier], diagnosis[carrier])
@@ -146,11 +134,9 @@ class SyntheticCohort(Cohort):
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        p = self.parameters
         people, _, plan, days = self._population
-        shape = (p["n_subjects"], p["n_sessions"], len(p["activities"]), p["n_records"])
-        person, session, _, repeat = (axis.ravel() for axis in np.indices(shape))
-        width = max(3, len(str(p["n_subjects"])))
+        person, session, _, repeat = self._axes
+        width = max(3, len(str(self.parameters["n_subjects"])))
         subject = [f"S{number + 1:0{width}d}" for number in person]
         parts = zip(subject, session + 1, plan.activity, repeat + 1, strict=True)
         table = pd.DataFrame(
@@ -176,40 +162,20 @@ class SyntheticCohort(Cohort):
     def _row_of(self) -> dict[str, int]:
         return {record_id: row for row, record_id in enumerate(self._scan[0]["record_id"])}
 
-    def _batch(self, block: int) -> Batch:
-        """Render block number `block`, or take it from the cache."""
-        if block in self._cache:
-            self._cache.move_to_end(block)
-            return self._cache[block]
+    def _render(self, block: int) -> Batch:
+        """Render block number `block`; `_batch` remembers the last ones."""
         people, drift, plan, _ = self._population
         rows = slice(block * self._block, (block + 1) * self._block)
-        part = Plan(*(getattr(plan, name)[rows] for name in Plan.__dataclass_fields__))
+        part = Plan(*(values[rows] for values in vars(plan).values()))
         rng = np.random.default_rng([self.parameters["seed"], 1, block])
-        batch = render(rng, people, drift, part, self.fs, self.n_samples, self.parameters["noise"])
-        batch.signals.flags.writeable = False
-        self._cache[block] = batch
-        if len(self._cache) > CACHED_BLOCKS:
-            self._cache.popitem(last=False)
-        return batch
+        return render(rng, people, drift, part, self.fs, self.n_samples, self.parameters["noise"])
 
     def signal(self, record_id: str) -> Signal:
         """Give the samples of one record in mV; ``KeyError`` where there is no such record."""
-        block, row = divmod(self._row_of[record_id], self._block)
-        return Signal(self._batch(block).signals[row].copy(), self.fs, LEADS, "mV")
+        return Signal(self.signals([record_id])[0], self.fs, LEADS, "mV")
 
     def signals(self, record_ids: Sequence[str]) -> np.ndarray:
-        """Give the samples of many records at once.
-
-        Parameters
-        ----------
-        record_ids : sequence of str
-            Names from :meth:`records`; ``KeyError`` where there is no such record.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, shape (n, 12, n_samples), mV.
-        """
+        """Give the samples of many records at once: float32, (n, 12, n_samples), mV."""
         rows = np.array([self._row_of[record_id] for record_id in record_ids], dtype=np.int64)
         values = np.empty((len(rows), len(LEADS), self.n_samples), dtype=np.float32)
         blocks = rows // self._block
@@ -219,34 +185,19 @@ class SyntheticCohort(Cohort):
         return values
 
     def boundaries(self, record_id: str) -> pd.DataFrame:
-        """Give the exact wave boundaries of one record, the same in every lead.
+        """Give the exact wave boundaries of one record, the same in every lead, in order of onset.
 
-        Parameters
-        ----------
-        record_id : str
-            Name from :meth:`records`; ``KeyError`` where there is no such record.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row a whole wave inside the record, in order of onset: `wave`
-            ("P", "QRS", "T"), `onset`, `peak`, `offset` (samples at the
-            record's rate, float) and `beat` (number that P, QRS and T of one
-            beat share). The wave's part of the signal is exactly 0 outside
-            onset..offset, which lie 2.5 standard deviations of the outermost
-            Gaussians from their centres; `peak` is the centre of the wave's
-            main Gaussian. Records in fibrillation have no P rows.
+        One row a whole wave inside the record: `wave` ("P", "QRS", "T"), `onset`, `peak`, `offset` (samples at the
+        record's rate, float) and `beat` (number that P, QRS and T of one beat share). The wave's part of the signal
+        is exactly 0 outside onset..offset, which lie 2.5 standard deviations of the outermost Gaussians from their
+        centres; `peak` is the centre of the wave's main Gaussian. Records in fibrillation have no P rows.
         """
         block, row = divmod(self._row_of[record_id], self._block)
-        table = pd.DataFrame(self._batch(block).boundaries(row, self.fs))
-        return table[["wave", "onset", "peak", "offset", "beat"]]
+        return self._batch(block).boundaries(row, self.fs)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the parameters and the simulator's source."""
-        digest = hashlib.sha256(json.dumps(self.parameters, sort_keys=True).encode())
-        for source in (*sorted(Path(simulator.__file__).parent.glob("*.py")), Path(__file__)):
-            digest.update(source.read_bytes())
-        return digest.hexdigest()
+        """SHA-256 (hex) over the parameters and the code that makes records of them."""
+        return cache_key(code=code_key(type(self)), **self.parameters)
 
 
 def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -258,19 +209,13 @@ def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tu
     return np.where(fibrillating, FIBRILLATION, SINUS_RHYTHM), np.where(fibrillating, NORMAL, names)
 
 
-def _whole(name: str, value: object, least: int) -> int:
-    """Check that a parameter is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a whole number of {least} or more.")
-    return int(value)
-
-
-def _real(name: str, value: object, least: float, unit: str) -> float:
-    """Check that a parameter is a finite number of at least `least`."""
-    numeric = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not numeric or not least <= value < np.inf:
-        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a number of {least}{unit} or more.")
-    return float(value)
+def _number(name: str, value: object, least: float, unit: str = "", whole: bool = False) -> float:
+    """Check that a parameter is a finite number, or a whole one, of at least `least`."""
+    kinds = int | np.integer if whole else int | float | np.number
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < np.inf:
+        wanted = "whole number" if whole else "number"
+        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a {wanted} of {least}{unit} or more.")
+    return int(value) if whole else float(value)
 
 
 def _check_choices(wave: object, activities: list[str], diagnoses: dict[str, float]) -> None:
@@ -284,6 +229,6 @@ def _check_choices(wave: object, activities: list[str], diagnoses: dict[str, flo
     unknown = [name for name in diagnoses if name not in CONDITIONS]
     if unknown:
         raise StudyError(f"synthetic cohort: no diagnosis {unknown[0]!r}; give some of {', '.join(CONDITIONS)}.")
-    shares = [_real(f"share of {name}", share, 0, "") for name, share in diagnoses.items()]
+    shares = [_number(f"share of {name}", share, 0) for name, share in diagnoses.items()]
     if sum(shares) > 1 + 1e-9:
         raise StudyError(f"synthetic cohort: the shares of diagnoses add up to {sum(shares):g}; 1 is the most.")

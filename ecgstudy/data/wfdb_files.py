@@ -1,20 +1,15 @@
 """Safe reading of WFDB records: every claim of a header is checked before a sample is read.
 
-A WFDB record is a text header (``.hea``) that names its signal files and says
-how to read them. A header can be wrong or hostile, so nothing it says is
-believed: a signal file must lie inside the cohort's folder and have exactly the
-size that the header implies, which also bounds the memory that reading takes.
-
-Grammar and decoding are wfdb's (its compiled patterns, its reader). One path is
-our own, for speed: records in one plain 16-bit file, the layout of PTB-XL,
-ECG-ID, LUDB and most exports, go straight through numpy, because
-``wfdb.rdrecord`` spends two milliseconds a record on its header.
+A header can be wrong or hostile, so nothing it says is believed: a signal file must lie inside the cohort's folder
+and have exactly the size that the header implies, which also bounds the memory that reading takes. Grammar and
+decoding are wfdb's (its compiled patterns, its reader); only records in one plain 16-bit file, the layout of PTB-XL,
+ECG-ID, LUDB and most exports, go straight through numpy: ``wfdb.rdrecord`` spends two milliseconds on a header.
 """
 
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,14 +22,10 @@ from ecgstudy.data.base import Signal
 from ecgstudy.errors import RecordError
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-"""The twelve standard leads in their usual order."""
-
 UNCALIBRATED = "uncalibrated"
 """Unit of a signal whose header gives no gain: its amplitude is not known (header(5), "gain 0")."""
-
 FS_RANGE = (10.0, 100_000.0)
 """Sampling rates, Hz, that an ECG can plausibly have; a rate outside is taken for a damaged header."""
-
 MAX_HEADER_BYTES = 1 << 20
 MAX_VALUES = 1 << 28
 """Samples times leads of a multi-segment record: its gaps take memory that no file size bounds."""
@@ -61,44 +52,21 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header.
-
-    Attributes
-    ----------
-    path : Path
-        The ``.hea`` file.
-    fs : float
-        Sampling rate in Hz.
-    n_samples, n_leads : int
-        Samples per lead, and number of leads.
-    channels : tuple of Channel
-        One a lead; of a multi-segment record, those of its layout or first segment.
-    comments : tuple of str
-        Comment lines without their ``#``.
-    segments : tuple of Header
-        Segments of a multi-segment record that hold signals; empty otherwise.
-    parts : tuple of str
-        Record names of all its segments, layout and gaps included; empty otherwise.
-    """
+    """A checked header; `channels` of a multi-segment record are those of its layout or first segment."""
 
     path: Path
-    fs: float
+    fs: float  # Hz
     n_samples: int
     n_leads: int
     channels: tuple[Channel, ...]
     comments: tuple[str, ...]
-    segments: tuple["Header", ...] = ()
-    parts: tuple[str, ...] = ()
+    segments: tuple["Header", ...] = ()  # those of a multi-segment record that hold signals
+    parts: tuple[str, ...] = ()  # record names of all its segments, layout and gaps included
 
     @property
     def leads(self) -> tuple[str, ...]:
         """Lead names, standard ones in their standard spelling."""
         return tuple(channel.lead for channel in self.channels)
-
-    @property
-    def unit(self) -> str:
-        """The unit that all leads share, or all units in words where they differ."""
-        return common_unit(self.channels)
 
 
 def standard_lead(name: str) -> str:
@@ -114,13 +82,7 @@ def common_unit(channels: Sequence[Channel]) -> str:
 
 
 def checked_path(path: Path, root: Path) -> Path:
-    """Resolve `path` and make sure that it is a file inside `root`.
-
-    Raises
-    ------
-    RecordError
-        The file is missing, is no regular file, may not be read, or leads outside `root` (by ``..`` or a link).
-    """
+    """Resolve `path`; :class:`RecordError` unless it is a file inside `root`, links followed, that may be read."""
     real = os.path.realpath(path)
     if not real.startswith(os.path.realpath(root) + os.sep):
         raise RecordError(path, "leads outside the cohort's folder", "put the file itself inside that folder")
@@ -136,20 +98,7 @@ def checked_path(path: Path, root: Path) -> Path:
 
 
 def read_header(path: Path, root: Path) -> Header:
-    """Read and check one header.
-
-    Parameters
-    ----------
-    path : Path
-        The ``.hea`` file.
-    root : Path
-        Folder that nothing may be read outside of.
-
-    Raises
-    ------
-    RecordError
-        The header is missing, damaged, contradicts itself or names a file outside its folder.
-    """
+    """Read and check one header; :class:`RecordError` where it is damaged or lies, or leads outside `root`."""
     header = _parse_header(path, root)
     if header.n_samples < 1:
         raise RecordError(path, "claims to hold no samples")
@@ -166,9 +115,9 @@ def _header_text(path: Path, root: Path) -> str:
         text = raw.decode()
     except UnicodeDecodeError:
         raise RecordError(path, "is not UTF-8 text", "save the header as UTF-8, or download it again") from None
-    if text.isascii():
-        return text
-    if any(not line.isascii() and not line.lstrip().startswith("#") for line in text.splitlines()):
+    if not text.isascii() and any(
+        not line.isascii() and not line.lstrip().startswith("#") for line in text.splitlines()
+    ):
         raise RecordError(path, "has characters outside ASCII", "write them in ASCII, such as uV for the microvolt")
     return raw.decode("ascii", errors="ignore")
 
@@ -189,10 +138,9 @@ def _parse_header(path: Path, root: Path) -> Header:
         raise RecordError(path, f"calls itself {match['record_name']}", "give header and file the same name")
     if not FS_RANGE[0] <= fs <= FS_RANGE[1]:
         raise RecordError(path, f"claims a sampling rate of {fs:g} Hz")
-    if match["n_seg"]:
-        parts, channels = _segment_names(path, lines[1:], int(match["n_seg"]), n_samples), ()
-    else:
-        parts, channels = (), _channels(path, lines[1:], n_leads)
+    multi = bool(match["n_seg"])
+    parts = _segment_names(path, lines[1:], int(match["n_seg"]), n_samples) if multi else ()
+    channels = () if multi else _channels(path, lines[1:], n_leads)
     comments = tuple(line.strip(" \t#") for line in comments)
     return Header(path, fs, n_samples, n_leads, channels, comments, parts=parts)
 
@@ -201,8 +149,8 @@ def _channels(path: Path, lines: Sequence[str], n_leads: int) -> tuple[Channel, 
     """Parse the signal lines; their number must be the one that the first line claims."""
     if len(lines) != n_leads or n_leads == 0:
         raise RecordError(path, f"claims {n_leads} leads but describes {len(lines)}")
-    channels = tuple(_channel(path, line, number) for number, line in enumerate(lines))
-    if len({channel.lead for channel in channels}) < len(channels):
+    channels = tuple(_channel(path, line, number) for number, line in enumerate(lines, start=1))
+    if len({channel.lead for channel in channels}) < n_leads:
         raise RecordError(path, "gives two leads the same name", "give each lead a name of its own in the header")
     return channels
 
@@ -218,17 +166,14 @@ def _channel(path: Path, line: str, number: int) -> Channel:
     try:
         gain = float(match["adc_gain"] or 0)
         baseline = int(match["baseline"] or match["adc_zero"] or 0)
-        frame, skew, offset = (
-            int(match["samps_per_frame"] or 1),
-            int(match["skew"] or 0),
-            int(match["byte_offset"] or 0),
-        )
+        frame = int(match["samps_per_frame"] or 1)
+        skew, offset = int(match["skew"] or 0), int(match["byte_offset"] or 0)
     except ValueError:
         raise RecordError(path, f"has a malformed number in a signal line ({line[:40]!r})") from None
     if frame < 1 or not math.isfinite(gain):
         raise RecordError(path, f"has an impossible number in a signal line ({line[:40]!r})")
     unit = (match["units"] or "mV") if gain else UNCALIBRATED
-    lead = standard_lead(match["sig_name"]) or f"channel {number + 1}"
+    lead = standard_lead(match["sig_name"]) or f"channel {number}"
     return Channel(lead, unit, name, match["fmt"], frame, skew, offset, gain or 200.0, baseline)
 
 
@@ -237,9 +182,9 @@ def _segment_names(path: Path, lines: Sequence[str], n_segments: int, n_samples:
     matches = [rx_segment.fullmatch(line) for line in lines]
     if None in matches or len(lines) != n_segments:
         raise RecordError(path, f"claims {n_segments} segments but does not describe them")
-    lengths = [int(match["seg_len"]) for match in matches]
-    if sum(lengths) != n_samples:
-        raise RecordError(path, f"claims {n_samples} samples but its segments add up to {sum(lengths)}")
+    total = sum(int(match["seg_len"]) for match in matches)
+    if total != n_samples:
+        raise RecordError(path, f"claims {n_samples} samples but its segments add up to {total}")
     return tuple(match["seg_name"] for match in matches)
 
 
@@ -264,35 +209,18 @@ def _with_segments(header: Header, root: Path) -> Header:
     return replace(header, channels=channels, segments=holding)
 
 
-def signal_files(header: Header) -> tuple[Path, ...]:
+def signal_files(header: Header) -> list[Path]:
     """Files that a record is made of, beside its own header: signal files and segment headers."""
     own = header.segments or (header,)
     files = [part.path.with_name(channel.file) for part in own for channel in part.channels]
-    parts = [header.path.with_name(f"{name}.hea") for name in header.parts if name != "~"]
-    return tuple(dict.fromkeys(parts + files))
+    return files + [header.path.with_name(f"{name}.hea") for name in header.parts if name != "~"]
 
 
 def read_signal(header: Header, root: Path, channels: Sequence[int] | None = None) -> Signal:
-    """Read the samples of one record in the unit that its header states.
+    """Read the samples of one record, or of some of its channels, in the header's unit; invalid samples are NaN.
 
-    Parameters
-    ----------
-    header : Header
-        From :func:`read_header`.
-    root : Path
-        Folder that nothing may be read outside of.
-    channels : sequence of int, optional
-        Positions of the leads to keep; all by default.
-
-    Returns
-    -------
-    Signal
-        float32, shape (n_leads, n_samples); samples that the file marks as invalid are NaN.
-
-    Raises
-    ------
-    RecordError
-        A signal file is missing, truncated, oversized, of an unknown format or outside `root`.
+    A :class:`RecordError` says which signal file is missing, truncated, oversized, of an unknown format or outside
+    `root`, the folder that nothing may be read outside of.
     """
     for part in header.segments or (header,):
         _check_signal_files(part, root)
@@ -325,11 +253,8 @@ def _check_signal_files(header: Header, root: Path) -> None:
 
 def _is_plain_16(header: Header) -> bool:
     """Whether all leads lie sample by sample in one 16-bit file, so that numpy can read it alone."""
-    first = header.channels[0]
-    return not header.segments and all(
-        channel.fmt == "16" and channel.file == first.file and channel.samples_per_frame == 1 and channel.skew == 0
-        for channel in header.channels
-    )
+    one_way = {(channel.file, channel.fmt, channel.samples_per_frame, channel.skew) for channel in header.channels}
+    return not header.segments and one_way == {(header.channels[0].file, "16", 1, 0)}
 
 
 def _read_plain_16(header: Header, keep: Sequence[int]) -> np.ndarray:
@@ -337,9 +262,11 @@ def _read_plain_16(header: Header, keep: Sequence[int]) -> np.ndarray:
     first = header.channels[0]
     raw = np.fromfile(header.path.with_name(first.file), dtype="<i2", offset=first.byte_offset)
     raw = raw.reshape(header.n_samples, len(header.channels)).T[keep]
-    baseline = np.array([header.channels[position].baseline for position in keep], dtype=np.float64)
-    gain = np.array([header.channels[position].gain for position in keep])
-    values = ((raw - baseline[:, None]) / gain[:, None]).astype(np.float32)
+    baseline, gain = (
+        np.array([[getattr(header.channels[position], name)] for position in keep], dtype=np.float64)
+        for name in ("baseline", "gain")
+    )
+    values = ((raw - baseline) / gain).astype(np.float32)
     values[raw == _INVALID_16] = np.nan
     return values
 
@@ -358,22 +285,7 @@ def _read_with_wfdb(header: Header, keep: Sequence[int]) -> np.ndarray:
 
 
 def read_annotation(path: Path, root: Path, n_samples: int) -> wfdb.Annotation:
-    """Read one annotation file.
-
-    Parameters
-    ----------
-    path : Path
-        Record name with the annotator as its suffix ("100.atr").
-    root : Path
-        Folder that nothing may be read outside of.
-    n_samples : int
-        Length of the record: a mark after its end shows that the file is damaged.
-
-    Raises
-    ------
-    RecordError
-        The file is missing, damaged or outside `root`.
-    """
+    """Read an annotation file ("100.atr") inside `root`; one that is damaged or marks no sample is refused."""
     checked_path(path, root)
     try:
         annotation = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
@@ -383,15 +295,3 @@ def read_annotation(path: Path, root: Path, n_samples: int) -> wfdb.Annotation:
     if len(annotation.sample) and not 0 <= annotation.sample.min() <= annotation.sample.max() < n_samples:
         raise RecordError(path, "marks a place outside its record")
     return annotation
-
-
-def existing(paths: Iterable[Path], root: Path) -> list[Path]:
-    """Those of `paths` that are files inside `root`: what a digest may count."""
-    kept = []
-    for path in paths:
-        try:
-            checked_path(path, root)
-        except RecordError:
-            continue
-        kept.append(path)
-    return kept

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, DataCard
-from ecgstudy.data.csv_files import numbers
-from ecgstudy.data.wfdb_cohort import ScannedCohort
+from ecgstudy.data.wfdb_cohort import WfdbCohort, numbers
 from ecgstudy.data.wfdb_files import Header, read_header
 from ecgstudy.errors import RecordError, StudyError
 
@@ -17,16 +16,12 @@ AGE_RANGE = (0, 130)
 _SEX = {"f": "F", "female": "F", "m": "M", "male": "M", "": None}
 
 
-class WfdbFolderCohort(ScannedCohort):
-    """Records of your own.
+class WfdbFolderCohort(WfdbCohort):
+    """Records of your own, each known by its path below the folder, without ``.hea``.
 
-    Notes
-    -----
-    A record is known by its path below the folder, without ``.hea``. ``subjects.csv``
-    has the columns ``record`` and ``subject_id``, may have ``session``, ``age`` and
-    ``sex``, and any further column becomes a label (text). Without it every record
-    is its own person; with it, a record that it does not list is left out and said
-    so, because a person counted twice would leak between training and test.
+    ``subjects.csv`` has the columns ``record`` and ``subject_id``, may have ``session``, ``age`` and ``sex``, and any
+    further column becomes a label (text). Without it every record is its own person; with it, a record that it does
+    not list is left out and said so, because a person counted twice would leak between training and test.
     """
 
     name = "wfdb-folder"
@@ -39,10 +34,6 @@ class WfdbFolderCohort(ScannedCohort):
         licence="yours to know: check that you may use the records",
         doi="",
         how_to_get="Put WFDB records (.hea and .dat) into a folder named wfdb-folder, as data/README.md describes.",
-        notes=(
-            "subjects.csv says whose record is whose; without it every record counts as a person of its own.",
-            "The unit is the header's; a header without a gain makes it uncalibrated.",
-        ),
     )
 
     def _listed(self) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.motion import MotionCohort
-from ecgstudy.data.simulator.noise import ACTIVITIES
+from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.blocked import activities_of
@@ -17,7 +17,7 @@ from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.paths import cache_dir
+from ecgstudy.study.config import cache_dir
 
 GRID_S = 1.0
 """Windows start on whole seconds of their record."""

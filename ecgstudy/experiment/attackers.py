@@ -30,12 +30,8 @@ DEMO_EPOCHS = 5
 class Embedded:
     """Segments as an attacker sees them.
 
-    Attributes
-    ----------
-    vectors : numpy.ndarray
-        Shape (n_segments, d), rows of unit length; NaN for a segment without a usable window or beat.
-    probabilities : dict of str to numpy.ndarray
-        Class probabilities of each task of ``CLASSES`` that was trained, shape (n_segments, n_classes).
+    `vectors` (n_segments, d) are of unit length, NaN for a segment without a usable window or beat; `probabilities`
+    are those of the classes of each task of ``CLASSES`` that was trained, shape (n_segments, n_classes).
     """
 
     vectors: np.ndarray
@@ -222,24 +218,10 @@ def attackers_of(profile: str) -> dict[str, Attacker]:
 
 
 def agreement_pool(vectors: np.ndarray, owners: np.ndarray, n: int) -> np.ndarray:
-    """Mean direction of each segment's windows, where windows that disagree with it lose their weight.
+    """Mean direction of the windows of each of `n` segments (n, d), where windows that disagree lose their weight.
 
     Starting from the plain mean, each window is weighted by the fourth power of its cosine with the mean,
-    three times: an artefact points elsewhere and drops out.
-
-    Parameters
-    ----------
-    vectors : numpy.ndarray
-        Shape (n_windows, d), rows of unit length; NaN rows are left out.
-    owners : numpy.ndarray
-        Segment of each window, shape (n_windows,).
-    n : int
-        Number of segments.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, d), rows of unit length; NaN for a segment without a window.
+    three times: an artefact points elsewhere and drops out. NaN for a segment without a window.
     """
     defined = np.isfinite(vectors).all(axis=1)
     vectors, owners = vectors[defined].astype(np.float64), owners[defined]

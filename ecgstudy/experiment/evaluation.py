@@ -70,23 +70,6 @@ class Evaluation:
     stands_for: str = ""
 
 
-@dataclass(frozen=True)
-class Chance:
-    """What an attacker reaches when the gallery's names are shuffled.
-
-    Attributes
-    ----------
-    rank1, eer : tuple of float
-        Mean, and 2.5th and 97.5th percentile over :data:`PERMUTATIONS`.
-    expected_rank1 : float
-        One in the number of enrolled persons.
-    """
-
-    rank1: tuple[float, float, float]
-    eer: tuple[float, float, float]
-    expected_rank1: float
-
-
 def cohort_resamples(score_sets: Sequence[ScoreSet], seed: int, n_resamples: int = RESAMPLES) -> dict[str, Resamples]:
     """Draw each cohort's persons once for all of its protocols and attackers."""
     persons: dict[str, list[str]] = {}
@@ -162,14 +145,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate one attacker under one protocol: the ensemble of its seeds, and each seed alone beside it.
 
-    Parameters
-    ----------
-    score_sets : sequence of ScoreSet
-        One a training seed, of the same cohort, protocol, attacker and trials.
-    resamples : Resamples
-        The persons to resample, the same object for all attackers.
-    reference : sequence of ScoreSet, optional
-        Attacker to compare with on the same trials.
+    `resamples` is the same object for all attackers; `reference` is compared with on the same trials.
     """
     attack = without_gaps(ensemble(score_sets))
     folds = scored_folds(attack, resamples)
@@ -217,11 +193,8 @@ def _contrasts(
 def tail_of(evaluation: Evaluation) -> dict[str, float]:
     """How unevenly the risk is spread over the persons.
 
-    Returns
-    -------
-    dict
-        ``risk_median``, ``risk_p95``, ``risk_worst`` of 1 - EER of each person's own probes (0.5 = chance), and
-        ``always_first``, ``never_first``: share of the persons all, or none, of whose probes rank first.
+    ``risk_median``, ``risk_p95`` and ``risk_worst`` are of 1 - EER of each person's own probes (0.5 = chance);
+    ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first.
     """
     risk = evaluation.risk
     tail = {f"risk_{name}": value for name, value in risk_tail(1 - risk["eer"]).items()}
@@ -229,13 +202,11 @@ def tail_of(evaluation: Evaluation) -> dict[str, float]:
     return tail | {"always_first": float((known == 1).mean()), "never_first": float((known == 0).mean())}
 
 
-def chance_level(attack: ScoreSet, rng: np.random.Generator) -> Chance:
-    """Measure an attacker again with the gallery's names shuffled, so that its scores can mean nothing."""
+def chance_level(attack: ScoreSet, rng: np.random.Generator) -> dict[str, Estimate]:
+    """Rank-1 and EER with the gallery's names shuffled: mean and 95 % range over :data:`PERMUTATIONS`."""
     draws = np.array([_shuffled(attack, rng) for _ in range(PERMUTATIONS)])
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    rank1, eers = (tuple(float(v) for v in column) for column in np.stack([draws.mean(axis=0), low, high], axis=1))
-    sizes = [np.unique(fold.gallery_persons).size for fold in attack.folds]
-    return Chance(rank1, eers, float(np.mean([1 / size for size in sizes])))
+    columns = np.stack([draws.mean(axis=0), *np.quantile(draws, [0.025, 0.975], axis=0)], axis=1)
+    return {name: Estimate(*map(float, numbers), 0) for name, numbers in zip(("rank1", "eer"), columns, strict=True)}
 
 
 def _shuffled(attack: ScoreSet, rng: np.random.Generator) -> np.ndarray:

@@ -21,8 +21,8 @@ from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_key, library_versions, remember
+from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
-from ecgstudy.study.paths import cache_dir
 
 SPLIT_SEED = 0
 """Splits are the same for all attackers and all seeds of their training."""

@@ -40,18 +40,9 @@ class Separation(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """The choice for one cohort and protocol.
+    """The choice for one cohort and protocol, by the candidates' separations on the validation part of `judged_on`.
 
-    Attributes
-    ----------
-    separations : dict of str to Separation
-        Of each candidate on the validation part.
-    chosen : str or None
-        The candidate with the best :attr:`Separation.order`, the first of equals; None where none is defined.
-    score_sets : list of ScoreSet
-        Score sets of the chosen one, one a seed.
-    judged_on : str
-        Protocol whose validation part decided.
+    `chosen` has the best :attr:`Separation.order`, the first of equals; None where none is defined.
     """
 
     separations: Mapping[str, Separation]
@@ -73,16 +64,9 @@ def select(
 
     The measures are those of the headline, rank-1 and then EER; d' decides where small validation parts leave ties.
     (d' first would be a trap: it presumes Gaussian scores, and the feature model's are anything but.)
-    Scores of the probes are not read: a fusion of them is only built.
-
-    Parameters
-    ----------
-    attackers : mapping of str to sequence of ScoreSet
-        Score sets (one a seed) by attacker, of one cohort and protocol.
-    judges : mapping of str to sequence of ScoreSet, optional
-        Score sets of a protocol about people never seen, whose validation people decide instead: where the
-        same people are in training and validation, the validation part is the end of the very recordings learnt from.
-        Attackers without scores there cannot be chosen.
+    Scores of the probes are not read: a fusion of them is only built. `judges` are score sets of a protocol about
+    people never seen, whose validation people decide instead: where the same people are in training and validation,
+    the validation part is the end of the very recordings learnt from. Who has no scores there cannot be chosen.
     """
     candidates = _candidates(attackers)
     judged = _candidates(judges) if judges else candidates
@@ -131,21 +115,10 @@ def _validation_trials(fold: FoldScores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fuse(name: str, members: Sequence[Sequence[ScoreSet]], standardised: bool) -> list[ScoreSet]:
-    """Average the scores of several attackers on the same trials, seed by seed.
+    """Average the scores of several attackers on the same trials, seed by seed; one without a score abstains.
 
-    Parameters
-    ----------
-    name : str
-        What the fusion is called.
-    members : sequence of sequence of ScoreSet
-        Score sets of each attacker, one a seed; an attacker of one seed joins every seed of the others.
-    standardised : bool
-        Bring each attacker's scores to its validation impostors' mean 0 and standard deviation 1 first.
-
-    Returns
-    -------
-    list of ScoreSet
-        One a seed. A probe is undefined where it is so for all attackers; one without a score abstains.
+    An attacker of one seed joins every seed of the others. `standardised` brings each attacker's scores to its
+    validation impostors' mean 0 and standard deviation 1 first.
     """
     n_seeds = max(len(sets) for sets in members)
     fused = []

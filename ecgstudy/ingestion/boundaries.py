@@ -15,7 +15,7 @@ from ecgstudy.signals import delineation
 from ecgstudy.signals import preprocess as signals
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY
 from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest, new_file
-from ecgstudy.study.paths import cache_dir
+from ecgstudy.study.config import cache_dir
 from ecgstudy.study.stage import Stage
 
 SCORED_BOUNDARIES = ("onset", "offset")

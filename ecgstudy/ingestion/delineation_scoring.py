@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.signals.delineation import Failure, Fiducials, delineate
-from ecgstudy.study.progress import progress
+from ecgstudy.study.parallel import progress
 
 TOLERANCE_MS = 150.0
 WAVE_COLUMNS = {

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ecgstudy.data import open_cohort
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.templates import CONDITIONS
+from ecgstudy.data.cohorts import open_cohort
+from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.quality import Problem
 from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
-from ecgstudy.study.paths import cache_dir
+from ecgstudy.study.config import cache_dir
 
 STORE_FS = 100.0
 """Hz. The 0.5-40 Hz band fits below its 50 Hz limit, PTB-XL has it by nature, and models stay small."""

@@ -30,9 +30,16 @@ from ecgstudy.learn.augment import Augmentation
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import TrainingData, WindowSet, check_targets
 from ecgstudy.learn.callbacks import History, SeedEachEpoch, VerificationError
-from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_digest, naming_disk_errors, new_file, write_text
-from ecgstudy.study.progress import in_batch
-from ecgstudy.study.provenance import resolve_device, versions
+from ecgstudy.study.cache import (
+    KEY_LENGTH,
+    cache_key,
+    code_digest,
+    library_versions,
+    naming_disk_errors,
+    new_file,
+    write_text,
+)
+from ecgstudy.study.parallel import in_batch, resolve_device
 
 THREADS = 1
 """Threads of every training run: another number changes the last digits of the weights, and a second thread makes
@@ -270,7 +277,7 @@ def _train(
         "settings": asdict(settings),
         "device": resolve_device(device),
         "threads": THREADS,
-        "versions": versions(),
+        "versions": library_versions(),
     }
     write_text(folder / _RUN, json.dumps(about, indent=2))
     with new_file(folder / _CHECKPOINT) as partial:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.profile import cohorts_of
+from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import (
     CrossActivity,
@@ -87,6 +87,15 @@ def plan(context: Context, seed: int) -> list[Job]:
                 seeds = 1 if fitted.seedless else DEMO_SEEDS if demo else SEEDS
                 jobs += [Job(name, protocol, attacker, seed + number) for number in range(seeds)]
     return jobs
+
+
+def two_people(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Segments that enrol and that probe the first two people on trial, in another recording where there is one."""
+    job = next((job for job in jobs if job.protocol.name == "cross_record"), jobs[0])
+    split = context.splits(job)[0]
+    two = split.probe[SUBJECT].unique()[:2]
+    known, probe = (part[part[SUBJECT].isin(two)] for part in (split.enrolment, split.probe))
+    return known.reset_index(drop=True), probe.reset_index(drop=True)
 
 
 def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:

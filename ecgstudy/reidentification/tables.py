@@ -17,7 +17,7 @@ from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.demographics import DemographicResult
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS, Trialled
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.provenance import commit
+from ecgstudy.study.cache import commit
 
 LEAKY = "random_windows"
 HEADLINES = ("cross_record", "cross_day", "time_separated", "cross_activity", "subject_disjoint_cross_record")
@@ -227,14 +227,11 @@ def control_table(evaluations: Sequence[Evaluation], seed: int) -> pd.DataFrame:
     for e in of_best(evaluations):
         chance = chance_level(e.attack, np.random.default_rng(seed))
         control = untrained.get((e.cohort, e.protocol), {})
-        row = _about(e) | {"rank1": e.estimates["rank1"].value}
-        row |= dict(zip(("shuffled", "shuffled_low", "shuffled_high"), chance.rank1, strict=True))
-        row["one in N"] = chance.expected_rank1
-        row["untrained network"] = control.get("rank1", nothing).value
-        row["eer"] = e.estimates["eer"].value
-        row |= dict(zip(("eer shuffled", "eer shuffled_low", "eer shuffled_high"), chance.eer, strict=True))
-        row["eer untrained"] = control.get("eer", nothing).value
-        rows.append(row)
+        row = _about(e) | {"rank1": e.estimates["rank1"].value} | interval("shuffled", chance["rank1"])
+        row["one in N"] = float(np.mean([1 / np.unique(fold.gallery_persons).size for fold in e.attack.folds]))
+        row |= {"untrained network": control.get("rank1", nothing).value, "eer": e.estimates["eer"].value}
+        row |= interval("eer shuffled", chance["eer"])
+        rows.append(row | {"eer untrained": control.get("eer", nothing).value})
     return pd.DataFrame(rows)
 
 

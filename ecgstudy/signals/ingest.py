@@ -44,7 +44,7 @@ from ecgstudy.study.cache import (
     new_folder,
     waveform_digest,
 )
-from ecgstudy.study.progress import progress
+from ecgstudy.study.parallel import progress
 
 REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF", "III", "aVL", "aVR")
 """Leads for beats, best first: along the heart's axis, where P waves and R peaks are clearest."""

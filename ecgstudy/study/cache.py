@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,11 +28,13 @@ import numpy as np
 from filelock import FileLock
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.provenance import commit
+from ecgstudy.study.config import PROJECT_ROOT
 
 T = TypeVar("T")
 PARTIAL = ".partial"
 """Ending of a temporary name; what carries it may be deleted when nobody is writing it."""
+METRICS = "metrics.json"
+"""What a stage's folder holds when its results are complete."""
 KEY_LENGTH = 12
 """Hex digits of a key that a file's or folder's name carries (48 bits)."""
 LIBRARIES = ("captum", "neurokit2", "numpy", "scikit-learn", "scipy", "torch", "wfdb")
@@ -189,6 +192,23 @@ def _source(module: str) -> Path | None:
     return None
 
 
+@cache
+def commit() -> str:
+    """Commit of the checkout that this process runs, "-dirty" where code or notebooks differ; "unknown" without git."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "ecgstudy", "notebooks")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    """Output of a git command run in the checkout."""
+    done = subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def library_versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
     """Installed versions of libraries, "absent" where one is not installed."""
     found = {}
@@ -288,6 +308,25 @@ def new_folder(path: Path) -> Iterator[Path]:
             partial.replace(path)
         finally:
             _remove(partial)
+
+
+def publish(draft: Path, folder: Path) -> None:
+    """Let a finished stage's files take the place of an older run's; ``metrics.json`` is away meanwhile and comes last.
+
+    Tables and figures that the run no longer makes go; a page and a notebook stay until there are new ones.
+    """
+    made = {path.relative_to(draft) for path in draft.rglob("*") if path.is_file()}
+    kinds = {"tables", "figures"} | {part.parts[0] for part in made if len(part.parts) > 1}
+    with naming_disk_errors(folder):
+        (folder / METRICS).unlink(missing_ok=True)
+        for part in sorted(made, key=lambda part: (part == Path(METRICS), part)):
+            if part == Path(METRICS):
+                older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
+                for path in [*older, *folder.glob("*.failed.ipynb")]:
+                    if path.relative_to(folder) not in made:
+                        path.unlink()
+            with new_file(folder / part) as partial:
+                shutil.copyfile(draft / part, partial)
 
 
 def _remove(folder: Path) -> None:

@@ -1,34 +1,44 @@
-"""Strict papermill: run a numbered notebook, keep what it made, explain what failed."""
+"""Numbered notebooks: their strict parameters, their run by papermill, and their page.
 
+papermill only warns of an unknown parameter and runs on with the defaults, so a typing mistake would give a result that
+looks right. Both roads into a notebook are checked: the wrapper before it starts the kernel, and the notebook itself
+(which covers plain papermill and JupyterLab).
+"""
+
+import ast
+import difflib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import nbformat
-import papermill
-from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
+from typing import TYPE_CHECKING
+from unittest import mock
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.cache import naming_disk_errors, write_text
-from ecgstudy.study.parameters import Literal, check_parameters, declared_parameters, notebook_path
-from ecgstudy.study.paths import notebooks_dir, results_dir
-from ecgstudy.study.profiles import check_profile
-from ecgstudy.study.render import notebook_html
-from ecgstudy.study.stage import METRICS, read_metrics
+from ecgstudy.study.cache import METRICS, naming_disk_errors, publish, write_text
+from ecgstudy.study.config import TEMPLATES, check_profile, notebooks_dir, results_dir
+from ecgstudy.study.parallel import BATCH
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+Literal = str | bool | int | float | list | dict | None
+DRAFT = "ECGSTUDY_DRAFT"
+"""Environment variable: folder that gathers what a papermill run makes, published when all cells have ended."""
+_INJECTED_MARK = "# Parameters"  # first line of the cell that papermill injects
 _EXECUTION_NOISE = ("papermill", "execution")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def run_notebook(stage: str, given: Mapping[str, Literal], cell_timeout: int | None = None) -> Path:
+def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
     """Run a stage's notebook by papermill; return the folder of its results.
 
-    The executed notebook and its HTML are written beside the stage's tables
-    and figures. A run that fails leaves ``<stage>.failed.ipynb`` with the
-    traceback, and no ``metrics.json``.
+    Only a run that comes to its end publishes anything: its results, the executed notebook and its page take the place
+    of an older run's. One that fails leaves ``<stage>.failed.ipynb`` with the traceback.
 
     Parameters
     ----------
@@ -36,99 +46,178 @@ def run_notebook(stage: str, given: Mapping[str, Literal], cell_timeout: int | N
         Notebook name without suffix, as "01_ingestion".
     given : mapping
         Parameters, checked against names and types of the notebook's own.
-    cell_timeout : int, optional
-        Seconds after which a cell is given up.
 
     Raises
     ------
     StudyError
         A parameter is wrong, a cell failed, or the notebook ended without its results.
     """
+    # an optional part of jsonschema, a grammar of web addresses, takes two seconds to build and is not needed
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import nbformat
+
     source = notebook_path(stage)
     declared = declared_parameters(source)
     values = check_parameters(declared, given)
-    profile = check_profile(values.get("profile", declared["profile"]))
-    folder = results_dir(profile) / stage
-    with naming_disk_errors(folder):
-        _run(stage, source, folder, values, cell_timeout)
+    folder = results_dir(check_profile(values.get("profile", declared["profile"]))) / stage
+    with naming_disk_errors(folder), tempfile.TemporaryDirectory(prefix="ecgstudy-") as draft:
+        folder.mkdir(parents=True, exist_ok=True)
+        executed = Path(draft, f"{stage}.ipynb")
+        _execute(source, executed, values, folder / f"{stage}.failed.ipynb")
+        notebook = scrubbed(nbformat.read(executed, as_version=4))
+        write_text(executed, nbformat.writes(notebook))
+        write_text(executed.with_suffix(".html"), notebook_html(notebook, stage))
+        publish(Path(draft), folder)
     return folder
 
 
-def _run(stage: str, source: Path, folder: Path, values: Mapping[str, Literal], cell_timeout: int | None) -> None:
-    """Run the notebook `source`; keep it and its page in `folder`, or what is left of it where it fails."""
-    page, notebook = folder / f"{stage}.html", folder / f"{stage}.ipynb"
-    partial, failed = folder / f".{stage}.partial.ipynb", folder / f"{stage}.failed.ipynb"
-    folder.mkdir(parents=True, exist_ok=True)
-    # a run that is killed before its first cell must not leave an older run's results as its own
-    for old in (folder / METRICS, page, notebook, failed):
-        old.unlink(missing_ok=True)
+def _execute(source: Path, target: Path, values: Mapping[str, Literal], failed: Path) -> None:
+    """Run papermill in batch mode, from the notebooks folder as JupyterLab does; a run without results fails."""
+    import papermill  # not in the notebook's own kernel, which imports this module too
+    from papermill.exceptions import PapermillExecutionError
+
     try:
-        _execute(source, partial, values, cell_timeout)
-        read_metrics(folder.parent.name, stage)
+        with mock.patch.dict(os.environ, {BATCH: "1", DRAFT: str(target.parent)}):
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters=dict(values),
+                kernel_name="python3",
+                language="python",
+                cwd=notebooks_dir(),
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                # the kernel warns that it talks over the loopback interface, which is all that it does
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )
+        if not (target.parent / METRICS).is_file():
+            raise StudyError("stage.finish() did not run.")
     except PapermillExecutionError as error:
-        partial.replace(failed)
-        raise StudyError(_explanation(stage, error, failed)) from error
+        shutil.copyfile(target, failed)
+        raise StudyError(_explanation(target.stem, error, failed)) from error
     except (StudyError, RuntimeError) as error:
-        partial.replace(failed)
-        raise StudyError(f"{stage} ended without its results: {error} See {failed}.") from error
-    executed = scrubbed(nbformat.read(partial, as_version=4))
-    write_text(page, notebook_html(executed, stage))
-    write_text(notebook, nbformat.writes(executed))
-    partial.unlink()
+        shutil.copyfile(target, failed)
+        raise StudyError(f"{target.stem} ended without its results: {error} See {failed}.") from error
 
 
-def _execute(source: Path, target: Path, values: Mapping[str, Literal], cell_timeout: int | None) -> None:
-    """Run papermill in batch mode, from the notebooks folder as JupyterLab does."""
-    with _batch_environment():
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters=dict(values),
-            kernel_name="python3",
-            language="python",
-            cwd=notebooks_dir(),
-            progress_bar=False,
-            execution_timeout=cell_timeout,
-            # the kernel warns that it talks over the loopback interface, which is all that it does
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        )
-
-
-@contextmanager
-def _batch_environment() -> Iterator[None]:
-    """Tell the kernel that nobody watches, so that no progress bar floods its channel."""
-    before = os.environ.get("ECGSTUDY_BATCH")
-    os.environ["ECGSTUDY_BATCH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ECGSTUDY_BATCH"]
-        else:
-            os.environ["ECGSTUDY_BATCH"] = before
-
-
-def _explanation(stage: str, error: PapermillExecutionError, failed: Path) -> str:
+def _explanation(stage: str, error: Exception, failed: Path) -> str:
     """One sentence for a failed cell; the study's own errors already are one."""
-    said = _ANSI.sub("", str(error.evalue)).strip()
-    if error.ename in _study_error_names():
-        return said
-    return f"{stage} stopped in cell {error.exec_count} with {error.ename}: {said}; the traceback is in {failed}."
+    text = _ANSI.sub("", str(error.evalue)).strip()
+    if error.ename in {StudyError.__name__, *(child.__name__ for child in StudyError.__subclasses__())}:
+        return text
+    return f"{stage} stopped in cell {error.exec_count} with {error.ename}: {text}; the traceback is in {failed}."
 
 
-def _study_error_names() -> set[str]:
-    """Names of the study's own errors, which are complete sentences."""
-    return {StudyError.__name__, *(child.__name__ for child in StudyError.__subclasses__())}
-
-
-def scrubbed(notebook: NotebookNode) -> NotebookNode:
+def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
     """Remove what differs from run to run or tells of the machine: times, paths, papermill's records, stderr."""
-    for key in _EXECUTION_NOISE:
-        notebook.metadata.pop(key, None)
-    for cell in notebook.cells:
+    for part in (notebook, *notebook.cells):
         for key in _EXECUTION_NOISE:
-            cell.metadata.pop(key, None)
+            part.metadata.pop(key, None)
+    for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return notebook
+
+
+def notebook_html(notebook: "NotebookNode", title: str) -> str:
+    """Page of an executed notebook that opens without network or server; `title` stands in for a missing heading."""
+    from jinja2 import FileSystemLoader
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        extra_loaders=[FileSystemLoader(TEMPLATES)],
+        template_file="notebook.html.j2",
+        language_code="en",
+        embed_images=True,
+    )
+    return exporter.from_notebook_node(notebook, {"metadata": {"name": heading_of(notebook) or title}})[0]
+
+
+def heading_of(notebook: "NotebookNode") -> str:
+    """Text of the notebook's first level-1 heading, "" where there is none."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^# (.*)$", prose, re.MULTILINE)
+    return heading[1].strip() if heading else ""
+
+
+def notebook_path(stage: str) -> Path:
+    """Source notebook of a stage; :class:`StudyError` names the stages there are."""
+    path = notebooks_dir() / f"{stage}.ipynb"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("[0-9][0-9]_*.ipynb")))
+        raise StudyError(f"There is no notebook {path.name} in {path.parent}; the stages are {known}.")
+    return path
+
+
+def declared_parameters(notebook: Path) -> dict[str, Literal]:
+    """Names and default values in the one cell of `notebook` that is tagged ``parameters`` and holds only literals."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise StudyError(f"{notebook} has {len(tagged)} cells tagged 'parameters'; tag exactly one.")
+    try:
+        return assigned_literals("".join(tagged[0]["source"]))
+    except (SyntaxError, ValueError) as broken:
+        raise StudyError(f"The parameters cell of {notebook} may hold only literals ({broken}).") from broken
+
+
+def assigned_literals(source: str) -> dict[str, Literal]:
+    """Names and values of a block of ``name = literal`` lines; ``ValueError`` for anything else."""
+    values: dict[str, Literal] = {}
+    for statement in ast.parse(source).body:
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+            raise ValueError(f"line {statement.lineno} is not an assignment")
+        values[statement.targets[0].id] = ast.literal_eval(statement.value)
+    return values
+
+
+def check_parameters(declared: Mapping[str, Literal], given: Mapping[str, object]) -> dict[str, Literal]:
+    """Return `given` as JSON types, checked against the names and types of `declared`.
+
+    An int may stand for a float; a declared ``None`` accepts every JSON type.
+    """
+    checked = {}
+    for name, value in given.items():
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(declared)}."
+            raise StudyError(f"There is no parameter {name!r}; {hint}")
+        checked[name] = _checked(name, declared[name], value)
+    return checked
+
+
+def _checked(name: str, default: Literal, value: object) -> Literal:
+    """`value` as the type of `default`, or an error that shows both."""
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if default is not None and type(value) is not type(default):
+        raise StudyError(
+            f"Parameter {name!r} must be a {type(default).__name__} like {default!r}, "
+            f"not the {type(value).__name__} {value!r}."
+        )
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as unfit:
+        raise StudyError(f"Parameter {name!r} must be plain JSON, and {value!r} is not.") from unfit
+
+
+def parse_assignments(pairs: Sequence[Sequence[str]], declared: Mapping[str, Literal]) -> dict[str, Literal]:
+    """Read command-line pairs (name, text) as the types that `declared` shows: text as it is, else a Python literal."""
+    values: dict[str, object] = dict(pairs)
+    for name, text in values.items():
+        if not isinstance(declared.get(name), str):
+            try:
+                values[name] = ast.literal_eval(text)
+            except (SyntaxError, ValueError):
+                continue  # the check below says what it should be
+    return check_parameters(declared, values)
+
+
+def injected_parameters(history: Sequence[str]) -> dict[str, Literal]:
+    """Parameters that papermill injected, found in a kernel's list of executed cells."""
+    injected: dict[str, Literal] = {}
+    for source in history:
+        if source.lstrip().startswith(_INJECTED_MARK):
+            injected |= assigned_literals(source)
+    return injected

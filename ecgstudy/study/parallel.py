@@ -1,18 +1,44 @@
-"""Independent pieces of work on all processor cores: trainings of one thread each share a machine best."""
+"""Work on all processor cores, and progress: one bar where somebody watches, one line a job elsewhere.
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+A bar floods the message channel of a notebook kernel and can end a papermill run with a time-out, so bars are drawn
+only where somebody watches, and never by the worker processes.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed
+from tqdm.auto import tqdm
 
-from ecgstudy.study.progress import progress
-from ecgstudy.study.provenance import resolve_device
+from ecgstudy.errors import StudyError
+
+T = TypeVar("T")
+BATCH = "ECGSTUDY_BATCH"
+"""Environment variable: "1" where nobody watches, "worker" where another process tells of the progress."""
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def in_batch() -> bool:
+    """Whether nobody watches, so that nothing is drawn."""
+    return bool(os.environ.get(BATCH))
+
+
+def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
+    """Iterate with a progress bar, silently in batch runs."""
+    return tqdm(iterable, total=total, desc=desc, disable=in_batch(), mininterval=0.5)
 
 
 def in_parallel(
-    function: Callable[..., Any], items: Sequence[tuple[Any, ...]], device: str, desc: str
+    function: Callable[..., Any], items: Sequence[tuple[Any, ...]], device: str, desc: str, workers: int | None = None
 ) -> Iterator[Any]:
     """Call a function once an item, in processes beside each other, and give the results in order.
+
+    The processes end with this one, however it ends. In a batch run each finished item is one line on stderr.
 
     Parameters
     ----------
@@ -24,12 +50,71 @@ def in_parallel(
         On a GPU the calls follow each other: they would only share it.
     desc : str
         Name of the progress bar.
+    workers : int, optional
+        Processes; as many as there are cores unless told.
 
     Raises
     ------
     Exception
         The first error of a call, as it was raised.
     """
-    workers = 1 if resolve_device(device) == "cuda" else min(cpu_count(), max(1, len(items)))
-    results = Parallel(n_jobs=workers, return_as="generator")(delayed(function)(*item) for item in items)
-    return iter(progress(results, total=len(items), desc=desc))
+    if resolve_device(device) == "cuda":
+        workers = 1
+    workers = min(workers or cpu_count(), max(1, len(items)))
+    calls = (delayed(_call)(os.getpid(), function, item) for item in items)
+    results = Parallel(n_jobs=workers, return_as="generator")(calls)
+    return iter(progress(_told(results, len(items), desc), total=len(items), desc=desc))
+
+
+def _told(results: Iterable[T], total: int, desc: str) -> Iterator[T]:
+    """Pass the results on, with a line for each in a batch run."""
+    began = time.monotonic()
+    for at, result in enumerate(results, start=1):
+        if os.environ.get(BATCH) == "1":
+            print(f"{desc} {at}/{total}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        yield result
+
+
+def _call(parent: int, function: Callable[..., T], item: tuple[Any, ...]) -> T:
+    """Call a function silently, in a process that ends with its parent."""
+    if os.getpid() != parent:
+        _end_with(parent)
+    before = os.environ.get(BATCH)
+    os.environ[BATCH] = "worker"
+    try:
+        return function(*item)
+    finally:
+        os.environ.pop(BATCH) if before is None else os.environ.__setitem__(BATCH, before)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent has ended, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def resolve_device(device: str) -> str:
+    """Turn "auto" into "cuda" where there is one and "cpu" elsewhere; keep "cpu" and "cuda".
+
+    Raises
+    ------
+    StudyError
+        The device is none of the three, or a GPU is asked for and there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise StudyError(f"There is no device {device!r}; choose auto, cpu or cuda.")
+    if device == "cpu":
+        return "cpu"
+    import torch  # costs seconds, and not every stage computes on a device
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise StudyError("device is 'cuda' but no GPU can be used here; choose auto or cpu.")
+    return "cpu"

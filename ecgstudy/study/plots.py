@@ -1,9 +1,11 @@
 """House style of the figures, and ECG paper."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 PALETTE = sns.color_palette("colorblind")
@@ -54,6 +56,16 @@ def ecg_paper(ax: Axes, seconds: tuple[float, float], millivolts: tuple[float, f
     ax.tick_params(which="both", length=0)
     for spine in ax.spines.values():
         spine.set_color("#e79a9a")
+
+
+def strip_figure(millivolts: np.ndarray, fs: float) -> Figure:
+    """Draw a few heartbeats, samples in mV of shape (n,), on ECG paper at its true scale."""
+    seconds, middle = len(millivolts) / fs, float(np.median(millivolts))
+    figure, ax = plt.subplots(figsize=paper_size(seconds, 3.0))
+    ax.plot(np.arange(len(millivolts)) / fs, millivolts, color="black", linewidth=0.9)
+    ecg_paper(ax, (0, seconds), (middle - 1.5, middle + 1.5))
+    plt.close(figure)  # shown once, by whoever asked for it
+    return figure
 
 
 def paper_size(seconds: float, millivolts: float) -> tuple[float, float]:

@@ -11,11 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import write_text
-from ecgstudy.study.paths import results_dir
-from ecgstudy.study.profiles import check_profile
-from ecgstudy.study.render import TEMPLATES
+from ecgstudy.study.config import QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, results_dir
 from ecgstudy.study.stage import STORY, read_metrics
-from ecgstudy.study.stages import QUESTION, STAGES, StageInfo
 
 PROFILE_NOTES = {
     "demo": "Every number on this page comes from the built-in SYNTHETIC cohort: it shows that the study runs, "

@@ -1,11 +1,13 @@
-"""What a notebook hands on: metrics, tables, figures and findings, written whole or not at all.
+"""What a notebook hands on: metrics, tables, figures and findings, whole or not at all.
 
-Files are the interface between stages and towards the report
-(``results/<profile>/<stage>/``); what a cell displays is for its reader only.
+Files are the interface between stages and towards the report (``results/<profile>/<stage>/``); what a cell displays is
+for its reader only. A run's files gather in a draft and take the place of an older run's when the stage is finished.
 """
 
 import json
 import math
+import os
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,22 +21,35 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study import parameters, provenance
-from ecgstudy.study.cache import new_file, write_text
-from ecgstudy.study.paths import results_dir
+from ecgstudy.study.cache import METRICS, commit, library_versions, new_file, publish, write_text
+from ecgstudy.study.config import check_profile, results_dir
+from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
+from ecgstudy.study.parallel import in_batch, resolve_device
 from ecgstudy.study.plots import use_house_style
-from ecgstudy.study.profiles import check_profile
 
-METRICS = "metrics.json"
 STORY = "report.json"
+RESULTS = "results"
+"""Name of the table that holds every row of :meth:`Stage.results`."""
+RECORDED_PACKAGES = (
+    "captum",
+    "neurokit2",
+    "numpy",
+    "pandas",
+    "pytorch-lightning",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "wfdb",
+)
+_ROW = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
 
 
 @dataclass
 class Stage:
-    """One notebook's run: collects its results and writes them.
+    """One notebook's run: collects its results and publishes them.
 
-    Open it with :meth:`open` in the cell after the parameters and close it
-    with :meth:`finish` in the last cell.
+    Open it with :meth:`open` in the cell after the parameters and close it with :meth:`finish` in the last cell. A cell
+    that is run again replaces what it recorded.
 
     Attributes
     ----------
@@ -44,22 +59,29 @@ class Stage:
         "demo" or "real".
     seed : int
         Seed of everything random in the stage.
+    folder : Path
+        The draft: whatever is written here is published with the stage.
     """
 
     name: str
     profile: str
     seed: int
+    folder: Path
     _device: str = "auto"
+    _draft: tempfile.TemporaryDirectory | None = None
     _metrics: dict[str, dict] = field(default_factory=dict)
+    _rows: dict[str, dict] = field(default_factory=dict)
     _inputs: dict[str, str] = field(default_factory=dict)
-    _story: dict[str, list] = field(
-        default_factory=lambda: {"headlines": [], "findings": [], "figures": [], "tables": []}
-    )
+    _commits: set[str] = field(default_factory=set)
+    _headlines: dict[str, str] = field(default_factory=dict)
+    _findings: dict[object, tuple[object, list[str]]] = field(default_factory=dict)
+    _figures: dict[str, dict] = field(default_factory=dict)
+    _tables: dict[str, str] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(cls, name: str, variables: Mapping[str, object]) -> "Stage":
-        """Check the notebook's parameters and clear the stage's older results.
+        """Check the notebook's parametersparameters; nothing of an older run is touched.
 
         Parameters
         ----------
@@ -73,35 +95,29 @@ class Stage:
         StudyError
             A parameter is unknown or has the wrong type, or there is no such profile.
         """
-        declared = parameters.declared_parameters(parameters.notebook_path(name))
+        declared = declared_parameters(notebook_path(name))
         shell = get_ipython()
-        injected = parameters.injected_names(shell.user_ns.get("In", [])) if shell else {}
+        injected = injected_parameters(shell.user_ns.get("In", [])) if shell else {}
         given = {key: variables[key] for key in declared if key in variables}
-        values = parameters.check_parameters(declared, injected | given)
-        stage = cls(name, check_profile(values["profile"]), values["seed"], values["device"])
-        stage._clear()
+        values = check_parameters(declared, injected | given)
         use_house_style()
-        return stage
-
-    @property
-    def folder(self) -> Path:
-        """Where the stage's results are written."""
-        return results_dir(self.profile) / self.name
+        profile = check_profile(values["profile"])
+        draft = None if DRAFT in os.environ else tempfile.TemporaryDirectory(prefix="ecgstudy-")
+        folder = Path(draft.name if draft else os.environ[DRAFT])
+        return cls(name, profile, values["seed"], folder, values["device"], draft)
 
     @cached_property
     def device(self) -> str:
         """Device to compute on: "cpu" or "cuda"."""
-        return provenance.resolve_device(self._device)
-
-    def _clear(self) -> None:
-        """Delete older results, so that a run that stops half-way cannot show them as its own."""
-        for pattern in (METRICS, STORY, "tables/*.csv", "figures/*.png", "figures/*.svg", "*.html", "*.ipynb"):
-            for old in self.folder.glob(pattern):
-                old.unlink()
+        return resolve_device(self._device)
 
     def input(self, name: str, sha256: str) -> None:
         """Record the digest of something that the stage's numbers are made from."""
         self._inputs[name] = sha256
+
+    def commits(self, made_by: set[str]) -> None:
+        """Record the commits that made the artefacts which the stage's numbers rest on."""
+        self._commits |= made_by
 
     def metric(
         self,
@@ -130,30 +146,48 @@ class Stage:
         note : str
             The sentence to show where the value is undefined.
         """
-        if name in self._metrics:
-            raise ValueError(f"metric {name!r} is recorded twice")
+        _refuse_twice("metric", name, self._metrics)
         if not math.isfinite(value) and not note:
             raise ValueError(f"metric {name!r} is undefined and no note says why")
         entry = {"value": _finite(value), "low": _finite(low), "high": _finite(high), "n": n, "unit": unit}
         self._metrics[name] = entry | ({"note": note} if note else {})
         return value
 
+    def results(self, rows: pd.DataFrame) -> None:
+        """Record every row of a results table as a metric; all rows of the stage are published as ``results.csv``.
+
+        Parameters
+        ----------
+        rows : pandas.DataFrame
+            Columns cohort, protocol, attacker, view, task, metric, value, low, high, n, unit, note. A row's metric is
+            named ``cohort[.task].protocol.attacker[.view].metric``, empty parts left out, or as its column `name` says.
+        """
+        for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
+            parts = (row.get(column) for column in ("cohort", "task", "protocol", "attacker", "view", "metric"))
+            name = row.get("name") or ".".join(part for part in parts if part)
+            value, low, high = (math.nan if row.get(key) is None else row[key] for key in ("value", "low", "high"))
+            n = None if row.get("n") is None else int(row["n"])
+            self.metric(name, value, low, high, n, row.get("unit") or "", row.get("note") or "")
+            self._rows[name] = {column: row.get(column) for column in _ROW}
+
     def headline(self, metric: str, label: str) -> None:
         """Show a recorded metric on the report's front page under a plain-words label."""
         if metric not in self._metrics:
             raise ValueError(f"headline {metric!r} is not a recorded metric")
-        self._story["headlines"].append({"metric": metric, "label": label})
+        self._headlines[metric] = label
 
     def finding(self, sentence: str) -> None:
         """Show one finding and hand it to the report."""
-        self._story["findings"].append(sentence)
+        cell, run = _cell_and_run() or (sentence, None)
+        before, sentences = self._findings.get(cell, (run, []))
+        self._findings[cell] = (run, [*(sentences if before == run and run else ()), sentence])
         display(Markdown(f"> **Finding.** {sentence}"))
 
     def table(self, name: str, frame: pd.DataFrame, caption: str, decimals: int = 3, show: bool = True) -> None:
         """Write a table to ``tables/<name>.csv`` and show it; a long one is only named, with `show` off."""
-        with new_file(self.folder / "tables" / f"{name}.csv") as partial:
-            frame.to_csv(partial, index=False, float_format="%.6g")
-        self._story["tables"].append({"name": name, "caption": caption})
+        _refuse_twice("table", name, self._tables)
+        _write_csv(self.folder / "tables" / f"{name}.csv", frame, "%.6g")
+        self._tables[name] = caption
         if show:
             display(HTML(table_html(frame, caption, decimals)))
         else:
@@ -161,32 +195,65 @@ class Stage:
 
     def figure(self, name: str, figure: Figure, caption: str, alt: str) -> None:
         """Write a figure to ``figures/<name>.png`` and ``.svg``, and show it with caption and alt text."""
+        _refuse_twice("figure", name, self._figures)
         stem = self.folder / "figures" / name
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             with new_file(stem.with_suffix(suffix)) as partial:
                 figure.savefig(partial, metadata=metadata)
         plt.close(figure)
-        self._story["figures"].append({"name": name, "caption": caption, "alt": alt})
+        self._figures[name] = {"name": name, "caption": caption, "alt": alt}
         display(Image(str(stem.with_suffix(".png"))), metadata={"image/png": {"alt": alt}})
         display(Markdown(f"*{caption}*"))
 
     def finish(self) -> None:
-        """Write ``report.json``, then ``metrics.json``: its presence says that the stage is complete."""
+        """Publish what the stage recorded: its files take the place of an older run's, ``metrics.json`` last."""
+        if self._rows:
+            _write_csv(self.folder / "tables" / f"{RESULTS}.csv", pd.DataFrame([*self._rows.values()]), "%.9g")
         about = {
-            "commit": provenance.commit(),
+            "commit": commit(),
             "seed": self.seed,
             "inputs": self._inputs,
-            "versions": provenance.versions(),
+            "versions": library_versions(RECORDED_PACKAGES),
             "device": self.__dict__.get("device", "cpu"),
             "seconds": round(time.monotonic() - self._started, 1),
         }
+        if len(self._commits | {about["commit"]}) > 1:
+            about["artefact_commits"] = sorted(self._commits)
+        story = {
+            "stage": self.name,
+            "headlines": [{"metric": metric, "label": label} for metric, label in self._headlines.items()],
+            "findings": [sentence for _, sentences in self._findings.values() for sentence in sentences],
+            "figures": [*self._figures.values()],
+            "tables": [{"name": name, "caption": caption} for name, caption in self._tables.items()],
+        }
         whole = {"stage": self.name, "profile": self.profile, "complete": True}
-        write_text(self.folder / STORY, _json({"stage": self.name, **self._story}))
+        write_text(self.folder / STORY, _json(story))
         write_text(self.folder / METRICS, _json({**whole, "metrics": self._metrics, "provenance": about}))
-        shown = (
-            f"{len(self._metrics)} metrics, {len(self._story['tables'])} tables, {len(self._story['figures'])} figures"
-        )
+        if self._draft:
+            publish(self.folder, results_dir(self.profile) / self.name)
+        shown = f"{len(self._metrics)} metrics, {len(self._tables)} tables, {len(self._figures)} figures"
         display(Markdown(f"Stage `{self.name}` is complete: {shown}, in {about['seconds']:.0f} s."))
+
+
+def _refuse_twice(kind: str, name: str, recorded: Mapping[str, object]) -> None:
+    """Refuse a name that is taken where no cell is run again, so that two results claim it."""
+    if name in recorded and in_batch():
+        raise ValueError(f"{kind} {name!r} is recorded twice")
+
+
+def _cell_and_run() -> tuple[str, str] | None:
+    """Name the notebook's cell that is running, and which of its runs this is; None outside a notebook."""
+    message = getattr(get_ipython(), "get_parent", dict)()
+    if not message:
+        return None
+    cell = message.get("metadata", {}).get("cellId") or message["content"].get("code", "")
+    return cell, message["header"]["msg_id"]
+
+
+def _write_csv(path: Path, frame: pd.DataFrame, float_format: str) -> None:
+    """Write a table whole or not at all."""
+    with new_file(path) as partial:
+        frame.to_csv(partial, index=False, float_format=float_format)
 
 
 def read_metrics(profile: str, stage: str) -> dict:

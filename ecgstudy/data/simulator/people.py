@@ -37,8 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecgstudy.data.simulator.leads import DOWER
-from ecgstudy.data.simulator.templates import COMPONENT_WAVE, COMPONENTS, EDGES, MAIN, VECTORS
+from ecgstudy.data.simulator.heart import COMPONENT_WAVE, COMPONENTS, DOWER, EDGES, MAIN
 
 REFERENCE_AGE = 50.0
 REFERENCE_RATE = 64.5
@@ -59,11 +58,7 @@ _BACKWARD = np.isin(COMPONENTS, ("S basal", "S terminal"))
 
 @dataclass(frozen=True)
 class Traits:
-    """What the population expects of persons of a given age and sex; arrays of shape (n,) unless said otherwise.
-
-    Rates in beats/min, times in seconds, `amplitude` a factor on every
-    component (n, n_components), `axis` a turn towards the feet in radians.
-    """
+    """What the population expects of an age and sex: rates (beats/min), times (s), (n,) unless said otherwise."""
 
     heart_rate: np.ndarray
     rsa: np.ndarray
@@ -71,70 +66,36 @@ class Traits:
     p_duration: np.ndarray
     qrs: np.ndarray
     qtc: np.ndarray
-    amplitude: np.ndarray
-    axis: np.ndarray
+    amplitude: np.ndarray  # factor on every component, (n, n_components)
+    axis: np.ndarray  # turn towards the feet in radians
 
 
 @dataclass(frozen=True)
 class People:
-    """A drawn population: `Traits` with the persons' own deviations, and their morphology.
-
-    Attributes
-    ----------
-    age, female : numpy.ndarray
-        Years and bool, shape (n,).
-    traits : Traits
-        Rates, intervals and amplitude factors of each person.
-    st_share : numpy.ndarray
-        ST segment's share of the JT interval, shape (n,).
-    turn : numpy.ndarray
-        Rotation vector of every component in radians, shape (n, n_components, 3).
-    edges : numpy.ndarray
-        Log factors on the gaps between a component's ends and its wave's ends, shape (n, n_components, 2).
-    leads : numpy.ndarray
-        Lead vectors of the independent leads on this torso, shape (n, 8, 3).
-    """
+    """A drawn population: age (years), sex, `Traits` with the persons' own deviations, and their morphology."""
 
     age: np.ndarray
     female: np.ndarray
     traits: Traits
-    st_share: np.ndarray
-    turn: np.ndarray
-    edges: np.ndarray
-    leads: np.ndarray
+    st_share: np.ndarray  # ST segment's share of the JT interval, (n,)
+    turn: np.ndarray  # rotation vector of every component in radians, (n, n_components, 3)
+    edges: np.ndarray  # log factors on the gaps between a component's ends and its wave's, (n, n_components, 2)
+    leads: np.ndarray  # lead vectors of the independent leads on this torso, (n, 8, 3)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What differs between sessions (or records): each array has one row a session.
+    """What differs between sessions (or records): one row a session."""
 
-    `heart_rate` is an offset in beats/min, `gain` and `t_gain` are factors,
-    `turn` (n, 3) rotates the whole dipole (electrode position, breathing, posture), `leads` (n, 8, 3)
-    adds to the lead vectors (each electrode on its own).
-    """
-
-    heart_rate: np.ndarray
-    gain: np.ndarray
-    t_gain: np.ndarray
-    turn: np.ndarray
-    leads: np.ndarray
+    heart_rate: np.ndarray  # offset in beats/min
+    gain: np.ndarray  # factor on all waves
+    t_gain: np.ndarray  # factor on T
+    turn: np.ndarray  # of the whole dipole: electrode position, breathing, posture; (n, 3)
+    leads: np.ndarray  # added to the lead vectors, each electrode on its own; (n, 8, 3)
 
 
 def expected(age: np.ndarray, female: np.ndarray) -> Traits:
-    """Give the population means by age and sex: the table at the head of this module.
-
-    Parameters
-    ----------
-    age : numpy.ndarray
-        Years, shape (n,).
-    female : numpy.ndarray
-        1 for women, 0 for men, 0.5 for the mean of both; shape (n,).
-
-    Returns
-    -------
-    Traits
-        Expected rates, intervals and amplitude factors.
-    """
+    """Give the population means by age and sex (1 women, 0 men, 0.5 both): the table at the head of this module."""
     years = age - REFERENCE_AGE
     male = 1 - female
     amplitude = np.ones((len(age), len(COMPONENTS)))
@@ -157,24 +118,11 @@ def expected(age: np.ndarray, female: np.ndarray) -> Traits:
 
 
 def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> People:
-    """Draw a population.
+    """Draw `n` persons, half of them (rounded down) women; the same draws are made whatever `identity_wave` is.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness; the same draws are made whatever `identity_wave` is.
-    n : int
-        Persons; half of them (rounded down) are women.
-    identity_wave : {"P", "QRS", "T"} or None
-        None: persons differ in everything. Otherwise only in amplitude,
-        direction and inner shape of that wave's components; durations,
-        rates, every other wave and the torso are the population's mean for
-        all, so that not even the place of the wave tells persons apart.
-
-    Returns
-    -------
-    People
-        Arrays over persons.
+    None: persons differ in everything. "P", "QRS" or "T": only in amplitude, direction and inner shape of that wave's
+    components; durations, rates, every other wave and the torso are the population's mean for all, so that not even
+    the place of the wave tells persons apart.
     """
     age = np.clip(rng.normal(50, 17, n), 18, 88).round(1)
     female = rng.permutation(np.arange(n) < n // 2)
@@ -226,25 +174,12 @@ def draw_drift(rng: np.random.Generator, n: int, heart_rate_sd: float) -> Drift:
 
 
 def shape_edges(diagnosis: np.ndarray, log_factors: np.ndarray) -> np.ndarray:
-    """Start and end of every component of records with a diagnosis.
+    """Start and end of every component, (n, n_components, 2), by index in `DIAGNOSES` and `People.edges`.
 
-    A gap between a component's end and its wave's end is scaled, so a gap of
-    0 stays 0 and the components always fill the wave from onset to offset.
-
-    Parameters
-    ----------
-    diagnosis : numpy.ndarray
-        Index in `templates.DIAGNOSES`, shape (n,).
-    log_factors : numpy.ndarray
-        `People.edges` of the records' persons, shape (n, n_components, 2).
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, n_components, 2).
+    A gap between a component's end and its wave's end is scaled, so a gap of 0 stays 0 and the components always fill
+    the wave from onset to offset.
     """
-    edges = EDGES[diagnosis]
-    factor = np.exp(log_factors)
+    edges, factor = EDGES[diagnosis], np.exp(log_factors)
     return np.stack([edges[..., 0] * factor[..., 0], 1 - (1 - edges[..., 1]) * factor[..., 1]], axis=-1)
 
 
@@ -254,8 +189,3 @@ def rotate(vectors: np.ndarray, turn: np.ndarray) -> np.ndarray:
     axis = turn / np.maximum(angle, 1e-12)
     along = np.sum(axis * vectors, axis=-1, keepdims=True) * axis
     return along + np.cos(angle) * (vectors - along) + np.sin(angle) * np.cross(axis, vectors)
-
-
-def shape_vectors(diagnosis: np.ndarray, amplitude: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Dipole vectors in mV of records with a diagnosis, shape (n, n_components, 3); arguments as in :class:`People`."""
-    return rotate(VECTORS[diagnosis] * amplitude[..., None], turn)

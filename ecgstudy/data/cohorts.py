@@ -1,0 +1,83 @@
+"""Every source of records of the study: one registry, and which of them a profile reads."""
+
+import hashlib
+import os
+
+import pandas as pd
+
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.ecgid import EcgidCohort
+from ecgstudy.data.ludb import LudbCohort
+from ecgstudy.data.mitdb import MitdbCohort
+from ecgstudy.data.motion import MotionCohort
+from ecgstudy.data.ptbxl import PtbxlCohort
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.data.wfdb_folder import WfdbFolderCohort
+from ecgstudy.errors import DataNotFoundError, StudyError
+from ecgstudy.study.config import check_profile, data_root
+
+_COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, WfdbFolderCohort)
+REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in _COHORTS}
+"""Cohort classes by name; a test holds each to a data card, a test and a row in ``data/README.md``."""
+
+
+def open_cohort(name: str) -> Cohort:
+    """Open a cohort by its name in :data:`REGISTRY`; a ``DataNotFoundError`` says how to get its files."""
+    if name not in REGISTRY:
+        raise StudyError(f"There is no cohort {name}; choose one of {', '.join(REGISTRY)}.")
+    return REGISTRY[name]()
+
+
+def cohort_table() -> pd.DataFrame:
+    """Every cohort at a glance, one row each; `problem` says why one that is found could not be scanned."""
+    rows = []
+    for name, kind in REGISTRY.items():
+        row = {"name": name, "found": False, "records": None, "persons": None, "failures": None}
+        row |= {"licence": kind.card.licence, "folder": "", "how_to_get": kind.card.how_to_get, "problem": ""}
+        rows.append(row)
+        try:
+            cohort = kind()
+            row |= {"found": True, "folder": str(cohort.root or "")}
+            records, failures = cohort.records(), cohort.failures()
+            row |= {"records": len(records), "persons": records["subject_id"].nunique(), "failures": len(failures)}
+        except StudyError as error:
+            row["problem"] = str(error) if row["found"] else ""
+    return pd.DataFrame(rows).astype(dict.fromkeys(("records", "persons", "failures"), "Int64"))
+
+
+def cohorts_of(profile: str) -> list[str]:
+    """Names of the cohorts a profile reads: the synthetic one, or every real one in the data folder."""
+    if check_profile(profile) == "demo":
+        return [SyntheticCohort.name]
+    names = []
+    for cohort in REGISTRY.values():
+        try:
+            names += [] if cohort.synthetic else [cohort().name]
+        except DataNotFoundError:
+            continue
+    if names:
+        return names
+    folder, why = data_root(), ""
+    if not os.access(folder, os.F_OK):
+        why = " (there is no such folder)"
+    elif not folder.is_dir():
+        why = " (that is a file, not a folder)"
+    elif not os.access(folder, os.R_OK | os.X_OK):
+        why = " (you may not read it)"
+    raise DataNotFoundError(
+        f"No real cohort was found in {folder}{why}; run `python -m ecgstudy fetch ecgid`, or set ECGSTUDY_DATA to "
+        "the folder that holds your cohorts."
+    )
+
+
+def data_fingerprint(profile: str) -> dict[str, str]:
+    """Cheap sign of a change in a profile's files (names, sizes, times), by cohort, for the engine to run again."""
+    fingerprint = {}
+    for name in cohorts_of(profile):
+        root = open_cohort(name).root
+        digest = hashlib.sha256()
+        for file in sorted(root.rglob("*")) if root else ():
+            status = file.lstat()  # a link may lead nowhere
+            digest.update(f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        fingerprint[name] = digest.hexdigest()[:16]
+    return fingerprint

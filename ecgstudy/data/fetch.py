@@ -1,0 +1,286 @@
+"""Download the public cohorts from PhysioNet: a pinned version, every file checked against its published SHA-256.
+
+A file takes its name once its checksum is right (pooch), and a cohort's folder takes its own when it is complete. An
+interrupted download goes on with the files that are still missing.
+"""
+
+import errno
+import logging
+import os
+import re
+import shutil
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from urllib.parse import quote
+
+import pooch
+import requests
+from filelock import FileLock, Timeout
+
+from ecgstudy.errors import StudyError
+from ecgstudy.study.cache import PARTIAL, file_digest
+from ecgstudy.study.config import data_root
+from ecgstudy.study.parallel import progress
+
+PHYSIONET = "https://physionet.org/files"
+MIRROR_VARIABLE = "ECGSTUDY_MIRROR"
+"""Environment variable: address of a copy of PhysioNet's ``files`` folder, such as a hospital's mirror
+or the publisher's own bucket, https://physionet-open.s3.amazonaws.com, which is faster for PTB-XL."""
+INDEX = "SHA256SUMS.txt"
+TIMEOUT_S = 30.0
+"""Seconds of silence after which a connection counts as lost."""
+ATTEMPTS = 5
+"""Connections tried for one file, after pauses of 1, 2, 4... times `BACKOFF_S` seconds."""
+BACKOFF_S = 1.0
+THREADS = 8
+"""Files downloaded side by side; PhysioNet slows down or drops clients that open many more."""
+GIVE_UP_AFTER = 10
+"""Bad files: a mirror this wrong will not get better."""
+KEPT = "what is downloaded is kept"
+_INDEX_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cohort is published and which of its files the study reads."""
+
+    folder: str  # name below the data folder
+    project: str  # PhysioNet's name, part of the address as the version is
+    version: str
+    index_sha256: str | None  # of the publisher's SHA256SUMS.txt; None where no copy was at hand to compute it from
+    min_files: int  # needed files that the version is known to have, so that a list cut short is noticed
+    # Web pages, pictures and LICENSE.txt are left out (LUDB's licence file does not match LUDB's own SHA256SUMS.txt).
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()  # files that only a full download brings
+
+
+SOURCES = {
+    "ecgid": Source(
+        *("ecgiddb", "ecgiddb", "1.0.0", "c73c46a718cd3741f96b085fcfe2d123a16817dc5d73b72d27daa4c1505b8602", 933),
+        needed=("Person_*/*", "RECORDS", "README", "ANNOTATORS"),
+    ),
+    "ludb": Source(
+        *("ludb", "ludb", "1.0.1", "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f", 2804),
+        needed=("data/*", "ludb.csv", "RECORDS", "README", "ANNOTATORS"),
+    ),
+    "mitdb": Source(
+        *("mitdb", "mitdb", "1.0.0", "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43", 146),
+        needed=("[12]??.hea", "[12]??.dat", "[12]??.atr", "RECORDS", "ANNOTATORS"),
+    ),
+    "ptbxl": Source(
+        *("ptbxl", "ptb-xl", "1.0.3", None, 2 + 2 * 21_799),  # two tables, header and samples of each record
+        needed=("ptbxl_database.csv", "scp_statements.csv", "RECORDS", "records100/*"),
+        optional=("records500/*",),
+    ),
+}
+
+
+class _BadFileError(Exception):
+    """The server does not have this file, or not the right one; the text completes "<address> ..."."""
+
+
+def fetch(name: str, full: bool = False) -> Path:
+    """Download a cohort into the data folder, or complete or repair the copy that is there; say where it is.
+
+    Parameters
+    ----------
+    name : str
+        Key of :data:`SOURCES`.
+    full : bool
+        Bring the optional files too (ptbxl: the 500 Hz records).
+
+    Returns
+    -------
+    Path
+        The cohort's folder, in which every file of the study is verified.
+
+    Raises
+    ------
+    StudyError
+        Unknown name; another download of the same cohort is running; the server cannot be reached or its list
+        of checksums cannot be trusted; files are absent or wrong on the server; the disk is full or read-only; the
+        user stopped it. What is downloaded by then is kept for the next call.
+    """
+    if name not in SOURCES:
+        raise StudyError(f"There is no download for a cohort named {name!r}; choose one of {', '.join(SOURCES)}.")
+    source = SOURCES[name]
+    base = (os.environ.get(MIRROR_VARIABLE) or PHYSIONET).rstrip("/")
+    if not base.startswith(("https://", "http://")):
+        raise StudyError(f"{base} is no address to download from; set {MIRROR_VARIABLE} to one that starts with https.")
+    folder = data_root() / source.folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # the system frees the lock when the process dies, however it dies
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            _bring_cohort(name, _Download(f"{base}/{source.project}/{source.version}", folder), full)
+    except Timeout:
+        raise StudyError(f"{folder} is being downloaded by another process; wait until it ends.") from None
+    except KeyboardInterrupt:
+        raise StudyError(f"The download of {name} was stopped; run the same command to continue it, {KEPT}.") from None
+    except OSError as failed:
+        if failed.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StudyError(
+                f"No space is left on the disk that holds {folder}; free some and run the same command again "
+                f"({KEPT}), or set ECGSTUDY_DATA to a folder on a larger disk."
+            ) from failed
+        raise StudyError(
+            f"{failed.filename or folder} cannot be used ({failed.strerror or failed}); make it writable, "
+            "or set ECGSTUDY_DATA to another folder."
+        ) from failed
+    print(f"{name} {source.version}: every file matches the publisher's checksum; the files are in {folder}")
+    return folder
+
+
+def _bring_cohort(name: str, download: "_Download", full: bool) -> None:
+    """Collect what is missing beside the cohort's folder, then put it in place."""
+    folder, staging = download.folder, download.staging
+    for left in staging.rglob("tmp*"):  # pooch's, of a run that was killed
+        left.unlink()
+    checksums = _checksums(SOURCES[name], download, full)
+    bad: dict[str, str] = {}
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        futures = {pool.submit(download.bring, path, sha256): path for path, sha256 in checksums.items()}
+        for future in progress(as_completed(futures), total=len(futures), desc=name):
+            try:
+                future.result()
+            except _BadFileError as failed:  # does not keep the other files from coming
+                bad[futures[future]] = str(failed)
+            if len(bad) == GIVE_UP_AFTER:
+                break
+    finally:
+        # also on Ctrl-C and on a full disk: the threads end at their next chunk
+        download.stop.set()
+        pool.shutdown(cancel_futures=True)
+    if bad:
+        others = f" ({len(bad)} bad files in all)" if len(bad) > 1 else ""
+        raise StudyError(
+            f"{download.url(min(bad))} {bad[min(bad)]}{others}; run the same command again or set {MIRROR_VARIABLE} "
+            f"to another copy of PhysioNet's files, {KEPT}."
+        )
+    # a new cohort takes its name when it is whole, so that half of one is never taken for the cohort
+    if not folder.is_dir() or not any(folder.iterdir()):
+        staging.replace(folder)
+        return
+    for path in (INDEX, *checksums):
+        if (staging / path).is_file():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (staging / path).replace(folder / path)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _checksums(source: Source, download: "_Download", full: bool) -> dict[str, str]:
+    """Bring the publisher's list; path and SHA-256 of the files that the study reads, if the list can be whole."""
+    fresh = download.staging / INDEX
+    try:
+        if source.index_sha256 is None:
+            fresh.unlink(missing_ok=True)  # nothing could tell whether an old one still holds
+        download.bring(INDEX, source.index_sha256)
+    except _BadFileError as bad:
+        raise StudyError(
+            f"{download.url(INDEX)} {bad}, so no file of {source.project} {source.version} can be checked; "
+            f"check the address, which {MIRROR_VARIABLE} sets, or update ecgstudy if the publisher changed the list."
+        ) from bad
+    index = fresh if fresh.is_file() else download.folder / INDEX
+    checksums = parse_index(index.read_bytes(), download.url(INDEX))
+    needed = {path for path in checksums if any(fnmatchcase(path, pattern) for pattern in source.needed)}
+    if len(needed) < source.min_files:
+        raise StudyError(
+            f"{INDEX} of {source.project} {source.version} lists {len(needed)} of at least {source.min_files} "
+            f"needed files, so it is not whole; check the address, which {MIRROR_VARIABLE} sets."
+        )
+    optional = source.optional if full else ()
+    needed |= {path for path in checksums if any(fnmatchcase(path, pattern) for pattern in optional)}
+    return {path: sha256 for path, sha256 in checksums.items() if path in needed}
+
+
+def parse_index(text: bytes, origin: str) -> dict[str, str]:
+    """Read a publisher's list of checksums: path (relative, with ``/``) to lower-case SHA-256.
+
+    A :class:`StudyError` names `origin`, its address, where it is something else (an error page) or names a path
+    that leads out of its folder.
+    """
+    checksums: dict[str, str] = {}
+    # a byte that is not UTF-8 becomes a character that no path or checksum may hold, and is refused below
+    for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = _INDEX_LINE.fullmatch(line)
+        if match is None:
+            raise StudyError(
+                f"{origin} is not a list of SHA-256 checksums (line {number}); check the address, "
+                f"which {MIRROR_VARIABLE} sets, and whether a proxy answers in its place."
+            )
+        sha256, path = match[1].lower(), match[2]
+        # plain and relative on every system: no drive, no backslash, no ".."
+        plain = path.isprintable() and not set(path) & set("\\:\N{REPLACEMENT CHARACTER}")
+        if not plain or any(part in ("", ".", "..") for part in path.split("/")):
+            raise StudyError(
+                f"{origin} names a file outside the cohort's folder ({path!r}); "
+                "nothing was downloaded, do not trust this server."
+            )
+        if checksums.setdefault(path, sha256) != sha256:
+            raise StudyError(f"{origin} gives two checksums for {path}; download from another mirror.")
+    return checksums
+
+
+class _Download:
+    """What brings one version of one cohort: connections that stay open and end when `stop` is set."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._address = address
+        self.folder, self.staging = folder, folder.with_name(folder.name + PARTIAL)
+        self.stop = threading.Event()
+        self._session = requests.Session()
+        self._session.mount(address, requests.adapters.HTTPAdapter(pool_maxsize=THREADS))
+        pooch.get_logger().setLevel(logging.WARNING)  # no line a file
+
+    def url(self, path: str) -> str:
+        """Address of a file."""
+        return f"{self._address}/{quote(path)}"
+
+    def bring(self, path: str, sha256: str | None) -> None:
+        """Bring one file into `staging`, verified, unless it is right in `folder`."""
+        if sha256 and (self.folder / path).is_file() and file_digest(self.folder / path) == sha256:
+            return
+        target, reasons = self.staging / path, []
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(ATTEMPTS):
+            if attempt and self.stop.wait(BACKOFF_S * 2 ** (attempt - 1)):
+                raise CancelledError
+            try:
+                pooch.retrieve(self.url(path), sha256, target.name, target.parent, downloader=self._transfer)
+                return
+            except requests.HTTPError as refused:
+                status = refused.response.status_code
+                if status < 500 and status not in (408, 429):
+                    raise _BadFileError(f"is refused by the server (status {status})") from None
+                reasons.append(f"the server answers {status}")
+            except requests.exceptions.SSLError:
+                reasons.append("the server's certificate is not accepted")
+            except requests.Timeout:
+                reasons.append("the server does not answer")
+            except requests.RequestException:
+                reasons.append("the connection failed or broke off")
+            except ValueError:  # pooch: another checksum
+                wrong = "does not match the publisher's checksum, also when downloaded again"
+                if wrong in reasons:
+                    raise _BadFileError(wrong) from None
+                reasons.append(wrong)
+        raise StudyError(
+            f"{self.url(path)} could not be downloaded in {ATTEMPTS} attempts ({reasons[-1]}); "
+            f"check the connection and run the same command again, {KEPT}."
+        )
+
+    def _transfer(self, url: str, output_file: str, _: object) -> None:
+        """Write one file, as pooch asks for it."""
+        reply = self._session.get(url, stream=True, timeout=TIMEOUT_S)
+        with reply, Path(output_file).open("wb") as file:
+            reply.raise_for_status()
+            for chunk in reply.iter_content(1 << 14):
+                if self.stop.is_set():
+                    raise CancelledError
+                file.write(chunk)

@@ -1,0 +1,386 @@
+"""Downloads against a loopback server that also truncates, corrupts, drops, stalls and lies in its list."""
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from data_server import DataServer, Fault, sha256
+from filelock import FileLock
+
+from ecgstudy.data import fetch as fetching
+from ecgstudy.data.fetch import INDEX, MIRROR_VARIABLE, SOURCES, fetch, parse_index
+from ecgstudy.errors import StudyError
+from ecgstudy.study.config import data_root
+
+ECGID, PTBXL = "ecgiddb/1.0.0", "ptb-xl/1.0.3"
+RECORD = "Person_01/rec_1.dat"
+
+
+def noise(n_bytes: int, seed: int) -> bytes:
+    """Bytes that no compression, offset or repetition can confuse."""
+    return np.random.default_rng(seed).bytes(n_bytes)
+
+
+ECGID_FILES = {
+    RECORD: noise(300_001, 1),
+    "Person_01/rec_1.hea": b"rec_1 2 500 10000\n",
+    "Person_02/rec 1#%41.dat": noise(5_000, 2),  # a name that an address must quote
+    "Person_02/empty.atr": b"",
+    "RECORDS": b"Person_01/rec_1\n",
+    "README": b"read me\n",
+}
+PTBXL_FILES = {
+    "ptbxl_database.csv": b"ecg_id\n1\n",
+    "scp_statements.csv": b"statement\nNORM\n",
+    "RECORDS": b"records100/00000/00001_lr\n",
+    "records100/00000/00001_lr.dat": noise(24_000, 3),
+    "records100/00000/00001_lr.hea": b"00001_lr 12 100 1000\n",
+}
+PTBXL_500 = {"records500/00000/00001_hr.dat": noise(120_000, 4)}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder by relative path, hidden and temporary ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataServer]:
+    """Serve small stand-ins for ecgid and ptbxl to an empty data folder, and make the sources expect exactly those."""
+    for name, value in {"TIMEOUT_S": 2.0, "ATTEMPTS": 3, "BACKOFF_S": 0.01, "THREADS": 4}.items():
+        monkeypatch.setattr(fetching, name, value)
+    with DataServer() as running:
+        environment = {"NO_PROXY": "127.0.0.1", MIRROR_VARIABLE: running.url, "ECGSTUDY_DATA": str(tmp_path)}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        index = running.publish(ECGID, ECGID_FILES | {"images/logo.png": b"png", "biometric.shtml": b"<html>"})
+        pin = hashlib.sha256(index).hexdigest()
+        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=pin, min_files=len(ECGID_FILES)))
+        running.publish(PTBXL, PTBXL_FILES | PTBXL_500 | {"LICENSE.txt": b"licence"})
+        monkeypatch.setitem(SOURCES, "ptbxl", replace(SOURCES["ptbxl"], min_files=len(PTBXL_FILES)))
+        yield running
+
+
+def republish(server: DataServer, monkeypatch: pytest.MonkeyPatch, index: bytes, pinned: bool = True) -> None:
+    """Replace ecgid's list of checksums, pin included."""
+    server.files[f"{ECGID}/{INDEX}"] = index
+    pin = hashlib.sha256(index).hexdigest() if pinned else None
+    monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=pin))
+
+
+def whole(server: DataServer) -> dict[str, bytes]:
+    """Files that ecgid's folder must hold after a download."""
+    return ECGID_FILES | {INDEX: server.files[f"{ECGID}/{INDEX}"]}
+
+
+# --- what comes and where it goes
+
+
+def test_brings_the_files_of_the_study_and_nothing_else(
+    server: DataServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fetch("ecgid")
+    assert folder == tmp_path / "ecgiddb"
+    assert content(folder) == whole(server)
+    assert sorted(server.asked) == sorted(f"{ECGID}/{path}" for path in whole(server))
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["ecgiddb"]
+    said = capsys.readouterr()
+    assert f"every file matches the publisher's checksum; the files are in {folder}" in said.out
+    assert "Downloading" not in said.err  # pooch's line a file
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    server.asked.clear()
+    fetch("ecgid")  # complete: nothing is asked for
+    assert server.asked == []
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_ptbxl_brings_500_hz_only_when_asked(server: DataServer, tmp_path: Path) -> None:
+    index = {INDEX: server.files[f"{PTBXL}/{INDEX}"]}
+    # no list of an earlier run is believed where none is pinned
+    (tmp_path / "ptbxl.partial").mkdir()
+    (tmp_path / "ptbxl.partial" / INDEX).write_bytes(sha256(b"evil") + b" RECORDS\n")
+    folder = fetch("ptbxl")
+    assert folder == tmp_path / "ptbxl"
+    assert content(folder) == PTBXL_FILES | index
+    server.asked.clear()
+    assert fetch("ptbxl", full=True) == folder
+    assert content(folder) == PTBXL_FILES | PTBXL_500 | index
+    assert set(server.asked) == {f"{PTBXL}/{path}" for path in [*index, *PTBXL_500]}
+
+
+def test_wrong_and_missing_files_are_mended_in_place(server: DataServer, tmp_path: Path) -> None:
+    folder = fetch("ecgid")
+    (folder / RECORD).write_bytes(ECGID_FILES[RECORD][:-1])
+    (folder / "README").unlink()
+    (folder / "tmp_mine.txt").write_text("the user's own")
+    server.asked.clear()
+    fetch("ecgid")
+    assert set(server.asked) == {f"{ECGID}/{RECORD}", f"{ECGID}/README"}
+    assert content(folder) == whole(server) | {"tmp_mine.txt": b"the user's own"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"ecgiddb", ".ecgiddb.lock"}
+
+
+def test_a_mirror_may_end_in_a_slash_and_the_data_folder_be_new(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MIRROR_VARIABLE, f"{server.url}/")
+    monkeypatch.setenv("ECGSTUDY_DATA", str(tmp_path / "new" / "data"))
+    assert content(fetch("ecgid")) == whole(server)
+
+
+# --- broken connections and wrong content
+
+
+@pytest.mark.parametrize("fault", ["drop", "truncate", "corrupt", "stall", 408, 429, 500, 503])
+def test_passing_failure_is_tried_again(server: DataServer, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.setattr(fetching, "TIMEOUT_S", 0.3)
+    server.faults[f"{ECGID}/{RECORD}"] = iter([fault])
+    assert content(fetch("ecgid")) == whole(server)
+    assert server.asked.count(f"{ECGID}/{RECORD}") == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("drop", "broke off"), (500, "answers 500"), ("stall", "does not answer|broke off")]
+)
+def test_gives_up_after_the_agreed_attempts_and_continues_later(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, reason: str
+) -> None:
+    monkeypatch.setattr(fetching, "TIMEOUT_S", 0.2)
+    server.faults[f"{ECGID}/{RECORD}"] = repeat(fault)
+    with pytest.raises(StudyError, match=rf"rec_1\.dat could not be downloaded in 3 attempts \(.*({reason})\)"):
+        fetch("ecgid")
+    assert server.asked.count(f"{ECGID}/{RECORD}") == 3
+    assert not (tmp_path / "ecgiddb").exists()
+    assert not (tmp_path / "ecgiddb.partial" / RECORD).exists()
+    kept = set(content(tmp_path / "ecgiddb.partial"))
+    del server.faults[f"{ECGID}/{RECORD}"]
+    server.asked.clear()
+    assert content(fetch("ecgid")) == whole(server)
+    assert set(server.asked) == {f"{ECGID}/{path}" for path in whole(server).keys() - kept}
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        (requests.exceptions.SSLError(), "certificate"),
+        (requests.ConnectTimeout(), "does not answer"),
+        (requests.ConnectionError(), "broke off"),
+    ],
+)
+def test_unreachable_server_is_one_sentence(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(requests.Session, "get", fail)
+    with pytest.raises(StudyError, match=rf"could not be downloaded in 3 attempts \(.*{reason}.*check the connection"):
+        fetch("mitdb")
+    assert not (tmp_path / "mitdb").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "n_requests"),
+    [("truncate", "does not match", 2), ("corrupt", "does not match", 2), (404, "status 404", 1), (403, "403", 1)],
+)
+def test_file_that_stays_bad_is_named_and_harms_no_other(
+    server: DataServer, tmp_path: Path, fault: Fault, reason: str, n_requests: int
+) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = repeat(fault)
+    with pytest.raises(StudyError, match=rf"{RECORD} .*{reason}") as raised:
+        fetch("ecgid")
+    assert "\n" not in str(raised.value)
+    assert server.asked.count(f"{ECGID}/{RECORD}") == n_requests
+    others = {path: data for path, data in whole(server).items() if path != RECORD}
+    assert content(tmp_path / "ecgiddb.partial") == others
+    assert not (tmp_path / "ecgiddb").exists()
+
+
+def test_bad_file_never_replaces_one_under_its_final_name(server: DataServer) -> None:
+    folder = fetch("ecgid")
+    (folder / RECORD).write_bytes(b"old")
+    server.faults[f"{ECGID}/{RECORD}"] = repeat("corrupt")
+    with pytest.raises(StudyError, match=RECORD):
+        fetch("ecgid")
+    assert content(folder) == whole(server) | {RECORD: b"old"}
+
+
+def test_mirror_that_is_wrong_throughout_is_left_early(server: DataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = {f"Person_01/rec_{i}.dat": noise(10, i) for i in range(200)}
+    republish(server, monkeypatch, server.publish(ECGID, many))
+    server.faults = {f"{ECGID}/{path}": repeat(404) for path in many}
+    with pytest.raises(StudyError, match="10 bad files in all"):
+        fetch("ecgid")
+    assert len(server.asked) < 100
+
+
+# --- the machine's own trouble
+
+
+def test_full_disk_is_one_sentence_and_continues_when_there_is_room(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(io.FileIO):
+        def write(self, data: bytes) -> int:
+            if self.tell() >= 1 << 16:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    real_open = Path.open
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda p, mode="r": FullDisk(p, mode) if mode == "wb" else real_open(p, mode))
+        with pytest.raises(StudyError, match="No space is left") as raised:
+            fetch("ecgid")
+    assert str(tmp_path / "ecgiddb") in str(raised.value)
+    assert not (tmp_path / "ecgiddb").exists()
+    assert content(fetch("ecgid")) == whole(server)
+
+
+def test_folder_that_cannot_be_made_is_one_sentence(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_text("a file where the data folder should be")
+    monkeypatch.setenv("ECGSTUDY_DATA", str(tmp_path / "data"))
+    with pytest.raises(StudyError, match=r"data cannot be used .*ECGSTUDY_DATA"):
+        fetch("ecgid")
+
+
+def test_downloads_at_once_leave_one_whole_cohort(server: DataServer, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".ecgiddb.lock"), pytest.raises(StudyError, match="by another process"):
+        fetch("ecgid")
+    assert server.asked == []
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["drop"])
+    with ThreadPoolExecutor(4) as pool:
+        errors = [future.exception() for future in [pool.submit(fetch, "ecgid") for _ in range(4)]]
+    assert None in errors
+    assert all(error is None or "by another process" in str(error) for error in errors)
+    assert content(tmp_path / "ecgiddb") == whole(server)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_process_leaves_a_state_that_continues(
+    server: DataServer, tmp_path: Path, sent: signal.Signals
+) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["stall"])
+    program = (
+        # a shell that runs the tests in the background has its children ignore Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys; from dataclasses import replace\n"
+        "from ecgstudy.data import fetch as f\n"
+        "f.SOURCES['ecgid'] = replace(f.SOURCES['ecgid'], index_sha256=None, min_files=6)\n"
+        "f.TIMEOUT_S = 1.0\n"
+        "try: f.fetch('ecgid')\n"
+        "except f.StudyError as error: sys.exit(str(error))\n"
+    )
+    staging = tmp_path / "ecgiddb.partial"
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) as process:
+        assert server.stalled.wait(10)
+        end = time.monotonic() + 10
+        while time.monotonic() < end and len(kept := [p for p in content(staging) if "tmp" not in p]) < len(
+            ECGID_FILES
+        ):
+            time.sleep(0.01)
+        process.send_signal(sent)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == (1 if sent == signal.SIGINT else -sent)
+    assert (b"run the same command to continue" in said) == (sent == signal.SIGINT)
+    assert b"Traceback" not in said
+    assert not (tmp_path / "ecgiddb").exists()
+    assert any("tmp" in path for path in content(staging)) == (sent == signal.SIGKILL)
+    assert sorted(kept) == sorted(whole(server).keys() - {RECORD})
+    server.asked.clear()
+    assert content(fetch("ecgid")) == whole(server)
+    assert server.asked == [f"{ECGID}/{RECORD}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mirror", "sentence"),
+    [("physionet", "", "choose one of ecgid, ludb, mitdb, ptbxl"), ("ecgid", "mirror/files", "no address")],
+)
+def test_mistaken_request_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mirror: str, sentence: str
+) -> None:
+    monkeypatch.setenv("ECGSTUDY_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv(MIRROR_VARIABLE, mirror)
+    with pytest.raises(StudyError, match=sentence):
+        fetch(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the publisher's list of checksums
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        (b"<html>Log in to the hospital's network</html>", r"not a list of SHA-256 checksums \(line 1\)"),
+        (sha256(b"") + b" RECORDS\n" + sha256(b"")[:-1] + b" README\n", r"checksums \(line 2\)"),
+        (b"\xff\xfe\x00", "not a list"),
+        (b"", "lists 0 of at least 6 needed files"),
+        (sha256(b"") + b" RECORDS\n", "lists 1 of at least 6 needed files"),
+        (sha256(b"") + b" RECORDS\n" + sha256(b"1") + b" RECORDS\n", "two checksums for RECORDS"),
+    ],
+)
+@pytest.mark.parametrize("pinned", [True, False])
+def test_unusable_list_is_one_sentence_and_nothing_else_is_asked_for(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: bytes, sentence: str, pinned: bool
+) -> None:
+    republish(server, monkeypatch, index, pinned)
+    with pytest.raises(StudyError, match=sentence) as raised:
+        fetch("ecgid")
+    assert "\n" not in str(raised.value)
+    assert set(server.asked) == {f"{ECGID}/{INDEX}"}
+    assert not (tmp_path / "ecgiddb").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../out", "/out", "Person_01/../../out", "a\\..\\out", "C:/out", "C:out", "./out", "a//out", "a/", "..", "a\0b"],
+)
+def test_path_that_leads_outside_is_refused(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    republish(server, monkeypatch, whole(server)[INDEX] + sha256(b"evil") + b" " + path.encode() + b"\n")
+    with pytest.raises(StudyError, match="outside the cohort's folder"):
+        fetch("ecgid")
+    assert set(server.asked) == {f"{ECGID}/{INDEX}"}
+    assert {item.name for item in tmp_path.iterdir()} <= {"ecgiddb.partial", ".ecgiddb.lock"}
+
+
+def test_list_other_than_the_pinned_one_is_refused_and_so_is_a_missing_one(server: DataServer) -> None:
+    server.publish(ECGID, ECGID_FILES | {RECORD: b"tampered with"})
+    with pytest.raises(StudyError, match=r"SHA256SUMS\.txt does not match .* no file of ecgiddb 1\.0\.0"):
+        fetch("ecgid")
+    del server.files[f"{ECGID}/{INDEX}"]
+    with pytest.raises(StudyError, match=rf"SHA256SUMS\.txt is refused .*404.*{MIRROR_VARIABLE}"):
+        fetch("ecgid")
+    assert set(server.asked) == {f"{ECGID}/{INDEX}"}
+
+
+def test_list_is_read_in_each_of_the_usual_spellings() -> None:
+    a, b = sha256(b"a").decode(), sha256(b"b").decode()
+    text = f"{a} one\r\n{b.upper()}  two words/x.dat\n\n{a} *three".encode()
+    assert parse_index(text, "list") == {"one": a, "two words/x.dat": b, "three": a}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["ecgid", "ludb", "mitdb"])
+def test_pins_are_those_of_the_published_lists(name: str) -> None:
+    source, folder = SOURCES[name], data_root() / SOURCES[name].folder
+    if not (folder / INDEX).is_file():
+        pytest.skip(f"{folder} holds no published list of checksums")
+    nowhere = fetching._Download("http://nowhere.invalid", folder)
+    assert len(fetching._checksums(source, nowhere, full=True)) == source.min_files
