@@ -7,33 +7,24 @@ Spearman's rank correlation of their magnitudes, window by window.
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from ecgstudy.attribution.cases import NETWORKS, Case, case_windows, network_jobs
+from ecgstudy.attribution import shares
+from ecgstudy.attribution.cases import NETWORKS, Case, Part, case_windows, network_jobs
 from ecgstudy.attribution.causal import effect_ranks, effect_table, share_agreement, wave_effects
 from ecgstudy.attribution.explain import Windows, answers, applicable, attribute, not_applicable, relevance
 from ecgstudy.attribution.faithfulness import faithfulness, robustness_table
 from ecgstudy.attribution.methods import Method, Question
-from ecgstudy.attribution.shares import (
-    clustered_means,
-    columns_of,
-    feature_shares,
-    mean_rows,
-    method_agreement,
-    rank_correlation,
-    seed_agreement,
-    wave_shares,
-)
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.results import interval
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import fit_features
-from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.networks import targets, trainable_classes
 from ecgstudy.learn import create_model
 from ecgstudy.learn.base import PERSON, SignalModel
@@ -54,10 +45,7 @@ COMPARED = (
 N_PARTS = 4
 """Parts in which a network is randomised from the head down; every one is an explanation of all windows to pay."""
 CASCADING, INDEPENDENT, UNTRAINED = "cascading", "independent", "untrained"
-SANITY_COLUMNS = [
-    *("method", "model", "control", "kind", "part"),
-    *("correlation", "correlation_low", "correlation_high", "persons", "reason"),
-]
+Tables = dict[str, pd.DataFrame]
 UNDEFINED = "the method gives every sample the same relevance, or none, in one of the two networks"
 
 
@@ -97,14 +85,11 @@ def randomisation_table(
 ) -> pd.DataFrame:
     """Rank correlation of every method's explanation with that of networks that know less.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method, kind and part: method, model, control, kind ("cascading": this part and all above it random;
-        "independent": this part alone; "untrained": a network with other fresh weights, the level that the
-        cascade should fall to), part (0 is the head; the last of the cascade is
-        the whole network; NaN where the kind has none), correlation with ``_low`` and ``_high``, persons, reason
-        (why it is NaN, else None). A method that does not apply has one row with the reason.
+    One row a method, kind and part: method, model, control, kind ("cascading": this part and all above it random;
+    "independent": this part alone; "untrained": a network with other fresh weights, the level that the cascade should
+    fall to), part (0 is the head; the last of the cascade is the whole network; NaN where the kind has none),
+    correlation with ``_low`` and ``_high``, persons, reason (why it is NaN, else None). A method that does not apply
+    has one row with the reason.
     """
     asked = {key: replace(question, model=model) for key, model in _networks(question).items()}
     rows = []
@@ -117,12 +102,15 @@ def randomisation_table(
         trained = relevance(method, attribute(method, question))
         # a control does not read the network
         values = {
-            key: rank_correlation(trained, trained if method.control else relevance(method, attribute(method, other)))
+            key: shares.rank_correlation(
+                trained, trained if method.control else relevance(method, attribute(method, other))
+            )
             for key, other in asked.items()
         }
-        found = mean_rows(values, ("kind", "part"), "correlation", persons, resamples, UNDEFINED)
+        found = shares.mean_rows(values, ("kind", "part"), "correlation", persons, resamples, UNDEFINED)
         rows += [about | row for row in found]
-    return pd.DataFrame(rows, columns=SANITY_COLUMNS)
+    numbers = ("kind", "part", "correlation", "correlation_low", "correlation_high", "persons", "reason")
+    return pd.DataFrame(rows, columns=["method", "model", "control", *numbers])
 
 
 def _networks(question: Question) -> dict[tuple[str, float], SignalModel]:
@@ -142,18 +130,9 @@ def _networks(question: Question) -> dict[tuple[str, float], SignalModel]:
 def sanity_table(parts: pd.DataFrame, permuted: pd.DataFrame) -> pd.DataFrame:
     """Sum each method up: how much of the explanation is left when nothing of the network is.
 
-    Parameters
-    ----------
-    parts : pandas.DataFrame
-        From :func:`randomisation_table`; several networks may be joined.
-    permuted : pandas.DataFrame
-        From :func:`ecgstudy.attribution.planted.audit_planted`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method and model: randomised_correlation with ``_low`` and ``_high`` (end of the cascade), untrained
-        (level of another fresh network), reason, permuted (correlation with a network of permuted labels).
+    One row a method and model of :func:`randomisation_table`: randomised_correlation with ``_low`` and ``_high`` (end
+    of the cascade), untrained (level of another fresh network), reason, and permuted (correlation with a network of
+    permuted labels, from :func:`ecgstudy.attribution.planted.audit_planted`).
     """
     rows = []
     for (model, method), group in parts.groupby(["model", "method"], sort=False):
@@ -167,33 +146,6 @@ def sanity_table(parts: pd.DataFrame, permuted: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).merge(known, on=["model", "method"], how="left")
 
 
-@dataclass(frozen=True)
-class AuditJob:
-    """One audit of one network: the first job's is explained, the others differ in their seed."""
-
-    jobs: tuple[Job, ...]
-    audit: str
-
-    @property
-    def name(self) -> str:
-        """Name for files and logs."""
-        return f"{self.jobs[0].name}.{self.audit}"
-
-    @property
-    def attacker(self) -> str:
-        """The network."""
-        return self.jobs[0].attacker
-
-    def about(self) -> dict[str, object]:
-        """First columns of a row about this job."""
-        return self.jobs[0].about()
-
-    def made_from(self, context: Context) -> dict[str, object]:
-        """JSON values that the audit depends on, besides code."""
-        known = [job.made_from(context) for job in self.jobs]
-        return {"jobs": known, "audit": self.audit, "profile": context.profile}
-
-
 def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
     """Jobs of the first cohort that allows :data:`PROTOCOL`: one tuple a network, one job a seed."""
     jobs = [job for job in network_jobs(context, seed) if job.protocol.name == PROTOCOL]
@@ -201,16 +153,17 @@ def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
     return [tuple(job for job in first if job.attacker == name) for name in NETWORKS] if jobs else []
 
 
-def audit_people(context: Context, seed: int) -> dict[str, pd.DataFrame]:
+def audit_people(context: Context, seed: int) -> tuple[Tables, Outcome]:
     """Audit all methods on the networks that recognise people across recordings, on all processor cores.
 
     Returns
     -------
-    dict of str to pandas.DataFrame
+    tables : dict of str to pandas.DataFrame
         All networks joined: sanity_parts (:func:`randomisation_table`), faithfulness, curves and stability
-        (:class:`~ecgstudy.attribution.faithfulness.Faithfulness`), robustness, effects
-        (:func:`~ecgstudy.attribution.causal.effect_table`), causal (one row a method and effect: correlation of its
-        shares with the effect, persons, reason), method_agreement and seed_agreement (empty with one seed).
+        (:class:`~ecgstudy.attribution.faithfulness.Faithfulness`), robustness, effects, causal (one row a method and
+        effect: correlation of its shares with the effect, persons, reason), method_agreement and seed_agreement.
+    outcome : Outcome
+        With the commits.
 
     Raises
     ------
@@ -220,7 +173,7 @@ def audit_people(context: Context, seed: int) -> dict[str, pd.DataFrame]:
     networks = audited_jobs(context, seed)
     if not networks:
         raise StudyError("No cohort has several records a person, so no explanation of recognition can be audited.")
-    asked = [AuditJob(jobs, name) for jobs in networks for name in AUDITS]
+    asked = [Part(jobs, name) for jobs in networks for name in AUDITS]
     outcome = run(audit, asked, context, "audits on people")
     if len(outcome.refusals):
         raise StudyError(outcome.refusals["reason"].iloc[0])
@@ -228,16 +181,16 @@ def audit_people(context: Context, seed: int) -> dict[str, pd.DataFrame]:
     for job in asked:
         for name, table in outcome.values[job.name].items():
             joined.setdefault(name, []).append(table if "model" in table else table.assign(model=job.attacker))
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in joined.items()}
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in joined.items()}, outcome
 
 
-def audit(context: Context, job: AuditJob) -> dict[str, pd.DataFrame]:
+def audit(context: Context, job: Part) -> Tables:
     """One audit of one network, its tables by name."""
     first = job.jobs[0]
     case = recognised(case_windows(context, first, PERSON, 1), first, WINDOWS[context.profile])
     split = context.splits(first)[0]
     everyone = np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]]).astype(str)
-    return AUDITS[job.audit](context, job.jobs, case, Resamples.draw(everyone, first.seed))
+    return AUDITS[job.part](context, job.jobs, case, Resamples.draw(everyone, first.seed))
 
 
 def recognised(case: Case, job: Job, most: int) -> Windows:
@@ -260,32 +213,33 @@ def _sanity(context: Context, jobs: tuple[Job, ...], windows: Windows, resamples
     }
 
 
-def _faithful(
-    context: Context, jobs: tuple[Job, ...], windows: Windows, resamples: Resamples
-) -> dict[str, pd.DataFrame]:
+def _faithful(context: Context, jobs: tuple[Job, ...], windows: Windows, resamples: Resamples) -> Tables:
     """Relevances against what the network loses, what recognition loses, each other and other seeds."""
     fitted, split = context.fitted(jobs[0]), context.splits(jobs[0])[0]
     question = windows.question(fitted.model, PERSON)
     relevances, _ = answers(question)
     persons = windows.persons
     found = faithfulness(question, relevances, windows.infills, persons, resamples)
-    effects = wave_effects([(fitted, split)], context.dataset, resamples)
+    # without ages it computes no probabilities of sex and age, which nobody asks for here
+    effects = wave_effects([(replace(fitted, ages=None), split)], context.dataset, resamples)
     ranks = effect_ranks(effects, resamples)
     causal = [
         {"method": name, "effect": effect, "persons": estimate.n, "reason": estimate.reason}
         | interval("correlation", estimate)
         for name, own in relevances.items()
-        for effect, estimate in share_agreement(wave_shares(own, windows.codes), persons, ranks, resamples).items()
+        for effect, estimate in share_agreement(
+            shares.wave_shares(own, windows.codes), persons, ranks, resamples
+        ).items()
     ]
     others = [answers(replace(question, model=context.fitted(job).model))[0] for job in jobs[1:]]
-    seeds = seed_agreement([relevances, *others], persons, resamples) if others else pd.DataFrame()
+    seeds = shares.seed_agreement([relevances, *others], persons, resamples) if others else pd.DataFrame()
     return {
         "faithfulness": found.table,
         "curves": found.curves,
         "stability": found.stability,
         "effects": effect_table(effects, resamples),
         "causal": pd.DataFrame(causal),
-        "method_agreement": method_agreement(relevances, persons, resamples),
+        "method_agreement": shares.method_agreement(relevances, persons, resamples),
         "seed_agreement": seeds,
     }
 
@@ -310,20 +264,15 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
     labels = targets(persons, context.people, classes)[PERSON]
     rows = np.flatnonzero(np.isin(labels, booster.classes))
     rows = rows[np.linspace(0, rows.size - 1, min(WINDOWS[context.profile], rows.size)).round().astype(int)]
-    shares = feature_shares(booster, features.iloc[rows], labels[rows])
-    resamples = Resamples.draw(persons[rows], seed)
-    estimates = clustered_means(dict(shares.items()), persons[rows], resamples, "no window has a feature")
-    return pd.DataFrame(
-        [
-            {"wave": wave} | columns_of({"share": found}) | {"persons": found.n, "windows": rows.size}
-            for wave, found in estimates.items()
-        ]
-    )
+    values = shares.feature_shares(booster, features.iloc[rows], labels[rows])
+    asked, resamples = {(wave,): values[wave] for wave in values}, Resamples.draw(persons[rows], seed)
+    found = shares.mean_rows(asked, ("wave",), "share", persons[rows], resamples, "no window has a feature")
+    return pd.DataFrame(found).drop(columns="reason").assign(windows=rows.size)
 
 
-def model_shares(shares: pd.DataFrame, of_features: pd.DataFrame, cohort: str) -> dict[str, Mapping[str, float]]:
+def model_shares(table: pd.DataFrame, of_features: pd.DataFrame, cohort: str) -> dict[str, Mapping[str, float]]:
     """Shares of the waves for recognising people, by network and method and by the feature model."""
-    own = shares[(shares["cohort"] == cohort) & (shares["protocol"] == PROTOCOL) & (shares["task"] == PERSON)]
+    own = table[(table["cohort"] == cohort) & (table["protocol"] == PROTOCOL) & (table["task"] == PERSON)]
     own = own[own["kind"] == "wave"]
     found = {
         f"{model}, {method.replace('_', ' ')}": dict(zip(part["wave"], part["share"], strict=True))

@@ -1,7 +1,7 @@
 """What is explained: probe windows of the people on trial, by the networks of stage 02, task by task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -90,29 +90,30 @@ class Case:
 
 
 @dataclass(frozen=True)
-class CaseJob:
-    """One task of the network of a job of stage 02."""
+class Part:
+    """One part (a task, an audit) of what is asked about the networks of jobs of stage 02 that differ in their seed."""
 
-    job: Job
-    task: str
+    jobs: tuple[Job, ...]
+    part: str
 
     @property
     def name(self) -> str:
         """Name for files and logs."""
-        return f"{self.job.name}.{self.task}"
+        return f"{self.jobs[0].name}.{self.part}"
 
     @property
     def attacker(self) -> str:
         """The network."""
-        return self.job.attacker
+        return self.jobs[0].attacker
 
     def about(self) -> dict[str, object]:
         """First columns of a row about this job."""
-        return self.job.about() | {"task": self.task}
+        return self.jobs[0].about() | {"task": self.part}
 
     def made_from(self, context: Context) -> dict[str, object]:
-        """JSON values that the case depends on, besides code."""
-        return self.job.made_from(context) | {"task": self.task, "profile": context.profile}
+        """JSON values that the answer depends on, besides code."""
+        known = [job.made_from(context) for job in self.jobs]
+        return {"jobs": known, "part": self.part, "profile": context.profile}
 
 
 def network_jobs(context: Context, seed: int) -> list[Job]:
@@ -140,19 +141,18 @@ def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
     """
     asked = DEMO_PROTOCOLS if context.profile == "demo" else tuple(PROTOCOLS)
     jobs = [job for job in network_jobs(context, seed) if job.seed == seed and job.protocol.name in asked]
-    cases = [CaseJob(job, task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
-    outcome = run(explain_case, cases, context, "explanations")
+    parts = [Part((job,), task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
+    outcome = run(explain_case, parts, context, "explanations")
     return list(outcome.values.values()), outcome
 
 
-def explain_case(context: Context, job: CaseJob) -> Case:
+def explain_case(context: Context, part: Part) -> Case:
     """Ask every method about windows of the people on trial."""
-    few = context.splits(job.job)[0].probe[SUBJECT].nunique() < FEW_PERSONS
-    case = case_windows(context, job.job, job.task, WINDOWS_A_PERSON[context.profile] * (6 if few else 1))
-    found, incompleteness = answers(case.windows.question(context.fitted(job.job).model, job.task))
-    case.relevance.update(found)
-    case.incompleteness.update(incompleteness)
-    return case
+    job, task = part.jobs[0], part.part
+    few = context.splits(job)[0].probe[SUBJECT].nunique() < FEW_PERSONS
+    case = case_windows(context, job, task, WINDOWS_A_PERSON[context.profile] * (6 if few else 1))
+    relevance, incompleteness = answers(case.windows.question(context.fitted(job).model, task))
+    return replace(case, relevance=relevance, incompleteness=incompleteness)
 
 
 def case_windows(context: Context, job: Job, task: str, most: int) -> Case:

@@ -14,18 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from captum.attr import (
-    DeepLift,
-    FeatureAblation,
-    GradientShap,
-    GuidedGradCam,
-    InputXGradient,
-    IntegratedGradients,
-    LayerAttribution,
-    LayerGradCam,
-    Occlusion,
-    Saliency,
-)
+from captum import attr
 from torch import Tensor
 
 from ecgstudy.learn import create_model
@@ -77,13 +66,13 @@ class Question:
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
-        if self.windows.ndim != 3 or self.targets.shape != (len(self.windows),):
-            raise ValueError(f"windows of shape {self.windows.shape} with targets of shape {self.targets.shape}")
-        expected = (len(self.windows), self.windows.shape[-1])
-        if self.waves is not None and self.waves.shape != expected:
-            raise ValueError(f"waves of shape {expected} expected, got {self.waves.shape}")
-        if self.mean_beats is not None and self.mean_beats.shape != self.windows.shape:
-            raise ValueError(f"mean beats of shape {self.windows.shape} expected, got {self.mean_beats.shape}")
+        if self.windows.ndim != 3:
+            raise ValueError(f"windows of shape (n, n_leads, n_samples) expected, got {self.windows.shape}")
+        n, _, n_samples = self.windows.shape
+        for name, shape in {"targets": (n,), "waves": (n, n_samples), "mean_beats": self.windows.shape}.items():
+            values = getattr(self, name)
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{name} of shape {shape} expected, got {values.shape}")
 
     @cached_property
     def logits(self) -> TaskLogits:
@@ -144,13 +133,11 @@ METHODS: dict[str, Method] = {}
 Run = Callable[[Question], np.ndarray]
 
 
-def _method(
-    reference: str, *, needs: Needs, signed: bool = False, complete: bool = False, control: bool = False
-) -> Callable[[Run], Run]:
+def _method(reference: str, needs: Needs, **kind: bool) -> Callable[[Run], Run]:
     """Register a function as a method under its own name."""
 
     def register(run: Run) -> Run:
-        METHODS[run.__name__] = Method(run, reference, needs, signed, complete, control)
+        METHODS[run.__name__] = Method(run, reference, needs, **kind)
         return run
 
     return register
@@ -195,52 +182,52 @@ def _of_class_token(question: Question, combine: Callable[[Tensor], Tensor]) -> 
     return _by_chunk(question, explain)
 
 
-@_method("Abnar & Zuidema, ACL 2020", needs=Needs.ATTENTION)
+@_method("Abnar & Zuidema, ACL 2020", Needs.ATTENTION)
 def attention_rollout(question: Question) -> np.ndarray:
     """Class token's row of the :func:`rollout`."""
     return _of_class_token(question, rollout)
 
 
-@_method("Wang et al., arXiv 2503.13495, 2025", needs=Needs.ATTENTION)
+@_method("Wang et al., arXiv 2503.13495, 2025", Needs.ATTENTION)
 def last_attention(question: Question) -> np.ndarray:
     """Class token's row of the last layer's attention, averaged over heads, as TransECG's authors read it."""
     return _of_class_token(question, lambda maps: maps[-1].mean(dim=1))
 
 
-@_method("Sundararajan et al., ICML 2017", needs=Needs.GRADIENT, signed=True, complete=True)
-def integrated_gradients(question: Question) -> np.ndarray:
-    """Gradient averaged along the straight path from zero, times the window.
+def _along_path(question: Question, baseline: np.ndarray | None) -> np.ndarray:
+    """Gradient averaged along the straight path from a baseline (zero unless given), times the way.
 
     One step of one chunk is one batch, so memory grows neither with steps nor with windows.
     """
-    explainer = IntegratedGradients(question.logits)
-
-    def explain(x: Tensor, target: Tensor, _: slice) -> Tensor:
-        return explainer.attribute(x, target=target, n_steps=N_STEPS, internal_batch_size=len(x))
-
-    return _by_chunk(question, explain)
-
-
-@_method("Sundararajan et al., ICML 2017", needs=Needs.MEAN_BEAT, signed=True, complete=True)
-def gradients_from_mean_beat(question: Question) -> np.ndarray:
-    """Integrated gradients along the straight path from the mean beat: what sets this beat apart from everybody's."""
-    explainer = IntegratedGradients(question.logits)
+    explainer = attr.IntegratedGradients(question.logits)
 
     def explain(x: Tensor, target: Tensor, rows: slice) -> Tensor:
-        baseline = torch.as_tensor(question.mean_beats[rows], dtype=torch.float32, device=x.device)
-        return explainer.attribute(x, baseline, target, n_steps=N_STEPS, internal_batch_size=len(x))
+        start = None if baseline is None else torch.as_tensor(baseline[rows], dtype=torch.float32, device=x.device)
+        return explainer.attribute(x, start, target, n_steps=N_STEPS, internal_batch_size=len(x))
 
     return _by_chunk(question, explain)
 
 
-@_method("Lundberg & Lee, NeurIPS 2017", needs=Needs.GRADIENT, signed=True)
+@_method("Sundararajan et al., ICML 2017", Needs.GRADIENT, signed=True, complete=True)
+def integrated_gradients(question: Question) -> np.ndarray:
+    """Integrated gradients from zero."""
+    return _along_path(question, None)
+
+
+@_method("Sundararajan et al., ICML 2017", Needs.MEAN_BEAT, signed=True, complete=True)
+def gradients_from_mean_beat(question: Question) -> np.ndarray:
+    """Integrated gradients from the mean beat: what sets this beat apart from everybody's."""
+    return _along_path(question, question.mean_beats)
+
+
+@_method("Lundberg & Lee, NeurIPS 2017", Needs.GRADIENT, signed=True)
 def gradient_shap(question: Question) -> np.ndarray:
     """Average gradients over random baselines, places on the path and noise.
 
     Baselines are drawn from up to 64 of the question's own windows. Each window has a
     random stream of its own, so that the answer does not depend on the chunk; its 32 samples are one batch.
     """
-    explainer = GradientShap(question.logits)
+    explainer = attr.GradientShap(question.logits)
     rng = np.random.default_rng(question.seed)
     chosen = rng.permutation(len(question.windows))[:_BACKGROUND]
     seeds = rng.integers(2**32, size=len(question.windows), dtype=np.uint32)
@@ -257,40 +244,42 @@ def gradient_shap(question: Question) -> np.ndarray:
     return _by_chunk(question, explain)
 
 
-@_method("Shrikumar et al., ICML 2017", needs=Needs.RULES, signed=True, complete=True)
-def deep_lift(question: Question) -> np.ndarray:
-    """Differences to the zero window, passed back layer by layer."""
-    explainer = DeepLift(question.logits)
+def _gradient(question: Question, explainer: object, **given: object) -> np.ndarray:
+    """Ask one of Captum's explainers that pass gradients back to the window."""
 
     def explain(x: Tensor, target: Tensor, _: slice) -> Tensor:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # on the copy
-            return explainer.attribute(x.requires_grad_(), torch.zeros_like(x), target)
+            warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # on the copy
+            return explainer.attribute(x.requires_grad_(), target=target, **given)
 
     return _by_chunk(question, explain)
 
 
-@_method("Simonyan et al., ICLR workshop 2014", needs=Needs.GRADIENT)
+@_method("Shrikumar et al., ICML 2017", Needs.RULES, signed=True, complete=True)
+def deep_lift(question: Question) -> np.ndarray:
+    """Differences to the zero window, passed back layer by layer."""
+    return _gradient(question, attr.DeepLift(question.logits))
+
+
+@_method("Simonyan et al., ICLR workshop 2014", Needs.GRADIENT)
 def saliency(question: Question) -> np.ndarray:
     """Absolute gradient of the logit."""
-    explainer = Saliency(question.logits)
-    return _by_chunk(question, lambda x, target, _: explainer.attribute(x.requires_grad_(), target))
+    return _gradient(question, attr.Saliency(question.logits))
 
 
-@_method("Shrikumar et al., arXiv 1605.01713, 2016", needs=Needs.GRADIENT, signed=True)
+@_method("Shrikumar et al., arXiv 1605.01713, 2016", Needs.GRADIENT, signed=True)
 def input_x_gradient(question: Question) -> np.ndarray:
     """Window times gradient."""
-    explainer = InputXGradient(question.logits)
-    return _by_chunk(question, lambda x, target, _: explainer.attribute(x.requires_grad_(), target))
+    return _gradient(question, attr.InputXGradient(question.logits))
 
 
-@_method("Zeiler & Fergus, ECCV 2014", needs=Needs.FORWARD, signed=True)
+@_method("Zeiler & Fergus, ECCV 2014", Needs.FORWARD, signed=True)
 def occlusion(question: Question) -> np.ndarray:
     """Loss of logit under a zero patch that slides over all leads at once.
 
     A sample has the mean loss of the patches that cover it. Each place of the patch is one batch of a chunk.
     """
-    explainer = Occlusion(question.logits)
+    explainer = attr.Occlusion(question.logits)
     length = max(2, round(OCCLUSION_SECONDS * question.model.hparams.fs))
 
     def explain(x: Tensor, target: Tensor, _: slice) -> Tensor:
@@ -303,7 +292,7 @@ def occlusion(question: Question) -> np.ndarray:
 
 def _by_wave(question: Question, baseline: np.ndarray) -> np.ndarray:
     """Loss of logit when the samples of one wave at a time are those of `baseline`, spread evenly over them."""
-    explainer = FeatureAblation(question.logits)
+    explainer = attr.FeatureAblation(question.logits)
 
     def explain(x: Tensor, target: Tensor, rows: slice) -> Tensor:
         groups = torch.as_tensor(question.waves[rows].astype(np.int64) + 1, device=x.device)
@@ -315,7 +304,7 @@ def _by_wave(question: Question, baseline: np.ndarray) -> np.ndarray:
     return _by_chunk(question, explain)
 
 
-@_method(_ABLATION, needs=Needs.WAVES, signed=True)
+@_method(_ABLATION, Needs.WAVES, signed=True)
 def wave_ablation(question: Question) -> np.ndarray:
     """Loss of logit when all samples of one wave are set to zero (ablation by groups).
 
@@ -325,7 +314,7 @@ def wave_ablation(question: Question) -> np.ndarray:
     return _by_wave(question, np.zeros_like(question.windows))
 
 
-@_method(_ABLATION, needs=Needs.MEAN_BEAT, signed=True)
+@_method(_ABLATION, Needs.MEAN_BEAT, signed=True)
 def wave_replacement(question: Question) -> np.ndarray:
     """Loss of logit when one wave is replaced by everybody's average, spread as in :func:`wave_ablation`.
 
@@ -334,57 +323,50 @@ def wave_replacement(question: Question) -> np.ndarray:
     return _by_wave(question, question.mean_beats)
 
 
-@_method("Selvaraju et al., ICCV 2017", needs=Needs.CONVOLUTION)
+@_method("Selvaraju et al., ICCV 2017", Needs.CONVOLUTION)
 def grad_cam(question: Question) -> np.ndarray:
     """Channels of the last stage weighted by their mean gradient, summed, negative sums set to 0.
 
     The map is brought to the length of the window by linear interpolation.
     """
-    explainer = LayerGradCam(question.logits, question.logits.model.stages[-1])
+    explainer = attr.LayerGradCam(question.logits, question.logits.model.stages[-1])
 
     def explain(x: Tensor, target: Tensor, _: slice) -> Tensor:
         coarse = explainer.attribute(x.requires_grad_(), target, relu_attributions=True)
-        return LayerAttribution.interpolate(coarse, (x.shape[-1],), interpolate_mode=_MODE)
+        return attr.LayerAttribution.interpolate(coarse, (x.shape[-1],), interpolate_mode=_MODE)
 
     return _by_chunk(question, explain)
 
 
-@_method("Selvaraju et al., ICCV 2017", needs=Needs.CONVOLUTION, signed=True)
+@_method("Selvaraju et al., ICCV 2017", Needs.CONVOLUTION, signed=True)
 def guided_grad_cam(question: Question) -> np.ndarray:
     """Guided backpropagation times GradCAM.
 
     Fails the sanity checks of Adebayo et al. (NeurIPS 2018); it is here to be seen failing.
     """
-    explainer = GuidedGradCam(question.logits, question.logits.model.stages[-1])
-
-    def explain(x: Tensor, target: Tensor, _: slice) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Setting backward hooks")  # on the copy
-            return explainer.attribute(x.requires_grad_(), target, interpolate_mode=_MODE)
-
-    return _by_chunk(question, explain)
+    explainer = attr.GuidedGradCam(question.logits, question.logits.model.stages[-1])
+    return _gradient(question, explainer, interpolate_mode=_MODE)
 
 
-@_method("control", needs=Needs.NOTHING, control=True)
+@_method("control", Needs.NOTHING, control=True)
 def random(question: Question) -> np.ndarray:
     """Independent uniform numbers in [0, 1)."""
-    shape = (len(question.windows), question.windows.shape[-1])
-    return np.random.default_rng(question.seed).random(shape, dtype=np.float32)
+    return np.random.default_rng(question.seed).random(question.windows[:, 0].shape, dtype=np.float32)
 
 
-@_method("control", needs=Needs.NOTHING, control=True)
+@_method("control", Needs.NOTHING, control=True)
 def magnitude(question: Question) -> np.ndarray:
     """Absolute value of the window, summed over leads: looks like knowledge of the QRS, and is none."""
     return np.abs(question.windows).sum(axis=1, dtype=np.float32)
 
 
-@_method("control", needs=Needs.MEAN_BEAT, control=True)
+@_method("control", Needs.MEAN_BEAT, control=True)
 def deviation(question: Question) -> np.ndarray:
     """Distance from the mean beat, summed over leads: what is unusual about the window, whether it matters or not."""
     return np.abs(question.windows - question.mean_beats).sum(axis=1, dtype=np.float32)
 
 
-@_method("Adebayo et al., NeurIPS 2018", needs=Needs.GRADIENT, signed=True, control=True)
+@_method("Adebayo et al., NeurIPS 2018", Needs.GRADIENT, signed=True, control=True)
 def untrained(question: Question) -> np.ndarray:
     """Integrated gradients of the same architecture with fresh weights."""
     # a stream of its own: the seed alone could be that of the trained network's initial weights
@@ -393,8 +375,7 @@ def untrained(question: Question) -> np.ndarray:
     return integrated_gradients(replace(question, model=fresh.to(question.model.device)))
 
 
-@_method("control", needs=Needs.NOTHING, control=True)
+@_method("control", Needs.NOTHING, control=True)
 def uniform(question: Question) -> np.ndarray:
     """Uniform attention: every sample weighs the same."""
-    n_samples = question.windows.shape[-1]
-    return np.full((len(question.windows), n_samples), 1 / n_samples, dtype=np.float32)
+    return np.full(question.windows[:, 0].shape, 1 / question.windows.shape[-1], dtype=np.float32)

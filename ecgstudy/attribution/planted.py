@@ -26,12 +26,13 @@ import pandas as pd
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
 
-from ecgstudy.attribution.explain import Windows, attribute, not_applicable, relevance, tables
-from ecgstudy.attribution.methods import METHODS, Method
+from ecgstudy.attribution.explain import Windows, applicable, attribute, not_applicable, relevance, tables
+from ecgstudy.attribution.methods import METHODS
 from ecgstudy.attribution.shares import NO_RELEVANCE, clustered_means, columns_of, rank_correlation, wave_shares
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.simulator.people import IDENTITY_WAVES
 from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.experiment.jobs import Context, run
 from ecgstudy.learn import create_model
@@ -40,7 +41,6 @@ from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
-from ecgstudy.study.config import check_profile
 
 PLANTED_WAVES = IDENTITY_WAVES
 NETWORKS = {"resnet1d": 5e-3, "transecg": 3e-3}
@@ -75,8 +75,8 @@ class Size:
 
 
 SIZES = {
-    "demo": Size(2, 6, 80, 3, {"resnet1d": 7, "transecg": 12}, {"transecg": {"n_layers": 2, "dropout": 0.0}}),
-    "real": Size(5, 8, 100, 8, {"resnet1d": 12, "transecg": 24}),
+    "demo": Size(2, 4, 60, 4, {"resnet1d": 8, "transecg": 14}, {"transecg": {"n_layers": 2, "dropout": 0.0}}),
+    "real": Size(5, 6, 100, 8, {"resnet1d": 12, "transecg": 30}),
 }
 """By profile. The demo's Vision Transformer has two blocks instead of four, to learn within seconds."""
 
@@ -284,49 +284,60 @@ def audit_cohort(context: Context, job: PlantedJob) -> list[PlantedAudit]:
         untaught = None
         if job.wave == PERMUTED_WAVE and job.cohort_seed == 0:
             untaught = train_planted(context, permuted_labels(train, PERSON, job.seed), name, size, job.seed)
-        audits.append(audit_network(windows, job, model, list(METHODS.values()), untaught))
+        audits.append(audit_network(windows, job, model, untaught))
     return audits
 
 
 def audit_network(
-    windows: Windows, job: PlantedJob, model: SignalModel, methods: Sequence[Method], untaught: SignalModel | None
+    windows: Windows, job: PlantedJob, model: SignalModel, untaught: SignalModel | None = None
 ) -> PlantedAudit:
-    """Audit methods on one network trained on planted persons, beside one of permuted labels if there is any."""
+    """Audit every method on one network trained on planted persons, beside one of permuted labels if there is any."""
     named = class_probabilities(model, windows.samples, PERSON, np.unique(windows.persons)).argmax(axis=1)
     right = named == windows.targets
-    reasons = {method.name: why for method in methods if (why := not_applicable(method, model))}
+    reasons = {name: why for name, method in METHODS.items() if (why := not_applicable(method, model))}
     persons = np.array([f"{job.cohort_seed}/{person}" for person in windows.persons])
     audit = PlantedAudit(job.wave, model.name, job.cohort_seed, persons, right, reasons, {}, {})
     if not audit.found:
         return audit
     question = windows.subset(right).question(model, PERSON)
     other = None if untaught is None else replace(question, model=untaught)
-    for method in methods:
-        if method.name in reasons:
-            continue
+    for method in applicable(model):
         found = relevance(method, attribute(method, question))
-        audit.measures[method.name] = localise(found, question.waves, job.wave, round(MARGIN_S * FS))
+        audit.measures[method.name] = localise(found, question.waves, job.wave, round(MARGIN_S * windows.fs))
         if other is not None:
             audit.permuted[method.name] = rank_correlation(found, relevance(method, attribute(method, other)))
     return audit
 
 
-def audit_planted(context: Context, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Audit every method on every planted wave, cohort and network, on all processor cores.
+@dataclass(frozen=True)
+class Truth:
+    """What the planted networks say about every method.
 
-    Returns
-    -------
-    planted : pandas.DataFrame
-        From :func:`planted_table`.
-    by_seed : pandas.DataFrame
-        The same, cohort by cohort: column cohort_seed.
+    Attributes
+    ----------
+    planted, by_seed : pandas.DataFrame
+        From :func:`planted_table`, over all cohorts; and cohort by cohort (column cohort_seed).
     permuted : pandas.DataFrame
         One row a method and network: model, method, permuted (rank correlation of its explanations with those of
         the same network trained on permuted labels, Adebayo et al. 2018) with ``_low`` and ``_high``, reason.
+    commits : set of str
+        Commits whose code made the audits.
     """
-    seeds = range(SIZES[check_profile(context.profile)].seeds)
+
+    planted: pd.DataFrame
+    by_seed: pd.DataFrame
+    permuted: pd.DataFrame
+    commits: set[str]
+
+
+def audit_planted(context: Context, seed: int) -> Truth:
+    """Audit every method on every planted wave, cohort and network, on all processor cores."""
+    seeds = range(SIZES[context.profile].seeds)
     jobs = [PlantedJob(wave, number, seed) for wave in PLANTED_WAVES for number in seeds]
-    audits = [audit for found in run(audit_cohort, jobs, context, "planted truth").values.values() for audit in found]
+    outcome = run(audit_cohort, jobs, context, "planted truth")
+    if len(outcome.refusals):
+        raise StudyError(outcome.refusals["reason"].iloc[0])
+    audits = [audit for found in outcome.values.values() for audit in found]
     by_seed = [planted_table([a for a in audits if a.cohort_seed == at], seed).assign(cohort_seed=at) for at in seeds]
     rows = []
     for audit in audits:
@@ -338,7 +349,8 @@ def audit_planted(context: Context, seed: int) -> tuple[pd.DataFrame, pd.DataFra
                 for method, estimate in estimates.items()
             ]
     columns = ["model", "method", "reason", "permuted", "permuted_low", "permuted_high"]
-    return planted_table(audits, seed), pd.concat(by_seed, ignore_index=True), pd.DataFrame(rows, columns=columns)
+    permuted = pd.DataFrame(rows, columns=columns)
+    return Truth(planted_table(audits, seed), pd.concat(by_seed, ignore_index=True), permuted, outcome.commits)
 
 
 def planted_table(audits: Sequence[PlantedAudit], seed: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the stage tells: tables of cases and shares, the verdict on every method, and on the paper's claims."""
+"""What the stage tells: tables of cases and shares, results, the verdict on every method, and on the paper's claims."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +22,6 @@ MOST_DELTA = 0.05
 """Relative convergence delta up to which a method counts as complete."""
 SOURCES = ("automatic", "reference")
 """Who drew the boundaries: the delineator, or cardiologists and the simulator."""
-BOARD_COLUMNS = [
-    *("method", "model", "planted", "planted_wave", "highest", "pointing", "randomised_correlation", "permuted"),
-    *("deletion_gap", "insertion_gap", "causal", "trusted", "reason", "elsewhere"),
-]
-KEYS = ("cohort", "protocol", "model", "task", "method")
 PAPER = (("sex", "R wave", 58.29), ("age_group", "P-R interval", 46.29))
 """Task, region and share of attention in per cent that TransECG's authors publish (arXiv 2503.13495)."""
 PAPER_METHOD = "last_attention"
@@ -52,50 +47,32 @@ def by_place(cases: Sequence[Case]) -> Iterator[tuple[tuple[str, str, str], list
 
 def case_table(cases: Sequence[Case]) -> pd.DataFrame:
     """List what is explained, how often each network is right, and what was left out."""
-    rows = [
-        {
-            "cohort": cohort,
-            "protocol": protocol,
-            "task": task,
-            "windows": len(found[0].windows),
-            "persons": np.unique(found[0].windows.persons).size,
-            **{f"{case.model} right": case.accuracy for case in found},
-            "not delineated": int(found[0].attempts["reason"].notna().sum()),
-            "unlabelled": found[0].unlabelled,
-        }
-        for (cohort, protocol, task), found in by_place(cases)
-    ]
+    rows = []
+    for (cohort, protocol, task), found in by_place(cases):
+        windows, attempts = found[0].windows, found[0].attempts
+        row: dict[str, object] = {"cohort": cohort, "protocol": protocol, "task": task, "windows": len(windows)}
+        row |= {"persons": np.unique(windows.persons).size} | {f"{case.model} right": case.accuracy for case in found}
+        left_out = {"not delineated": int(attempts["reason"].notna().sum()), "unlabelled": found[0].unlabelled}
+        rows.append(row | left_out)
     return pd.DataFrame(rows)
+
+
+def refusal_table(refusals: pd.DataFrame) -> pd.DataFrame:
+    """List what cannot be explained, and why; each case once, whatever the network."""
+    return refusals.reindex(columns=["cohort", "protocol", "task", "reason"]).drop_duplicates(ignore_index=True)
 
 
 def method_table() -> pd.DataFrame:
     """List the methods: what each needs, and where it is described."""
-    return pd.DataFrame(
-        [
-            {
-                "method": method.name,
-                "needs": method.needs.value,
-                "signed": "yes" if method.signed else "no",
-                "promises completeness": "yes" if method.complete else "no",
-                "source": method.reference,
-            }
-            for method in METHODS.values()
-        ]
-    )
+    told = {True: "yes", False: "no"}
+    rows = [(m.name, m.needs.value, told[m.signed], told[m.complete], m.reference) for m in METHODS.values()]
+    return pd.DataFrame(rows, columns=["method", "needs", "signed", "promises completeness", "source"])
 
 
 def completeness_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """Say whether methods that promise completeness keep it, one row a network and method.
-
-    Columns model, method, cases (how many), median_delta and worst_delta (median and largest over the cases of the
-    median relative convergence delta), kept (whether the worst is at most :data:`MOST_DELTA`).
-    """
-    rows = [
-        {"model": case.model, "method": method, "delta": delta}
-        for case in cases
-        for method, delta in case.incompleteness.items()
-    ]
-    grouped = pd.DataFrame(rows).groupby(["model", "method"], sort=False)["delta"]
+    """Say whether methods that promise completeness keep it, over cases: median and largest relative delta."""
+    rows = [(case.model, method, delta) for case in cases for method, delta in case.incompleteness.items()]
+    grouped = pd.DataFrame(rows, columns=["model", "method", "delta"]).groupby(["model", "method"], sort=False)["delta"]
     table = grouped.agg(cases="size", median_delta="median", worst_delta="max").reset_index()
     return table.assign(kept=np.where(table["worst_delta"] <= MOST_DELTA, "yes", "no"))
 
@@ -110,8 +87,8 @@ def failures(cases: Sequence[Case]) -> pd.DataFrame:
 def all_shares(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     """Shares, times and enrichments of waves and of TransECG's regions, for every case and method.
 
-    Columns :data:`KEYS`, accuracy (of the network on these windows), kind ("wave" or "region"), and those of
-    :func:`ecgstudy.attribution.shares.share_table`; a cohort's persons are drawn once (`seed`) for all methods.
+    Columns cohort, protocol, model, task, method, accuracy (of the network on these windows), kind ("wave", "region"),
+    and those of :func:`ecgstudy.attribution.shares.share_table`; a cohort's persons are drawn once for all methods.
     """
     persons: dict[str, list[np.ndarray]] = {}
     for case in cases:
@@ -121,49 +98,44 @@ def all_shares(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     for case in cases:
         codes = case.windows.codes
         masks = np.stack([region_masks(points, codes.shape[1]) for points in case.windows.fiducials])
+        about = {name: getattr(case, name) for name in ("cohort", "protocol", "model", "task")}
         for method, relevance in case.relevance.items():
-            about = dict(zip(KEYS, (case.cohort, case.protocol, case.model, case.task, method), strict=True))
             kinds = {"wave": wave_shares(relevance, codes), "region": region_shares(relevance, masks, codes)}
             for kind, shares in kinds.items():
                 table = share_table(shares, case.windows.persons, resamples[case.cohort])
-                parts.append(table.assign(**about, accuracy=case.accuracy, kind=kind))
+                parts.append(table.assign(**about, method=method, accuracy=case.accuracy, kind=kind))
     table = pd.concat(parts, ignore_index=True)
-    first = [*KEYS, "accuracy", "kind"]
+    first = ["cohort", "protocol", "model", "task", "method", "accuracy", "kind"]
     return table[[*first, *table.columns.drop(first)]]
 
 
 def main_rows(shares: pd.DataFrame) -> pd.DataFrame:
     """Rows that stand for a cohort, task and method in metric names.
 
-    They are of the first of :data:`NETWORKS` that the method applies to, and of
+    They are of the first of the networks that the method applies to, and of
     the first protocol that holds (the leaky one only where a cohort allows nothing else).
     """
     ranked = shares.assign(leaky=shares["protocol"] == LEAKY, order=shares["model"].map(NETWORKS.index))
-    groups = ["cohort", "task", "method"]
-    held = ranked[ranked["leaky"] == ranked.groupby(groups)["leaky"].transform("min")]
-    held = held[held["order"] == held.groupby(groups)["order"].transform("min")]
-    held = held[held["protocol"] == held.groupby(groups)["protocol"].transform("first")]
-    return held.drop(columns=["leaky", "order"]).reset_index(drop=True)
+    for column, best in (("leaky", "min"), ("order", "min"), ("protocol", "first")):
+        ranked = ranked[ranked[column] == ranked.groupby(["cohort", "task", "method"])[column].transform(best)]
+    return ranked.drop(columns=["leaky", "order"]).reset_index(drop=True)
 
 
 def boundary_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
-    """Enrichment by automatic and by reference boundaries, on the samples that both sources know.
+    """Enrichment and shares by automatic and by reference boundaries, on the samples that both sources know.
 
-    One row a cohort, task, method and wave: enrichment by both with ``_low`` and ``_high`` (automatic, reference),
-    the shares automatic_share and reference_share, persons; empty where no cohort has reference boundaries.
+    One row a cohort, task, method and wave; empty where no cohort has reference boundaries.
     """
     rows = []
     for case in cases:
         if case.reference_codes is None:
             continue
-        persons = case.windows.persons
-        pairs = on_common_samples(case.windows.codes, case.reference_codes)
+        persons, pairs = case.windows.persons, on_common_samples(case.windows.codes, case.reference_codes)
         resamples = Resamples.draw(persons, seed)
         for method, relevance in case.relevance.items():
             both = [share_table(wave_shares(relevance, codes), persons, resamples) for codes in pairs]
             joined = both[0].merge(both[1], on="wave", suffixes=("_automatic", "_reference"))
-            about = {"cohort": case.cohort, "model": case.model, "task": case.task, "method": method}
-            rows.append(joined.assign(**about))
+            rows.append(joined.assign(cohort=case.cohort, model=case.model, task=case.task, method=method))
     if not rows:
         return pd.DataFrame()
     renamed = {f"share_{source}": f"{source}_share" for source in SOURCES} | {"persons_automatic": "persons"}
@@ -172,10 +144,10 @@ def boundary_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     return table.rename(columns=renamed)
 
 
-def main_network(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a table in the order of :data:`NETWORKS`: a method's figures are those of the first."""
-    order = table.assign(place=table["model"].map(NETWORKS.index))
-    return order.sort_values("place", kind="stable").drop(columns="place")
+def first_network(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """Rows of the first of the networks that each group of `keys` has: a method's figures are those."""
+    order = table["model"].map(NETWORKS.index)
+    return table[order == order.groupby([table[key] for key in keys]).transform("min")]
 
 
 def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
@@ -195,14 +167,13 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
 
 
 def planted_results(planted: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
-    """``planted.<wave>.<method>.mass_in_wave``, ``.pointing`` and ``.lowest_cohort`` of each method's main network."""
+    """``planted.<wave>.<method>.mass_in_wave``, ``.pointing`` and ``.lowest_cohort`` of each method's first network."""
     keys = ["wave", "method", "model"]
-    chosen = main_network(planted[planted["applies"]]).drop_duplicates(["wave", "method"])
-    lowest = by_seed.sort_values("mass_in_wave").drop_duplicates(keys)
+    lowest = by_seed.sort_values("mass_in_wave", kind="stable").drop_duplicates(keys)
     named = {f"mass_in_wave{end}": f"lowest_cohort{end}" for end in ("", "_low", "_high")}
-    lowest = lowest.rename(columns=named)[[*keys, *named.values()]]
-    columns = ("mass_in_wave", "pointing", "lowest_cohort")
-    return results(chosen.merge(lowest, on=keys), "planted.{wave}.{method}.{column}", *columns)
+    chosen = first_network(planted[planted["applies"]], "wave", "method")
+    chosen = chosen.merge(lowest.rename(columns=named)[[*keys, *named.values()]], on=keys)
+    return results(chosen, "planted.{wave}.{method}.{column}", "mass_in_wave", "pointing", "lowest_cohort")
 
 
 def share_results(main: pd.DataFrame) -> pd.DataFrame:
@@ -213,63 +184,54 @@ def share_results(main: pd.DataFrame) -> pd.DataFrame:
 
 
 def audit_results(sanity: pd.DataFrame, audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Sanity, faithfulness and causal agreement of each method's main network."""
-    known = sanity.assign(unknown=sanity["randomised_correlation"].isna()).sort_values("unknown", kind="stable")
-    faithful = main_network(audits["faithfulness"])
-    faithful = faithful[faithful["model"] == faithful.groupby("method")["model"].transform("first")]
-    faithful = faithful.sort_values("deletion_gap", kind="stable").drop_duplicates("method")
+    """Sanity, faithfulness (the lower gap of the infills) and causal agreement of each method's first network."""
+    known = sanity[
+        sanity["randomised_correlation"].notna()
+        | ~sanity["method"].isin(sanity.loc[sanity["randomised_correlation"].notna(), "method"])
+    ]
+    faithful = first_network(audits["faithfulness"], "method").sort_values("deletion_gap", kind="stable")
+    causal = causal_rows(audits).rename(columns=lambda name: name.replace("correlation", "rank_correlation"))
     parts = [
-        results(
-            main_network(known).sort_values("unknown", kind="stable").drop_duplicates("method"),
-            "sanity.{method}.{column}",
-            "randomised_correlation",
-        ),
-        results(faithful, "faithfulness.{method}.{column}", "deletion_gap"),
-        results(
-            causal_rows(audits).rename(columns=lambda name: name.replace("correlation", "rank_correlation")),
-            "causal.{method}.{column}",
-            "rank_correlation",
-        ),
+        results(first_network(known, "method"), "sanity.{method}.{column}", "randomised_correlation"),
+        results(faithful.drop_duplicates("method"), "faithfulness.{method}.{column}", "deletion_gap"),
+        results(causal, "causal.{method}.{column}", "rank_correlation"),
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def causal_rows(audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Row of :data:`CAUSAL_EFFECT` of each method's main network."""
-    causal = audits["causal"]
-    return main_network(causal[causal["effect"] == CAUSAL_EFFECT]).drop_duplicates("method")
+    """Row of :data:`CAUSAL_EFFECT` of each method's first network."""
+    return first_network(audits["causal"].query("effect == @CAUSAL_EFFECT"), "method")
+
+
+def spread_table(by_seed: pd.DataFrame, most: int = 5) -> pd.DataFrame:
+    """Mass in the planted wave of the methods that are best on average, a column a cohort."""
+    best = by_seed.groupby("method")["mass_in_wave"].mean().nlargest(most).index
+    own = by_seed[by_seed["method"].isin(best)].dropna(subset="mass_in_wave")
+    wide = own.pivot_table(index=["wave", "model", "method"], columns="cohort_seed", values="mass_in_wave", sort=False)
+    return wide.rename(columns=lambda seed: f"cohort {seed}").reset_index().rename_axis(columns=None)
 
 
 def verdicts(planted: pd.DataFrame) -> pd.DataFrame:
-    """Judge every method on every network it was audited on.
+    """Judge every method on every network it was audited on (:func:`ecgstudy.attribution.planted.planted_table`).
 
     A method is trusted where, for every planted wave, it puts :data:`LEAST_MASS` of its mass in that wave or that
     wave has the highest enrichment in :data:`LEAST_HIGHEST` of the windows. Controls are never trusted.
 
-    Parameters
-    ----------
-    planted : pandas.DataFrame
-        From :func:`ecgstudy.attribution.planted.planted_table`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method and network: method, model, applies, planted (lowest mass over the waves), planted_wave
-        (where), highest and pointing (lowest over the waves), passes (both hold for controls too, which shows
-        whether the test can be passed without knowing), trusted, reason (why not, else None).
+    One row a method and network: method, model, applies, planted (lowest mass over the waves), planted_wave (where),
+    highest and pointing (lowest over the waves), passes (holds for controls too, which shows whether the test can be
+    passed without knowing), trusted, reason (why not, else None).
     """
     rows = []
     for (model, method), group in planted.groupby(["model", "method"], sort=False):
         by_wave = group.set_index("wave").reindex(PLANTED_WAVES)
-        applies, control = bool(group["applies"].all()), bool(group["control"].iloc[0])
         failed = [why for wave, row in by_wave.iterrows() if (why := _failure(str(wave), row))]
-        if not applies:
+        if not (applies := bool(group["applies"].all())):
             failed = [str(group["reason"].iloc[0])]
-        mass = by_wave["mass_in_wave"]
-        known = bool(mass.notna().all())
-        row: dict[str, object] = {"method": method, "model": model, "applies": applies}
-        row |= {"planted": mass.min(), "planted_wave": mass.idxmin()} if known else dict.fromkeys(("planted",), np.nan)
-        row |= {name: by_wave[name].min() if known else np.nan for name in ("highest", "pointing")}
+        known, control = bool(by_wave["mass_in_wave"].notna().all()), bool(group["control"].iloc[0])
+        least = by_wave[["mass_in_wave", "highest", "pointing"]].astype(float).min() * (1.0 if known else np.nan)
+        row = {"method": method, "model": model, "applies": applies, "planted": least["mass_in_wave"]}
+        row |= {"planted_wave": by_wave["mass_in_wave"].idxmin() if known else None, **least[["highest", "pointing"]]}
         row |= {"passes": not failed, "trusted": not failed and not control}
         rows.append(row | {"reason": CONTROL if control else "; ".join(failed) or None})
     return pd.DataFrame(rows)
@@ -285,34 +247,24 @@ def _failure(wave: str, row: pd.Series) -> str | None:
 
 
 def scoreboard(
-    planted: pd.DataFrame,
-    sanity: pd.DataFrame,
-    audits: dict[str, pd.DataFrame],
-    methods: Iterable[str] = tuple(METHODS),
+    planted: pd.DataFrame, sanity: pd.DataFrame, audits: dict[str, pd.DataFrame], methods: Iterable[str] = METHODS
 ) -> pd.DataFrame:
     """Lay all audits of every method side by side.
 
-    Parameters
-    ----------
-    planted : pandas.DataFrame
-        From :func:`ecgstudy.attribution.planted.planted_table`.
-    sanity : pandas.DataFrame
-        From :func:`ecgstudy.attribution.audits.sanity_table`.
-    audits : dict of str to pandas.DataFrame
-        Tables faithfulness and causal of :func:`ecgstudy.attribution.audits.audit_people`.
-    methods : iterable of str
-        Rows, in this order.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method: method, model (the first of :data:`NETWORKS` it applies to), planted, planted_wave,
-        highest and pointing (see :func:`verdicts`), randomised_correlation, permuted, deletion_gap and insertion_gap
-        (lowest over the infills), causal, trusted, reason (why not), elsewhere (what the other network says: trusted,
-        or why not). What was not measured is NaN.
+    One row a method: method, model (the first network it applies to), planted, planted_wave, highest and pointing
+    (:func:`verdicts`), randomised_correlation, permuted, deletion_gap and insertion_gap (lowest over the infills),
+    causal, trusted, reason (why not), elsewhere (what the other network says: trusted, or why not). NaN: not measured.
     """
     verdict = verdicts(planted)
     causal = causal_rows(audits).set_index("method")["correlation"]
+    measured = {
+        name: table.groupby(["method", "model"])[name].min()
+        for table, names in (
+            (sanity, ("randomised_correlation", "permuted")),
+            (audits["faithfulness"], ("deletion_gap", "insertion_gap")),
+        )
+        for name in names
+    }
     rows = []
     for method in methods:
         of_method = verdict[verdict["method"] == method].set_index("model")
@@ -323,17 +275,12 @@ def scoreboard(
             rows.append(row | {"trusted": False, "reason": "; ".join(reasons) or "not audited"})
             continue
         row |= of_method.loc[model].to_dict()
-        for table, names in (
-            (sanity, ("randomised_correlation", "permuted")),
-            (audits["faithfulness"], ("deletion_gap", "insertion_gap")),
-        ):
-            own = table[(table["method"] == method) & (table["model"] == model)]
-            row |= {name: float(own[name].min()) for name in names}
-        row["causal"] = causal.get(method, np.nan)
+        row |= {name: values.get((method, model), np.nan) for name, values in measured.items()}
         others = of_method.drop(index=model).iterrows()
         told = [f"{name}: {'trusted' if other['trusted'] else other['reason']}" for name, other in others]
-        rows.append(row | {"elsewhere": "; ".join(told) or None})
-    return pd.DataFrame(rows, columns=BOARD_COLUMNS)
+        rows.append(row | {"causal": causal.get(method, np.nan), "elsewhere": "; ".join(told) or None})
+    columns = ["method", "model", "planted", "planted_wave", "highest", "pointing", *measured, "causal"]
+    return pd.DataFrame(rows, columns=[*columns, "trusted", "reason", "elsewhere"])
 
 
 def trusted_methods(board: pd.DataFrame) -> list[str]:
@@ -343,12 +290,10 @@ def trusted_methods(board: pd.DataFrame) -> list[str]:
 
 def trust_finding(board: pd.DataFrame) -> str:
     """Name the methods that passed."""
-    trusted = trusted_methods(board)
-    names = ", ".join(trusted).replace("_", " ") if trusted else "none"
-    judged = int(board["model"].notna().sum())
+    trusted, judged = trusted_methods(board), int(board["model"].notna().sum())
     return (
-        f"{len(trusted)} of {judged} methods and controls find the planted answer in all three waves: {names}. "
-        "The study's conclusions rest on these only."
+        f"{len(trusted)} of {judged} methods and controls find the planted answer in all three waves: "
+        f"{', '.join(trusted).replace('_', ' ') or 'none'}. The study's conclusions rest on these only."
     )
 
 
@@ -358,20 +303,14 @@ def effect_finding(effects: pd.DataFrame) -> str:
     own = effects[(effects["change"] == "replaced") & effects["wave"].isin(WAVES)].dropna(subset="eer_rise")
     for model, found in own.groupby("model", sort=False):
         worst = found.loc[found["eer_rise"].idxmax()]
-        parts.append(
-            f"{model}: {worst['wave']} (EER +{100 * worst['eer_rise']:.1f} points, "
-            f"{100 * worst['eer_rise_low']:.1f} to {100 * worst['eer_rise_high']:.1f}; "
-            f"rank-1 -{100 * worst['rank1_fall']:.1f} points)"
-        )
+        rise, low, high = (100 * worst[f"eer_rise{end}"] for end in ("", "_low", "_high"))
+        told = f"EER +{rise:.1f} points, {low:.1f} to {high:.1f}; rank-1 -{100 * worst['rank1_fall']:.1f} points"
+        parts.append(f"{model}: {worst['wave']} ({told})")
     return f"Replacing one wave by other people's average, the dearest loss is that of {'; '.join(parts)}."
 
 
 def paper_table(shares: pd.DataFrame) -> pd.DataFrame:
-    """TransECG's published shares of attention beside ours, with what the region's length alone would give.
-
-    One row a claim, cohort and protocol of :func:`all_shares`: task, region, published share, and share, time and
-    enrichment of the paper's own method with intervals.
-    """
+    """TransECG's published shares of attention beside ours, with what the region's length alone would give."""
     ours = shares[(shares["method"] == PAPER_METHOD) & (shares["kind"] == "region")]
     rows = [
         ours[(ours["task"] == task) & (ours["wave"] == region)].assign(region=region, published=published / 100)
@@ -383,12 +322,11 @@ def paper_table(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(rows: pd.DataFrame, region: str) -> str:
-    """Judge the claim that a region (of :data:`OUTSIDE`) has the largest share.
+    """Judge the claim that a region has the largest share, on rows of :func:`all_shares` of one case and method.
 
     It *holds* where the region's share is larger than that of every wave outside it and its enrichment is above 1
     (the whole 95 % interval). Where its share is the largest though it is no denser than its length explains, the claim
-    *holds only because the wave is long*. Otherwise it *does not hold*. `rows` are those of :func:`all_shares` of one
-    cohort, protocol, network, task and method.
+    *holds only because the wave is long*. Otherwise it *does not hold*.
     """
     claimed = rows[(rows["kind"] == "region") & (rows["wave"] == region)]
     outside = rows[(rows["kind"] == "wave") & rows["wave"].isin(OUTSIDE[region])]
@@ -400,21 +338,13 @@ def judge(rows: pd.DataFrame, region: str) -> str:
 
 
 def claim_table(shares: pd.DataFrame, trusted: Sequence[str]) -> pd.DataFrame:
-    """Judge each claim by the paper's own method, and by the methods that the audits believe.
-
-    One row a claim, cohort and protocol of :func:`all_shares`: task, region, published, cohort, protocol, leaky;
-    by_attention (verdict on the paper's network and method); by_trusted (verdict on each trusted method's network, or
-    why there is none).
-    """
+    """Judge each claim, cohort and protocol: by the paper's own network and method, and by each trusted method."""
     rows = []
     for task, region, published in PAPER:
         own = shares[shares["task"] == task]
         for (cohort, protocol), part in own.groupby(["cohort", "protocol"], sort=False):
-            votes = []
-            for method in trusted:
-                found = part[part["method"] == method]
-                model = next((name for name in NETWORKS if (found["model"] == name).any()), None)
-                votes.append(f"{method}: {judge(found[found['model'] == model], region)}")
+            first = first_network(part, "method")
+            votes = [f"{method}: {judge(first[first['method'] == method], region)}" for method in trusted]
             by_paper = part[(part["method"] == PAPER_METHOD) & (part["model"] == "transecg")]
             row = {"task": task, "region": region, "published": published / 100, "cohort": cohort}
             row |= {"protocol": protocol, "leaky": "yes" if protocol == LEAKY else "no"}
@@ -429,6 +359,5 @@ def claim_finding(claims: pd.DataFrame) -> str:
     for (task, region), own in claims.groupby(["task", "region"], sort=False):
         told = ", ".join(f"{verdict} in {n}" for verdict, n in own["by_attention"].value_counts().items())
         parts.append(f"{region} for {task.replace('_', ' ')}: {told}")
-    return (
-        f"The paper's claims by its own method (last-layer attention), over cohorts and protocols: {'; '.join(parts)}."
-    )
+    by = "The paper's claims by its own method (last-layer attention), over cohorts and protocols"
+    return f"{by}: {'; '.join(parts)}."
