@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, DataCard, Signal
+from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, Signal
 from ecgstudy.errors import RecordError
 
 SECONDS = 10.0
@@ -59,7 +59,8 @@ class FakeCohort(Cohort):
     """
 
     name: ClassVar[str] = "fake"
-    card: ClassVar[DataCard] = DataCard("Fake", "1", "MIT", "", "Made by the tests.")
+    licence: ClassVar[str] = "MIT"
+    how_to_get: ClassVar[str] = "Made by the tests."
 
     subjects: ClassVar[dict[str, str]] = {
         "good_1a": "p1",

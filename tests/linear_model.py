@@ -14,24 +14,12 @@ class LinearModel(SignalModel):
 
     name: ClassVar[str] = "linear"
 
-    def __init__(
-        self,
-        n_leads: int,
-        n_samples: int,
-        fs: float,
-        classes: dict[str, list[str]],
-        lead_names: list[str],
-        embedding_dim: int = 2,
-        margin: float | None = None,
-        scale: float = 1.0,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(
-            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
-        )
-        self.trunk = nn.Linear(n_samples, 2, bias=False)
-        self.build_heads(2)
+    training_defaults: ClassVar = {"embedding_dim": 2, "margin": None}
+
+    def build(self) -> int:
+        """One layer."""
+        self.trunk = nn.Linear(self.hparams.n_samples, 2, bias=False)
+        return 2
 
     def features(self, x: Tensor) -> Tensor:
         """Two weighted sums, shape (n, 2)."""

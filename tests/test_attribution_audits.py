@@ -27,7 +27,7 @@ from ecgstudy.attribution.faithfulness import (
 from ecgstudy.attribution.methods import METHODS, Question
 from ecgstudy.attribution.waves import DONOR_BEAT, MEAN_BEAT
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn import MODELS, create_model
+from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn.base import PERSON, SignalModel
 
 

@@ -11,8 +11,8 @@ from ecgstudy.attribution import methods
 from ecgstudy.attribution.explain import applicable, attribute, completeness, not_applicable, relevance
 from ecgstudy.attribution.methods import METHODS, Question, rollout
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import create_model
 from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.models import create_model
 
 N, N_SAMPLES = 7, 60
 SHAPE = {"n_samples": N_SAMPLES, "fs": 50.0, "classes": {"person": "abc", "sex": "FM"}}
@@ -25,9 +25,13 @@ class Linear(SignalModel):
     name = "linear"
 
     def __init__(self) -> None:
-        super().__init__(2, N_SAMPLES, 50.0, {"person": list("abc")}, ["I", "II"], 8, None, 1.0, 1e-3, 0.0)
-        self.build_heads(2 * N_SAMPLES)
+        classes = {"person": list("abc")}
+        super().__init__(2, N_SAMPLES, 50.0, classes, ["I", "II"], embedding_dim=8, margin=None)
         torch.nn.init.normal_(self.embedding[1].running_mean)
+
+    def build(self) -> int:
+        """No layer."""
+        return 2 * N_SAMPLES
 
     def features(self, x: Tensor) -> Tensor:
         """Leave the samples as they are."""

@@ -24,7 +24,7 @@ from ecgstudy.attribution.planted import (
 )
 from ecgstudy.attribution.waves import WAVES
 from ecgstudy.experiment.jobs import Context
-from ecgstudy.learn import MODELS
+from ecgstudy.learn.models import MODELS
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS

@@ -21,7 +21,7 @@ from ecgstudy.attribution.shares import (
 )
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.signals.features import FEATURES
 
 CODES = np.repeat(np.array([UNKNOWN_WAVE, 0, 1, 2, 3, 4, 5], dtype=np.int8), [10, 8, 4, 8, 10, 20, 50])[None]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ecgstudy.learn.augment import Augmentation, augment, random_crops
+from ecgstudy.learn.batches import Augmentation, augment, random_crops
 
 FS = 100.0
 

@@ -20,11 +20,12 @@ from fake_cohort import waveform
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
-from ecgstudy import ingestion
 from ecgstudy.__main__ import main
 from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import StudyError
+from ecgstudy.ingestion import figures, stores, tables
+from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.ingest import build_store
 
 FS = 250
@@ -135,7 +136,7 @@ def test_good_records_are_unharmed(study: SimpleNamespace, tmp_path: Path) -> No
     _good_records(tmp_path)
     alone = build_store(WfdbFolderCohort(tmp_path), tmp_path / "cache", workers=1)
     (folder,) = (study.base / "cache" / "real").glob("store-wfdb-folder-*")
-    beside_bad = ingestion.stores.RecordStore(folder)
+    beside_bad = stores.RecordStore(folder)
     assert beside_bad.records["record_id"].tolist() == GOOD
     for record_id in GOOD:
         np.testing.assert_array_equal(beside_bad.signal(record_id), alone.signal(record_id))
@@ -181,13 +182,13 @@ def test_records_of_ones_own_appear_in_the_table_of_exclusions_alone(study: Simp
 
 def test_the_trace_of_ones_own_record_is_not_drawn(study: SimpleNamespace) -> None:
     (folder,) = (study.base / "cache" / "real").glob("store-wfdb-folder-*")
-    own = ingestion.stores.RecordStore(folder)
-    figure = ingestion.traces_figure({"wfdb-folder": own, "ecgid": own})
+    own = stores.RecordStore(folder)
+    figure = figures.traces_figure({"wfdb-folder": own, "ecgid": own})
     hidden, drawn = figure.axes[:2]
     assert len(hidden.lines) == 0
     assert "a trace\nidentifies its owner" in hidden.texts[0].get_text()
     assert len(drawn.lines) > 0
-    beats = ingestion.beats_figure({"wfdb-folder": own, "ecgid": own})
+    beats = figures.beats_figure({"wfdb-folder": own, "ecgid": own})
     assert [ax.get_title().split("\n")[0] for ax in beats.axes] == ["ecgid"]
     plt.close("all")
 
@@ -197,7 +198,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders of the test's own for data, results, cache and notebooks; returns the folder that holds them."""
     for name in ("data", "results", "cache", "notebooks"):
         monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setattr(ingestion.stores, "build_store", partial(build_store, workers=1))
+    monkeypatch.setattr(stores, "build_store", partial(build_store, workers=1))
     return tmp_path
 
 
@@ -233,19 +234,19 @@ def _malformed_table(folder: Path) -> str:
 def test_a_cohort_without_a_usable_record_leaves_the_others_alone(places: Path, make: Callable[[Path], str]) -> None:
     words = make(places / "data" / "wfdb-folder")
     motion_tree(places / "data" / "motion")
-    stores, lost = ingestion.open_usable_stores("real", ["wfdb-folder", "motion"], 0)
-    assert list(stores) == ["motion"]
+    opened, lost = open_usable_stores("real", ["wfdb-folder", "motion"], 0)
+    assert list(opened) == ["motion"]
     assert lost["cohort"].unique().tolist() == ["wfdb-folder"]
     assert str(places) not in lost["sentence"].str.cat()
-    finding = ingestion.exclusion_finding(ingestion.exclusion_table(stores, lost), lost)
+    finding = tables.exclusion_finding(tables.exclusion_table(opened, lost), lost)
     assert "No record of wfdb-folder can be used: it takes no part in the study." in finding
     with pytest.raises(StudyError, match=words):
-        ingestion.open_usable_stores("real", ["wfdb-folder"], 0)
+        open_usable_stores("real", ["wfdb-folder"], 0)
 
 
 def test_where_nothing_is_left_the_command_says_so_and_fails(places: Path, capsys: pytest.CaptureFixture) -> None:
     words = _only_bad_records(places / "data" / "wfdb-folder")
-    _notebook(places, 'from ecgstudy import ingestion\ningestion.open_usable_stores(profile, ["wfdb-folder"], seed)')
+    _notebook(places, 'from ecgstudy.ingestion.stores import *\nopen_usable_stores(profile, ["wfdb-folder"], seed)')
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert re.match(f"ecgstudy: {words}", said)
@@ -303,7 +304,7 @@ def test_a_cache_that_cannot_be_written_is_explained(places: Path) -> None:
     _good_records(places / "data" / "wfdb-folder")
     (places / "cache").write_text("a file stands in the way")
     with pytest.raises(StudyError, match=rf"{places}/cache\S* cannot be written .*ECGSTUDY_CACHE"):
-        ingestion.open_usable_stores("real", ["wfdb-folder"], 0)
+        open_usable_stores("real", ["wfdb-folder"], 0)
 
 
 def test_a_disk_that_fills_while_a_notebook_runs_is_one_sentence(

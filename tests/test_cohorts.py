@@ -1,6 +1,5 @@
 """What every cohort promises, held by the registry; and what is particular to ECG-ID, LUDB, MIT-BIH and motion."""
 
-import dataclasses
 import pickle
 import re
 from collections.abc import Callable
@@ -74,17 +73,15 @@ def test_the_registry_is_in_its_agreed_order() -> None:
 
 
 @pytest.mark.parametrize("name", REGISTRY)
-def test_every_cohort_has_a_card_and_a_row_on_the_data_page(name: str, project_root: Path) -> None:
-    card = REGISTRY[name].card
-    empty = {key for key, value in dataclasses.asdict(card).items() if not value}
-    assert empty <= (
-        {"version", "doi"} if name in ("synthetic", "wfdb-folder") else {"doi"} if name == "motion" else set()
-    )
+def test_every_cohort_states_its_source_and_has_a_row_on_the_data_page(name: str, project_root: Path) -> None:
+    cohort = REGISTRY[name]
+    optional = {"motion": {"doi"}, "wfdb-folder": {"version", "doi"}, "synthetic": {"doi"}}.get(name, set())
+    assert all(getattr(cohort, fact) for fact in {"version", "licence", "doi", "how_to_get"} - optional)
     page = (project_root / "data" / "README.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}` |") and card.licence in line]
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}` |") and cohort.licence in line]
     assert len(rows) == 1, f"data/README.md needs one row that starts with | `{name}` | and names its licence"
-    assert card.version in rows[0]
-    assert card.doi in rows[0]
+    assert cohort.version in rows[0]
+    assert cohort.doi in rows[0]
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -92,7 +89,7 @@ def test_a_cohort_is_found_under_every_folder_name_and_says_how_to_get_it_before
     cohort = REGISTRY[name]
     with pytest.raises(DataNotFoundError, match=rf"{data_folder} holds no folder {cohort.folders[0]}") as caught:
         open_cohort(name)
-    assert cohort.card.how_to_get in str(caught.value)
+    assert cohort.how_to_get in str(caught.value)
     here = TREES[name](data_folder / cohort.folders[0])
     for folder in cohort.folders:
         there = data_folder / folder

@@ -1,49 +1,45 @@
-"""The dual-task stage on a small synthetic cohort with planted damage: what is missing is reported, nothing stops."""
+"""Stage 03 on a small synthetic cohort with planted damage: what is missing is reported, nothing stops."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from joblib import parallel_config
 
 from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.dual_task import (
-    choose_reading,
-    coverage_finding,
-    coverage_table,
-    monitor,
-    open_recordings,
-    read_long_records,
-    record_monitoring,
-    run_all,
-    run_pairs,
-    run_protocol,
-    window_problems,
-)
-from ecgstudy.dual_task.experiments import DT4ECG, Answers, Budget, Reading, hit_rates, train
-from ecgstudy.dual_task.recordings import Recordings, merge_touching
-from ecgstudy.dual_task.scores import results_table
-from ecgstudy.dual_task.story import AllRuns
+from ecgstudy.dual_task import plan, streaming, tables
+from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, WindowConfig, by_network, predict
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import BlockedTime, LeaveSubjectOut
-from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode
+from ecgstudy.evaluate.protocols import (
+    ActivityPairs,
+    BlockedTime,
+    CrossActivity,
+    CrossElectrode,
+    LeaveSubjectOut,
+    RandomWindows,
+    TimeSeparated,
+)
+from ecgstudy.evaluate.splits import Protocol, segments
+from ecgstudy.experiment.jobs import Context, Job, run
 
-READING = Reading(4.0, True)
-BUDGET = Budget(1, (0,), (READING,), (), (), folds=2)
+WINDOW = WindowConfig(4.0, True)
+BUDGET = Budget(1, (0,), (WINDOW,), {}, folds=2)
+Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 class Damaged(SyntheticCohort):
-    """Four synthetic persons; one record is flat throughout, one saturated, one is not there, one has a flat strip."""
+    """Four synthetic persons; a record is flat, one saturated, one not there, one has a flat strip, one a gap."""
 
     def records(self) -> pd.DataFrame:
-        """Leave one record out."""
+        """Leave one record out, and tell of a gap after 10 s of another."""
         table = super().records()
-        return table[~table["record_id"].str.startswith("S003_1_squats")].reset_index(drop=True)
+        table = table[~table["record_id"].str.startswith("S003_1_squats")].reset_index(drop=True)
+        return table.assign(gaps=[((1000, 0.4),) if name == "S003_1_rest_1" else () for name in table["record_id"]])
 
     def signal(self, record_id: str) -> Signal:
         """Damage what the record's name says."""
@@ -59,224 +55,308 @@ class Damaged(SyntheticCohort):
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """Ingest the damaged cohort."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ECGSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
-    cohort = Damaged(n_subjects=4, n_sessions=1, n_records=1, seconds=24, fs=100.0, activities=["rest", "squats"])
-    opened = open_recordings(cohort, "demo", 100.0)
-    patch.undo()
-    return opened
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECGSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cohort = Damaged(n_subjects=4, n_sessions=1, n_records=1, seconds=24, fs=100.0, activities=["rest", "squats"])
+        opened = plan.open_context("demo", cohort, 100.0, 0, "cpu")
+        return replace(opened, attackers=BUDGET.attackers(WINDOW))
 
 
-@pytest.fixture(autouse=True)
-def _one_process() -> Iterator[None]:
-    """Leave the other cores to the other tests."""
-    with parallel_config(backend="sequential"):
-        yield
+def changed(context: Context, change: Change) -> Context:
+    """Give a context whose record table is another."""
+
+    class Changed(Context):
+        def records(self, cohort: str) -> pd.DataFrame:
+            return change(super().records(cohort))
+
+    return Changed(**{field.name: getattr(context, field.name) for field in fields(Context)})
 
 
-class SilentStage:
-    """Keeps the metrics that are recorded, as a stage does."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.notes: dict[str, str] = {}
-
-    def metric(self, name: str, value: float, *interval: float, n: int = 0, unit: str = "", note: str = "") -> float:
-        """Keep value and note; an undefined value needs a note."""
-        assert math.isfinite(value) or note
-        self.values[name], self.notes[name] = value, note
-        return value
+def at_rest(records: pd.DataFrame) -> pd.DataFrame:
+    """Leave out every other activity."""
+    return records[records["activity"] == "rest"]
 
 
-def test_what_is_missing_is_listed_with_its_reason(recordings: Recordings) -> None:
-    table = coverage_table(recordings).set_index("who")
-    assert table.loc["S001", "missing"] == "squats"
+def with_electrodes(records: pd.DataFrame) -> pd.DataFrame:
+    """Give a record of S004 a third kind of electrode that no one else has."""
+    kinds = records["subject_id"].str[-4:].map({"S001": "gel", "S002": "gel", "S003": "dry", "S004": "dry"})
+    return records.assign(electrode=kinds.where(~records["record_id"].str.endswith("S004_1_rest_1"), "textile"))
+
+
+def predictions(context: Context, protocol: Protocol, attacker: str = DT4ECG) -> Predictions:
+    """Do one job."""
+    jobs = [Job("synthetic", protocol, attacker, 0)]
+    return by_network(run(predict, jobs, context, "t"), jobs)[protocol.name, attacker]
+
+
+def test_what_is_missing_is_listed_with_its_reason(context: Context) -> None:
+    records = context.records("synthetic")
+    table = tables.coverage_table(context.stores["synthetic"], records).set_index("who")
     assert "S001_1_squats_1 (flat)" in table.loc["S001", "left_out"]
     assert "S002_1_squats_1 (saturated)" in table.loc["S002", "left_out"]
-    assert (table.loc["S003", "missing"], table.loc["S003", "left_out"]) == ("squats", "")
-    assert table.loc["S004", "missing"] == ""
+    assert (table.loc["S003", "squats"], table.loc["S003", "left_out"]) == (0, "")
+    assert table.loc["S004", "missing"] == "arm_movements, walk_4kmh, run_8kmh"
+    assert table.columns[:3].tolist() == ["persons", "rest", "squats"]
+    index = context.dataset.grid_index(segments(records), 4.0)
+    said = tables.coverage_finding(records, table.reset_index()[["persons", "who", *table.columns[1:]]], index)
+    assert "Activities without any usable record: arm_movements, run_8kmh, walk_4kmh." in said
+    assert "S003: squats, arm_movements, walk_4kmh, run_8kmh" in said
+    # the strip ends at 8 s; a window of 4 s that starts at 0..7 s touches it. The gap lies in those from 7 to 10 s
+    assert "Windows left out: 12 (flat 8, gap in time 4)." in said
+    told = tables.coverage_finding(with_electrodes(records), table.reset_index(), index)
+    assert "Usable records by electrode: dry 2, gel 2, textile 1." in told
 
 
-def test_windows_over_the_flat_strip_are_left_out_and_counted(recordings: Recordings) -> None:
-    problems = window_problems(recordings, 4.0).set_index("reason")
-    # the strip ends at 8 s; a window of 4 s that starts at 0..4 s lies in it, later ones hold a second or more of it
-    assert 5 <= problems.loc["flat", "windows"] <= 8
-    assert problems.loc["flat", "persons"] == 1
-    index = recordings.index(4.0)
-    late = index[(index["record_id"] == "S004_1_rest_1") & (index["start"] >= 800)]
-    assert late["problem"].isna().all()
+def test_windows_lie_inside_their_segments_on_the_stride_beside_flaws(context: Context) -> None:
+    name = "synthetic/S002_1_rest_1"
+    part = pd.DataFrame({"record_id": [name], "subject_id": ["synthetic/S002"], "start": [430], "stop": [1730]})
+    assert context.dataset.grid(part, 4.0, 2.0)["start"].tolist() == [500, 700, 900, 1100, 1300]
+    across_a_gap = part.assign(record_id="synthetic/S003_1_rest_1", stop=1830)
+    assert context.dataset.grid(across_a_gap, 4.0)["start"].tolist() == [500, 600, 1100, 1200, 1300, 1400]
 
 
-def test_windows_lie_inside_their_segments_on_the_stride(recordings: Recordings) -> None:
-    segments = pd.DataFrame({"record_id": ["S003_1_rest_1"], "start": [430], "stop": [1730]})
-    windows = recordings.windows(segments, 4.0, 2.0)
-    assert list(windows["start"]) == [500, 700, 900, 1100, 1300]
-    assert set(windows["activity"]) == {"rest"}
-
-
-def test_amplitude_channel_is_the_logarithm_of_the_spread(recordings: Recordings) -> None:
-    index = recordings.windows(BlockedTime().splits(recordings.records, 100.0, 0)[0].probe, 4.0, 1.0).iloc[:3]
-    samples = recordings.window_set(index, READING).samples
-    values = recordings.store.gather(index, [recordings.lead])
+def test_amplitude_channel_is_the_logarithm_of_the_spread(context: Context) -> None:
+    index = context.dataset.grid(segments(context.records("synthetic")), 4.0).iloc[:3]
+    samples, values = WINDOW.read(context.dataset, index), context.dataset.gather(index)
     np.testing.assert_allclose(samples[:, 0].mean(axis=-1), 0, atol=1e-5)
     np.testing.assert_allclose(samples[:, 0].std(axis=-1), 1, rtol=1e-4)
-    np.testing.assert_allclose(samples[:, 1, 17] + 1.5, np.log10(values[:, 0].std(axis=-1) + 1e-3), rtol=1e-4)
+    np.testing.assert_allclose(samples[:, 1, 17] + 1.5, np.log10(values.std(axis=-1) + 1e-3), rtol=1e-4)
+    assert WindowConfig(4.0, False).read(context.dataset, index).shape == (3, 1, 400)
 
 
-def test_protocols_go_on_with_what_is_there(recordings: Recordings, tmp_path: Path) -> None:
-    blocked = run_protocol(recordings, BlockedTime(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    assert blocked.skipped is None
+def test_protocols_go_on_with_what_is_there(context: Context) -> None:
+    blocked = predictions(context, BlockedTime())
     # 24 s: the last 30 % are 7.2 s, which hold 4 windows of 4 s on whole seconds from 17 s on
-    assert len(blocked.windows) == 4 * len(recordings.records)
-    unseen = run_protocol(recordings, LeaveSubjectOut(2), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    assert unseen.windows["person_said"].isna().all()
-    assert set(unseen.windows["subject_id"]) == {"S001", "S002", "S003", "S004"}
+    assert len(blocked.windows) == 4 * len(context.records("synthetic"))
+    assert blocked.gap == ""
+    unseen = predictions(context, LeaveSubjectOut(2))
+    assert unseen.windows["person_predicted"].isna().all()
+    assert unseen.windows["subject_id"].nunique() == 4
+    assert np.isnan(unseen.probabilities["person"]).all()
 
 
-def test_a_cohort_without_electrodes_is_reported(recordings: Recordings, tmp_path: Path) -> None:
-    answers = run_protocol(recordings, CrossElectrode(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    assert answers.skipped == "the cohort states no electrode"
+def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context) -> None:
+    jobs = [Job("synthetic", BlockedTime(), DT4ECG, seed) for seed in (0, 1)]
+    both = by_network(run(predict, jobs, context, "t"), jobs)["blocked_time", DT4ECG]
+    assert both.windows["seed"].tolist() == sorted([0, 1] * (len(both.windows) // 2))
+    for task in plan.TASKS:
+        best = np.array(both.classes[task])[both.probabilities[task].argmax(axis=1)]
+        assert both.windows[f"{task}_predicted"].tolist() == best.tolist()
+    assert len(both.histories) == 2
 
 
-def test_a_cohort_with_one_activity_is_reported(recordings: Recordings, tmp_path: Path) -> None:
-    at_rest = replace(recordings, records=recordings.records[recordings.records["activity"] == "rest"])
-    answers = run_protocol(at_rest, CrossActivity(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    assert answers.skipped == "no usable window is left to test on"
+@pytest.mark.parametrize(
+    ("change", "protocol", "reason"),
+    [
+        (lambda records: records, CrossElectrode(), "the cohort states no electrode"),
+        (at_rest, CrossActivity(), "no usable window is left to test on"),
+        (lambda records: records.iloc[:2], LeaveSubjectOut(3), "2 persons are too few to leave people out in 3 folds"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_clause(context: Context, change: Change, protocol: Protocol, reason: str) -> None:
+    refused = predictions(changed(context, change), protocol)
+    assert refused.gap == reason
+    assert refused.windows.empty
 
 
-def test_people_without_the_known_activity_are_left_out_of_the_pairs(recordings: Recordings, tmp_path: Path) -> None:
-    pairs = run_pairs(recordings, READING, BUDGET, tmp_path, "cpu")
-    assert set(pairs["rest"].windows["subject_id"]) == {"S001", "S002", "S003", "S004"}
+def test_people_without_the_known_activity_are_left_out_of_the_pairs(context: Context) -> None:
+    pairs = predictions(context, ActivityPairs(), plan.ONE_ACTIVITY)
+    assert set(pairs.windows["fold"]) == {0}
+    assert pairs.windows["subject_id"].nunique() == 4
     # only S004 has squats: one person is no choice, and nothing can be learnt
-    assert pairs["squats"].skipped is not None
-    assert "nothing to learn" in pairs["squats"].skipped
+    assert pairs.gap.startswith("fold 2 of 2 left out: ")
+    assert "nothing to learn: all windows are of one person and one activity" in pairs.gap
+    matrix = tables.activity_matrix(pairs, ["rest", "squats"])
+    known = pairs.windows[pairs.windows["activity"] == "squats"]
+    assert matrix.loc["rest", "squats"] == (known["person_predicted"] == known["subject_id"]).mean()
+    assert matrix.loc["squats"].isna().all()
 
 
-def test_one_person_at_rest_is_nothing_to_learn(recordings: Recordings, tmp_path: Path) -> None:
-    alone = recordings.records[recordings.records["record_id"] == "S003_1_rest_1"]
-    segments = alone.assign(start=0, stop=2400)
-    with pytest.raises(StudyError, match="one person and one activity"):
-        train(recordings, segments, DT4ECG, READING, 0, 1, tmp_path, "cpu")
+def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(context: Context) -> None:
+    told = changed(context, with_electrodes)
+    crossed = predictions(told, CrossElectrode())
+    # of the kinds dry, gel and textile only the first and the last have a person who is known from another kind
+    assert set(crossed.windows["fold"]) == {0, 2}
+    assert crossed.gap == "fold 2 of 3 left out: no usable window is left to test on"
+    rows = tables.results("synthetic", {("cross_electrode", DT4ECG): crossed}, 0)
+    assert set(rows["note"]) == {crossed.gap}
+    assert set(rows["windows"]) == {len(crossed.windows)}
+    # the first fold learnt from rest alone and knows no activity: only the third is read as a stream
+    protocol, heard = streaming.stream({("cross_electrode", DT4ECG): crossed})
+    assert protocol == "cross_electrode"
+    assert set(heard.windows["fold"]) == {2}
 
 
 def test_touching_segments_are_joined_and_others_kept_apart() -> None:
-    rows = [("a", 0, 100), ("a", 100, 200), ("a", 300, 400), ("b", 400, 500)]
-    joined = merge_touching(pd.DataFrame(rows, columns=["record_id", "start", "stop"]))
-    assert joined.to_numpy().tolist() == [["a", 0, 200], ["a", 300, 400], ["b", 400, 500]]
+    rows = [("a", 0, 100), ("b", 400, 500), ("a", 300, 400), ("a", 100, 200), ("c", 500, 600)]
+    joined = plan.merge_touching(pd.DataFrame(rows, columns=["record_id", "start", "stop"]))
+    assert joined.to_numpy().tolist() == [["a", 0, 200], ["a", 300, 400], ["b", 400, 500], ["c", 500, 600]]
 
 
-def test_windows_across_a_gap_are_left_out(recordings: Recordings) -> None:
-    gaps = [((1000, 0.4),) if name == "S003_1_rest_1" else () for name in recordings.records["record_id"]]
-    table = recordings.records.assign(gaps=gaps, n_gaps=[len(g) for g in gaps])
-    index = replace(recordings, records=table).index(4.0)
-    across = index[index["problem"] == "gap in time"]
-    assert set(across["record_id"]) == {"S003_1_rest_1"}
-    # after sample 1000 of a record at 100 Hz: windows of 4 s that start at 7, 8, 9 or 10 s hold it
-    assert list(across["start"]) == [700, 800, 900, 1000]
+def learnt(context: Context, protocol: Protocol, attacker: Attacker, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Tell what an attacker would learn from under a protocol's first split, and how; nothing is trained."""
+    seen = {}
+    window_set = plan.window_set
+    monkeypatch.setattr(plan, "window_set", lambda *given: seen.update(index=given[2]) or window_set(*given))
+    monkeypatch.setattr(plan, "fit", lambda model, _, validation, settings, *rest: seen.update(locals()))
+    job = Job("synthetic", protocol, DT4ECG, 3)
+    attacker.fit(context, job, context.splits(job)[0])
+    return seen
 
 
-def test_worst_degree_of_the_marked_stretches_that_a_window_touches(recordings: Recordings) -> None:
-    marked = pd.DataFrame({"start": [0.0, 2.0, 4.0], "end": [2.0, 4.0, 6.0], "degree": [1, 3, 2]})
-    named = replace(recordings, degrees={"S003_1_rest_1": marked})
-    index = pd.DataFrame({"record_id": ["S003_1_rest_1"] * 3 + ["S004_1_rest_1"], "start": [0, 350, 400, 0]})
-    index["n_samples"] = [200, 200, 200, 200]
-    worst = named.worst_degree(index)
-    np.testing.assert_array_equal(worst, [1, 3, 2, math.nan])
+def test_windows_are_chosen_on_what_no_candidate_learnt_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice, blocked = (context.splits(Job("synthetic", p, DT4ECG, 0))[0] for p in (Choice(), BlockedTime()))
+    pd.testing.assert_frame_equal(choice.probe, blocked.validation)
+    index = learnt(context, Choice(), context.attackers[DT4ECG], monkeypatch)["index"]
+    first_asked = index["record_id"].map(choice.probe.set_index("record_id")["start"])
+    assert (index["start"] + index["n_samples"] < first_asked).all()
+    # once nothing is left to choose, the validation part is learnt from too; the probes never are
+    index = learnt(context, BlockedTime(), context.attackers[DT4ECG], monkeypatch)["index"]
+    assert (index["start"] + index["n_samples"] > first_asked.iloc[0]).any()
+    last = index["record_id"].map(blocked.probe.set_index("record_id")["start"])
+    assert (index["start"] + index["n_samples"] < last).all()
 
 
-def test_an_activity_that_nobody_has_is_named(recordings: Recordings) -> None:
-    at_rest = replace(recordings, records=recordings.records[recordings.records["activity"] == "rest"])
-    table = coverage_table(at_rest)
-    assert table["squats"].tolist() == [0] * len(table)
-    said = coverage_finding(at_rest, table, window_problems(at_rest, 4.0))
-    assert "Activities without any usable record: squats." in said
-    kinds = ["dry", "gel", "gel", "dry", "gel", "gel"][: len(recordings.records)]
-    told = replace(recordings, records=recordings.records.assign(electrode=kinds))
-    said = coverage_finding(told, coverage_table(told), window_problems(told, 4.0))
-    assert f"Usable records by electrode: dry {kinds.count('dry')}, gel {kinds.count('gel')}." in said
+def test_an_attacker_is_built_and_trained_as_it_says(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    attacker = Attacker(sizes={"balance": "equal"}, tasks=("activity",), window=WINDOW, epochs=7, stride=2.0)
+    seen = learnt(context, BlockedTime(), attacker, monkeypatch)
+    assert seen["model"].classes == {"activity": ["rest", "squats"]}
+    assert seen["model"].hparams.lead_names == [context.lead, "amplitude"]
+    assert (seen["model"].hparams.margin, seen["model"].hparams.balance) == (None, "equal")
+    assert (seen["settings"].epochs, seen["settings"].seed, seen["validation"]) == (7, 3, None)
+    assert set(seen["index"].groupby("record_id")["start"].diff().dropna()) == {200}
+    # people who are left out to choose on may be learnt from in the end, those on trial never
+    split = context.splits(Job("synthetic", LeaveSubjectOut(3), DT4ECG, 3))[0]
+    index = learnt(context, LeaveSubjectOut(3), context.attackers[DT4ECG], monkeypatch)["index"]
+    assert set(index["subject_id"]) == {*split.train["subject_id"], *split.validation["subject_id"]}
 
 
-def test_a_window_that_fits_nowhere_is_no_candidate(recordings: Recordings, tmp_path: Path) -> None:
+def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
     # 24 s: the part to choose on lasts 3.6 s, the part to learn from 9.8 s
-    long, fits = Reading(4.0, False), Reading(3.0, False)
-    chosen, table = choose_reading(recordings, BlockedTime(), replace(BUDGET, readings=(long, fits)), tmp_path, "cpu")
+    long, fits = WindowConfig(4.0, False), WindowConfig(3.0, False)
+    chosen, table = plan.choose_window(context, "synthetic", replace(BUDGET, windows=(long, fits)))
     assert chosen == fits
     assert table["note"].tolist() == ["no usable window of 4 s is left to choose on", ""]
-    assert table["windows"].iloc[0] == 0
+    assert table["windows"].tolist() == [0, len(context.records("synthetic"))]
     assert table.loc[0, ["person_accuracy", "activity_accuracy", "mean"]].isna().all()
     assert table.loc[1, "mean"] == (table.loc[1, "person_accuracy"] + table.loc[1, "activity_accuracy"]) / 2
-    chosen, table = choose_reading(recordings, BlockedTime(), BUDGET, tmp_path, "cpu")
-    assert chosen == READING
+    chosen, table = plan.choose_window(context, "synthetic", BUDGET)
+    assert chosen == WINDOW
     assert table["mean"].isna().all()
 
 
-def test_a_task_that_is_not_answered_has_no_hit_rate() -> None:
-    said = pd.DataFrame({"subject_id": ["a", "b"], "activity": ["rest", "rest"], "person_said": ["a", "a"]})
-    rates = hit_rates(said.assign(activity_said=None))
-    assert rates["person_accuracy"] == 0.5
-    assert math.isnan(rates["activity_accuracy"])
+def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(_: object, jobs: list[Job]) -> dict[str, Predictions]:
+        rows = [
+            ("a", "rest", "a", "rest"),
+            ("b", "rest", "a", "rest"),
+            ("a", "run", "a", "run"),
+            ("b", "run", "b", "run"),
+        ]
+        names = ["subject_id", "activity", "person_predicted", "activity_predicted"]
+        table = pd.DataFrame(rows, columns=names)
+        parts = [table.iloc[:2], table.iloc[1:], table.iloc[:2].assign(activity_predicted=None)]
+        assert [job.seed for job in jobs] == [5, 5, 5]
+        return {job.name: Predictions(part) for job, part in zip(jobs, parts, strict=True)}
+
+    monkeypatch.setattr(plan, "run", lambda *_: None)
+    monkeypatch.setattr(plan, "by_network", found)
+    windows = (WindowConfig(3.0, True), WindowConfig(4.0, False), WindowConfig(5.0, False))
+    context = Context("demo", {}, "cpu", {}, cache=Path())
+    chosen, table = plan.choose_window(context, "x", replace(BUDGET, windows=windows, seeds=(5, 6)))
+    assert chosen == windows[1]
+    assert table["mean"].tolist() == [0.75, pytest.approx(5 / 6), 0.5]
+    assert table["amplitude"].tolist() == ["told", "not told", "not told"]
+    assert "note" not in table
 
 
-def test_a_record_too_short_for_a_window_is_a_sentence(recordings: Recordings, tmp_path: Path) -> None:
+def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Context) -> None:
     # 60 % of 24 s are known: 14.4 s; the last 7.2 s probe
-    answers = run_protocol(recordings, BlockedTime(), DT4ECG, Reading(8.0, True), BUDGET, tmp_path, "cpu")
-    assert answers.skipped == "no usable window is left to test on"
-    with pytest.raises(StudyError, match="no usable window is left to test on"):
-        run_all(recordings, Reading(8.0, True), BUDGET, tmp_path, "cpu")
+    long = replace(context, attackers=BUDGET.attackers(WindowConfig(8.0, True)))
+    with pytest.raises(StudyError, match="first part of the records of synthetic: no usable window is left to test on"):
+        predictions(long, BlockedTime())
+    with pytest.raises(StudyError, match="one person or of one activity only; bring two of each"):
+        predictions(changed(context, at_rest), BlockedTime())
 
 
-def with_electrodes(recordings: Recordings) -> Recordings:
-    """Give S001 and S004 a third kind of electrode that no one else has, and that nobody else can learn from."""
-    kinds = recordings.records["subject_id"].map({"S001": "gel", "S002": "gel", "S003": "dry", "S004": "dry"})
-    kinds[recordings.records["record_id"] == "S004_1_rest_1"] = "textile"
-    return replace(recordings, records=recordings.records.assign(electrode=kinds))
+def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
+    budget = plan.budget_of("real", 4)
+    jobs = plan.plan("motion", WINDOW, budget)
+    asked = {
+        (job.protocol.name, job.attacker): [
+            j.seed for j in jobs if (j.protocol, j.attacker) == (job.protocol, job.attacker)
+        ]
+        for job in jobs
+    }
+    names = ["random_windows", "blocked_time", "cross_electrode", "cross_activity", "leave_subject_out"]
+    assert [name for name, attacker in asked if attacker == DT4ECG] == names
+    others = [attacker for name, attacker in asked if name == "blocked_time" and attacker != DT4ECG]
+    assert others == [*plan.BASELINES, *plan.ABLATIONS]
+    assert asked.pop(("activity_pairs", plan.ONE_ACTIVITY)) == [4]
+    assert set(map(tuple, asked.values())) == {(4, 5, 6)}
+    assert jobs[0].protocol == RandomWindows(4.0)
+    attackers = budget.attackers(WINDOW)
+    assert {attacker.window for attacker in attackers.values()} == {WINDOW}
+    odd = {name: (one.epochs, one.stride) for name, one in attackers.items() if (one.epochs, one.stride) != (12, 1.0)}
+    assert odd == {plan.ONE_ACTIVITY: (24, 1.0), plan.LONG_RECORDS: (6, 5.0)}
+    assert attackers["resnet1d"].sizes == {"widths": [16, 32, 64]}
+    assert [window.seconds for window in plan.budget_of("demo", 0).windows] == [3.0, 3.0]
 
 
-def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(recordings: Recordings, tmp_path: Path) -> None:
-    told = with_electrodes(recordings)
-    answers = run_protocol(told, CrossElectrode(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    # of the kinds dry, gel and textile only the first and the last have a person who is known from another kind
-    assert answers.folds == [0, 2]
-    assert answers.left_out == "fold 2 of 3 left out: no usable window is left to test on"
-    row = results_table({("cross_electrode", "dt4ecg"): answers}, 0).iloc[0]
-    assert row["note"] == answers.left_out
-    assert row["windows"] == len(answers.windows) > 0
+class Marked(MotionCohort):
+    """Marks the first six seconds of one record, sampled at 200 Hz, in three segments."""
+
+    def __init__(self) -> None:
+        pass
+
+    def records(self) -> pd.DataFrame:
+        """Two records."""
+        return pd.DataFrame({"record_id": ["r", "other"], "fs": [200.0, 200.0]})
+
+    def artefacts(self, record_id: str) -> pd.DataFrame:
+        """Degrees 1, 3 and 2; none of the other record."""
+        marked = pd.DataFrame({"start": [0, 400, 800], "end": [400, 800, 1200], "degree": [1, 3, 2]})
+        return marked if record_id == "r" else marked[:0]
 
 
-def test_each_stream_is_read_by_the_network_of_its_fold(recordings: Recordings, tmp_path: Path) -> None:
-    told = with_electrodes(recordings)
-    answers = run_protocol(told, CrossElectrode(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    made = AllRuns({("cross_electrode", "dt4ecg"): answers}, {})
-    monitoring = monitor(told, made, READING, BUDGET)
-    assert monitoring.protocol == "cross_electrode"
-    streams = {stream.index["subject_id"].iloc[0]: stream for stream in monitoring.streams}
-    assert set(streams) == {"S004"}
-    # the first fold learnt from rest alone and knows no activity; the third is read by the second network
-    heard = answers.windows[answers.windows["record_id"] == "S004_1_rest_1"]
-    assert streams["S004"].index["start"].tolist() == heard["start"].tolist()
-    said = np.array(told.persons)[streams["S004"].person.argmax(axis=1)]
-    assert said.tolist() == heard["person_said"].tolist()
+def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
+    windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
+    worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
+    np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
+    assert np.isnan(tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0)).all()
 
 
-def test_no_stream_is_a_sentence(recordings: Recordings, tmp_path: Path) -> None:
-    answers = run_protocol(recordings, BlockedTime(), DT4ECG, READING, BUDGET, tmp_path, "cpu")
-    none = Answers(pd.DataFrame(), [], "the cohort states no electrode")
-    made = AllRuns({("cross_electrode", "dt4ecg"): none, ("blocked_time", "dt4ecg"): answers}, {})
-    stage = SilentStage()
-    # no window of 8 s lies in the last 7.2 s
-    said = record_monitoring(stage, "x", monitor(recordings, made, Reading(8.0, True), BUDGET))
-    assert "No session could be read" in said
-    assert math.isnan(stage.values["x.monitoring.switching_0.5.activity_accuracy"])
-    # one record a person and activity: S004 changes once, the others never
-    said = record_monitoring(SilentStage(), "x", monitor(recordings, made, READING, BUDGET))
-    assert "read as a stream by the networks of blocked time" in said.lower()
-
-
-def test_without_long_records_there_is_a_sentence(recordings: Recordings, tmp_path: Path) -> None:
-    said = read_long_records(["motion"], "demo", 100.0, READING, BUDGET, tmp_path, "cpu", None)
+def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = context.fitted(Job("synthetic", BlockedTime(), DT4ECG, 0)).model
+    said = streaming.read_long_records(context, ["motion"], 0, model)
     assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
+    asked = []
+    followed = replace(context, stores={"mitdb": context.stores["synthetic"]})
+    monkeypatch.setattr(streaming, "study_cohort", lambda name, seed: name)
+    monkeypatch.setattr(streaming, "open_context", lambda *given: asked.append(given) or followed)
+    said = streaming.read_long_records(context, ["mitdb"], 0, model)
+    assert asked == [("demo", "mitdb", 100.0, 0, "cpu", "MLII")]
+    assert said == "No half-hour record was followed: no usable window is left to test on."
+    # in minutes: 9 s enrol, the part from 12 to 23 s is asked
+    monkeypatch.setattr(streaming, "TimeSeparated", lambda: TimeSeparated(((0, 0.15),), (0.2, 0.4)))
+    long = streaming.read_long_records(context, ["mitdb"], 0, model)
+    assert long.late.windows["start"].between(1200, 1900).all()
+    assert long.late.windows["record_id"].nunique() == 5
+    assert long.whole.windows["record_id"].unique().tolist() == [long.late.windows["record_id"].iloc[0]]
+    assert long.whole.windows["start"].iloc[0] == 0
+    np.testing.assert_allclose(long.whole.probabilities["person"].sum(axis=1), 1, rtol=1e-5)
+    assert long.enrolled[["start", "stop"]].to_numpy().tolist() == [[0, 900]]
+    assert long.activity.index.tolist() == ["rest", "squats"]
+    assert long.activity.sum() == pytest.approx(1)
+    by_time = streaming.accuracy_by_time(long.late, 4.0)
+    late = tables.late_results(by_time, 4)
+    names = [f"mitdb.monitoring.person_accuracy_after_{n}_s" for n in (4, 11)]
+    assert late["name"].tolist() == names
+    assert late["value"].tolist() == by_time["accuracy"].iloc[[0, -1]].tolist()
 
 
 @pytest.mark.realdata

@@ -1,14 +1,17 @@
 """Streams: the filter against exact inference, delays and accumulated evidence by hand."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from ecgstudy.dual_task.recordings import Reading
-from ecgstudy.dual_task.streaming import Stream, accuracy_by_time, delay_table, forward_filter
-from ecgstudy.learn import create_model
+from ecgstudy.dual_task import figures, streaming, tables
+from ecgstudy.dual_task.plan import Predictions
+from ecgstudy.dual_task.streaming import accuracy_by_time, delay_table, forward_filter, milliseconds_per_window
+from ecgstudy.learn.models import create_model
 
 
 def test_filter_equals_the_sum_over_all_paths() -> None:
@@ -28,28 +31,25 @@ def test_filter_equals_the_sum_over_all_paths() -> None:
     filtered = forward_filter(probabilities, switching, new_share)
     np.testing.assert_allclose(filtered[-1], exact / exact.sum())
     np.testing.assert_allclose(filtered.sum(axis=1), 1)
-
-
-def test_without_memory_each_window_decides_alone() -> None:
-    # switching 2/3 of three classes makes every class as likely after each step
-    probabilities = np.random.default_rng(1).dirichlet(np.ones(3), size=5)
+    # switching 2/3 of three classes makes every class as likely after each step: each window decides alone
     np.testing.assert_allclose(forward_filter(probabilities, 2 / 3, 1.0), probabilities)
 
 
-def stream() -> Stream:
+def heard() -> Predictions:
     """Build ten windows of rest, then ten of running, of which the first three still look like rest."""
-    index = pd.DataFrame({"record_id": ["a"] * 10 + ["b"] * 10, "subject_id": "p1"})
+    index = pd.DataFrame({"record_id": ["a"] * 10 + ["b"] * 10, "subject_id": "p1", "seed": 0})
     index["activity"] = ["rest"] * 10 + ["run"] * 10
-    index["start"] = 0
     looks = np.array([0.9] * 13 + [0.1] * 7)
-    activity = np.stack([looks, 1 - looks], axis=1)
+    index["activity_predicted"] = np.where(looks > 0.5, "rest", "run")
     person = np.tile([0.4, 0.6], (20, 1))
     person[:10] = [0.9, 0.1]
-    return Stream(index, person, activity)
+    classes = {"person": ["p1", "p2"], "activity": ["rest", "run"]}
+    return Predictions(index, {"person": person, "activity": np.stack([looks, 1 - looks], axis=1)}, classes)
 
 
 def test_delay_counts_from_the_change_to_the_first_right_decision() -> None:
-    table = delay_table([stream()], ["rest", "run"], Reading(4.0, False)).set_index("switching")
+    delays = delay_table(heard(), 4.0)
+    table = delays.set_index("switching")
     # two classes at 0.5 forget everything: right from the fourth window on, the first being complete after 4 s
     assert table.loc["0.5", "delay"] == 4 + 3
     assert table.loc["0.5", "accuracy"] == pytest.approx(17 / 20)
@@ -58,10 +58,54 @@ def test_delay_counts_from_the_change_to_the_first_right_decision() -> None:
     assert table.loc["0.0001", "missed"] == 1
     assert table.loc["0.0001", "accuracy"] == pytest.approx(10 / 20)
     assert table.loc["0.0001", "changes"] == 1
+    rows = tables.monitoring_results("x", delays, 1, 0.5).set_index("name")
+    assert rows.loc["x.monitoring.switching_0.5.delay", ["value", "n", "unit"]].tolist() == [7, 1, "s"]
+    assert (
+        rows.loc["x.monitoring.switching_0.0001.delay", "note"]
+        == "no change of activity was heard, or none was noticed"
+    )
+    assert rows.loc["x.monitoring.switching_0.5.activity_accuracy", "value"] == pytest.approx(17 / 20)
+    said = tables.monitoring_finding("cross_electrode", delays, 0.5)
+    assert "networks of cross electrode, the activity is right in at most 85.0 % of the seconds" in said
+    assert "a change is noticed after 7 s (median; 0 % of the changes never are); one window takes 0.5 ms" in said
+
+
+def test_two_persons_are_two_sessions_and_a_change_between_them_is_none() -> None:
+    one = heard()
+    two = one.subset(np.arange(20))
+    two.windows["subject_id"] = ["p1"] * 10 + ["p2"] * 10
+    assert delay_table(two, 4.0)["changes"].tolist() == [0] * 5
+    assert set(streaming.sessions(two)) == {"p1", "p2"}
+
+
+def test_only_the_first_seed_and_networks_of_both_tasks_are_read() -> None:
+    one = heard()
+    one.windows["seed"] = [1, 2] * 10
+    one.probabilities["person"][:4] = math.nan
+    found = {("cross_electrode", "dt4ecg"): one, ("blocked_time", "dt4ecg"): heard()}
+    protocol, stream = streaming.stream(found)
+    assert (protocol, stream.windows["seed"].unique().tolist(), len(stream.windows)) == ("cross_electrode", [1], 8)
+    found["cross_electrode", "dt4ecg"] = Predictions(pd.DataFrame(), gap="none")
+    assert streaming.stream(found)[0] == "blocked_time"
+
+
+def test_no_stream_is_a_sentence() -> None:
+    empty = heard().subset(np.zeros(20, dtype=bool))
+    delays = delay_table(empty, 8.0)
+    assert "No session could be read" in tables.monitoring_finding("blocked_time", delays, 0.5)
+    assert (
+        tables.monitoring_results("x", delays, 0, 0.5)
+        .set_index("metric")
+        .loc["activity_accuracy", "value"]
+        .isna()
+        .all()
+    )
+    assert accuracy_by_time(empty, 8.0).empty
+    assert len(figures.delay_figure(delays, accuracy_by_time(empty, 8.0)).axes) == 2
 
 
 def test_evidence_adds_up_within_a_record() -> None:
-    table = accuracy_by_time([stream()], ["p1", "p2"], ["rest", "run"], Reading(4.0, False))
+    table = accuracy_by_time(heard(), 4.0)
     person = table[table["task"] == "person"]
     # record a is right throughout, record b (0.4 against 0.6) never
     assert person["accuracy"].tolist() == [0.5] * 10
@@ -73,11 +117,8 @@ def test_evidence_adds_up_within_a_record() -> None:
 
 
 def test_a_window_is_timed_and_the_threads_are_put_back() -> None:
-    import torch
-
-    from ecgstudy.dual_task.streaming import milliseconds_per_window
-
-    model = create_model("dt4ecg", 0, n_leads=1, n_samples=200, fs=100.0, classes={"person": "ab"}, lead_names=["I"])
+    classes = {"person": ["a", "b"]}
+    model = create_model("dt4ecg", 0, n_leads=1, n_samples=200, fs=100.0, classes=classes, lead_names=["I"])
     torch.set_num_threads(2)
     assert milliseconds_per_window(model.eval()) > 0
     assert torch.get_num_threads() == 2

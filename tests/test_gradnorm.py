@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ecgstudy.errors import StudyError
-from ecgstudy.learn.balance import EqualWeights, GradNorm, UncertaintyWeights, make_balance
+from ecgstudy.learn.dt4ecg import EqualWeights, GradNorm, UncertaintyWeights
+from ecgstudy.learn.models import create_model
 
 
 def two_losses(shared: Tensor, a: float, b: float) -> Tensor:
@@ -21,7 +22,7 @@ def test_first_step_worked_out_by_hand() -> None:
     # G = (5, 15), mean 10; first batch, so both relative losses are 1 and the targets are 10 and 10.
     # d/dw sum |G - 10| = (-5, +15); w - 0.01 * that = (1.05, 0.85), scaled to sum 2: / 0.95.
     shared = torch.tensor([3.0, 4.0], requires_grad=True)
-    balance = GradNorm(["a", "b"], alpha=1.5, rate=0.01)
+    balance = GradNorm(2, alpha=1.5, rate=0.01)
     loss = balance(two_losses(shared, 1.0, 3.0), shared)
     assert loss.item() == pytest.approx(12.5 + 37.5)
     torch.testing.assert_close(balance.task_weights(), torch.tensor([1.05, 0.85]) / 0.95)
@@ -33,7 +34,7 @@ def test_second_step_pulls_the_task_that_lags_behind() -> None:
     # Start at weights (1, 1), first losses (12.5, 37.5). Then loss a falls to 1/4 of its start, b to 1/2:
     # lag = (1/4, 1/2), mean 3/8, r = (2/3, 4/3). With alpha 1 and norms (2, 2): G = (2, 2), mean 2,
     # targets (4/3, 8/3): a pulls too hard (+2), b too little (-2). rate 0.1: w = (0.8, 1.2), already summing to 2.
-    balance = GradNorm(["a", "b"], alpha=1.0, rate=0.1)
+    balance = GradNorm(2, alpha=1.0, rate=0.1)
     balance.first_losses.copy_(torch.tensor([12.5, 37.5]))
     shared = torch.tensor([2.0], requires_grad=True)
     losses = torch.stack([2 * shared.sum() - 4 + 3.125, 2 * shared.sum() - 4 + 18.75])
@@ -48,7 +49,7 @@ def test_the_step_is_the_gradient_of_the_papers_loss() -> None:
     x, rate, alpha = torch.randn(5, 4), 1e-3, 0.7
     hidden = torch.tanh(x @ shared.T)
     losses = torch.stack([hidden.square().mean(), (hidden - 1).abs().mean(), hidden.exp().mean()])
-    balance = GradNorm(["a", "b", "c"], alpha=alpha, rate=rate)
+    balance = GradNorm(3, alpha=alpha, rate=rate)
     weights = torch.tensor([0.5, 1.5, 1.0], requires_grad=True)
     balance.weights.copy_(weights.detach())
     first = torch.tensor([1.0, 2.0, 1.5])
@@ -70,7 +71,7 @@ def test_the_step_is_the_gradient_of_the_papers_loss() -> None:
 def test_equal_norms_are_reached_where_nothing_lags() -> None:
     # with alpha 0 the weights settle where w_i |grad_i| are equal: inverse to (1, 3), summing to 2
     shared = torch.tensor([3.0, 4.0], requires_grad=True)
-    balance = GradNorm(["a", "b"], alpha=0.0, rate=1e-3)
+    balance = GradNorm(2, alpha=0.0, rate=1e-3)
     for _ in range(500):
         balance(two_losses(shared, 1.0, 3.0), shared)
     torch.testing.assert_close(balance.task_weights(), torch.tensor([1.5, 0.5]), atol=0.02, rtol=0)
@@ -78,7 +79,7 @@ def test_equal_norms_are_reached_where_nothing_lags() -> None:
 
 def test_a_long_gradient_leaves_every_weight_positive() -> None:
     shared = torch.tensor([300.0], requires_grad=True)
-    balance = GradNorm(["a", "b"], rate=1.0)
+    balance = GradNorm(2, rate=1.0)
     balance(two_losses(shared, 1.0, 3.0), shared)
     assert (balance.task_weights() > 0).all()
     assert balance.task_weights().sum().item() == pytest.approx(2.0)
@@ -86,7 +87,7 @@ def test_a_long_gradient_leaves_every_weight_positive() -> None:
 
 def test_a_task_without_labels_in_a_batch_moves_nothing() -> None:
     shared = torch.tensor([3.0, 4.0], requires_grad=True)
-    balance = GradNorm(["a", "b"])
+    balance = GradNorm(2)
     balance(two_losses(shared, 1.0, 0.0), shared)
     assert torch.equal(balance.task_weights(), torch.ones(2))
     assert balance.first_losses.isnan().all()
@@ -94,7 +95,7 @@ def test_a_task_without_labels_in_a_batch_moves_nothing() -> None:
 
 def test_a_resumed_balance_goes_on_as_the_uninterrupted_one() -> None:
     shared = torch.tensor([3.0, 4.0], requires_grad=True)
-    whole, resumed = GradNorm(["a", "b"]), GradNorm(["a", "b"])
+    whole, resumed = GradNorm(2), GradNorm(2)
     whole(two_losses(shared, 1.0, 3.0), shared)
     resumed.load_state_dict(whole.state_dict())
     for balance in (whole, resumed):
@@ -104,7 +105,7 @@ def test_a_resumed_balance_goes_on_as_the_uninterrupted_one() -> None:
 
 def test_uncertainty_weights_settle_at_twice_the_losses() -> None:
     # d/ds (exp(-s) L + s / 2) = 0 at exp(s) = 2 L, where the price is 1/2 + log(2 L) / 2 each
-    balance = UncertaintyWeights(["a", "b"])
+    balance = UncertaintyWeights(2)
     losses = torch.tensor([0.2, 3.0])
     optimiser = torch.optim.SGD(balance.parameters(), lr=0.5)
     for _ in range(300):
@@ -117,11 +118,12 @@ def test_uncertainty_weights_settle_at_twice_the_losses() -> None:
 
 
 def test_equal_weights_are_the_sum() -> None:
-    balance = EqualWeights(["a", "b"])
+    balance = EqualWeights(2)
     assert balance(torch.tensor([1.0, 2.5]), torch.zeros(1)).item() == 3.5
     assert torch.equal(balance.task_weights(), torch.ones(2))
 
 
 def test_unknown_balance_is_refused() -> None:
+    shape = {"n_leads": 1, "n_samples": 200, "fs": 100.0, "classes": {"person": "ab"}, "lead_names": ["I"]}
     with pytest.raises(StudyError, match=r"no loss balance gradnrm.*equal, uncertainty, gradnorm"):
-        make_balance("gradnrm", ["a", "b"], 1.5)
+        create_model("dt4ecg", 0, balance="gradnrm", **shape)

@@ -91,25 +91,43 @@ def test_agrees_with_the_measured_curve_inside_the_gallery() -> None:
         np.testing.assert_allclose(modelled[:, tail], measured, atol=0.02)
 
 
-def test_each_stranger_is_standardised_by_the_others() -> None:
+def test_genuine_scores_below_the_tail_are_judged_by_the_observed_share() -> None:
+    rng, gallery = np.random.default_rng(5), np.arange(N_PERSONS)
+    probe = np.repeat(gallery, 20)
+    scores = rng.normal(size=(probe.size, N_PERSONS)) + 1.0 * (probe[:, None] == gallery)
+    model = RankOneModel(scores, probe, gallery, Resamples.draw(gallery, seed=1, n_resamples=1))
+    tail = model.tail(np.ones(N_PERSONS))
+    # two in a hundred of the impostors' scores are the tail
+    assert tail.share == pytest.approx(0.02, abs=1e-3)
+    assert tail.start == pytest.approx(norm.isf(0.02), abs=0.1)
+    assert np.mean(model.genuine < tail.start) > 0.7
+    measured = rank1_by_gallery_size(search_gallery(scores, probe, gallery), [2, 5, 20], np.ones(probe.size))
+    modelled = model.rank1([2, 5, 20], np.ones(N_PERSONS))
+    np.testing.assert_allclose(modelled, np.repeat(measured[:, None], len(TAILS), axis=1), atol=0.02)
+
+
+def test_each_impostor_is_standardised_by_the_others() -> None:
     rng = np.random.default_rng(0)
     scores, own = rng.gamma(2.0, size=(4, 9)), np.array([0, 3, 3, 8])
-    rivals = scores.copy()
-    rivals[np.arange(4), own] = np.nan
-    strangers, genuine = _standardise(rivals, scores[np.arange(4), own])
+    impostors = scores.copy()
+    impostors[np.arange(4), own] = np.nan
+    found_impostors, genuine = _standardise(impostors, scores[np.arange(4), own])
     for probe in range(4):
         for person in range(9):
             others = np.delete(scores[probe], [own[probe], person])
             expected = (scores[probe, person] - others.mean()) / others.std(ddof=1)
-            found = genuine[probe] if person == own[probe] else strangers[probe, person]
+            found = genuine[probe] if person == own[probe] else found_impostors[probe, person]
             assert found == pytest.approx(expected, rel=1e-9)
-        assert np.isnan(strangers[probe, own[probe]])
+        assert np.isnan(found_impostors[probe, own[probe]])
 
 
 @pytest.mark.parametrize("shape", [-0.3, 0.0, 0.25])
 def test_pareto_shape_is_recovered(shape: float) -> None:
     excess = genpareto.ppf((np.arange(20_000) + 0.5) / 20_000, shape)
     assert pareto_shape(excess, np.ones(20_000)) == pytest.approx(shape, abs=0.01)
+    # worked out by hand: mean 0.8, shares above of 5/6, 3/6 and 1/6 weigh the excesses 0.1, 0.3 and 2
+    by_hand = 2 - 0.8 / (0.8 - 2 * (0.1 * 5 + 0.3 * 3 + 2 * 1) / 18)
+    assert pareto_shape(np.array([0.1, 0.3, 2.0]), np.ones(3)) == pytest.approx(by_hand)
     weights = np.random.default_rng(0).integers(0, 3, 20_000)
     repeated = pareto_shape(np.repeat(excess, weights), np.ones(weights.sum()))
     assert pareto_shape(excess, weights.astype(float)) == pytest.approx(repeated, abs=1e-3)
@@ -131,7 +149,7 @@ def test_too_little_data_is_undefined_with_a_reason() -> None:
     resamples = Resamples.draw(gallery, seed=0, n_resamples=10)
     few = extrapolate_rank1(np.eye(10), gallery, gallery, resamples, (100,))[100]["envelope"]
     assert math.isnan(few.value)
-    assert few.reason == "10 probes against 9 strangers are too few to fit a tail"
+    assert few.reason == "10 probes against 9 impostors are too few to fit a tail"
     probe = np.repeat(gallery, 50)
     flat = extrapolate_rank1(np.zeros((500, 10)), probe, gallery, resamples, (100,))[100]["envelope"]
     assert math.isnan(flat.value)

@@ -10,7 +10,6 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.identification import (
     cmc,
     dir_at_far,
-    pool_windows,
     rank1_by_gallery_size,
     rank_k,
     search_gallery,
@@ -24,9 +23,9 @@ PROBE, GALLERY = ["a", "b", "c", "d"], ["a", "a", "b", "c"]
 def test_ranks_by_hand() -> None:
     searches = search_gallery(SCORES, PROBE, GALLERY)
     assert searches.enrolled.tolist() == [True, True, True, False]
-    assert searches.rivals[:3].tolist() == [0, 1, 2]
+    assert searches.ahead[:3].tolist() == [0, 1, 2]
     np.testing.assert_allclose(searches.genuine_scores, [0.9, 0.7, 0.2, np.nan])
-    np.testing.assert_allclose(searches.best_rival_scores, [0.5, 0.7, 0.6, 0.9])
+    np.testing.assert_allclose(searches.best_impostor_scores, [0.5, 0.7, 0.6, 0.9])
     np.testing.assert_allclose(cmc(searches, np.ones(4)), [1 / 3, 2 / 3, 1])
     assert rank_k(searches, 1, np.array([2.0, 1.0, 1.0, 5.0])) == 0.5
 
@@ -34,6 +33,8 @@ def test_ranks_by_hand() -> None:
 def test_constant_scores_rank_last() -> None:
     searches = search_gallery(np.zeros((3, 3)), PROBE[:3], PROBE[:3])
     np.testing.assert_array_equal(cmc(searches, np.ones(3)), [0, 0, 1])
+    # nor are they found where every alarm is allowed
+    assert dir_at_far(searches, 1.0, np.ones(3)) == 0.0
 
 
 def test_small_gallery_is_undefined() -> None:
@@ -60,6 +61,14 @@ def test_dir_by_hand() -> None:
     # everything may pass: rank-1
     assert dir_at_far(searches, 1.0, np.ones(4)) == rank_k(searches, 1, np.ones(4))
     assert math.isnan(dir_at_far(searches, 0.2, np.ones(4)))
+
+
+def test_dir_needs_a_score_above_the_threshold_not_at_it() -> None:
+    # the three searches without the own person reach .1, .7 and .7: at most one may raise an alarm, so .7 must not
+    scores = np.array([[0.7, 0.1], [0.7, 0.2], [0.1, 0.7]])
+    searches = search_gallery(scores, ["a", "x", "y"], ["a", "b"])
+    assert dir_at_far(searches, 1 / 3, np.ones(3)) == 0.0
+    assert dir_at_far(searches, 2 / 3, np.ones(3)) == 1.0
 
 
 def test_dir_against_brute_force() -> None:
@@ -93,12 +102,6 @@ def test_sub_gallery_expectation_against_all_sub_galleries() -> None:
     np.testing.assert_allclose(rank1_by_gallery_size(searches, sizes, np.ones(7)), expected, atol=1e-12)
     assert np.isnan(rank1_by_gallery_size(searches, [1, 8], np.ones(7))).all()
     assert rank1_by_gallery_size(searches, [7], np.ones(7))[0] == rank_k(searches, 1, np.ones(7))
-
-
-def test_windows_are_averaged_by_record() -> None:
-    records, pooled = pool_windows([[1.0, 2.0], [5.0, 5.0], [3.0, 0.0]], ["r2", "r1", "r2"])
-    assert records.tolist() == ["r1", "r2"]
-    np.testing.assert_array_equal(pooled, [[5, 5], [2, 1]])
 
 
 def test_unusable_input_is_refused() -> None:

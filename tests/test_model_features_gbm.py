@@ -6,7 +6,7 @@ import pytest
 
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import UNKNOWN
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm
 
 NAMES = ["R-S interval", "S-R amplitude", "T-R amplitude", "P-Q interval"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from ecgstudy.learn.margin import CosineClassifier, arcface_logits
+from ecgstudy.learn.base import CosineClassifier, arcface_logits
 
 
 def axes(scale: float) -> CosineClassifier:

@@ -6,8 +6,8 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
-from ecgstudy.learn import create_model
 from ecgstudy.learn.base import TaskLogits
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.resnet1d import ResNet1d, SqueezeExcitation
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ecgstudy.learn.template import TemplateMatcher
-from ecgstudy.signals.beats import average_beat
+from ecgstudy.learn.classical import template_embeddings
+from ecgstudy.signals.features import average_beat
 
 
 def test_average_beat_of_two_by_hand() -> None:
@@ -32,21 +32,20 @@ def test_score_is_the_correlation_of_average_beats() -> None:
     rng = np.random.default_rng(0)
     recordings = [rng.normal(size=(1, 300)) for _ in range(4)]
     peaks = [np.array([60, 150, 230])] * 4
-    matcher = TemplateMatcher(fs=100.0)
-    embeddings = matcher.embed(recordings, peaks)
+    embeddings = template_embeddings(recordings, peaks, fs=100.0)
     beats = [average_beat(values, peaks[0], 25, 40)[0] for values in recordings]
-    np.testing.assert_allclose(matcher.score(embeddings[:2], embeddings[2:]), np.corrcoef(beats)[:2, 2:], atol=1e-12)
+    np.testing.assert_allclose(embeddings[:2] @ embeddings[2:].T, np.corrcoef(beats)[:2, 2:], atol=1e-12)
 
 
 def test_gain_and_offset_do_not_matter() -> None:
     rng = np.random.default_rng(1)
     values, peaks = rng.normal(size=(2, 300)), np.array([100, 200])
-    one, other = TemplateMatcher(100.0).embed([values, 3 * values + np.array([[7.0], [-2.0]])], [peaks, peaks])
+    one, other = template_embeddings([values, 3 * values + np.array([[7.0], [-2.0]])], [peaks, peaks], 100.0)
     assert one @ other == pytest.approx(1.0)
 
 
 def test_recording_without_beats_is_undefined() -> None:
     values, peaks = np.random.default_rng(2).normal(size=(1, 300)), np.array([100, 200])
     flat = np.zeros((1, 300))
-    embeddings = TemplateMatcher(100.0).embed([values, values, flat], [peaks, np.array([], dtype=int), peaks])
+    embeddings = template_embeddings([values, values, flat], [peaks, np.array([], dtype=int), peaks], 100.0)
     assert np.isnan(embeddings).all(axis=1).tolist() == [False, True, True]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.transecg import Attention, TransECG
 
 
@@ -76,4 +76,4 @@ def test_token_reads_its_patch_only(patch: int) -> None:
 
 def test_default_window_gives_fifty_tokens() -> None:
     model = create_model("transecg", 0, n_leads=1, n_samples=500, fs=100.0, classes={"sex": "FM"}, lead_names=["I"])
-    assert model.n_patches == 50
+    assert len(model.patch_bounds) == 50

@@ -12,9 +12,9 @@ import torch
 
 import ecgstudy.learn
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import MODELS, create_model
 from ecgstudy.learn import train as training
 from ecgstudy.learn.base import UNKNOWN, SignalModel, TaskLogits
+from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import make_trainer
 
@@ -115,9 +115,14 @@ def test_checkpoint_round_trip(name: str, n_leads: int, n_samples: int, fs: floa
 @by_name
 def test_hyper_parameters_are_json_and_complete(name: str) -> None:
     model = make(name)
-    assert set(json.loads(json.dumps(dict(model.hparams)))) == set(inspect.signature(MODELS[name]).parameters)
+    named = {*inspect.signature(MODELS[name]).parameters, *inspect.signature(model.build).parameters}
+    common = {"embedding_dim", "margin", "scale", "learning_rate", "weight_decay"}
+    assert set(json.loads(json.dumps(dict(model.hparams)))) == common | named - {"hyper_parameters"}
+    assert isinstance(model.classes["person"], list)
     with pytest.raises(TypeError, match="not JSON serializable"):
         make(name, n_samples=np.int64(200))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'widht'"):
+        create_model(name, 0, **{**dict(model.hparams), "widht": 3})
 
 
 @by_name

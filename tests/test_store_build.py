@@ -7,7 +7,7 @@ import signal as signals_of_the_system
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,6 +54,11 @@ def test_every_record_is_kept_or_excluded_with_its_reason(built: RecordStore) ->
         "two_persons_a": "same waveform as another person",
         "two_persons_b": "same waveform as another person",
     }
+
+
+def test_a_record_of_the_shortest_length_is_kept(source: Path, tmp_path: Path) -> None:
+    store = build_store(FakeCohort(source, ("good_1a",)), tmp_path, min_seconds=10.0, workers=1)
+    assert store.exclusions["record_id"].tolist() == ["bad_header"]
 
 
 def test_exclusions_name_the_file_below_the_cohort_and_what_to_do(built: RecordStore, source: Path) -> None:
@@ -133,6 +138,15 @@ def test_a_failed_delineation_is_kept_with_its_reason(
     np.testing.assert_allclose(store.beats["r_peak"], beat_times("good_1a"), atol=0.008)
 
 
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in processes, each with some of the records to do."""
+    monkeypatch.setattr(store_build, "_TASK_SECONDS", 20)
+    with joblib.parallel_config(backend="loky"):
+        yield
+
+
+@pytest.mark.usefixtures("two_processes")
 def test_two_processes_give_the_same_bytes_as_one(built: RecordStore, source: Path, tmp_path: Path) -> None:
     store = build_store(FakeCohort(source), tmp_path, workers=2)
     assert store.folder.name == built.folder.name
@@ -156,14 +170,21 @@ def test_other_inputs_make_another_store(source: Path, tmp_path: Path, monkeypat
         return build_store(FakeCohort(source, (only,)), tmp_path, workers=1, **parameters).folder
 
     folders = {folder(), folder("good_2"), folder(fs=125.0), folder(min_seconds=6.0), folder(delineate=False)}
-    monkeypatch.setattr(store_build, "code_digest", lambda *_: "edited")
+    monkeypatch.setattr(store_build.cached, "library_versions", lambda libraries: dict.fromkeys(libraries, "9.9"))
     folders.add(folder())
     assert len(folders) == 6
 
 
-def test_editing_a_module_that_reads_the_cohort_changes_the_key(source: Path) -> None:
-    names = {module.__name__ for module in store_build._reading_modules(FakeCohort(source))}
-    assert names == {"fake_cohort", "ecgstudy.data.base"}
+def test_editing_what_reads_the_cohort_or_makes_the_store_changes_the_key(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = {}
+    monkeypatch.setattr(store_build.cached, "code_key", lambda made_by: code.get(made_by, "as it was"))
+    folders = set()
+    for edited in (None, FakeCohort, build_store):
+        code = {edited: "edited"}
+        folders.add(build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1).folder)
+    assert len(folders) == 3
 
 
 def test_the_manifest_says_what_the_store_was_made_from(built: RecordStore, source: Path) -> None:
@@ -180,10 +201,11 @@ def test_a_cohort_without_a_usable_record_is_one_sentence_and_no_store(source: P
     assert list(tmp_path.glob("store-*")) == []
 
 
+@pytest.mark.usefixtures("two_processes")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_sentence_that_names_the_folder(source: Path, tmp_path: Path, workers: int) -> None:
     with pytest.raises(StudyError, match="No space is left on the disk that holds") as caught:
-        build_store(DiskFillingCohort(source, ("good_1a", "good_2")), tmp_path, workers=workers)
+        build_store(DiskFillingCohort(source, ("good_1a", "good_1b", "good_2")), tmp_path, workers=workers)
     assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.glob("store-*")) == []
 
@@ -199,15 +221,15 @@ class DiskFillingCohort(FakeCohort):
 def test_a_failing_write_of_samples_is_not_swallowed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = store_build._store_records
+    ingest = store_build._ingest_record
 
-    def full(plan: object, block: list, _: BinaryIO) -> object:
+    def full(cohort: object, plan: object, record: dict, _: BinaryIO) -> object:
         with Path("/dev/full").open("wb", buffering=0) as device:
-            return write(plan, block, device)
+            return ingest(cohort, plan, record, device)
 
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    monkeypatch.setattr(store_build, "_store_records", full)
+    monkeypatch.setattr(store_build, "_ingest_record", full)
     with pytest.raises(StudyError, match="No space is left"):
         build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
 
@@ -256,10 +278,10 @@ class DyingCohort(FakeCohort):
         raise AssertionError
 
 
+@pytest.mark.usefixtures("two_processes")
 def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
-    workers = joblib.parallel_config(backend="loky")
-    with workers, pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
-        build_store(DyingCohort(source, ("good_1a", "good_2")), tmp_path, workers=2)
+    with pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
+        build_store(DyingCohort(source, ("good_1a", "good_1b", "good_2")), tmp_path, workers=2)
     assert list(tmp_path.glob("store-*")) == []
 
 

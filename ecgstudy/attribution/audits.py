@@ -26,7 +26,7 @@ from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import fit_features
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.networks import targets, trainable_classes
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import PERSON, SignalModel
 
 PROTOCOL = "cross_record"

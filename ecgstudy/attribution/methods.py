@@ -17,7 +17,7 @@ import torch
 from captum import attr
 from torch import Tensor
 
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import SignalModel, TaskLogits
 
 N_STEPS = 32

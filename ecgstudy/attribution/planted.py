@@ -35,8 +35,8 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.experiment.jobs import Context, run
-from ecgstudy.learn import create_model
-from ecgstudy.learn.augment import Augmentation
+from ecgstudy.learn.models import create_model
+from ecgstudy.learn.batches import Augmentation
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
 from ecgstudy.learn.scoring import class_probabilities

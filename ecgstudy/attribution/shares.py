@@ -16,7 +16,7 @@ from scipy.stats import rankdata, spearmanr
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.evaluate.results import interval
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.signals.features import FEATURES
 
 NO_RELEVANCE = "the method gives no window any relevance"

@@ -53,26 +53,18 @@ class Signal:
         return Signal(self.values[rows], self.fs, tuple(leads), self.unit)
 
 
-@dataclass(frozen=True)
-class DataCard:
-    """What the publisher says of a cohort, "" where nothing; ``data/README.md`` says what to know of it."""
-
-    title: str
-    version: str
-    licence: str
-    doi: str
-    how_to_get: str  # one sentence: the command or page that brings the files
-
-
 class Cohort(ABC):
     """A set of ECG records of known persons.
 
-    A record that cannot be read is listed by :meth:`failures` (header) or raises
-    :class:`~ecgstudy.errors.RecordError` in :meth:`signal` (samples); it never takes the other records with it.
+    ``data/README.md`` says what to know of each. A record that cannot be read is listed by :meth:`failures` (header)
+    or raises :class:`~ecgstudy.errors.RecordError` in :meth:`signal` (samples); it never takes the others with it.
     """
 
     name: ClassVar[str]
-    card: ClassVar[DataCard]
+    version: ClassVar[str] = ""  # as the publisher gives it, like licence and doi
+    licence: ClassVar[str]
+    doi: ClassVar[str] = ""
+    how_to_get: ClassVar[str]  # one sentence: the command or page that brings the files
     synthetic: ClassVar[bool] = False
 
     @property

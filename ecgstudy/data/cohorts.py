@@ -33,7 +33,7 @@ def cohort_table() -> pd.DataFrame:
     rows = []
     for name, kind in REGISTRY.items():
         row = {"name": name, "found": False, "records": None, "persons": None, "failures": None}
-        row |= {"licence": kind.card.licence, "folder": "", "how_to_get": kind.card.how_to_get, "problem": ""}
+        row |= {"licence": kind.licence, "folder": "", "how_to_get": kind.how_to_get, "problem": ""}
         rows.append(row)
         try:
             cohort = kind()

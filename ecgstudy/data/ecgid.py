@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from ecgstudy.data.base import DataCard
 from ecgstudy.data.wfdb_cohort import WfdbCohort, sessions
 from ecgstudy.data.wfdb_files import Header
 from ecgstudy.errors import RecordError
@@ -21,13 +20,10 @@ class EcgidCohort(WfdbCohort):
     name = "ecgid"
     folders = ("ecgiddb", "ecgid", "ecg-id", "ecg-id-database-1.0.0", "physionet.org/files/ecgiddb/1.0.0")
     marker = "Person_*/*.hea"
-    card = DataCard(
-        title="ECG-ID Database",
-        version="1.0.0",
-        licence="ODC-By 1.0",
-        doi="10.13026/C2J01F",
-        how_to_get="Run `python -m ecgstudy fetch ecgid` (13 MB, https://physionet.org/content/ecgiddb/1.0.0/).",
-    )
+    version = "1.0.0"
+    licence = "ODC-By 1.0"
+    doi = "10.13026/C2J01F"
+    how_to_get = "Run `python -m ecgstudy fetch ecgid` (13 MB, https://physionet.org/content/ecgiddb/1.0.0/)."
 
     def _channels(self, header: Header) -> tuple[int, ...]:
         return (0,)  # channel 1 is the same lead, filtered

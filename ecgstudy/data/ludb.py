@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import DataCard, Signal
+from ecgstudy.data.base import Signal
 from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort
 from ecgstudy.data.wfdb_files import STANDARD_LEADS, Header, read_annotation
 from ecgstudy.errors import RecordError
@@ -47,13 +47,10 @@ class LudbCohort(WfdbCohort):
     marker = "ludb.csv"
     tables = ("ludb.csv",)
     annotators = tuple(lead.lower() for lead in STANDARD_LEADS)
-    card = DataCard(
-        title="Lobachevsky University Electrocardiography Database (LUDB)",
-        version="1.0.1",
-        licence="ODC-By 1.0",
-        doi="10.13026/eegm-h675",
-        how_to_get="Run `python -m ecgstudy fetch ludb` (25 MB, https://physionet.org/content/ludb/1.0.1/).",
-    )
+    version = "1.0.1"
+    licence = "ODC-By 1.0"
+    doi = "10.13026/eegm-h675"
+    how_to_get = "Run `python -m ecgstudy fetch ludb` (25 MB, https://physionet.org/content/ludb/1.0.1/)."
 
     def _record_id(self, path: Path) -> str:
         return path.stem

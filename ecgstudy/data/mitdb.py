@@ -4,7 +4,6 @@ from typing import Any
 
 import pandas as pd
 
-from ecgstudy.data.base import DataCard
 from ecgstudy.data.wfdb_cohort import WfdbCohort
 from ecgstudy.data.wfdb_files import Header, read_annotation
 from ecgstudy.errors import RecordError
@@ -22,13 +21,10 @@ class MitdbCohort(WfdbCohort):
     folders = ("mitdb", "mit-bih", "mit-bih-arrhythmia-database-1.0.0", "physionet.org/files/mitdb/1.0.0")
     marker = "*.hea"
     annotators = ("atr",)
-    card = DataCard(
-        title="MIT-BIH Arrhythmia Database",
-        version="1.0.0",
-        licence="ODC-By 1.0",
-        doi="10.13026/C2F305",
-        how_to_get="Run `python -m ecgstudy fetch mitdb` (94 MB, https://physionet.org/content/mitdb/1.0.0/).",
-    )
+    version = "1.0.0"
+    licence = "ODC-By 1.0"
+    doi = "10.13026/C2F305"
+    how_to_get = "Run `python -m ecgstudy fetch mitdb` (94 MB, https://physionet.org/content/mitdb/1.0.0/)."
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         fields = header.comments[0].split() if header.comments else []

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from ecgstudy.data.base import DataCard
 from ecgstudy.data.wfdb_cohort import WfdbCohort, numbers, read_csv
 from ecgstudy.data.wfdb_files import Header, checked_path
 from ecgstudy.errors import RecordError, StudyError
@@ -23,15 +22,11 @@ class MotionCohort(WfdbCohort):
     marker = "*.hea"
     tables = ("index.csv",)
     annotators = ("labels.csv",)
-    card = DataCard(
-        title="ECG signals with motion artefacts from a wearable sensor (K. Kalouskova, master's thesis, CTU Prague)",
-        version="2024",
-        licence="GPL-3.0",
-        doi="",
-        how_to_get=(
-            "The thesis publishes CSV files (https://github.com/kalouskova/DP); bring them into the WFDB form that "
-            "data/README.md describes, in a folder named motion."
-        ),
+    version = "2024"
+    licence = "GPL-3.0"
+    how_to_get = (
+        "The thesis publishes CSV files (https://github.com/kalouskova/DP); bring them into the WFDB form that "
+        "data/README.md describes, in a folder named motion."
     )
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:

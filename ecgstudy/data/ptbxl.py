@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import DataCard
-from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort, failure_table, numbers, record_table, sessions
+from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort, as_tables, numbers, sessions
 from ecgstudy.data.wfdb_files import STANDARD_LEADS, Header, common_unit, read_header
 from ecgstudy.errors import DataNotFoundError, RecordError
 
@@ -40,13 +39,10 @@ class PtbxlCohort(WfdbCohort):
     )
     marker = DATABASE
     tables = (DATABASE, STATEMENTS)
-    card = DataCard(
-        title="PTB-XL, a large publicly available electrocardiography dataset",
-        version="1.0.3",
-        licence="CC BY 4.0",
-        doi="10.13026/kfzx-aw45",
-        how_to_get="Run `python -m ecgstudy fetch ptbxl` (https://physionet.org/content/ptb-xl/1.0.3/).",
-    )
+    version = "1.0.3"
+    licence = "CC BY 4.0"
+    doi = "10.13026/kfzx-aw45"
+    how_to_get = "Run `python -m ecgstudy fetch ptbxl` (https://physionet.org/content/ptb-xl/1.0.3/)."
 
     @cached_property
     def resolution(self) -> int:
@@ -107,11 +103,11 @@ class PtbxlCohort(WfdbCohort):
         if len(table) and table["problem"].str.endswith("is missing").all():
             raise DataNotFoundError(
                 f"{self._root / DATABASE} lists {len(table)} records, but none of their files is there. "
-                f"{self.card.how_to_get}"
+                f"{self.how_to_get}"
             )
         bad, good = table[table["problem"] != ""], table[table["problem"] == ""].reset_index(drop=True)
         failures = [(row.record_id, DATABASE, row.problem, "download it again") for row in bad.itertuples()]
-        return record_table(self._records_of(good)), failure_table(failures)
+        return as_tables(self._records_of(good), failures)
 
     def _records_of(self, table: pd.DataFrame) -> pd.DataFrame:
         """Build the interface's columns for rows without a problem."""

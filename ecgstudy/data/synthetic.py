@@ -4,6 +4,7 @@ Numbers made from it are called synthetic wherever they appear.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, DataCard, Signal
+from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, Signal
 from ecgstudy.data.simulator.heart import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
 from ecgstudy.data.simulator.people import IDENTITY_WAVES, Drift, People, draw_drift, draw_people
 from ecgstudy.data.simulator.render import ACTIVITIES, LEADS, Batch, Plan, render
@@ -27,6 +28,7 @@ RECORD_RATE_SD = 10.0
 """Beats/min; with a planted cue persons share one mean rate, so records take over the persons' and sessions' spread."""
 
 
+@dataclass(eq=False)
 class SyntheticCohort(Cohort):
     """Synthetic 12-lead records of persons with stable morphology and drifting sessions.
 
@@ -54,51 +56,40 @@ class SyntheticCohort(Cohort):
 
     name: ClassVar[str] = "synthetic"
     synthetic: ClassVar[bool] = True
-    card: ClassVar[DataCard] = DataCard(
-        title="Synthetic 12-lead ECG of ecgstudy",
-        version="1",
-        licence="MIT",
-        doi="",
-        how_to_get="Built in: generated when asked for.",
-    )
+    version = "1"
+    licence = "MIT"
+    how_to_get = "Built in: generated when asked for."
 
-    def __init__(
-        self,
-        n_subjects: int = 40,
-        n_sessions: int = 2,
-        n_records: int = 2,
-        seconds: float = 10.0,
-        fs: float = 100.0,
-        seed: int = 0,
-        identity_wave: str | None = None,
-        activities: Sequence[str] = ("rest",),
-        diagnoses: Mapping[str, float] | None = None,
-        noise: bool = True,
-    ) -> None:
-        self.parameters: dict[str, Any] = {
-            "n_subjects": _number("n_subjects", n_subjects, 1, whole=True),
-            "n_sessions": _number("n_sessions", n_sessions, 1, whole=True),
-            "n_records": _number("n_records", n_records, 1, whole=True),
-            "seconds": _number("seconds", seconds, 1, " s"),
-            "fs": _number("fs", fs, 50, " Hz"),
-            "seed": _number("seed", seed, 0, whole=True),
-            "identity_wave": identity_wave,
-            "activities": list(activities),
-            "diagnoses": dict(diagnoses or {}),
-            "noise": bool(noise),
-        }
-        _check_choices(identity_wave, self.parameters["activities"], self.parameters["diagnoses"])
-        self.fs = self.parameters["fs"]
-        self.n_samples = round(self.parameters["seconds"] * self.fs)
+    n_subjects: int = 40
+    n_sessions: int = 2
+    n_records: int = 2
+    seconds: float = 10.0
+    fs: float = 100.0
+    seed: int = 0
+    identity_wave: str | None = None
+    activities: Sequence[str] = ("rest",)
+    diagnoses: Mapping[str, float] | None = None
+    noise: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in {"n_subjects": 1, "n_sessions": 1, "n_records": 1, "seed": 0}.items():
+            setattr(self, name, _number(name, getattr(self, name), least, whole=True))
+        self.seconds, self.fs = _number("seconds", self.seconds, 1, " s"), _number("fs", self.fs, 50, " Hz")
+        self.activities, self.noise = list(self.activities), bool(self.noise)
+        self.diagnoses = dict(self.diagnoses or {})
+        _check_choices(self.identity_wave, self.activities, self.diagnoses)
+        self.n_samples = round(self.seconds * self.fs)
         self._block = max(1, min(BLOCK_RECORDS, BLOCK_VALUES // (len(LEADS) * self.n_samples)))
         self._batch = lru_cache(CACHED_BLOCKS)(self._render)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle the parameters only: a worker process generates what it needs."""
-        return self.parameters
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the records are made from."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """Pickle the parameters only: a worker process generates what it needs."""
+        return type(self), tuple(self.parameters.values())
 
     @property
     def root(self) -> Path | None:
@@ -108,27 +99,25 @@ class SyntheticCohort(Cohort):
     @cached_property
     def _axes(self) -> tuple[np.ndarray, ...]:
         """Person, session, activity and repeat of every record, numbers from 0, (n_records,) each."""
-        p = self.parameters
-        shape = (p["n_subjects"], p["n_sessions"], len(p["activities"]), p["n_records"])
+        shape = (self.n_subjects, self.n_sessions, len(self.activities), self.n_records)
         return tuple(axis.ravel() for axis in np.indices(shape))
 
     @cached_property
     def _population(self) -> tuple[People, Drift, Plan, np.ndarray]:
         """Persons, drifts, the plan of all records, and each session's day, shape (n_subjects, n_sessions)."""
-        p = self.parameters
-        rng = np.random.default_rng([p["seed"], 0])
-        people = draw_people(rng, p["n_subjects"], p["identity_wave"])
+        rng = np.random.default_rng([self.seed, 0])
+        people = draw_people(rng, self.n_subjects, self.identity_wave)
         person, session, activity, _ = self._axes
-        gaps = np.ceil(rng.gamma(1.0, 45.0, (p["n_subjects"], p["n_sessions"]))) + 1
+        gaps = np.ceil(rng.gamma(1.0, 45.0, (self.n_subjects, self.n_sessions))) + 1
         gaps[:, 0] = 0
-        if p["identity_wave"] is None:
-            carrier, row = person, person * p["n_sessions"] + session
+        if self.identity_wave is None:
+            carrier, row = person, person * self.n_sessions + session
             drift = draw_drift(rng, gaps.size, SESSION_RATE_SD)
         else:
             carrier = row = np.arange(len(person))
             drift = draw_drift(rng, len(person), RECORD_RATE_SD)
-        rhythm, diagnosis = _assign(rng, int(carrier.max()) + 1, p["diagnoses"])
-        names = np.array(p["activities"], dtype=object)[activity]
+        rhythm, diagnosis = _assign(rng, int(carrier.max()) + 1, self.diagnoses)
+        names = np.array(self.activities, dtype=object)[activity]
         plan = Plan(person, row, names, rhythm[carrier], diagnosis[carrier])
         return people, drift, plan, np.cumsum(gaps, axis=1)
 
@@ -136,7 +125,7 @@ class SyntheticCohort(Cohort):
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         people, _, plan, days = self._population
         person, session, _, repeat = self._axes
-        width = max(3, len(str(self.parameters["n_subjects"])))
+        width = max(3, len(str(self.n_subjects)))
         subject = [f"S{number + 1:0{width}d}" for number in person]
         parts = zip(subject, session + 1, plan.activity, repeat + 1, strict=True)
         table = pd.DataFrame(
@@ -167,8 +156,8 @@ class SyntheticCohort(Cohort):
         people, drift, plan, _ = self._population
         rows = slice(block * self._block, (block + 1) * self._block)
         part = Plan(*(values[rows] for values in vars(plan).values()))
-        rng = np.random.default_rng([self.parameters["seed"], 1, block])
-        return render(rng, people, drift, part, self.fs, self.n_samples, self.parameters["noise"])
+        rng = np.random.default_rng([self.seed, 1, block])
+        return render(rng, people, drift, part, self.fs, self.n_samples, self.noise)
 
     def signal(self, record_id: str) -> Signal:
         """Give the samples of one record in mV; ``KeyError`` where there is no such record."""

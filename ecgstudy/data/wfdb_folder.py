@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecgstudy.data.base import RECORD_COLUMNS, DataCard
+from ecgstudy.data.base import RECORD_COLUMNS
 from ecgstudy.data.wfdb_cohort import WfdbCohort, numbers
 from ecgstudy.data.wfdb_files import Header, read_header
 from ecgstudy.errors import RecordError, StudyError
@@ -28,13 +28,8 @@ class WfdbFolderCohort(WfdbCohort):
     folders = ("wfdb-folder",)
     marker = "**/*.hea"
     tables = (SUBJECTS,)
-    card = DataCard(
-        title="Your own WFDB records",
-        version="",
-        licence="yours to know: check that you may use the records",
-        doi="",
-        how_to_get="Put WFDB records (.hea and .dat) into a folder named wfdb-folder, as data/README.md describes.",
-    )
+    licence = "yours to know: check that you may use the records"
+    how_to_get = "Put WFDB records (.hea and .dat) into a folder named wfdb-folder, as data/README.md describes."
 
     def _listed(self) -> list[str]:
         """Every header below the folder, apart from those that are segments of another record."""

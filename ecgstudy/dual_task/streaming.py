@@ -6,41 +6,28 @@ evidence, so each adds only the share of it that is new: step / window length.
 """
 
 import math
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
-from ecgstudy.dual_task.experiments import TASKS, Answers
-from ecgstudy.dual_task.recordings import GRID_S, Reading, Recordings
-from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
+from ecgstudy.data.mitdb import MitdbCohort
+from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, Predictions, open_context, predict
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.protocols import TimeSeparated
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
+from ecgstudy.experiment.dataset import GRID_S
+from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
 SHOWN_SWITCHING = 0.01
-TIMED_WINDOWS = 60
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One recording read window by window.
-
-    Attributes
-    ----------
-    index : pandas.DataFrame
-        Windows in order: record_id, subject_id, activity, start (samples).
-    person, activity : numpy.ndarray
-        Probability of each class in each window on its own, shapes (n, n_persons) and (n, n_activities).
-    """
-
-    index: pd.DataFrame
-    person: np.ndarray
-    activity: np.ndarray
 
 
 def forward_filter(probabilities: np.ndarray, switching: float, new_share: float) -> np.ndarray:
@@ -54,11 +41,6 @@ def forward_filter(probabilities: np.ndarray, switching: float, new_share: float
         Probability that the class changes from one window to the next, to each other class alike.
     new_share : float
         Share of a window's evidence that the window before did not hold, in (0, 1].
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, n_classes), rows summing to 1.
     """
     n, n_classes = probabilities.shape
     evidence = np.clip(probabilities, 1e-6, None) ** new_share
@@ -73,80 +55,38 @@ def forward_filter(probabilities: np.ndarray, switching: float, new_share: float
     return carried
 
 
-def read_sessions(recordings: Recordings, splits: Iterable[Split], answers: Answers, reading: Reading) -> list[Stream]:
-    """Every person's whole session as a stream, each record read by the network that never saw it.
+def stream(found: Mapping[tuple[str, str], Predictions]) -> tuple[str, Predictions]:
+    """Probes in order of time, as read by the first seed's networks that know person and activity; and the protocol.
 
-    Parameters
-    ----------
-    recordings : Recordings
-        The cohort.
-    splits : iterable of Split
-        Folds whose probes are whole records, such as those of ``CrossElectrode``.
-    answers : Answers
-        Answers under that protocol; its first run of each fold reads, if it learnt both tasks.
-    reading : Reading
-        How windows are cut.
-
-    Returns
-    -------
-    list of Stream
-        One a person, by name; nobody of whom no window is usable.
+    Each record is read by a network that never saw its electrode type; where the cohort has no two types, the last
+    part of each record is read by the network of ``blocked_time``.
     """
-    models: dict[int, SignalModel] = {}
-    for fold, run in zip(answers.folds, answers.runs, strict=True):
-        if set(TASKS) <= set(run.model.heads):
-            models.setdefault(fold, run.model)
-    streams: dict[str, list[Stream]] = {}
-    for fold, split in enumerate(splits):
-        if fold not in models:
-            continue
-        model = models[fold]
-        for person in split.probe[SUBJECT].unique():
-            index = recordings.windows(split.probe[split.probe[SUBJECT] == person], reading.seconds, GRID_S)
-            if len(index):
-                streams.setdefault(person, []).append(read_stream(recordings, model, index, reading))
-    return [
-        Stream(
-            pd.concat([stream.index for stream in parts], ignore_index=True),
-            np.concatenate([stream.person for stream in parts]),
-            np.concatenate([stream.activity for stream in parts]),
-        )
-        for _, parts in sorted(streams.items())
-    ]
+    protocol = "blocked_time" if found["cross_electrode", DT4ECG].windows.empty else "cross_electrode"
+    predictions = found[protocol, DT4ECG]
+    known = np.all([np.isfinite(shares).all(axis=1) for shares in predictions.probabilities.values()], axis=0)
+    first = predictions.windows["seed"] == predictions.windows["seed"].min()
+    return protocol, predictions.subset(known & first.to_numpy())
 
 
-def read_stream(recordings: Recordings, model: SignalModel, index: pd.DataFrame, reading: Reading) -> Stream:
-    """Probabilities of windows in order; a task that the network lacks has no columns."""
-    samples = recordings.window_set(index, reading).samples
-    classes = {"person": recordings.persons, "activity": recordings.activities}
-    known = {
-        task: class_probabilities(model, samples, task, classes[task])
-        if task in model.heads
-        else np.empty((len(index), 0))
-        for task in TASKS
-    }
-    return Stream(index, known["person"], known["activity"])
+def sessions(heard: Predictions) -> dict[str, Predictions]:
+    """Each person's part of a stream, by name."""
+    return {person: heard.subset(rows) for person, rows in heard.windows.groupby(SUBJECT).indices.items()}
 
 
-def delay_table(streams: list[Stream], activities: list[str], reading: Reading) -> pd.DataFrame:
+def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     """How long a change of activity takes to be noticed, against how often the decision is right.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a switching probability: switching (text), accuracy (share of seconds decided rightly), delay
-        (median seconds from the change to the first right decision, over changes that are noticed), late
-        (90th percentile), missed (share of changes never noticed before the next), changes. NaN where there is
-        no stream, or no change.
+    Columns: switching (text), accuracy (share of seconds decided rightly), delay (median seconds from the change to
+    the first right decision, over changes that are noticed), late (90th percentile), missed (share of changes never
+    noticed before the next), changes. NaN where there is no stream, or no change.
     """
     rows = []
     for switching in SWITCHING:
         hits, delays = [], []
-        for stream in streams:
-            filtered = forward_filter(stream.activity, switching, GRID_S / reading.seconds)
-            right = np.array(activities)[filtered.argmax(axis=1)] == stream.index["activity"].to_numpy()
-            hits.append(right)
-            delays += _delays(right, stream.index[RECORD].to_numpy(), reading.seconds)
+        for session in sessions(heard).values():
+            filtered = forward_filter(session.probabilities["activity"], switching, GRID_S / seconds)
+            hits.append(session.correct("activity", filtered))
+            delays += _delays(hits[-1], session.windows[RECORD].to_numpy(), seconds)
         delay = np.array(delays)
         noticed = delay[np.isfinite(delay)]
         rows.append(
@@ -163,36 +103,26 @@ def delay_table(streams: list[Stream], activities: list[str], reading: Reading) 
 
 
 def _delays(right: np.ndarray, records: np.ndarray, seconds: float) -> list[float]:
-    """Seconds from the start of each record after the first to the first right decision; infinite where there is none.
+    """Seconds from the start of each record but the first to its first right decision; infinite without one.
 
     A window speaks when it is complete, so the first decision comes `seconds` after the start.
     """
-    starts = np.flatnonzero(np.concatenate([[True], records[1:] != records[:-1]]))
-    ends = np.append(starts[1:], len(records))
-    first = [int(np.argmax(right[a:b])) if right[a:b].any() else math.inf for a, b in zip(starts, ends, strict=True)]
-    return [seconds + GRID_S * nth for nth in first[1:]]
+    parts = np.split(right, np.flatnonzero(records[1:] != records[:-1]) + 1)[1:]
+    return [seconds + GRID_S * int(np.argmax(part)) if part.any() else math.inf for part in parts]
 
 
-def accuracy_by_time(
-    streams: list[Stream], persons: list[str], activities: list[str], reading: Reading
-) -> pd.DataFrame:
-    """Share of records named rightly when evidence adds up from the record's start, by seconds heard.
+def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
+    """Share of records recognised when evidence adds up from the record's start, by seconds heard.
 
-    Returns
-    -------
-    pandas.DataFrame
-        seconds, task, accuracy, records; a record counts for as long as it lasts. Empty where there is no stream.
+    Columns: task, seconds, accuracy, records; a record counts for as long as it lasts.
     """
     rows = [pd.DataFrame({"seconds": [], "task": [], "right": []})]
-    for stream in streams:
-        for _, mine in stream.index.groupby(RECORD, sort=False).indices.items():
-            for task, classes, truth in (("person", persons, SUBJECT), ("activity", activities, "activity")):
-                own = getattr(stream, task)[mine]
-                if not own.shape[1]:
-                    continue
-                added = np.cumsum(np.log(np.clip(own, 1e-6, None)), axis=0)
-                right = np.array(classes)[added.argmax(axis=1)] == stream.index[truth].to_numpy()[mine]
-                heard = reading.seconds + GRID_S * np.arange(len(mine))
+    for mine in predictions.windows.groupby(RECORD, sort=False).indices.values():
+        record = predictions.subset(mine)
+        heard = seconds + GRID_S * np.arange(len(mine))
+        for task, own in record.probabilities.items():
+            if np.isfinite(own).all():
+                right = record.correct(task, np.cumsum(np.log(np.clip(own, 1e-6, None)), axis=0))
                 rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": right}))
     table = pd.concat(rows).groupby(["task", "seconds"])["right"].agg(accuracy="mean", records="size").reset_index()
     # a handful of longest records would make the end of the line
@@ -202,15 +132,81 @@ def accuracy_by_time(
 def milliseconds_per_window(model: SignalModel) -> float:
     """Median time in which one processor core reads one window, in milliseconds."""
     x = torch.randn(1, model.hparams.n_leads, model.hparams.n_samples, generator=torch.Generator().manual_seed(0))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    taken = []
+    with torch.inference_mode():
+        timed = Timer("model(x)", globals={"model": model, "x": x}, num_threads=1)
+        return 1000 * timed.blocked_autorange(min_run_time=0.1).median
+
+
+@dataclass(frozen=True)
+class LongRecords:
+    """Half-hour records, read by a network that knows the persons from the first minutes.
+
+    Attributes
+    ----------
+    late : Predictions
+        Minutes 25 to 30 of everybody.
+    whole : Predictions
+        One whole record.
+    enrolled : pandas.DataFrame
+        Its enrolled segments.
+    activity : pandas.Series
+        Share of its windows in which a network of another cohort predicts each activity.
+    """
+
+    late: Predictions
+    whole: Predictions
+    enrolled: pd.DataFrame
+    activity: pd.Series
+
+
+def read_long_records(context: Context, names: Sequence[str], seed: int, model: SignalModel) -> LongRecords | str:
+    """Enrol everybody of MIT-BIH from the first minutes, and read the records as streams.
+
+    Parameters
+    ----------
+    context : Context
+        Of the cohort with activities: its profile, attackers, rate and device.
+    names : sequence of str
+        Cohorts of the profile.
+    seed : int
+        Seed of the training.
+    model : SignalModel
+        Network of the other cohort, with an activity head.
+
+    Returns
+    -------
+    LongRecords or str
+        What was read, or the sentence that says why nothing could be.
+    """
+    if MitdbCohort.name not in names:
+        return f"No half-hour record was followed: the {context.profile} profile has no MIT-BIH records here."
     try:
-        with torch.inference_mode():
-            for _ in range(TIMED_WINDOWS):
-                started = time.perf_counter()
-                model(x)
-                taken.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
-    return 1000 * float(np.median(taken))
+        opened = open_context(
+            context.profile, study_cohort(MitdbCohort.name, 0), context.dataset.fs, seed, context.device, "MLII"
+        )
+        return _read(replace(opened, attackers=context.attackers), seed, model)
+    except StudyError as impossible:
+        return f"No half-hour record was followed: {str(impossible).removesuffix('.')}."
+
+
+def _read(context: Context, seed: int, model: SignalModel) -> LongRecords:
+    """Read the records of a context; StudyError where a part of them has no usable window."""
+    job = Job(MitdbCohort.name, TimeSeparated(), LONG_RECORDS, seed)
+    outcome = run(predict, [job], context, "long records")
+    if job.name not in outcome.values:
+        raise StudyError(outcome.refusals["reason"].iloc[0])
+    late, window = outcome.values[job.name], context.attackers[LONG_RECORDS].window
+    split, first = context.splits(job)[0], late.windows[RECORD].iloc[0]
+    records = context.records(job.cohort)
+    index = context.dataset.grid(segments(records[records[RECORD] == first]), window.seconds)
+    samples = window.read(context.dataset, index)
+    own = class_probabilities(context.fitted(job).model, samples, "person")
+    if window.amplitude:
+        # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
+        # middle of what the network knows
+        samples[:, 1] -= np.median(samples[:, 1]) - 1.0
+    activities = model.classes["activity"]
+    likeliest = class_probabilities(model, samples, "activity").argmax(axis=1)
+    share = pd.Series(np.array(activities)[likeliest]).value_counts(normalize=True).reindex(activities).fillna(0)
+    enrolled = split.enrolment[split.enrolment[RECORD] == first]
+    return LongRecords(late, Predictions(index, {"person": own}, late.classes), enrolled, share)

@@ -7,15 +7,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from ecgstudy.evaluate.protocols import CrossCohort
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
-from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes
 from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.features_gbm import FeaturesGbm
+from ecgstudy.learn.classical import FeaturesGbm, template_embeddings
 from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
-from ecgstudy.learn.template import TemplateMatcher
 from ecgstudy.signals.preprocess import resample
 
 TEMPLATE_FS = 500.0
@@ -133,7 +132,7 @@ class TemplateAttacker(Attacker, Fitted):
         spans = [(row.record_id, row.start, row.stop) for row in pieces.loc[longest].itertuples()]
         fine = [resample(dataset.segment(*span)[None], dataset.fs, TEMPLATE_FS) for span in spans]
         peaks = [np.rint(dataset.peaks(*span) * TEMPLATE_FS / dataset.fs).astype(np.int64) for span in spans]
-        found = TemplateMatcher(TEMPLATE_FS).embed(fine, peaks)
+        found = template_embeddings(fine, peaks, TEMPLATE_FS)
         vectors = np.full((len(segments), found.shape[1]), np.nan, dtype=found.dtype)
         vectors[longest.index] = found
         return Embedded(vectors)

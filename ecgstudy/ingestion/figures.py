@@ -11,17 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
-from ecgstudy.signals.beats import average_beats
+from ecgstudy.signals.delineation import WAVES
+from ecgstudy.signals.features import average_beat
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.plots import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
 
 FEWEST_OWN_PERSONS = 10
+FEWEST_BEATS = 3
+BEAT_S = (0.3, 0.5)
+"""Seconds of an average beat before and after its R peak."""
 EXAMPLE_SECONDS = 3.0
 EXAMPLE_HEIGHT_MV = 2.5
 ENLARGED = 1.6
 """Screens show a true-sized strip too small; the grid keeps the scale."""
 SEX_COLOURS = {"women": PALETTE[0], "men": PALETTE[1], "not stated": PALETTE[7]}
-_SPANS = {"P": ("p_onset", "p_offset"), "QRS": ("qrs_onset", "qrs_offset"), "T": ("t_onset", "t_offset")}
+_SPANS = {wave: (onset, offset) for wave, (onset, _, offset) in WAVES.items()}
 
 
 def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
@@ -33,9 +37,8 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
     width, height = paper_size(EXAMPLE_SECONDS, EXAMPLE_HEIGHT_MV)
     columns = min(2, len(stores))
     rows = -(-len(stores) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
-    )
+    size = (ENLARGED * columns * width, ENLARGED * rows * height)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
         if name == WfdbFolderCohort.name:
             _say(ax, name, "your own records:\nnot drawn, because a trace\nidentifies its owner")
@@ -43,10 +46,7 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
             _draw_example(ax, name, store)
     for ax in axes.flat[len(stores) :]:
         ax.set_visible(False)
-    handles = [Patch(color=colour, alpha=0.35, label=wave) for wave, colour in WAVE_COLOURS.items()]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=len(handles), title="waves as marked by the delineation"
-    )
+    _legend(figure, WAVE_COLOURS, alpha=0.35, title="waves as marked by the delineation")
     return figure
 
 
@@ -54,6 +54,12 @@ def _say(ax: Axes, title: str, sentence: str) -> None:
     """Fill a panel with a sentence instead of a plot."""
     ax.text(0.5, 0.5, sentence, ha="center", va="center", transform=ax.transAxes)
     ax.set(title=title, xticks=[], yticks=[])
+
+
+def _legend(figure: Figure, colours: Mapping[str, str], alpha: float | None = None, title: str | None = None) -> None:
+    """Name the colours above the panels."""
+    handles = [Patch(color=colour, alpha=alpha, label=label) for label, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title)
 
 
 def _draw_example(ax: Axes, name: str, store: RecordStore) -> None:
@@ -97,8 +103,7 @@ def people_figure(stores: Mapping[str, RecordStore]) -> Figure:
             shown, x="age", hue="sex", hue_order=list(SEX_COLOURS), palette=SEX_COLOURS, legend=False, ax=ax, **bins
         )
         ax.set(xlabel="age (years)", ylabel="persons", xlim=(0, max(100, known["age"].max() + 5)))
-    handles = [Patch(color=colour, label=sex) for sex, colour in SEX_COLOURS.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    _legend(figure, SEX_COLOURS)
     return figure
 
 
@@ -107,7 +112,9 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
 
     A reader's own records have a panel from ten persons on: the middle of a few is a trace of one of them.
     """
-    stores = {name: store for name, store in stores.items() if not _would_identify(name, store)}
+    own = stores.get(WfdbFolderCohort.name)
+    if own and own.records["subject_id"].nunique() < FEWEST_OWN_PERSONS:
+        stores = {name: store for name, store in stores.items() if name != WfdbFolderCohort.name}
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
     for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
         beats = average_beats(store)
@@ -122,26 +129,35 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
     return figure
 
 
-def _would_identify(name: str, store: RecordStore) -> bool:
-    """Whether a cohort is a reader's own and has too few persons to hide one of them."""
-    return name == WfdbFolderCohort.name and store.records["subject_id"].nunique() < FEWEST_OWN_PERSONS
+def average_beats(store: RecordStore) -> pd.DataFrame:
+    """Average beat of each record's reference lead with three beats or more; columns are seconds from the R peak.
+
+    Scaled to an R peak of 1, so that any units compare.
+    """
+    before, after = round(BEAT_S[0] * store.fs), round(BEAT_S[1] * store.fs)
+    peaks_of = dict(tuple(store.beats.dropna(subset="r_peak").groupby("record_id")["r_peak"]))
+    rows = {}
+    for record in store.records.itertuples():
+        peaks = np.round(peaks_of.get(record.record_id, np.empty(0)) * store.fs).astype(int)
+        if len(peaks) < FEWEST_BEATS:
+            continue
+        lead = record.leads.index(record.reference_lead)
+        beat = average_beat(store.signal(record.record_id)[[lead]], np.asarray(peaks), before, after)[0]
+        beat = beat - np.median(beat)
+        rows[record.record_id] = beat / np.abs(beat[before])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=np.arange(-before, after) / store.fs)
 
 
 def delineation_figure(summary: pd.DataFrame, by_lead: pd.DataFrame) -> Figure:
     """Sensitivity by lead as a heat map, and the signed error of each boundary with its spread.
 
-    Parameters
-    ----------
-    summary, by_lead : pandas.DataFrame
-        Rows of :func:`ecgstudy.ingestion.delineation_table`, over all leads and lead by lead.
+    Both are of :func:`ecgstudy.ingestion.boundaries.delineation_table`, over all leads and lead by lead.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=[3, 2])
     named = by_lead.assign(point=by_lead["wave"] + " " + by_lead["boundary"], percent=100 * by_lead["sensitivity"])
-    order = list(dict.fromkeys(named["point"]))
-    grid = named.pivot_table("percent", "point", "lead").loc[order, list(dict.fromkeys(named["lead"]))]
-    sns.heatmap(
-        grid, annot=True, fmt=".0f", vmin=50, vmax=100, cmap="cividis", ax=left, cbar_kws={"label": "found (%)"}
-    )
+    grid = named.pivot_table("percent", "point", "lead").loc[named["point"].unique(), named["lead"].unique()]
+    bar = {"label": "found (%)"}
+    sns.heatmap(grid, annot=True, fmt=".0f", vmin=50, vmax=100, cmap="cividis", ax=left, cbar_kws=bar)
     left.set(title="reference boundaries found within 150 ms", xlabel="lead", ylabel="")
     points = summary["wave"] + " " + summary["boundary"]
     colours = [WAVE_COLOURS[wave] for wave in summary["wave"]]

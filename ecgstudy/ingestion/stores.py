@@ -31,7 +31,9 @@ def study_cohort(name: str, seed: int) -> Cohort:
     return open_cohort(name)
 
 
-def open_stores(profile: str, names: Sequence[str], seed: int, fs: float = STORE_FS) -> dict[str, RecordStore]:
+def open_usable_stores(
+    profile: str, names: Sequence[str], seed: int, fs: float = STORE_FS
+) -> tuple[dict[str, RecordStore], pd.DataFrame]:
     """Ingest cohorts into the profile's cache, or open what an earlier run ingested.
 
     Parameters
@@ -45,33 +47,19 @@ def open_stores(profile: str, names: Sequence[str], seed: int, fs: float = STORE
     fs : float
         Sampling rate of the stored signals in Hz.
 
-    Raises
-    ------
-    StudyError
-        A cohort is absent or holds no usable record.
-    """
-    return {name: build_store(study_cohort(name, seed), cache_dir(profile), fs) for name in names}
-
-
-def open_usable_stores(
-    profile: str, names: Sequence[str], seed: int, fs: float = STORE_FS
-) -> tuple[dict[str, RecordStore], pd.DataFrame]:
-    """Ingest cohorts as :func:`open_stores` does, but go on without those that hold nothing usable.
-
     Returns
     -------
     stores : dict
-        Stores by cohort.
+        Stores by cohort, of those with anything usable.
     lost : pandas.DataFrame
         Column cohort and :data:`~ecgstudy.signals.store.EXCLUSION_COLUMNS`: the records of the cohorts without a store.
 
     Raises
     ------
     StudyError
-        No cohort holds a usable record, no space is left, or a worker process was killed.
+        A cohort is absent, none holds a usable record, no space is left, or a worker process was killed.
     """
-    stores, lost, sentences = {}, [], []
-    columns = ["cohort", *EXCLUSION_COLUMNS]
+    stores, lost, sentences = {}, [pd.DataFrame(columns=["cohort", *EXCLUSION_COLUMNS])], []
     for name in names:
         cohort = study_cohort(name, seed)
         try:
@@ -80,14 +68,14 @@ def open_usable_stores(
             # the sentence goes into tables, which name no folder of this machine
             sentence = str(damaged).replace(f"{cohort.root}/", f"{name}/")
             row = (name, EVERY_RECORD, None, "", str(Problem.UNREADABLE), sentence)
-            lost.append(pd.DataFrame([row], columns=columns))
+            lost.append(pd.DataFrame([row], columns=lost[0].columns))
             sentences.append(str(damaged))
             continue
         try:
             stores[name] = build_store(cohort, cache_dir(profile), fs)
         except NothingUsableError as unusable:
-            lost.append(unusable.exclusions.assign(cohort=name)[columns])
+            lost.append(unusable.exclusions.assign(cohort=name)[lost[0].columns])
             sentences.append(str(unusable))
     if not stores:
         raise StudyError(" ".join(sentences))
-    return stores, pd.concat(lost, ignore_index=True) if lost else pd.DataFrame(columns=columns)
+    return stores, pd.concat(lost[1:] or lost, ignore_index=True)

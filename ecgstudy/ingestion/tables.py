@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.disjoint import assert_disjoint, duplicated_waveforms, with_cohort
+from ecgstudy.evaluate.splits import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.ingestion.stores import EVERY_RECORD
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.stage import Stage
@@ -16,45 +16,47 @@ NONE_LEFT_OUT = "none left out"
 
 def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
     """One row a cohort: records, persons, minutes, age, sex, sessions and the days between them."""
-    return pd.DataFrame([_cohort_row(name, store) for name, store in stores.items()])
+    rows = []
+    for name, store in stores.items():
+        records = store.records
+        persons = records.drop_duplicates("subject_id")
+        # undated sessions have no distance
+        days = records.dropna(subset="session_day").groupby(["subject_id", "session"])["session_day"].first()
+        between = days.groupby("subject_id").diff().dropna()
+        known_sex = persons["sex"].dropna()
+        row = {
+            "cohort": name,
+            "records": len(records),
+            "excluded": len(store.exclusions),
+            "persons": len(persons),
+            "minutes": records["store_samples"].sum() / store.fs / 60,
+            "unit": ", ".join(sorted(records["unit"].unique())),
+            "leads": ", ".join(str(n) for n in sorted(records["leads"].map(len).unique())),
+            "age median": persons["age"].median(),
+            "women %": 100 * (known_sex == "F").mean() if len(known_sex) else np.nan,
+            "persons with several sessions": int((records.groupby("subject_id")["session"].max() > 1).sum()),
+            "days between sessions, median": between.median() if len(between) else np.nan,
+            "days between sessions, longest": between.max() if len(between) else np.nan,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _cohort_row(name: str, store: RecordStore) -> dict[str, object]:
-    """Describe the records of one cohort that are used."""
-    records = store.records
-    persons = records.drop_duplicates("subject_id")
-    gaps = session_gaps(records)
-    known_sex = persons["sex"].dropna()
-    return {
-        "cohort": name,
-        "records": len(records),
-        "excluded": len(store.exclusions),
-        "persons": len(persons),
-        "minutes": records["store_samples"].sum() / store.fs / 60,
-        "unit": store.unit,
-        "leads": ", ".join(str(n) for n in sorted(records["leads"].map(len).unique())),
-        "age median": persons["age"].median(),
-        "women %": 100 * (known_sex == "F").mean() if len(known_sex) else np.nan,
-        "persons with several sessions": int((records.groupby("subject_id")["session"].max() > 1).sum()),
-        "days between sessions, median": gaps.median() if len(gaps) else np.nan,
-        "days between sessions, longest": gaps.max() if len(gaps) else np.nan,
-    }
-
-
-def session_gaps(records: pd.DataFrame) -> pd.Series:
-    """Days from each session of a person to the person's next one; undated sessions give none."""
-    days = records.dropna(subset="session_day").groupby(["subject_id", "session"])["session_day"].first()
-    return days.groupby("subject_id").diff().dropna()
+def record_cohorts(stage: Stage, table: pd.DataFrame) -> None:
+    """Record each cohort's counts as metrics and its records and persons as headlines."""
+    for row in table.to_dict("records"):
+        name = row["cohort"]
+        n_of = {"records": row["records"], "persons": row["persons"], "excluded": row["records"] + row["excluded"]}
+        for counted, n in n_of.items():
+            unit = "persons" if counted == "persons" else "records"
+            stage.metric(f"{name}.{counted}", row[counted], n=n, unit=unit)
+        stage.metric(f"{name}.minutes", row["minutes"], n=row["records"], unit="min")
+        stage.headline(f"{name}.records", f"{name}: records used")
+        stage.headline(f"{name}.persons", f"{name}: persons")
 
 
 def unusable_table(stores: Mapping[str, RecordStore], lost: pd.DataFrame) -> pd.DataFrame:
-    """One row an excluded record with the sentence that says why and what to do.
-
-    Parameters
-    ----------
-    stores, lost
-        From :func:`ecgstudy.ingestion.open_usable_stores`.
-    """
+    """One row an excluded record with the sentence that says why and what to do."""
     parts = [*(store.exclusions.assign(cohort=name) for name, store in stores.items()), lost]
     return pd.concat(parts, ignore_index=True)[["cohort", "record_id", "reason", "sentence"]]
 
@@ -65,30 +67,9 @@ def exclusion_table(stores: Mapping[str, RecordStore], lost: pd.DataFrame) -> pd
     The count is undefined where a cohort's table could not be read.
     """
     counts = unusable_table(stores, lost).groupby(["cohort", "reason"], sort=False)["record_id"]
-    rows = [
-        {"cohort": cohort, "reason": reason, "records": np.nan if EVERY_RECORD in set(ids) else len(ids)}
-        for (cohort, reason), ids in counts
-    ]
-    whole = [name for name, store in stores.items() if store.exclusions.empty]
-    rows += [{"cohort": name, "reason": NONE_LEFT_OUT, "records": 0} for name in whole]
-    return pd.DataFrame(rows).astype({"records": "Int64"})
-
-
-def leakage_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
-    """Find records whose waveform also stands under another person, within or across cohorts."""
-    parts = [with_cohort(name, store.records) for name, store in stores.items()]
-    return duplicated_waveforms(pd.concat(parts, ignore_index=True))[["cohort", "record_id", "subject_id", "sha256"]]
-
-
-def assert_no_leakage(stores: Mapping[str, RecordStore]) -> None:
-    """Stop the study where two cohorts share a waveform: the cohorts would not be independent.
-
-    Raises
-    ------
-    LeakageError
-        Names the two cohorts.
-    """
-    assert_disjoint({name: with_cohort(name, store.records) for name, store in stores.items()})
+    rows = [(*key, np.nan if EVERY_RECORD in set(ids) else len(ids)) for key, ids in counts]
+    rows += [(name, NONE_LEFT_OUT, 0) for name, store in stores.items() if store.exclusions.empty]
+    return pd.DataFrame(rows, columns=["cohort", "reason", "records"]).astype({"records": "Int64"})
 
 
 def exclusion_finding(table: pd.DataFrame, lost: pd.DataFrame) -> str:
@@ -104,13 +85,15 @@ def exclusion_finding(table: pd.DataFrame, lost: pd.DataFrame) -> str:
     return f"Records left out: {', '.join(reasons)}.{''.join(absent)}"
 
 
-def record_cohorts(stage: Stage, table: pd.DataFrame) -> None:
-    """Record each cohort's counts as metrics and its records and persons as headlines."""
-    for row in table.to_dict("records"):
-        name = row["cohort"]
-        stage.metric(f"{name}.records", row["records"], n=row["records"], unit="records")
-        stage.metric(f"{name}.persons", row["persons"], n=row["persons"], unit="persons")
-        stage.metric(f"{name}.excluded", row["excluded"], n=row["records"] + row["excluded"], unit="records")
-        stage.metric(f"{name}.minutes", row["minutes"], n=row["records"], unit="min")
-        stage.headline(f"{name}.records", f"{name}: records used")
-        stage.headline(f"{name}.persons", f"{name}: persons")
+def leakage_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
+    """Find records whose waveform also stands under another person, within or across cohorts.
+
+    Raises
+    ------
+    LeakageError
+        Two cohorts share a waveform, so that they would not be independent.
+    """
+    parts = {name: with_cohort(name, store.records) for name, store in stores.items()}
+    assert_disjoint(parts)
+    columns = ["cohort", "record_id", "subject_id", "sha256"]
+    return duplicated_waveforms(pd.concat(parts.values(), ignore_index=True))[columns]

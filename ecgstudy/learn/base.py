@@ -1,13 +1,12 @@
 """The contract of every network of the study: one signal vocabulary, heads by task, one embedding.
 
-A model is a Lightning module that reads windows of shape (n, n_leads,
-n_samples) and offers logits per task (:meth:`SignalModel.forward`) and an
-embedding of unit length (:meth:`SignalModel.embed`), from which people are
-verified. Its hyper-parameters are JSON values only, so that checkpoints load
-with ``weights_only=True``.
+A network reads windows of shape (n, n_leads, n_samples) and offers logits per task and an embedding of unit length,
+from which people are verified. Its hyper-parameters are JSON values, so that checkpoints load with weights only.
 """
 
+import inspect
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -19,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ecgstudy.errors import StudyError
-from ecgstudy.learn.margin import CosineClassifier, arcface_logits
 
 PERSON = "person"
 """The task whose head may carry an angular margin."""
 UNKNOWN = -1
 """Target of a window whose label is missing; it adds nothing to the task's loss."""
+_SMALLEST_SQUARED_SINE = 1e-7  # keeps the gradient of the square root finite where an embedding lies on its class
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -32,15 +31,12 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 class SignalModel(pl.LightningModule, ABC):
     """A network from ECG windows to the logits of one or more tasks and to an embedding.
 
-    A subclass calls this constructor first, builds its trunk and ends with
-    :meth:`build_heads`.
+    A subclass builds its trunk in :meth:`build`, whose arguments are the network's sizes.
 
     Parameters
     ----------
-    n_leads : int
-        Leads of a window.
-    n_samples : int
-        Samples of a window.
+    n_leads, n_samples : int
+        Leads and samples of a window.
     fs : float
         Sampling rate in Hz.
     classes : dict of str to list of str
@@ -48,25 +44,19 @@ class SignalModel(pl.LightningModule, ABC):
         saved with the network, which is refused where others are expected (:meth:`check_classes`).
     lead_names : list of str
         Names of the leads, in the order of a window's rows.
-    embedding_dim : int
-        Length of the embedding that all heads read.
-    margin : float or None
-        Angle in radians of the ArcFace margin on the person head (0 gives a
-        plain cosine classifier); None gives an ordinary linear head.
-    scale : float
-        Factor on the cosines of the person head; unused where `margin` is None.
-    learning_rate : float
-        Highest rate of the one-cycle schedule.
-    weight_decay : float
-        Decoupled weight decay of the matrices and kernels; biases and norms are not decayed.
+    **hyper_parameters
+        Sizes of the network, and: embedding_dim, length of the embedding that all heads read; margin, angle in
+        radians of the ArcFace margin on the person head (0 gives a plain cosine classifier, None a linear head);
+        scale, factor on the cosines; learning_rate, highest of the one-cycle schedule; weight_decay of kernels.
 
     Raises
     ------
     StudyError
-        A task has fewer than two classes, or there is no task.
+        There is no task, or a task has fewer than two classes or names one twice.
     """
 
     name: ClassVar[str]
+    training_defaults: ClassVar[dict[str, float]] = {}
 
     def __init__(
         self,
@@ -75,11 +65,7 @@ class SignalModel(pl.LightningModule, ABC):
         fs: float,
         classes: dict[str, list[str]],
         lead_names: list[str],
-        embedding_dim: int,
-        margin: float | None,
-        scale: float,
-        learning_rate: float,
-        weight_decay: float,
+        **hyper_parameters: Any,  # noqa: ANN401
     ) -> None:
         super().__init__()
         if len(lead_names) != n_leads:
@@ -91,10 +77,26 @@ class SignalModel(pl.LightningModule, ABC):
                 raise StudyError(f"Task {task} needs two classes or more to be trained, and has {len(names)}.")
             if len(set(names)) < len(names):
                 raise StudyError(f"Task {task} names a class twice; give every class a name of its own.")
-        # collects the subclass's arguments too: a checkpoint alone rebuilds the model
+        common = {"embedding_dim": 64, "margin": 0.2, "scale": 16.0, "learning_rate": 5e-3, "weight_decay": 0.05}
+        common |= self.training_defaults
+        common |= {name: value for name, value in hyper_parameters.items() if name in common}
+        own = {name: value for name, value in hyper_parameters.items() if name not in common}
+        sizes = inspect.signature(self.build).bind(**own)
+        sizes.apply_defaults()
+        # a checkpoint alone rebuilds the model, also when a default has changed
         self.save_hyperparameters()
-        self.hparams.classes = {task: [str(name) for name in names] for task, names in classes.items()}
+        plain = {task: [str(name) for name in names] for task, names in classes.items()}
+        self.hparams.update(common | sizes.arguments, classes=plain)
         json.dumps(dict(self.hparams))  # a numpy number or a Path would make a checkpoint that does not load
+        self.build_heads(self.build(**sizes.arguments))
+
+    @abstractmethod
+    def build(self, **sizes: Any) -> int:  # noqa: ANN401
+        """Build the trunk and return the length of its features."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """Trunk features of windows `x` (n, n_leads, n_samples), shape (n, n_features)."""
 
     def build_heads(self, n_features: int) -> None:
         """Add the embedding layer and the heads on top of trunk features of length `n_features`."""
@@ -122,10 +124,6 @@ class SignalModel(pl.LightningModule, ABC):
                     "the data; use a network that was trained for these classes in this order."
                 )
 
-    @abstractmethod
-    def features(self, x: Tensor) -> Tensor:
-        """Trunk features of windows `x` (n, n_leads, n_samples), shape (n, n_features)."""
-
     def embed(self, x: Tensor) -> Tensor:
         """Embedding of unit length of each window, shape (n, embedding_dim)."""
         return functional.normalize(self._embedding(x))
@@ -143,36 +141,15 @@ class SignalModel(pl.LightningModule, ABC):
         return self.embedding(self.features(x))
 
     def losses(self, logits: dict[str, Tensor], targets: dict[str, Tensor], margin: bool) -> dict[str, Tensor]:
-        """Mean cross-entropy of each task over the windows whose label is known.
-
-        Parameters
-        ----------
-        logits : dict of str to Tensor
-            As :meth:`forward` gives.
-        targets : dict of str to Tensor
-            int64 class of each window and task, shape (n,); :data:`UNKNOWN` where there is none.
-        margin : bool
-            Add the ArcFace margin to the person head (training) or not (validation).
-
-        Returns
-        -------
-        dict of str to Tensor
-            One scalar a task; a task without any known label in the batch gives 0 and a gradient of 0.
-        """
-        return {
-            task: self._task_loss(task, values, targets[task], margin and task == PERSON)
-            for task, values in logits.items()
-        }
-
-    def _task_loss(self, task: str, logits: Tensor, labels: Tensor, margin: bool) -> Tensor:
-        """Mean cross-entropy of one task over its known labels."""
-        known = labels != UNKNOWN
-        if not known.any():
-            return logits.sum() * 0.0
-        logits, labels = logits[known], labels[known]
-        if margin and self.hparams.margin:
-            logits = arcface_logits(logits, labels, self.hparams.margin, self.hparams.scale)
-        return functional.cross_entropy(logits, labels)
+        """Mean cross-entropy of each task over its known labels, with the ArcFace margin if `margin`; 0 without any."""
+        losses = {}
+        for task, values in logits.items():
+            known = targets[task] != UNKNOWN
+            scored, labels = values[known], targets[task][known]
+            if margin and task == PERSON and self.hparams.margin:
+                scored = arcface_logits(scored, labels, self.hparams.margin, self.hparams.scale)
+            losses[task] = functional.cross_entropy(scored, labels) if len(labels) else values.sum() * 0.0
+        return losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the tasks' losses on one batch."""
@@ -186,39 +163,26 @@ class SignalModel(pl.LightningModule, ABC):
         x, targets = batch
         logits = self(x)
         losses = self.losses(logits, targets, margin=False)
-        known = {task: targets[task] != UNKNOWN for task in logits}
-        if any(mask.any() for mask in known.values()):
+        known = {task: mask for task in logits if (mask := targets[task] != UNKNOWN).any()}
+        if known:
             self.log("val_loss", sum(losses.values()), batch_size=len(x))
         for task, mask in known.items():
-            if mask.any():
-                hits = (logits[task][mask].argmax(1) == targets[task][mask]).float().mean()
-                self.log(f"val_{task}_accuracy", hits, batch_size=int(mask.sum()))
+            hits = (logits[task][mask].argmax(1) == targets[task][mask]).float().mean()
+            self.log(f"val_{task}_accuracy", hits, batch_size=int(mask.sum()))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW under a one-cycle schedule over the whole run."""
+        """AdamW under a one-cycle schedule over the whole run; biases and norms are not decayed."""
         decayed = [p for p in self.parameters() if p.ndim > 1]
-        others = [p for p in self.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-            lr=self.hparams.learning_rate,
-            weight_decay=self.hparams.weight_decay,
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.hparams.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches)
-        )
+        others = {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0}
+        rate, decay = self.hparams.learning_rate, self.hparams.weight_decay
+        optimizer = torch.optim.AdamW([{"params": decayed}, others], lr=rate, weight_decay=decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class TaskLogits(nn.Module):
-    """One task of a model as a module from windows to logits, the shape attribution methods ask for.
-
-    Parameters
-    ----------
-    model : SignalModel
-        The network.
-    task : str
-        One of its tasks.
-    """
+    """One task of a model as a module from windows to logits, the shape attribution methods ask for."""
 
     def __init__(self, model: SignalModel, task: str) -> None:
         super().__init__()
@@ -230,3 +194,33 @@ class TaskLogits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the task, shape (n, n_classes)."""
         return self.model(x)[self.task]
+
+
+class CosineClassifier(nn.Module):
+    """Linear classifier whose logits are cosines between an embedding and the classes' weights, times `scale`."""
+
+    def __init__(self, n_features: int, n_classes: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(n_classes, n_features))
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the logits s cos(theta), shape (n, n_classes); `embeddings` need not have unit length."""
+        return self.scale * functional.linear(functional.normalize(embeddings), functional.normalize(self.weight))
+
+
+def arcface_logits(logits: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:
+    """Add `margin` (radians) to the angle between each embedding and its own class; cross-entropy is then ArcFace.
+
+    Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, eq. 3.
+    Where theta + m would pass pi, cos(theta + m) rises again and would reward the worst embeddings; there the straight
+    line cos(theta) - m sin(m) continues it, as in the authors' released code.
+    """
+    column = labels.unsqueeze(1)
+    cosine = (logits.gather(1, column) / scale).clamp(-1.0, 1.0)
+    sine = (1.0 - cosine.square()).clamp_min(_SMALLEST_SQUARED_SINE).sqrt()
+    with_margin = cosine * math.cos(margin) - sine * math.sin(margin)
+    beyond_pi = cosine < -math.cos(margin)  # theta > pi - m
+    with_margin = torch.where(beyond_pi, cosine - margin * math.sin(margin), with_margin)
+    return logits.scatter(1, column, scale * with_margin)

@@ -1,37 +1,34 @@
-"""Windows in memory, and the batches of an epoch cut from them without a step per sample."""
+"""Windows in memory, and the batches of an epoch cut from them, with random changes, without a step per sample."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from ecgstudy.errors import StudyError
-from ecgstudy.learn.augment import Augmentation, augment, random_crops
 from ecgstudy.learn.base import UNKNOWN, Batch
+
+_WANDER_HZ = (0.05, 0.5)  # the band of breathing and slow electrode drift
 
 
 @dataclass(frozen=True)
 class WindowSet:
-    """Windows with their labels and where they come from.
+    """Windows with their labels and where they come from; refused where one is not a number or labels are missing.
 
     Attributes
     ----------
     samples : numpy.ndarray
-        float32, shape (n, n_leads, n_samples). A training set may hold longer
-        windows than the model reads; each epoch then cuts at random places.
+        float32, shape (n, n_leads, n_samples). A training set may hold longer windows than the model reads; each
+        epoch then cuts at random places.
     targets : dict of str to numpy.ndarray
         Class of each window for each task, integers of shape (n,), see :func:`encode`.
     subjects, records : numpy.ndarray
         Person and record of each window, strings of shape (n,).
-
-    Raises
-    ------
-    StudyError
-        There is no window, or a sample is not a number.
     """
 
     samples: np.ndarray
@@ -54,11 +51,6 @@ class WindowSet:
         """Return the number of windows."""
         return len(self.samples)
 
-    def subset(self, chosen: np.ndarray) -> "WindowSet":
-        """Windows chosen by a boolean mask or by positions."""
-        targets = {task: column[chosen] for task, column in self.targets.items()}
-        return WindowSet(self.samples[chosen], targets, self.subjects[chosen], self.records[chosen])
-
     def digest(self) -> str:
         """SHA-256 (hex) over samples, labels and names."""
         digest = hashlib.sha256(repr((self.samples.shape, sorted(self.targets))).encode())
@@ -75,20 +67,10 @@ def encode(labels: Sequence[object], classes: Sequence[object]) -> np.ndarray:
 
 
 def standardise(values: np.ndarray) -> np.ndarray:
-    """Bring each lead of each window to mean 0 and standard deviation 1.
+    """Bring each lead of each window, shape (..., n_samples), to mean 0 and standard deviation 1, as float32.
 
-    Cohorts come in millivolts, counts and z-scores, and the contact of an
-    electrode scales a whole lead, so networks read shape and not unit.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape (..., n_samples).
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, the shape of `values`.
+    Cohorts come in millivolts, counts and z-scores, and the contact of an electrode scales a whole lead, so networks
+    read shape and not unit.
 
     Raises
     ------
@@ -100,127 +82,11 @@ def standardise(values: np.ndarray) -> np.ndarray:
     if (values == values[..., :1]).all(axis=-1).any():
         raise StudyError("A lead of a window is constant; cut windows beside the flaws of a record.")
     centred = values - values.mean(axis=-1, keepdims=True)
-    spread = centred.std(axis=-1, keepdims=True)
-    return (centred / spread).astype(np.float32)
-
-
-class EpochBatches:
-    """Batches of one epoch: an iterable of ``(windows, targets)`` on the processor.
-
-    Parameters
-    ----------
-    windows : WindowSet
-        The windows.
-    n_samples : int
-        Length the model reads; longer windows are cut at random places.
-    fs : float
-        Sampling rate in Hz.
-    batch_size : int
-        Windows a batch; the last, smaller batch is left out when shuffling, as batch norm needs company.
-    seed : tuple of int, optional
-        Seed of the order and of every random change; without it the order is kept and nothing is changed.
-    augmentation : Augmentation, optional
-        Random changes; none unless told.
-    """
-
-    def __init__(
-        self,
-        windows: WindowSet,
-        n_samples: int,
-        fs: float,
-        batch_size: int,
-        seed: tuple[int, int] | None = None,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        self._samples = torch.from_numpy(np.ascontiguousarray(windows.samples, dtype=np.float32))
-        self._targets = {task: torch.as_tensor(column, dtype=torch.int64) for task, column in windows.targets.items()}
-        self._n_samples = n_samples
-        self._fs = fs
-        self._batch_size = min(batch_size, len(windows))
-        self._seed = seed
-        self._augmentation = augmentation
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        n = len(self._samples)
-        return n // self._batch_size if self._seed else -(-n // self._batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches; the same seed gives the same batches each time."""
-        n = len(self._samples)
-        generator = torch.Generator()
-        if self._seed:
-            generator.manual_seed(int(np.random.SeedSequence(self._seed).generate_state(1)[0]))
-        order = torch.randperm(n, generator=generator) if self._seed else torch.arange(n)
-        for number in range(len(self)):
-            rows = order[number * self._batch_size : (number + 1) * self._batch_size]
-            x = self._samples[rows]
-            if x.shape[-1] > self._n_samples:
-                x = random_crops(x, self._n_samples, generator)
-            if self._augmentation:
-                x = augment(x, self._fs, self._augmentation, generator)
-            yield x, {task: column[rows] for task, column in self._targets.items()}
-
-
-class TrainingData(pl.LightningDataModule):
-    """Feeds a trainer: each epoch's order and changes depend on the seed and the epoch's number only.
-
-    A resumed run therefore sees what the uninterrupted one would have seen.
-    Give the trainer ``reload_dataloaders_every_n_epochs=1``.
-
-    Parameters
-    ----------
-    train : WindowSet
-        Training windows.
-    validation : WindowSet or None
-        Validation windows, of exactly `n_samples`.
-    n_samples, fs, batch_size, augmentation
-        As in :class:`EpochBatches`.
-    seed : int
-        Seed of the run.
-    """
-
-    def __init__(
-        self,
-        train: WindowSet,
-        validation: WindowSet | None,
-        n_samples: int,
-        fs: float,
-        batch_size: int,
-        seed: int,
-        augmentation: Augmentation | None,
-    ) -> None:
-        super().__init__()
-        self._train = train
-        self._validation = validation
-        self._n_samples = n_samples
-        self._fs = fs
-        self._batch_size = batch_size
-        self._seed = seed
-        self._augmentation = augmentation
-
-    def train_dataloader(self) -> EpochBatches:
-        """Batches of the trainer's current epoch."""
-        seed = (self._seed, self.trainer.current_epoch)
-        return EpochBatches(self._train, self._n_samples, self._fs, self._batch_size, seed, self._augmentation)
-
-    def val_dataloader(self) -> EpochBatches | list[Batch]:
-        """Return the validation batches in order; none without a validation set."""
-        if self._validation is None:
-            return []
-        return EpochBatches(self._validation, self._n_samples, self._fs, 4 * self._batch_size)
+    return (centred / centred.std(axis=-1, keepdims=True)).astype(np.float32)
 
 
 def check_targets(windows: WindowSet, classes: Mapping[str, Sequence[str]]) -> None:
-    """Refuse training windows from which a model's heads cannot be learnt.
-
-    Raises
-    ------
-    StudyError
-        Fewer than two classes of a task occur.
-    ValueError
-        A task has no column, or a class is not below the head's number of classes.
-    """
+    """Refuse training windows from which a model's heads cannot be learnt."""
     for task, names in classes.items():
         if task not in windows.targets:
             raise ValueError(f"no targets for task {task}; there are {', '.join(windows.targets)}")
@@ -229,3 +95,93 @@ def check_targets(windows: WindowSet, classes: Mapping[str, Sequence[str]]) -> N
             raise ValueError(f"classes {codes[0]} to {codes[-1]} for a head of {len(names)} ({task})")
         if (codes != UNKNOWN).sum() < 2:
             raise StudyError(f"Task {task} cannot be trained: all training windows have the same label, or none.")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training windows are changed; person, sex and age stay what they are.
+
+    Attributes
+    ----------
+    gain : float
+        Standard deviation of the natural logarithm of a factor on the whole window.
+    noise : float
+        Standard deviation of white Gaussian noise, relative to that of the window's lead.
+    wander : float
+        Standard deviation of the amplitude (as relative) of one sine of 0.05-0.5 Hz, random phase, per lead.
+    """
+
+    gain: float = 0.1
+    noise: float = 0.05
+    wander: float = 0.1
+
+
+def augment(x: Tensor, fs: float, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Change each window of `x` (n, n_leads, n_samples; `fs` in Hz) by its own random gain, wander and noise."""
+    n, n_leads, n_samples = x.shape
+    spread = x.std(dim=-1, keepdim=True)
+    gain = torch.exp(settings.gain * torch.randn(n, 1, 1, generator=generator))
+    low, high = _WANDER_HZ
+    frequency, phase = torch.rand(2, n, n_leads, 1, generator=generator)
+    frequency = low + (high - low) * frequency
+    amplitude = settings.wander * torch.randn(n, n_leads, 1, generator=generator)
+    wander = amplitude * torch.sin(2 * math.pi * (frequency * torch.arange(n_samples) / fs + phase))
+    noise = settings.noise * torch.randn(x.shape, generator=generator)
+    return gain * (x + spread * (wander + noise))
+
+
+def random_crops(x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+    """Cut one window of `n_samples` at a random place from each row of `x` (n, n_leads, n_samples or more)."""
+    starts = torch.randint(x.shape[-1] - n_samples + 1, (len(x),), generator=generator)
+    return x.unfold(-1, n_samples, 1)[torch.arange(len(x)), :, starts]
+
+
+class EpochBatches:
+    """Batches of an epoch: an iterable of ``(windows, targets)`` on the processor, for a trainer.
+
+    With a seed the order is random, longer windows are cut at random places, windows are changed, and the last, smaller
+    batch is left out, as batch norm needs company. All of it follows from the seed and the epoch's number, which the
+    trainer tells as it tells samplers, so a resumed run sees what the uninterrupted one would have seen.
+    """
+
+    def __init__(
+        self,
+        windows: WindowSet,
+        n_samples: int,
+        fs: float,
+        batch_size: int,
+        seed: int | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self._samples = torch.from_numpy(np.ascontiguousarray(windows.samples, dtype=np.float32))
+        self._targets = {task: torch.as_tensor(column, dtype=torch.int64) for task, column in windows.targets.items()}
+        self._n_samples, self._fs = n_samples, fs
+        self._batch_size = min(batch_size, len(windows))
+        self._seed, self._epoch, self._augmentation = seed, 0, augmentation
+        if seed is not None:
+            self.sampler = self.batch_sampler = self  # where Lightning looks for `set_epoch`
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch that starts."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        n = len(self._samples)
+        return -(-n // self._batch_size) if self._seed is None else n // self._batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches; the same seed and epoch give the same batches."""
+        order, generator = torch.arange(len(self._samples)), torch.Generator()
+        if self._seed is not None:
+            state = np.random.SeedSequence((self._seed, self._epoch)).generate_state(1)
+            generator.manual_seed(int(state[0]))
+            order = torch.randperm(len(order), generator=generator)
+        for number in range(len(self)):
+            rows = order[number * self._batch_size : (number + 1) * self._batch_size]
+            x = self._samples[rows]
+            if x.shape[-1] > self._n_samples:
+                x = random_crops(x, self._n_samples, generator)
+            if self._augmentation:
+                x = augment(x, self._fs, self._augmentation, generator)
+            yield x, {task: column[rows] for task, column in self._targets.items()}

@@ -1,39 +1,35 @@
 """Training a network: the same trainer everywhere, runs that resume, and runs that are never trained twice.
 
-A run lives in a folder named by everything it depends on: model, initial
-weights, windows, labels, settings and code. Its checkpoint is written last and
-under a temporary name, so a folder with a checkpoint is a complete run.
+A run lives in a folder named by everything it depends on: model, initial weights, windows, labels, settings, code and
+libraries. Its checkpoint is written last and under a temporary name, so a folder with a checkpoint is a complete run.
 """
 
 import hashlib
 import json
 import logging
-import sys
+import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import augment, margin, scoring
-from ecgstudy.learn import batches as training_data
-from ecgstudy.learn import callbacks as training_callbacks
-from ecgstudy.learn.augment import Augmentation
 from ecgstudy.learn.base import UNKNOWN, SignalModel
-from ecgstudy.learn.batches import TrainingData, WindowSet, check_targets
-from ecgstudy.learn.callbacks import History, SeedEachEpoch, VerificationError
+from ecgstudy.learn.batches import Augmentation, EpochBatches, WindowSet, check_targets
 from ecgstudy.study.cache import (
     KEY_LENGTH,
     cache_key,
-    code_digest,
+    code_key,
+    commit,
     library_versions,
     naming_disk_errors,
     new_file,
@@ -45,10 +41,10 @@ THREADS = 1
 """Threads of every training run: another number changes the last digits of the weights, and a second thread makes
 networks of this size hardly faster; :mod:`ecgstudy.study.parallel` trains several at once instead."""
 
-_CHECKPOINT = "model.ckpt"
-_HISTORY = "history.csv"
-_RUN = "run.json"
+_CHECKPOINT, _HISTORY, _RUN = "model.ckpt", "history.csv", "run.json"
 _LONGEST_GRADIENT = 1.0
+_LIBRARIES = ("numpy", "pytorch-lightning", "torch")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,10 +59,6 @@ class TrainingSettings:
         Windows a step.
     seed : int
         Seed of order, augmentation and dropout.
-    monitor : {"val_loss", "val_eer"}
-        What chooses the epoch, on the validation set; "val_eer" for persons who are no training class.
-    patience : int, optional
-        Stop after so many epochs without a better value; train all epochs unless told.
     augmentation : Augmentation, optional
         Random changes of the training windows; none where it is None.
     """
@@ -74,8 +66,6 @@ class TrainingSettings:
     epochs: int = 30
     batch_size: int = 64
     seed: int = 0
-    monitor: Literal["val_loss", "val_eer"] = "val_loss"
-    patience: int | None = None
     augmentation: Augmentation | None = field(default_factory=Augmentation)
 
 
@@ -93,33 +83,30 @@ class TrainedRun:
         Epoch (from 0) whose weights were kept: the best on the validation set, the last without one.
     folder : Path
         Where the run is kept.
+    commit : str
+        Commit of the code that trained it.
     """
 
     model: SignalModel
     history: pd.DataFrame
     best_epoch: int
     folder: Path
+    commit: str
 
 
 def make_trainer(epochs: int, device: str = "auto", callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """Build the one kind of trainer that the study uses: deterministic, one device, silent in batch runs.
 
-    In batch runs nothing is drawn: a progress bar floods the message channel
-    of a notebook kernel and can end a papermill run. Interactively there is a
-    bar that refreshes every 20 steps.
-
-    Parameters
-    ----------
-    epochs : int
-        Number of epochs.
-    device : {"auto", "cpu", "cuda"}
-        Where to compute.
-    callbacks : sequence of Callback
-        Callbacks; checkpoints are kept only where one of them is a ModelCheckpoint.
+    In batch runs nothing is drawn: a progress bar floods the message channel of a notebook kernel and can end a
+    papermill run. Interactively there is a bar that refreshes every 20 steps. Checkpoints are kept only where one of
+    `callbacks` is a ModelCheckpoint.
     """
     torch.set_num_threads(THREADS)
     # hardware banners and tips once a fit would bury the lines of the epochs
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # true of every run that is resumed, chooses nothing, or trains at all: no news
+    for message in ("Checkpoint directory .* exists", "You defined a `validation_step` but have no", ".*LeafSpec"):
+        warnings.filterwarnings("ignore", message)
     bar = [] if in_batch() else [TQDMProgressBar(refresh_rate=20)]
     return pl.Trainer(
         max_epochs=epochs,
@@ -131,7 +118,6 @@ def make_trainer(epochs: int, device: str = "auto", callbacks: Sequence[pl.Callb
         enable_progress_bar=bool(bar),
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=_LONGEST_GRADIENT,
         deterministic=True,
     )
@@ -147,13 +133,13 @@ def fit(
 ) -> TrainedRun:
     """Train a network, or load the run that did so before; continue a run that was interrupted.
 
-    The epoch is chosen on `validation` only. An interrupted run continues at
-    its last whole epoch and ends with the weights of an uninterrupted one.
+    The epoch is chosen by the loss on `validation`. An interrupted run continues at its last whole epoch and ends with
+    the weights of an uninterrupted one.
 
     Parameters
     ----------
     model : SignalModel
-        Network with its initial weights (:func:`ecgstudy.learn.create_model`, or a trained one to go on from);
+        Network with its initial weights (:func:`ecgstudy.learn.models.create_model`, or a trained one to go on from);
         it may be changed: use the one that is returned.
     train : WindowSet
         Training windows, as long as the model reads or longer (cut at random places).
@@ -166,24 +152,29 @@ def fit(
     device : {"auto", "cpu", "cuda"}
         Where to train; not part of the run's name.
 
-    Returns
-    -------
-    TrainedRun
-        Model, history and where they are kept.
-
     Raises
     ------
     StudyError
-        A task has one class only, no EER can be computed on `validation`, or the disk is full.
+        A task has one class only, no window of `validation` has a label, the run that is kept was trained for other
+        classes, or the disk is full.
     ValueError
         Targets do not fit the heads, or windows do not fit the model.
     """
     check_targets(train, model.classes)
     if train.samples.shape[-1] < model.hparams.n_samples:
         raise ValueError(f"windows of {train.samples.shape[-1]} samples for a model of {model.hparams.n_samples}")
-    if validation is not None:
-        _check_monitor(validation, settings, model.classes)
-    key = _run_key(model, train, validation, settings)
+    if validation and all((validation.targets[task] == UNKNOWN).all() for task in model.classes):
+        raise StudyError("No validation window has a label of a training class; train without validation.")
+    key = cache_key(
+        model=model.name,
+        hyper_parameters=dict(model.hparams),
+        initial_weights=_weights_digest(model),
+        settings=asdict(settings),
+        train=train.digest(),
+        validation=validation.digest() if validation else None,
+        code=[code_key(fit), code_key(type(model))],
+        libraries=library_versions(_LIBRARIES),
+    )
     folder = runs / f"{model.name}-{key[:KEY_LENGTH]}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / f".{folder.name}.lock"):
@@ -201,30 +192,7 @@ def load_run(model_class: type[SignalModel], folder: Path) -> TrainedRun:
     with isolate_rng():  # the constructor draws initial weights
         model = model_class.load_from_checkpoint(folder / _CHECKPOINT, map_location="cpu", weights_only=True)
     run = json.loads((folder / _RUN).read_text())
-    return TrainedRun(model.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder)
-
-
-def _check_monitor(validation: WindowSet, settings: TrainingSettings, tasks: Iterable[str]) -> None:
-    """Refuse a validation set on which the monitored value would stay undefined."""
-    known = [(validation.targets[task] != UNKNOWN).any() for task in tasks]
-    if settings.monitor == "val_loss" and not any(known):
-        raise StudyError("No validation window has a label of a training class; choose the epoch by val_eer instead.")
-
-
-def _run_key(model: SignalModel, train: WindowSet, validation: WindowSet | None, settings: TrainingSettings) -> str:
-    """SHA-256 (hex) over everything a run's weights depend on, save the machine."""
-    own = [sys.modules[c.__module__] for c in type(model).__mro__ if c.__module__.startswith("ecgstudy.")]
-    shared = [augment, margin, scoring, training_callbacks, training_data, sys.modules[__name__]]
-    return cache_key(
-        model=model.name,
-        hyper_parameters=dict(model.hparams),
-        initial_weights=_weights_digest(model),
-        settings=asdict(settings),
-        train=train.digest(),
-        validation=validation.digest() if validation else None,
-        code=code_digest(*own, *shared),
-        torch=torch.__version__,
-    )
+    return TrainedRun(model.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder, run["commit"])
 
 
 def _weights_digest(model: SignalModel) -> str:
@@ -246,41 +214,60 @@ def _train(
     key: str,
 ) -> None:
     """Train (on), then write history, description and checkpoint, in this order."""
-    history = History()
+    epochs = Epochs(settings.seed)
     # at the end of the training epoch: only then does the history, which `last` carries, hold the epoch
     keep = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    best = ModelCheckpoint(filename="best", monitor=settings.monitor, mode="min", **keep)
+    best = ModelCheckpoint(filename="best", monitor="val_loss", mode="min", **keep)
     last = ModelCheckpoint(filename="last", **keep)
-    callbacks: list[pl.Callback] = [SeedEachEpoch(settings.seed), history, last]
-    if validation:
-        # before `last`, whose file has to hold the state of `best`
-        callbacks.insert(2, best)
-        if settings.monitor == "val_eer":
-            callbacks.insert(0, VerificationError(validation))
-        if settings.patience is not None:
-            callbacks.insert(2, EarlyStopping(settings.monitor, mode="min", patience=settings.patience))
-    size, fs = model.hparams.n_samples, model.hparams.fs
-    data = TrainingData(train, validation, size, fs, settings.batch_size, settings.seed, settings.augmentation)
-    trainer = make_trainer(settings.epochs, device, callbacks)
+    # `best` before `last`, whose file has to hold its state
+    trainer = make_trainer(settings.epochs, device, [epochs, best, last] if validation else [epochs, last])
+    shape, size = (model.hparams.n_samples, model.hparams.fs), settings.batch_size
+    batches = EpochBatches(train, *shape, size, settings.seed, settings.augmentation)
+    held = EpochBatches(validation, *shape, 4 * size) if validation else None
     resume = folder / "last.ckpt"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # no validation set
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
-        trainer.fit(model.train(), data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    trainer.fit(model.train(), batches, held, ckpt_path=resume if resume.exists() else None, weights_only=True)
     chosen = torch.load(best.best_model_path if validation else resume, map_location="cpu", weights_only=True)
     model.load_state_dict(chosen["state_dict"])
-    write_text(folder / _HISTORY, history.table().to_csv(index=False))
-    about = {
-        "key": key,
-        "best_epoch": chosen["epoch"],
-        "settings": asdict(settings),
-        "device": resolve_device(device),
-        "threads": THREADS,
-        "versions": library_versions(),
-    }
+    write_text(folder / _HISTORY, pd.DataFrame(epochs.rows).to_csv(index=False))
+    about = {"commit": commit(), "key": key, "best_epoch": chosen["epoch"], "settings": asdict(settings)}
+    about |= {"device": resolve_device(device), "threads": THREADS, "versions": library_versions(_LIBRARIES)}
     write_text(folder / _RUN, json.dumps(about, indent=2))
     with new_file(folder / _CHECKPOINT) as partial:
         trainer.save_checkpoint(partial, weights_only=True)
     for step in ("best.ckpt", "last.ckpt"):
         (folder / step).unlink(missing_ok=True)
+
+
+class Epochs(pl.Callback):
+    """Seeds each epoch by its number, keeps its metrics, also over an interruption, and logs one plain line an epoch.
+
+    A resumed run thereby repeats the same dropout. Lightning's own CSV logger deletes a resumed run's earlier epochs.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._seed = seed
+        self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far, kept in the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue after the rows of a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed the epoch and start the clock."""
+        # the third number keeps this stream apart from that of the batches
+        state = np.random.SeedSequence((self._seed, trainer.current_epoch, 1)).generate_state(1)
+        torch.manual_seed(int(state[0]))
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep and log the epoch's metrics."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch, **metrics})
+        values = " ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        seconds = time.perf_counter() - self._started
+        _LOG.info("epoch %d/%d %s (%.1f s)", trainer.current_epoch + 1, trainer.max_epochs, values, seconds)

@@ -1,11 +1,9 @@
 """TransECG: a one-dimensional Vision Transformer over ECG windows.
 
-Source: Wang et al., "TransECG", arXiv 2503.13495 (2025), which classifies
-person, sex and age group with a Vision Transformer and reads its attention
-per wave. The paper publishes neither depth, heads, width, patch length nor
-hyper-parameters: every size below is OURS, chosen so that a window of 5 s
-gives about 50 tokens and a run fits two processor cores. The blocks are the
-pre-norm blocks of Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021.
+Source: Wang et al., "TransECG", arXiv 2503.13495 (2025), which classifies person, sex and age group with a Vision
+Transformer and reads its attention per wave. The paper publishes neither depth, heads, width, patch length nor
+hyper-parameters: every size below is OURS, chosen so that a window of 5 s gives about 50 tokens and a run fits two
+processor cores. The blocks are the pre-norm blocks of Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021.
 """
 
 import math
@@ -19,18 +17,7 @@ from ecgstudy.learn.base import SignalModel
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention that returns its weights.
-
-    Torch's own layer picks a fused kernel that never forms the weights; the
-    study reads them, so they are always formed.
-
-    Parameters
-    ----------
-    width : int
-        Length of a token.
-    n_heads : int
-        Number of heads; divides `width`.
-    """
+    """Multi-head self-attention that returns its weights; torch's own picks a fused kernel that never forms them."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -51,28 +38,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention, then a two-layer perceptron, each added to its input.
-
-    Parameters
-    ----------
-    width, n_heads : int
-        As in :class:`Attention`; the perceptron's hidden layer is twice as wide.
-    dropout : float
-        Dropout on both branches.
-    """
+    """Pre-norm transformer block: attention, then a perceptron twice as wide, each added to its input."""
 
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
         self.attention = Attention(width, n_heads)
         self.dropout = nn.Dropout(dropout)
-        self.perceptron = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, width),
-            nn.Dropout(dropout),
-        )
+        wide = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        self.perceptron = nn.Sequential(nn.LayerNorm(width), *wide, nn.Dropout(dropout))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return new tokens and the attention weights."""
@@ -86,53 +60,34 @@ class TransECG(SignalModel):
 
     Parameters
     ----------
-    n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
-        As in :class:`~ecgstudy.learn.base.SignalModel`.
     width : int
-        Length of a token (ours).
-    n_layers : int
-        Number of blocks (ours).
-    n_heads : int
-        Attention heads of a block (ours).
+        Length of a token.
+    n_layers, n_heads : int
+        Number of blocks, and attention heads of each.
     patch_seconds : float
-        Length of a patch in seconds (ours); the last patch is filled with zeros.
+        Length of a patch in seconds; the last patch is filled with zeros.
     dropout : float
-        Dropout inside the blocks (ours).
+        Dropout inside the blocks.
+    **others
+        As in :class:`~ecgstudy.learn.base.SignalModel`.
     """
 
     name: ClassVar[str] = "transecg"
+    training_defaults: ClassVar = {"learning_rate": 2e-3}
 
-    def __init__(
-        self,
-        n_leads: int,
-        n_samples: int,
-        fs: float,
-        classes: dict[str, list[str]],
-        lead_names: list[str],
-        width: int = 64,
-        n_layers: int = 4,
-        n_heads: int = 4,
-        patch_seconds: float = 0.1,
-        dropout: float = 0.1,
-        embedding_dim: int = 64,
-        margin: float | None = 0.2,
-        scale: float = 16.0,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.05,
-    ) -> None:
-        super().__init__(
-            n_leads, n_samples, fs, classes, lead_names, embedding_dim, margin, scale, learning_rate, weight_decay
-        )
-        self.patch_samples = max(1, round(patch_seconds * fs))
-        self.n_patches = math.ceil(n_samples / self.patch_samples)
-        self.to_tokens = nn.Conv1d(n_leads, width, self.patch_samples, stride=self.patch_samples)
+    def build(
+        self, width: int = 64, n_layers: int = 4, n_heads: int = 4, patch_seconds: float = 0.1, dropout: float = 0.1
+    ) -> int:
+        """Tokens, positions and blocks."""
+        self.patch_samples = max(1, round(patch_seconds * self.hparams.fs))
+        self.to_tokens = nn.Conv1d(self.hparams.n_leads, width, self.patch_samples, stride=self.patch_samples)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.positions = nn.Parameter(torch.empty(1, self.n_patches + 1, width))
+        self.positions = nn.Parameter(torch.empty(1, len(self.patch_bounds) + 1, width))
         nn.init.trunc_normal_(self.class_token, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.blocks = nn.ModuleList(Block(width, n_heads, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(width)
-        self.build_heads(width)
+        return width
 
     @property
     def patch_bounds(self) -> list[tuple[int, int]]:
@@ -147,14 +102,14 @@ class TransECG(SignalModel):
     def attention_maps(self, x: Tensor) -> Tensor:
         """Attention weights of every block, shape (n_layers, n, heads, tokens, tokens).
 
-        Row i holds the share that token i takes from each token (sum 1); token
-        0 is the class token, token j > 0 reads the samples ``patch_bounds[j - 1]``.
+        Row i holds the share that token i takes from each token (sum 1); token 0 is the class token, token j > 0
+        reads the samples ``patch_bounds[j - 1]``.
         """
         return torch.stack(self._encode(x)[1])
 
     def _encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Tokens after the last norm and the weights of each block."""
-        missing = self.n_patches * self.patch_samples - x.shape[-1]
+        missing = -x.shape[-1] % self.patch_samples
         patches = self.to_tokens(functional.pad(x, (0, missing))).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(len(x), -1, -1), patches], dim=1) + self.positions
         weights = []

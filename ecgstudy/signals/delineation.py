@@ -1,7 +1,7 @@
 """R peaks and wave boundaries: one adapter around NeuroKit2 that never raises on a record.
 
 NeuroKit2 raises on short, flat and noisy signals, and returns beats in pure
-noise; here a lead yields :class:`Fiducials` or a :class:`Failure` with its reason.
+noise; here a lead yields its fiducials or a :class:`Failure` with its reason.
 Two of its delineators are joined, by what each was measured to do best on every
 fifth record of LUDB: peak prominence (Emrich et al., EUSIPCO 2024) for P, T and
 the QRS onset; the wavelet delineator (Martinez et al., IEEE TBME 51:570, 2004)
@@ -10,6 +10,7 @@ Neither can tell that a wave is absent: P waves are also placed in atrial fibril
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import neurokit2 as nk
@@ -19,17 +20,13 @@ import pandas as pd
 from ecgstudy.signals.preprocess import HIGH_HZ, bandpass, fill_gaps
 from ecgstudy.signals.quality import MISSING_SHARE, Problem, beat_problem, block_spans
 
-FIDUCIAL_COLUMNS = (
-    "p_onset",
-    "p_peak",
-    "p_offset",
-    "qrs_onset",
-    "r_peak",
-    "qrs_offset",
-    "t_onset",
-    "t_peak",
-    "t_offset",
-)
+WAVES = {
+    "P": ("p_onset", "p_peak", "p_offset"),
+    "QRS": ("qrs_onset", "r_peak", "qrs_offset"),
+    "T": ("t_onset", "t_peak", "t_offset"),
+}
+"""Onset, peak and offset of each wave."""
+FIDUCIAL_COLUMNS = tuple(point for points in WAVES.values() for point in points)
 
 CHOSEN_ON_EVERY = 5
 """The delineators were chosen on every fifth record of LUDB, from the first: leave those out of figures on LUDB."""
@@ -49,78 +46,22 @@ _SUSPECT_GAIN = 1.5
 _NARROW_HIGH_HZ = 25.0
 _CHUNK_BEATS = 64
 _MARGIN_BEATS = 2
-_NEUROKIT_NAMES = {
-    "p_onset": "ECG_P_Onsets",
-    "p_peak": "ECG_P_Peaks",
-    "p_offset": "ECG_P_Offsets",
-    "qrs_onset": "ECG_R_Onsets",
-    "t_onset": "ECG_T_Onsets",
-    "t_peak": "ECG_T_Peaks",
-    "t_offset": "ECG_T_Offsets",
-}
-
-
-@dataclass(frozen=True)
-class Fiducials:
-    """Fiducial points of one lead, one row a beat.
-
-    Attributes
-    ----------
-    p_onset, p_peak, p_offset, qrs_onset, r_peak, qrs_offset, t_onset, t_peak, t_offset : numpy.ndarray
-        float, shape (n_beats,), in samples of the lead that was delineated;
-        NaN where not found. `r_peak` is never NaN and increases.
-    """
-
-    p_onset: np.ndarray
-    p_peak: np.ndarray
-    p_offset: np.ndarray
-    qrs_onset: np.ndarray
-    r_peak: np.ndarray
-    qrs_offset: np.ndarray
-    t_onset: np.ndarray
-    t_peak: np.ndarray
-    t_offset: np.ndarray
-
-    def table(self) -> pd.DataFrame:
-        """One row a beat, columns :data:`FIDUCIAL_COLUMNS`, in samples."""
-        return pd.DataFrame({column: getattr(self, column) for column in FIDUCIAL_COLUMNS})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a lead has no fiducial points.
-
-    Attributes
-    ----------
-    reason : str
-        A :class:`~ecgstudy.signals.quality.Problem` (too short, not a number, flat, no
-        beats), "sampling rate too low", "noise" or "not delineated".
-    """
+    """Why a lead has no fiducial points: a :class:`~ecgstudy.signals.quality.Problem` or a reason of this module."""
 
     reason: str
 
 
 def rpeaks(x: np.ndarray, fs: float) -> np.ndarray:
-    """R peaks of one lead, by NeuroKit2's gradient method.
-
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Shape (n_samples,), any unit, filtered or not.
-    fs : float
-        Sampling rate in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        int, increasing sample numbers; empty where the lead is too short,
-        flat or missing. Noise has "R peaks" too: see :func:`delineate`.
-    """
+    """Find the R peaks of one lead (increasing sample numbers); noise has "R peaks" too, see :func:`delineate`."""
     prepared = _prepare(x, fs)
-    return np.zeros(0, dtype=int) if isinstance(prepared, Failure) else prepared.peaks
+    return np.zeros(0, dtype=int) if isinstance(prepared, Failure) else prepared[1]
 
 
-def delineate(x: np.ndarray, fs: float) -> Fiducials | Failure:
+def delineate(x: np.ndarray, fs: float) -> pd.DataFrame | Failure:
     """Find the P, QRS and T waves of one lead.
 
     Parameters
@@ -133,17 +74,17 @@ def delineate(x: np.ndarray, fs: float) -> Fiducials | Failure:
 
     Returns
     -------
-    Fiducials or Failure
-        A point that cannot be right (onset not before its peak, a wave that
-        reaches into the next) is NaN. A lead fails as "noise" when its beats
-        neither look alike (median correlation with their median below 0.9)
-        nor are steeper than what lies between them (1.5 times): 3 % of
-        simulated noise passes, and 1 real lead in 800 is refused.
+    pandas.DataFrame or Failure
+        One row a beat, columns :data:`FIDUCIAL_COLUMNS` in samples, NaN where not found; `r_peak` always is.
+        A point that cannot be right (onset not before its peak, a wave that reaches into the next) is NaN.
+        A lead fails as "noise" when its beats neither look alike (median correlation with their median below
+        0.9) nor are steeper than what lies between them (1.5 times): 3 % of simulated noise passes, and 1 real
+        lead in 800 is refused.
     """
     prepared = _prepare(x, fs)
     if isinstance(prepared, Failure):
         return prepared
-    values, peaks, lost = prepared.values, prepared.peaks, prepared.lost
+    values, peaks, lost = prepared
     if len(peaks) < _FEWEST_BEATS or beat_problem(peaks, values.size / fs):
         return Failure(Problem.NO_BEATS)
     if _is_noise(values, peaks, fs):
@@ -151,25 +92,15 @@ def delineate(x: np.ndarray, fs: float) -> Fiducials | Failure:
     points = _in_chunks(values, peaks, fs)
     if all(np.isnan(points[column]).all() for column in FIDUCIAL_COLUMNS if column != "r_peak"):
         return Failure(NOT_DELINEATED)
-    for column, found in points.items():
-        known = np.isfinite(found)
-        known[known] = ~lost[found[known].astype(int)]
-        points[column] = np.where(known, found, np.nan)
+    for found in points.values():
+        known = np.flatnonzero(np.isfinite(found))
+        found[known[lost[found[known].astype(int)]]] = np.nan
     _drop_impossible(points)
-    return Fiducials(**points)
+    return pd.DataFrame(points)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A lead ready to be delineated: filtered values (R waves near 1), R peaks, and where samples were lost."""
-
-    values: np.ndarray
-    peaks: np.ndarray
-    lost: np.ndarray
-
-
-def _prepare(x: np.ndarray, fs: float) -> _Prepared | Failure:
-    """Bridge, scale and filter a lead, then find its R peaks."""
+def _prepare(x: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | Failure:
+    """Bridge, scale (R waves near 1) and filter a lead, find its R peaks and the samples that were lost."""
     if not fs > 2 * HIGH_HZ:
         return Failure(RATE_TOO_LOW)
     if len(x) < SHORTEST_S * fs:
@@ -191,18 +122,23 @@ def _prepare(x: np.ndarray, fs: float) -> _Prepared | Failure:
         smooth_peaks = _find_r_peaks(smooth, fs)
         if len(smooth_peaks) > _SUSPECT_GAIN * len(peaks):
             values, peaks = smooth, smooth_peaks
-    return _Prepared(values, peaks[~lost[peaks]], lost)
+    return values, peaks[~lost[peaks]], lost
 
 
-def _find_r_peaks(values: np.ndarray, fs: float) -> np.ndarray:
-    """R peaks of a filtered lead; none where NeuroKit2 gives up."""
+def _neurokit(function: Callable, *arguments: object, **options: object) -> object:
+    """Call a function of NeuroKit2; None where it gives up."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = nk.ecg_findpeaks(values, sampling_rate=fs, method="neurokit")["ECG_R_Peaks"]
-        except Exception:  # It raises ValueError, IndexError, ZeroDivisionError... on leads without beats.
-            found = []
-    return np.asarray(found, dtype=int)
+            return function(*arguments, **options)
+        except Exception:  # It raises ValueError, IndexError, ZeroDivisionError... on unusual leads.
+            return None
+
+
+def _find_r_peaks(values: np.ndarray, fs: float) -> np.ndarray:
+    """R peaks of a filtered lead, by NeuroKit2's gradient method; none where it gives up."""
+    found = _neurokit(nk.ecg_findpeaks, values, sampling_rate=fs, method="neurokit")
+    return np.asarray(found["ECG_R_Peaks"] if found else [], dtype=int)
 
 
 def _is_noise(values: np.ndarray, peaks: np.ndarray, fs: float) -> bool:
@@ -250,33 +186,20 @@ def _in_chunks(values: np.ndarray, peaks: np.ndarray, fs: float) -> dict[str, np
 
 
 def _neurokit_points(values: np.ndarray, peaks: np.ndarray, fs: float) -> dict[str, np.ndarray]:
-    """Both of NeuroKit2's delineators on a stretch of lead; NaN for all that one of them gives up on."""
-    prominence = _neurokit_delineator(values, peaks, fs, "prominence")
-    wavelet = _neurokit_delineator(values, peaks, fs, "dwt")
-    points = {column: _one_a_beat(prominence.get(name), peaks.size) for column, name in _NEUROKIT_NAMES.items()}
-    return points | {"qrs_offset": _one_a_beat(wavelet.get("ECG_R_Offsets"), peaks.size)}
-
-
-def _neurokit_delineator(values: np.ndarray, peaks: np.ndarray, fs: float, method: str) -> dict[str, list[float]]:
-    """Points by NeuroKit2's names; empty where it gives up."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return nk.ecg_delineate(values, peaks, sampling_rate=fs, method=method)[1]
-        except Exception:  # It raises ValueError, IndexError, ZeroDivisionError... on unusual leads.
-            return {}
-
-
-def _one_a_beat(found: list[float] | None, n_beats: int) -> np.ndarray:
-    """Bring a list of points to one a beat.
-
-    NeuroKit2 leaves out points before the first sample, which only the first
-    beats can have, so a shorter list is aligned with the last beat.
-    """
-    aligned = np.full(n_beats, np.nan)
-    if found:
-        aligned[n_beats - len(found) :] = np.asarray(found, dtype=float)
-    return aligned
+    """Points of both of NeuroKit2's delineators on a stretch of lead, one a beat; NaN where one of them gives up."""
+    delineators = {
+        method: _neurokit(nk.ecg_delineate, values, peaks, sampling_rate=fs, method=method)
+        for method in ("prominence", "dwt")
+    }
+    points = {}
+    for column in FIDUCIAL_COLUMNS:
+        wave, part = column.split("_")
+        found = delineators["dwt" if column == "qrs_offset" else "prominence"]
+        name = f"ECG_{wave.replace('qrs', 'r').upper()}_{part.title()}s"
+        places = np.asarray((found[1].get(name) or []) if found else [], dtype=float)
+        # it leaves out points before the first sample, which only the first beats can have: align with the last beat
+        points[column] = np.r_[np.full(peaks.size - places.size, np.nan), places]
+    return points
 
 
 def _drop_impossible(points: dict[str, np.ndarray]) -> None:
@@ -295,15 +218,13 @@ def _drop_impossible(points: dict[str, np.ndarray]) -> None:
     drop(~((points["qrs_offset"] > r_peak) & (points["qrs_offset"] < following)), "qrs_offset")
     qrs_start = np.fmin(points["qrs_onset"], r_peak)
     qrs_stop = np.fmax(points["qrs_offset"], r_peak)
-    drop((points["p_peak"] >= qrs_start) | (points["p_peak"] <= previous), "p_onset", "p_peak", "p_offset")
-    drop((points["t_peak"] <= qrs_stop) | (points["t_peak"] >= following), "t_onset", "t_peak", "t_offset")
-    for wave in ("p", "t"):
-        onset, peak, offset = f"{wave}_onset", f"{wave}_peak", f"{wave}_offset"
+    drop((points["p_peak"] >= qrs_start) | (points["p_peak"] <= previous), *WAVES["P"])
+    drop((points["t_peak"] <= qrs_stop) | (points["t_peak"] >= following), *WAVES["T"])
+    for onset, peak, offset in (WAVES["P"], WAVES["T"]):
         drop(~(points[onset] < points[peak]), onset)
         drop(~(points[offset] > points[peak]), offset)
     drop((points["p_onset"] <= previous), "p_onset")
     drop((points["p_offset"] > qrs_start), "p_offset")
     drop((points["t_onset"] < qrs_stop), "t_onset")
     drop((points["t_offset"] >= following), "t_offset")
-    last_t = np.r_[-np.inf, points["t_peak"][:-1]]
-    drop(points["p_peak"] <= last_t, "p_onset", "p_peak", "p_offset")
+    drop(points["p_peak"] <= np.r_[-np.inf, points["t_peak"][:-1]], *WAVES["P"])

@@ -1,10 +1,9 @@
-"""Amplitude and interval features of PQRST beats, with names and units: the transparent view of an ECG.
+"""The shape of a lead's beats: their average, and amplitudes and intervals of PQRST with names and units.
 
-Source: "ECG Unveiled", arXiv 2408.10228 (2024): differences of amplitude and
-durations between the five peaks, averaged. The paper names its strongest
-features (R-S interval, S-R amplitude, T-R amplitude, P-Q interval) but not the
-whole list; here every pair of peaks gives one amplitude and one interval, and
-the wave boundaries five durations more.
+Source of the features: "ECG Unveiled", arXiv 2408.10228 (2024): differences of amplitude and durations between the
+five peaks, averaged. The paper names its strongest features (R-S interval, S-R amplitude, T-R amplitude, P-Q
+interval) but not the whole list; here every pair of peaks gives one amplitude and one interval, and the wave
+boundaries five durations more.
 """
 
 from itertools import combinations
@@ -12,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-PEAKS = ("P", "Q", "R", "S", "T")
+_PAIRS = list(combinations("PQRST", 2))
 _DURATIONS = {
     "P duration": ("p_onset", "p_offset"),
     "PR duration": ("p_onset", "qrs_onset"),
@@ -20,8 +19,6 @@ _DURATIONS = {
     "QT duration": ("qrs_onset", "t_offset"),
     "T duration": ("t_onset", "t_offset"),
 }
-_PAIRS = list(combinations(PEAKS, 2))
-
 FEATURES: dict[str, str] = {
     **{f"{one}-{other} interval": "ms" for one, other in _PAIRS},
     **{f"{other}-{one} amplitude": "signal" for one, other in _PAIRS},
@@ -30,10 +27,20 @@ FEATURES: dict[str, str] = {
 }
 """Unit of each feature in column order; "signal" is the unit of the recording.
 
-"Q-T interval" is between the peaks of Q and T; "QT duration" is the clinical
-QT, from the onset of QRS to the end of T. "S-R amplitude" is the amplitude at
-the S peak less that at the R peak.
+"Q-T interval" is between the peaks of Q and T; "QT duration" is the clinical QT, from the onset of QRS to the end of
+T. "S-R amplitude" is the amplitude at the S peak less that at the R peak.
 """
+
+
+def average_beat(values: np.ndarray, r_peaks: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Take the median over the beats of one recording, aligned at their R peaks (one artefact would bend a mean).
+
+    (n_leads, n_samples) -> (n_leads, before + after); NaN where no beat lies wholly inside the recording.
+    """
+    whole = r_peaks[(r_peaks >= before) & (r_peaks + after <= values.shape[-1])]
+    if not len(whole):
+        return np.full((len(values), before + after), np.nan)
+    return np.median(values[:, whole[:, None] + np.arange(-before, after)], axis=1)
 
 
 def beat_features(values: np.ndarray, fs: float, fiducials: pd.DataFrame) -> pd.DataFrame:
@@ -46,19 +53,13 @@ def beat_features(values: np.ndarray, fs: float, fiducials: pd.DataFrame) -> pd.
     fs : float
         Sampling rate in Hz.
     fiducials : pandas.DataFrame
-        One row a beat, columns p_onset, p_peak, p_offset, qrs_onset, r_peak,
-        qrs_offset, t_onset, t_peak, t_offset in samples, NaN where not found.
+        One row a beat, :data:`~ecgstudy.signals.delineation.FIDUCIAL_COLUMNS` in samples, NaN where not found.
 
     Returns
     -------
     pandas.DataFrame
-        One row a beat, columns :data:`FEATURES`; NaN where a point is missing.
-        The R-R interval of a beat is the one that ends with it.
-
-    Notes
-    -----
-    Q and S are the lowest samples between the onset of QRS and R, and between
-    R and the end of QRS.
+        One row a beat, columns :data:`FEATURES`; NaN where a point is missing. The R-R interval of a beat is the one
+        that ends with it. Q and S are the lowest samples from the onset of QRS to R, and from R to the end of QRS.
     """
     place = {
         "P": fiducials["p_peak"].to_numpy(float),
@@ -79,23 +80,9 @@ def beat_features(values: np.ndarray, fs: float, fiducials: pd.DataFrame) -> pd.
 
 
 def window_features(beats: pd.DataFrame, r_peaks: np.ndarray, starts: np.ndarray, n_samples: int) -> pd.DataFrame:
-    """Median of each feature over the beats whose R peak lies in a window.
+    """Median of each of :func:`beat_features` over the beats whose (ascending) R peak lies in each window.
 
-    Parameters
-    ----------
-    beats : pandas.DataFrame
-        As :func:`beat_features` gives.
-    r_peaks : numpy.ndarray
-        R peak of each beat in samples, ascending, shape (n_beats,).
-    starts : numpy.ndarray
-        First sample of each window, shape (n_windows,).
-    n_samples : int
-        Length of a window.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Shape (n_windows, n_features); NaN where no beat of the window has the feature.
+    One row a window that starts at `starts` and is `n_samples` long; NaN where no beat of it has the feature.
     """
     first = np.searchsorted(r_peaks, starts)
     end = np.searchsorted(r_peaks, np.asarray(starts) + n_samples)
@@ -107,7 +94,7 @@ def _lowest_between(values: np.ndarray, starts: pd.Series, ends: pd.Series) -> n
     """Position of the lowest sample in each [start, end]; NaN where a bound is missing or outside the lead."""
     found = np.full(len(starts), np.nan)
     for beat, (start, end) in enumerate(zip(starts.to_numpy(float), ends.to_numpy(float), strict=True)):
-        if np.isfinite(start) and np.isfinite(end) and 0 <= start <= end <= len(values) - 1:
+        if 0 <= start <= end <= len(values) - 1:  # NaN compares as outside
             first = round(start)
             found[beat] = first + np.argmin(values[first : round(end) + 1])
     return found
@@ -115,7 +102,7 @@ def _lowest_between(values: np.ndarray, starts: pd.Series, ends: pd.Series) -> n
 
 def _sample_at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Value at each (rounded) place; NaN where the place is missing or outside the lead."""
-    inside = (places >= 0) & (places <= len(values) - 1)  # NaN compares as outside
+    inside = (places >= 0) & (places <= len(values) - 1)
     heights = np.full(len(places), np.nan)
     heights[inside] = values[np.rint(places[inside]).astype(int)]
     return heights

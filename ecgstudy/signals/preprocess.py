@@ -13,12 +13,10 @@ from scipy import signal as dsp
 from ecgstudy.data.base import Signal
 from ecgstudy.errors import StudyError
 
-LOW_HZ = 0.5
-HIGH_HZ = 40.0
+LOW_HZ, HIGH_HZ = 0.5, 40.0
 LONGEST_BRIDGED_GAP_S = 0.04
-
-_HIGH_PASS_ORDER = 2
-_LOW_PASS_ORDER = 4
+"""Shorter than half a QRS complex."""
+_HIGH_PASS_ORDER, _LOW_PASS_ORDER = 2, 4
 _EDGE_S = 2.0
 _LARGEST_RATIO_TERM = 2000
 
@@ -36,29 +34,13 @@ def _sections(fs: float, low: float, high: float) -> np.ndarray:
 def bandpass(values: np.ndarray, fs: float, low: float = LOW_HZ, high: float = HIGH_HZ) -> np.ndarray:
     """Band-pass without phase shift: Butterworth, run forwards and backwards.
 
-    High-pass of order 2 at `low`, low-pass of order 4 at `high`; both passes
-    together halve the amplitude (-6 dB) at the two corners.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape (..., n_samples), any unit. Must be finite: one NaN makes the
-        whole lead NaN, so bridge gaps first (:func:`fill_gaps`).
-    fs : float
-        Sampling rate in Hz.
-    low, high : float
-        Corner frequencies in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, the shape and unit of `values`.
+    High-pass of order 2 at `low`, low-pass of order 4 at `high`; both passes together halve the amplitude (-6 dB)
+    at the two corners. One NaN makes its whole lead NaN, so bridge gaps first (:func:`fill_gaps`).
 
     Raises
     ------
     StudyError
-        `fs` is not above twice `high` (80 Hz for the default band): the band
-        the study is defined on would not be in the record.
+        `fs` is not above twice `high`: the band the study is defined on would not be in the record.
     """
     if not fs > 2 * high:
         raise StudyError(
@@ -75,39 +57,21 @@ def bandpass(values: np.ndarray, fs: float, low: float = LOW_HZ, high: float = H
 
 
 @lru_cache(maxsize=256)
-def _ratio(fs: float, target_fs: float) -> Fraction:
-    """Ratio of two rates with terms small enough for a polyphase filter.
+def _polyphase(fs: float, target_fs: float) -> tuple[Fraction, np.ndarray]:
+    """Ratio of two rates in small terms, and the anti-alias filter for it (window method, Kaiser).
 
     A measured rate such as 497.445 Hz has no small exact ratio; the nearest
     fraction drifts by less than a hundredth of a sample in a minute at 100 Hz.
     """
-    return (Fraction(target_fs) / Fraction(fs)).limit_denominator(_LARGEST_RATIO_TERM)
-
-
-@lru_cache(maxsize=256)
-def _anti_alias_filter(ratio: Fraction) -> np.ndarray:
-    """Low-pass at the lower of the two Nyquist rates: the window method with a Kaiser window."""
-    widest = max(ratio.numerator, ratio.denominator)
-    return dsp.firwin(20 * widest + 1, 1 / widest, window=("kaiser", 5.0))
+    ratio = (Fraction(target_fs) / Fraction(fs)).limit_denominator(_LARGEST_RATIO_TERM)
+    widest = max(ratio.numerator, ratio.denominator, 2)
+    return ratio, dsp.firwin(20 * widest + 1, 1 / widest, window=("kaiser", 5.0))
 
 
 def resample(values: np.ndarray, fs: float, target_fs: float) -> np.ndarray:
-    """Resample without aliasing; sample k of the result lies at k / `target_fs` seconds.
+    """Resample (..., n_samples) without aliasing; sample k of the result lies at k / `target_fs` seconds.
 
-    Polyphase filtering (:func:`scipy.signal.resample_poly`). Frequencies
-    above 1.16 times the lower Nyquist rate are attenuated by 50 dB or more.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape (..., n_samples), finite.
-    fs, target_fs : float
-        Present and wanted sampling rate in Hz; neither need be an integer.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (..., round(n_samples * target_fs / fs)).
+    Frequencies above 1.16 times the lower Nyquist rate are attenuated by 50 dB or more.
 
     Raises
     ------
@@ -119,40 +83,34 @@ def resample(values: np.ndarray, fs: float, target_fs: float) -> np.ndarray:
             raise StudyError(f"A sampling rate of {rate} Hz is impossible: correct the header or the profile.")
     values = np.asarray(values)
     n_out = round(values.shape[-1] * target_fs / fs)
-    ratio = _ratio(float(fs), float(target_fs))
+    ratio, window = _polyphase(float(fs), float(target_fs))
     if ratio == 1 or values.shape[-1] == 0:
         return values[..., :n_out].astype(np.float32)
     # The record continues in a straight line beyond its ends; with zeros a lead that does not
     # end at zero would ring there.
-    resampled = dsp.resample_poly(
-        values.astype(np.float64),
-        ratio.numerator,
-        ratio.denominator,
-        axis=-1,
-        window=_anti_alias_filter(ratio),
-        padtype="line",
-    )
+    up, down = ratio.numerator, ratio.denominator
+    resampled = dsp.resample_poly(values.astype(np.float64), up, down, axis=-1, window=window, padtype="line")
     return resampled[..., :n_out].astype(np.float32)
 
 
-def fill_gaps(values: np.ndarray, fs: float, bridged_s: float = LONGEST_BRIDGED_GAP_S) -> tuple[np.ndarray, np.ndarray]:
-    """Replace samples that are not finite by a straight line between their neighbours.
+def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, start and stop (excluded) of each run of True, (n_rows, n_samples) -> three arrays of shape (n_runs,)."""
+    # False on both sides keeps a run from passing from one row into the next
+    padded = np.pad(mask, ((0, 0), (1, 1)))
+    edges = np.flatnonzero(np.diff(padded.ravel()))
+    rows, starts = np.divmod(edges[::2], padded.shape[1])
+    return rows, starts, edges[1::2] % padded.shape[1]
 
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape (n_leads, n_samples).
-    fs : float
-        Sampling rate in Hz.
-    bridged_s : float
-        Longest gap in seconds over which the line may stand for what was there.
+
+def fill_gaps(values: np.ndarray, fs: float, bridged_s: float = LONGEST_BRIDGED_GAP_S) -> tuple[np.ndarray, np.ndarray]:
+    """Replace samples that are not finite by a straight line between their neighbours, and say which are lost.
 
     Returns
     -------
     filled : numpy.ndarray
-        The same shape, finite; a lead without any finite sample becomes 0.
+        Finite, shape (n_leads, n_samples) as `values`; a lead without any finite sample becomes 0.
     lost : numpy.ndarray
-        bool, the same shape: samples in gaps longer than `bridged_s`.
+        bool, the same shape: samples in gaps longer than `bridged_s`, where the line means nothing.
     """
     missing = ~np.isfinite(values)
     if not missing.any():
@@ -168,33 +126,11 @@ def fill_gaps(values: np.ndarray, fs: float, bridged_s: float = LONGEST_BRIDGED_
     return filled, missing
 
 
-def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, start and stop (excluded) of each run of True, (n_rows, n_samples) -> three arrays of shape (n_runs,)."""
-    # False on both sides keeps a run from passing from one row into the next
-    padded = np.pad(mask, ((0, 0), (1, 1)))
-    edges = np.flatnonzero(np.diff(padded.ravel()))
-    rows, starts = np.divmod(edges[::2], padded.shape[1])
-    return rows, starts, edges[1::2] % padded.shape[1]
-
-
 def preprocess(signal: Signal, target_fs: float) -> Signal:
-    """Bring a record to the study's band and rate.
+    """Bring a record to the study's band (0.5-40 Hz) and to the rate `target_fs`, float32.
 
-    Gaps of at most 40 ms (shorter than half a QRS complex) are bridged by a
-    straight line. A longer gap is bridged only for the filter's sake and is
+    Gaps of at most 40 ms are bridged by a straight line. A longer gap is bridged only for the filter's sake and is
     NaN again in the result, where :func:`ecgstudy.signals.quality.flaws` finds it.
-
-    Parameters
-    ----------
-    signal : Signal
-        A record as read.
-    target_fs : float
-        Wanted sampling rate in Hz.
-
-    Returns
-    -------
-    Signal
-        float32, band 0.5-40 Hz, at `target_fs`, same leads and unit.
 
     Raises
     ------

@@ -5,7 +5,7 @@ were set on every record of ECG-ID, LUDB, MIT-BIH, the motion set and a
 PTB-XL subset, so that no ordinary lead of theirs is lost.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -83,50 +83,35 @@ def _flat(values: np.ndarray, lost: np.ndarray, fs: float, floor: float) -> np.n
     flat, length = np.zeros(values.shape, dtype=bool), round(_BLOCK_S * fs)
     if values.shape[-1] < length:
         return flat
-    below = _flat_below(block_spans(values, fs), floor)
-    # every second holds a whole half second of this grid
-    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= below):
+    # every second holds a whole half second of this grid, and few leads have a quiet one
+    most = np.maximum(FLAT_RELATIVE * np.ptp(values, axis=-1), floor)
+    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= most):
         spans = maximum_filter1d(values[row], length) - minimum_filter1d(values[row], length)
-        quiet = (spans <= below[row]) & ~maximum_filter1d(lost[row], length)
-        starts = np.flatnonzero(quiet[length // 2 : len(spans) - length + 1 + length // 2])
-        at = len(spans) + 1
-        inside = np.bincount(starts, minlength=at) - np.bincount(starts + length, minlength=at)
-        flat[row] = inside.cumsum()[:-1] > 0
+        quiet = spans <= _flat_below(block_spans(values[row], fs), floor)
+        quiet &= ~maximum_filter1d(lost[row], length)
+        quiet[: length // 2] = quiet[quiet.size - (length - 1) // 2 :] = False  # seconds that reach beyond the lead
+        flat[row] = maximum_filter1d(quiet, length, origin=length % 2 - 1)
     return flat
 
 
-def _plateaus(values: np.ndarray, slack: float, jump: float) -> Iterator[tuple[int, int]]:
-    """Start and stop of each plateau of three samples or more within `slack` of the lead's highest or lowest value.
+def _clipped(values: np.ndarray) -> np.ndarray:
+    """Mark the samples of a lead in plateaus of three or more at its highest or lowest value.
 
-    The lead changes by `jump` or more from one sample to the next as it enters or leaves it.
-    """
-    steps = np.r_[0, np.abs(np.diff(values)), 0]
-    for at_extreme in (values >= values.max() - slack, values <= values.min() + slack):
-        _, starts, stops = runs(at_extreme[None])
-        clipped = (np.maximum(steps[starts], steps[stops]) >= jump) & (stops - starts >= _SHORTEST_CLIP)
-        yield from zip(starts[clipped], stops[clipped], strict=True)
-
-
-def _clipped(values: np.ndarray) -> list[list[tuple[int, int]]]:
-    """Plateaus of a lead: those that are exact, and those on a noisy rail.
-
-    Exact ones must be left by three quantisation steps at once: the
-    isoelectric line of a coarsely quantised lead also stays at the lowest
-    value, but comes and goes in single steps. Plateaus with jitter must be
+    Exact plateaus must be entered or left by three quantisation steps at once: the isoelectric line of a coarsely
+    quantised lead also stays at the lowest value, but comes and goes in single steps. Plateaus with jitter must be
     left by a tenth of the lead's span at once, which no wave does.
     """
-    steps = np.abs(np.diff(values))
-    moving = steps[steps > 0]
-    if moving.size == 0:
-        return [[]]
-    span = float(np.ptp(values))
-    kinds = (0.0, _CLIP_STEP_QUANTA * float(moving.min())), (_RAIL_SLACK * span, _RAIL_JUMP * span)
-    return [list(_plateaus(values, *kind)) for kind in kinds]
-
-
-def _clipped_share(values: np.ndarray) -> float:
-    """Share of a lead's samples that are clipped, exactly or on a noisy rail."""
-    return max(sum(stop - start for start, stop in plateaus) for plateaus in _clipped(values)) / values.size
+    clipped = np.zeros(values.shape, dtype=bool)
+    steps = np.r_[0, np.abs(np.diff(values)), 0]
+    if not steps.any():
+        return clipped
+    span = np.ptp(values)
+    for slack, jump in ((0.0, _CLIP_STEP_QUANTA * steps[steps > 0].min()), (_RAIL_SLACK * span, _RAIL_JUMP * span)):
+        for at_extreme in (values >= values.max() - slack, values <= values.min() + slack):
+            for _, start, stop in zip(*runs(at_extreme[None]), strict=True):
+                if stop - start >= _SHORTEST_CLIP and max(steps[start], steps[stop]) >= jump:
+                    clipped[start:stop] = True
+    return clipped
 
 
 def _near_rail(values: np.ndarray) -> np.ndarray:
@@ -141,8 +126,8 @@ def _saturated(values: np.ndarray, fs: float) -> np.ndarray:
     saturated, longest = np.zeros(values.shape, dtype=bool), int(LONGEST_BRIDGED_GAP_S * fs)
     near = _near_rail(values)
     for row in np.flatnonzero((near[:, longest:] & near[:, : near.shape[1] - longest]).any(axis=-1)):
-        for start, stop in (plateau for kind in _clipped(values[row]) for plateau in kind):
-            saturated[row, start:stop] |= stop - start > longest
+        for _, start, stop in zip(*runs(_clipped(values[row])[None]), strict=True):
+            saturated[row, start:stop] = stop - start > longest
     return saturated
 
 
@@ -154,19 +139,8 @@ def _floor(signal: Signal) -> float:
 def lead_problems(signal: Signal) -> dict[str, str]:
     """Leads of a record that cannot be used, and why.
 
-    Call it on the record as read: a filter rounds off the plateaus of a
-    clipped lead and hides them.
-
-    Parameters
-    ----------
-    signal : Signal
-        A record, before filtering.
-
-    Returns
-    -------
-    dict of str to str
-        Lead name -> the first :class:`Problem` found, in the order too short
-        (less than a second), not a number, flat, saturated.
+    Call it on the record as read: a filter rounds off the plateaus of a clipped lead and hides them. Of several
+    problems the first is given: too short (less than a second), not a number, flat, saturated.
     """
     if signal.values.shape[-1] < _BLOCK_S * signal.fs:
         return dict.fromkeys(signal.leads, Problem.TOO_SHORT)
@@ -180,7 +154,7 @@ def lead_problems(signal: Signal) -> dict[str, str]:
             problems[lead] = Problem.NOT_A_NUMBER
         elif flat[row] >= FLAT_SHARE_LEAD:
             problems[lead] = Problem.FLAT
-        elif suspects[row] and _clipped_share(filled[row]) >= SATURATED_SHARE:
+        elif suspects[row] and _clipped(filled[row]).mean() >= SATURATED_SHARE:
             problems[lead] = Problem.SATURATED
     return problems
 
@@ -206,28 +180,19 @@ def flaws(
         more, before or after the filter, which takes away hum and rounds off edges), saturated (clipped for more
         than 40 ms), gap in time (of all leads, one sample long).
     """
+    filled, lost = fill_gaps(stored.values, stored.fs, bridged_s=0.0)
+    flat, saturated, gap = _flat(filled, lost, stored.fs, FLAT_ANY_UNIT), np.zeros_like(lost), np.zeros_like(lost)
+    found = {Problem.NOT_A_NUMBER: lost, Problem.FLAT: flat, Problem.SATURATED: saturated, Problem.GAP: gap}
     filled, lost = fill_gaps(raw.values, raw.fs)
-    stored_filled, stored_lost = fill_gaps(stored.values, stored.fs, bridged_s=0.0)
-    found = {
-        Problem.NOT_A_NUMBER: stored_lost,
-        Problem.FLAT: _flat(stored_filled, stored_lost, stored.fs, FLAT_ANY_UNIT),
-        Problem.SATURATED: np.zeros_like(stored_lost),
-        Problem.GAP: np.zeros_like(stored_lost),
-    }
-    rate, n_samples = stored.fs / raw.fs, stored_lost.shape[-1]
-    before_filter = {
-        Problem.FLAT: _flat(filled, lost, raw.fs, _floor(raw)),
-        Problem.SATURATED: _saturated(filled, raw.fs),
-    }
-    for reason, mask in before_filter.items():
-        for row, start, stop in zip(*runs(mask), strict=True):
-            found[reason][row, int(start * rate) : int(np.ceil(stop * rate))] = True
+    rate = stored.fs / raw.fs
+    for mask, before in ((flat, _flat(filled, lost, raw.fs, _floor(raw))), (saturated, _saturated(filled, raw.fs))):
+        for row, start, stop in zip(*runs(before), strict=True):
+            mask[row, int(start * rate) : int(np.ceil(stop * rate))] = True
     for after, _ in gaps:
-        found[Problem.GAP][:, min(int(after * rate), n_samples - 1)] = True
-    for row, lead in enumerate(raw.leads):
-        if lead in problems:
-            for reason, mask in found.items():
-                mask[row] = reason == problems[lead] or (reason == Problem.GAP and mask[row])
+        gap[:, min(int(after * rate), gap.shape[1] - 1)] = True
+    for reason in (Problem.NOT_A_NUMBER, Problem.FLAT, Problem.SATURATED):
+        for lead, problem in problems.items():
+            found[reason][raw.leads.index(lead)] = reason == problem
     return [
         (raw.leads[row], int(start), int(stop), str(reason))
         for reason, mask in found.items()
@@ -235,42 +200,6 @@ def flaws(
     ]
 
 
-def record_problem(signal: Signal, min_seconds: float) -> str | None:
-    """Why a whole record cannot be used; None where at least one lead can.
-
-    Parameters
-    ----------
-    signal : Signal
-        A record as read, with the leads that are wanted.
-    min_seconds : float
-        Shortest useful duration in seconds.
-
-    Returns
-    -------
-    str or None
-        "too short", else, when every lead has a problem, the commonest one.
-    """
-    if signal.values.shape[-1] < min_seconds * signal.fs:
-        return Problem.TOO_SHORT
-    reasons = list(lead_problems(signal).values())
-    if len(reasons) < len(signal.leads):
-        return None
-    return max(reasons, key=reasons.count)
-
-
 def beat_problem(r_peaks: np.ndarray, seconds: float) -> str | None:
-    """Tell whether a record has too few beats to work with.
-
-    Parameters
-    ----------
-    r_peaks : numpy.ndarray
-        R peaks found (any unit of time; only their number counts).
-    seconds : float
-        Duration they were searched in.
-
-    Returns
-    -------
-    str or None
-        "no beats" below 20 beats a minute, else None.
-    """
+    """Say whether fewer than 20 beats a minute were found in so many seconds: "no beats" or None."""
     return Problem.NO_BEATS if len(r_peaks) * 60 < SLOWEST_RATE_BPM * seconds else None

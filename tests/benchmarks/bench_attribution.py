@@ -17,7 +17,7 @@ from ecgstudy.attribution.gradients import N_STEPS
 from ecgstudy.attribution.methods import METHODS, Question, attribute
 from ecgstudy.attribution.perturbation import OCCLUSION_SECONDS
 from ecgstudy.attribution.question import chunks, frozen_logits
-from ecgstudy.learn import create_model
+from ecgstudy.learn.models import create_model
 
 N_WINDOWS, N_SAMPLES, FS = 64, 400, 100.0
 TARGET_RATIO, ROUNDS = 1.15, 5

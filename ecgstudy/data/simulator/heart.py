@@ -8,7 +8,6 @@ mean beats of the healthy LUDB records.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -29,68 +28,60 @@ R_CENTRE = 0.45
 """Place of the R component in the QRS complex: the beat's time zero."""
 
 
-class Component(NamedTuple):
-    """One Gaussian of a beat: its part of the wave and its dipole vector in mV."""
-
-    wave: str
-    start: float
-    end: float
-    vector: tuple[float, float, float]
-
-
+# A component: its part of the wave (start, end) and its dipole vector in mV.
 _NORMAL = {
-    "P main": Component("P", 0.0, 1.0, (0.070, 0.062, 0.000)),
-    "P right atrium": Component("P", 0.0, 0.7, (0.010, 0.020, -0.035)),
-    "P left atrium": Component("P", 0.3, 1.0, (0.025, 0.005, 0.040)),
-    "Q septal": Component("QRS", 0.0, 0.44, (-0.16, -0.06, -0.28)),
-    "R": Component("QRS", 0.19, 0.71, (1.12, 0.66, 0.10)),
-    "R notch": Component("QRS", 0.35, 0.85, (0.10, 0.06, 0.20)),
-    "S basal": Component("QRS", 0.45, 0.95, (-0.16, -0.10, 0.50)),
-    "S terminal": Component("QRS", 0.60, 1.0, (-0.06, -0.05, 0.06)),
-    "ST": Component("ST", 0.0, 1.0, (0.010, 0.006, -0.025)),
-    "T main": Component("T", 0.22, 1.0, (0.22, 0.10, -0.08)),
-    "T early": Component("T", 0.0, 0.82, (0.16, 0.07, -0.06)),
+    "P main": ("P", 0.0, 1.0, 0.070, 0.062, 0.000),
+    "P right atrium": ("P", 0.0, 0.7, 0.010, 0.020, -0.035),
+    "P left atrium": ("P", 0.3, 1.0, 0.025, 0.005, 0.040),
+    "Q septal": ("QRS", 0.0, 0.44, -0.16, -0.06, -0.28),
+    "R": ("QRS", 0.19, 0.71, 1.12, 0.66, 0.10),
+    "R notch": ("QRS", 0.35, 0.85, 0.10, 0.06, 0.20),
+    "S basal": ("QRS", 0.45, 0.95, -0.16, -0.10, 0.50),
+    "S terminal": ("QRS", 0.60, 1.0, -0.06, -0.05, 0.06),
+    "ST": ("ST", 0.0, 1.0, 0.010, 0.006, -0.025),
+    "T main": ("T", 0.22, 1.0, 0.22, 0.10, -0.08),
+    "T early": ("T", 0.0, 0.82, 0.16, 0.07, -0.06),
 }
 
-_CHANGES: dict[str, dict[str, Component]] = {
+_CHANGES = {
     # Left bundle branch block: slow, leftward and backward, no septal q, broad notched R in V5-V6, discordant ST-T.
     "CLBBB": {
-        "Q septal": Component("QRS", 0.0, 0.44, (0.30, 0.10, 0.10)),
-        "R": Component("QRS", 0.10, 0.80, (0.75, 0.50, 0.70)),
-        "R notch": Component("QRS", 0.45, 0.85, (0.35, 0.10, 0.45)),
-        "S basal": Component("QRS", 0.50, 1.0, (0.45, 0.05, 0.55)),
-        "S terminal": Component("QRS", 0.60, 1.0, (0.10, -0.05, 0.10)),
-        "ST": Component("ST", 0.0, 1.0, (-0.08, -0.03, -0.10)),
-        "T main": Component("T", 0.22, 1.0, (-0.22, -0.02, -0.30)),
-        "T early": Component("T", 0.0, 0.82, (-0.08, -0.02, -0.10)),
+        "Q septal": ("QRS", 0.0, 0.44, 0.30, 0.10, 0.10),
+        "R": ("QRS", 0.10, 0.80, 0.75, 0.50, 0.70),
+        "R notch": ("QRS", 0.45, 0.85, 0.35, 0.10, 0.45),
+        "S basal": ("QRS", 0.50, 1.0, 0.45, 0.05, 0.55),
+        "S terminal": ("QRS", 0.60, 1.0, 0.10, -0.05, 0.10),
+        "ST": ("ST", 0.0, 1.0, -0.08, -0.03, -0.10),
+        "T main": ("T", 0.22, 1.0, -0.22, -0.02, -0.30),
+        "T early": ("T", 0.0, 0.82, -0.08, -0.02, -0.10),
     },
     # Right bundle branch block: normal start, late slow forces to the right and front (rSR' in V1, broad S in I, V6).
     "CRBBB": {
-        "Q septal": Component("QRS", 0.0, 0.30, (-0.16, -0.06, -0.28)),
-        "R": Component("QRS", 0.25, 0.65, (1.05, 0.80, 0.20)),
-        "R notch": Component("QRS", 0.25, 0.60, (0.10, 0.06, 0.20)),
-        "S basal": Component("QRS", 0.45, 0.95, (-0.45, -0.10, -0.55)),
-        "S terminal": Component("QRS", 0.55, 1.0, (-0.25, -0.05, -0.30)),
-        "T main": Component("T", 0.22, 1.0, (0.24, 0.16, 0.06)),
-        "T early": Component("T", 0.0, 0.82, (0.07, 0.05, 0.04)),
+        "Q septal": ("QRS", 0.0, 0.30, -0.16, -0.06, -0.28),
+        "R": ("QRS", 0.25, 0.65, 1.05, 0.80, 0.20),
+        "R notch": ("QRS", 0.25, 0.60, 0.10, 0.06, 0.20),
+        "S basal": ("QRS", 0.45, 0.95, -0.45, -0.10, -0.55),
+        "S terminal": ("QRS", 0.55, 1.0, -0.25, -0.05, -0.30),
+        "T main": ("T", 0.22, 1.0, 0.24, 0.16, 0.06),
+        "T early": ("T", 0.0, 0.82, 0.07, 0.05, 0.04),
     },
     # ST/T change: depressed ST segment, flat to inverted T.
     "STTC": {
-        "ST": Component("ST", 0.0, 1.0, (-0.10, -0.08, 0.05)),
-        "T main": Component("T", 0.22, 1.0, (-0.10, -0.07, 0.04)),
-        "T early": Component("T", 0.0, 0.82, (-0.02, -0.02, 0.01)),
+        "ST": ("ST", 0.0, 1.0, -0.10, -0.08, 0.05),
+        "T main": ("T", 0.22, 1.0, -0.10, -0.07, 0.04),
+        "T early": ("T", 0.0, 0.82, -0.02, -0.02, 0.01),
     },
     # Voltages of LVH are scaled per person (`people.LVH_SOKOLOW_MV`); here the lateral T flattens.
-    "LVH": {"T main": Component("T", 0.22, 1.0, (0.10, 0.12, -0.16))},
+    "LVH": {"T main": ("T", 0.22, 1.0, 0.10, 0.12, -0.16)},
 }
 
 COMPONENTS = tuple(_NORMAL)
-COMPONENT_WAVE = np.array([component.wave for component in _NORMAL.values()])
+COMPONENT_WAVE = np.array([wave for wave, *_ in _NORMAL.values()])
 _BY_DIAGNOSIS = [list((_NORMAL | _CHANGES.get(diagnosis, {})).values()) for diagnosis in DIAGNOSES]
 
-EDGES = np.array([[(c.start, c.end) for c in components] for components in _BY_DIAGNOSIS])
+EDGES = np.array([[c[1:3] for c in components] for components in _BY_DIAGNOSIS])
 """Start and end of every component, shape (n_diagnoses, n_components, 2)."""
-VECTORS = np.array([[c.vector for c in components] for components in _BY_DIAGNOSIS])
+VECTORS = np.array([[c[3:] for c in components] for components in _BY_DIAGNOSIS])
 """Dipole vector of every component in mV, shape (n_diagnoses, n_components, 3)."""
 
 MAIN = {"P": COMPONENTS.index("P main"), "QRS": COMPONENTS.index("R"), "T": COMPONENTS.index("T main")}
@@ -152,12 +143,11 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Timing:
-    """Beats of a batch of records (time of R, (n, n_beats)) and onset and duration of each of `WAVES`, (n, n_beats, 4).
+    """Onset and duration of each of `WAVES` of every beat of a batch of records, (n, n_beats, 4) each.
 
     In seconds from the first sample; beats before it and after the last one are included, NaN where there is no wave.
     """
 
-    beats: np.ndarray
     onset: np.ndarray
     duration: np.ndarray
 
@@ -210,7 +200,7 @@ def place_waves(beats: np.ndarray, intervals: Intervals, fibrillating: np.ndarra
     st_onset = qrs_onset + qrs * (1 - ST_OVERLAP[0])
     st_duration = t_onset + ST_OVERLAP[1] * t_duration - st_onset
     onsets, durations = (p_onset, qrs_onset, st_onset, t_onset), (p_duration, qrs, st_duration, t_duration)
-    return Timing(beats, np.stack(onsets, -1), np.stack(durations, -1))
+    return Timing(np.stack(onsets, -1), np.stack(durations, -1))
 
 
 def bump(position: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -225,26 +215,6 @@ def bump(position: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.maximum(shifted, 0) / (1 - _FLOOR)
 
 
-def _draw_wave(
-    dipole: np.ndarray, onset: np.ndarray, duration: np.ndarray, edges: np.ndarray, vectors: np.ndarray, fs: float
-) -> None:
-    """Add one wave of all beats to `dipole`, (3, n, n_samples)."""
-    n, n_samples = dipole.shape[1:]
-    first = np.where(np.isnan(onset), n_samples, np.ceil(onset * fs)).astype(np.int64)
-    window = np.arange(int(np.ceil(np.nanmax(duration) * fs)) + 1)
-    sample = first[..., None] + window
-    position = ((sample / fs - onset[..., None]) / duration[..., None]).astype(np.float32)
-    # An absent wave starts after the last sample, so nothing of it is inside.
-    inside = (sample >= 0) & (sample < n_samples) & (position <= 1)
-    record, beat, column = np.nonzero(inside)
-    value = bump(position[record, beat, column][:, None], edges[record])
-    moment = np.einsum("sc,scx->xs", value, vectors[record])
-    # Successive waves may overlap at high rates, hence a summing scatter, not an assignment.
-    target = record * n_samples + sample[record, beat, column]
-    for axis in range(3):
-        dipole[axis] += np.bincount(target, weights=moment[axis], minlength=n * n_samples).reshape(n, n_samples)
-
-
 def draw_dipole(timing: Timing, edges: np.ndarray, vectors: np.ndarray, fs: float, n_samples: int) -> np.ndarray:
     """Heart dipole, float32 (n, 3, n_samples) in mV, from `edges` (n, n_components, 2) and `vectors` (.., 3) in mV."""
     n = len(edges)
@@ -252,9 +222,18 @@ def draw_dipole(timing: Timing, edges: np.ndarray, vectors: np.ndarray, fs: floa
     edges, vectors = edges.astype(np.float32), vectors.astype(np.float32)
     for index, wave in enumerate(WAVES):
         members = np.flatnonzero(wave == COMPONENT_WAVE)
-        onset, duration = timing.onset[..., index], timing.duration[..., index]
-        if not np.isnan(onset).all():
-            _draw_wave(dipole, onset, duration, edges[:, members], vectors[:, members], fs)
+        onset, duration = timing.onset[..., index, None], timing.duration[..., index, None]
+        # An absent wave starts after the last sample, so nothing of it is inside.
+        first = np.where(np.isnan(onset), n_samples, np.ceil(onset * fs)).astype(np.int64)
+        sample = first + np.arange(int(np.ceil(np.nanmax(duration) * fs)) + 1)
+        position = ((sample / fs - onset) / duration).astype(np.float32)
+        record, beat, column = np.nonzero((sample >= 0) & (sample < n_samples) & (position <= 1))
+        value = bump(position[record, beat, column][:, None], edges[:, members][record])
+        moment = np.einsum("sc,scx->xs", value, vectors[:, members][record])
+        # Successive waves may overlap at high rates, hence a summing scatter, not an assignment.
+        target = record * n_samples + sample[record, beat, column]
+        for axis in range(3):
+            dipole[axis] += np.bincount(target, weights=moment[axis], minlength=n * n_samples).reshape(n, n_samples)
     return dipole.transpose(1, 0, 2)
 
 
@@ -270,8 +249,6 @@ def fibrillatory_waves(rng: np.random.Generator, fibrillating: np.ndarray, n_sam
     wobble, phase = rng.uniform(0.2, 0.6, (n, 2)), rng.uniform(0, 2 * np.pi, (n, 2))
     dipole = np.zeros((n, 3, n_samples), dtype=np.float32)
     rows = np.flatnonzero(fibrillating)
-    if not len(rows):
-        return dipole
     time = np.arange(n_samples) / fs
     for wave in range(2):
         drift = 0.6 * np.sin(2 * np.pi * wobble[rows, wave, None] * time)

@@ -57,27 +57,19 @@ _BACKWARD = np.isin(COMPONENTS, ("S basal", "S terminal"))
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What the population expects of an age and sex: rates (beats/min), times (s), (n,) unless said otherwise."""
+class People:
+    """A drawn population, (n,) unless said otherwise; times in seconds, rates in beats/min."""
 
+    age: np.ndarray  # years
+    female: np.ndarray
     heart_rate: np.ndarray
     rsa: np.ndarray
     pr: np.ndarray
     p_duration: np.ndarray
     qrs: np.ndarray
     qtc: np.ndarray
+    st_share: np.ndarray  # ST segment's share of the JT interval
     amplitude: np.ndarray  # factor on every component, (n, n_components)
-    axis: np.ndarray  # turn towards the feet in radians
-
-
-@dataclass(frozen=True)
-class People:
-    """A drawn population: age (years), sex, `Traits` with the persons' own deviations, and their morphology."""
-
-    age: np.ndarray
-    female: np.ndarray
-    traits: Traits
-    st_share: np.ndarray  # ST segment's share of the JT interval, (n,)
     turn: np.ndarray  # rotation vector of every component in radians, (n, n_components, 3)
     edges: np.ndarray  # log factors on the gaps between a component's ends and its wave's, (n, n_components, 2)
     leads: np.ndarray  # lead vectors of the independent leads on this torso, (n, 8, 3)
@@ -94,7 +86,7 @@ class Drift:
     leads: np.ndarray  # added to the lead vectors, each electrode on its own; (n, 8, 3)
 
 
-def expected(age: np.ndarray, female: np.ndarray) -> Traits:
+def expected(age: np.ndarray, female: np.ndarray) -> dict[str, np.ndarray]:
     """Give the population means by age and sex (1 women, 0 men, 0.5 both): the table at the head of this module."""
     years = age - REFERENCE_AGE
     male = 1 - female
@@ -105,16 +97,16 @@ def expected(age: np.ndarray, female: np.ndarray) -> Traits:
     amplitude[:, _BACKWARD] = (qrs_age * (1 - 0.22 * female))[:, None]
     amplitude[:, t_wave] = (np.exp(-0.0067 * years) * (1.25 * male + female) / 1.125)[:, None]
     amplitude[:, st] = (1.8 * male + 0.2 * female)[:, None]
-    return Traits(
-        heart_rate=63 * male + 66 * female,
-        rsa=0.030 * np.exp(-years / 40),
-        pr=0.164 * male + 0.158 * female + 0.00035 * years,
-        p_duration=0.112 * male + 0.108 * female,
-        qrs=0.092 * male + 0.086 * female,
-        qtc=0.407 * male + 0.414 * female + 0.00058 * years,
-        amplitude=amplitude,
-        axis=np.deg2rad(4 * (female - 0.5) - 0.5 * years),
-    )
+    return {
+        "heart_rate": 63 * male + 66 * female,
+        "rsa": 0.030 * np.exp(-years / 40),
+        "pr": 0.164 * male + 0.158 * female + 0.00035 * years,
+        "p_duration": 0.112 * male + 0.108 * female,
+        "qrs": 0.092 * male + 0.086 * female,
+        "qtc": 0.407 * male + 0.414 * female + 0.00058 * years,
+        "amplitude": amplitude,  # factor on every component, (n, n_components)
+        "axis": np.deg2rad(4 * (female - 0.5) - 0.5 * years),  # turn towards the feet in radians
+    }
 
 
 def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> People:
@@ -134,31 +126,26 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
     free = identity_wave is None
     varies = np.ones(len(COMPONENTS)) if free else PLANTED_SPREAD * (identity_wave == COMPONENT_WAVE)
     base, spread = (own, 1.0) if free else (everybody, 0.0)
-    traits = Traits(
-        heart_rate=base.heart_rate + spread * 9 * z["heart_rate"],
-        rsa=base.rsa * np.exp(spread * 0.4 * z["rsa"]),
-        pr=np.clip(base.pr + spread * 0.020 * z["pr"], 0.120, 0.198),
-        p_duration=base.p_duration + spread * 0.008 * np.clip(z["p_duration"], -3, 3),
-        qrs=base.qrs + spread * 0.008 * np.clip(z["qrs"], -3, 3),
-        qtc=base.qtc + spread * 0.014 * np.clip(z["qtc"], -3, 3),
-        amplitude=np.where(varies > 0, own.amplitude, everybody.amplitude)
-        * np.exp(np.clip(varies * _AMPLITUDE_SD * component[..., 0], -_LARGEST, _LARGEST)),
-        axis=base.axis,
-    )
     turn = varies[:, None] * _DIRECTION_SD[:, None] * component[..., 1:4]
-    turn[:, COMPONENT_WAVE == "QRS", 2] += own.axis[:, None] * (varies[COMPONENT_WAVE == "QRS"] > 0)
+    turn[:, COMPONENT_WAVE == "QRS", 2] += own["axis"][:, None] * (varies[COMPONENT_WAVE == "QRS"] > 0)
     edges = _EDGE_SD * varies[:, None] * component[..., 4:6]
     # The R component keeps its place: it is the beat's time zero, so moving it would move P and T for an observer.
     edges[:, MAIN["QRS"]] = 0
-    relative = _LEAD_SD * np.linalg.norm(DOWER, axis=1, keepdims=True)
+    factor = np.exp(np.clip(varies * _AMPLITUDE_SD * component[..., 0], -_LARGEST, _LARGEST))
     return People(
         age=age,
         female=female,
-        traits=traits,
+        heart_rate=base["heart_rate"] + spread * 9 * z["heart_rate"],
+        rsa=base["rsa"] * np.exp(spread * 0.4 * z["rsa"]),
+        pr=np.clip(base["pr"] + spread * 0.020 * z["pr"], 0.120, 0.198),
+        p_duration=base["p_duration"] + spread * 0.008 * np.clip(z["p_duration"], -3, 3),
+        qrs=base["qrs"] + spread * 0.008 * np.clip(z["qrs"], -3, 3),
+        qtc=base["qtc"] + spread * 0.014 * np.clip(z["qtc"], -3, 3),
         st_share=0.30 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
+        amplitude=np.where(varies > 0, own["amplitude"], everybody["amplitude"]) * factor,
         turn=turn,
         edges=np.clip(edges, -0.5, 0.5),
-        leads=DOWER + spread * relative * torso,
+        leads=DOWER + spread * (_LEAD_SD * np.linalg.norm(DOWER, axis=1, keepdims=True)) * torso,
     )
 
 

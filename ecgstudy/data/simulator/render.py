@@ -93,18 +93,12 @@ def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _intervals(people: People, plan: Plan) -> Intervals:
     """Intervals of each record: the person's, changed by the diagnosis."""
-    own, who = people.traits, plan.person
-    wider = heart.QRS_WIDENING
+    who, wider = plan.person, heart.QRS_WIDENING
     widening = np.select([plan.diagnosis == name for name in wider], list(wider.values()), 0.0)
-    blocked = np.maximum(own.pr[who] + heart.PR_LENGTHENING, heart.PR_BLOCK)
-    return Intervals(
-        pr=np.where(plan.diagnosis == "1AVB", blocked, own.pr[who]),
-        p_duration=own.p_duration[who],
-        qrs=own.qrs[who] + widening,
-        qtc=own.qtc[who],
-        qrs_widening=widening,
-        st_share=people.st_share[who],
-    )
+    blocked = np.maximum(people.pr[who] + heart.PR_LENGTHENING, heart.PR_BLOCK)
+    pr = np.where(plan.diagnosis == "1AVB", blocked, people.pr[who])
+    qrs = people.qrs[who] + widening
+    return Intervals(pr, people.p_duration[who], qrs, people.qtc[who], widening, people.st_share[who])
 
 
 def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +106,7 @@ def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, n
     index = np.array([DIAGNOSES.index(name) for name in plan.diagnosis])
     who = plan.person
     edges = shape_edges(index, people.edges[who])
-    amplitude = people.traits.amplitude[who]
+    amplitude = people.amplitude[who]
     amplitude[np.ix_(np.isin(plan.diagnosis, heart.ST_SET_BY_DIAGNOSIS), COMPONENT_WAVE == "ST")] = 1.0
     vectors = rotate(heart.VECTORS[index] * amplitude[..., None], people.turn[who])
     lvh = plan.diagnosis == "LVH"
@@ -142,19 +136,14 @@ def twelve_leads(independent: np.ndarray) -> np.ndarray:
 
 
 def electrode_noise(
-    rng: np.random.Generator,
-    activities: list[Activity],
-    respiration: np.ndarray,
-    n_leads: int,
-    n_samples: int,
-    fs: float,
+    rng: np.random.Generator, activities: list[Activity], respiration: np.ndarray, n_samples: int, fs: float
 ) -> np.ndarray:
     """Noise of the independent leads, float32 (n, n_leads, n_samples) in mV.
 
     Wander is a wave at the breathing rate and one below 0.15 Hz; movement is a wave at the step rate and its octave;
     each lead has its own size and phase of them. Muscle noise is white.
     """
-    n = len(activities)
+    n, n_leads = len(activities), len(INDEPENDENT)
     wander, movement, muscle, step = (
         np.array([getattr(activity, name) for activity in activities])
         for name in ("wander", "movement", "muscle", "step")
@@ -182,11 +171,11 @@ def render(
     fibrillating = plan.rhythm == heart.FIBRILLATION
     rest = np.array([activity.heart_rate is None for activity in activities])
     mean_rate = np.array([activity.heart_rate or 0.0 for activity in activities])
-    own_rate = people.traits.heart_rate[plan.person]
+    own_rate = people.heart_rate[plan.person]
     # In motion a person keeps the distance that the resting rate has from the population's.
     rate = np.where(rest, own_rate, mean_rate + own_rate - REFERENCE_RATE)
     rate = rate + drift.heart_rate[plan.drift] + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
-    variability = people.traits.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
+    variability = people.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
     breathing = np.array([activity.breathing for activity in activities]) * rng.uniform(0.8, 1.2, n)
     beats = heart.beat_times(rng, np.clip(rate, 40, 185), variability, breathing, fibrillating, n_samples / fs)
     timing = heart.place_waves(beats, _intervals(people, plan), fibrillating)
@@ -196,5 +185,5 @@ def render(
     leads = (people.leads[plan.person] + drift.leads[plan.drift]).astype(np.float32)
     independent = leads @ dipole
     if noise:
-        independent += electrode_noise(rng, activities, breathing, len(INDEPENDENT), n_samples, fs)
+        independent += electrode_noise(rng, activities, breathing, n_samples, fs)
     return Batch(twelve_leads(independent), timing, edges)

@@ -1,0 +1,107 @@
+"""Attackers that are no networks: average beats that need no training, and PQRST features in boosted trees.
+
+The template is the floor under every learned attacker. The feature model is transparent: "ECG Unveiled", arXiv
+2408.10228 (2024), which does not name its classifiers; gradient boosting is OURS. SHAP values of trees: Lundberg et
+al., "From local explanations to global understanding with explainable AI for trees", Nature Machine Intelligence 2020.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import shap
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from ecgstudy.errors import StudyError
+from ecgstudy.learn.base import UNKNOWN
+from ecgstudy.learn.scoring import unit_rows
+from ecgstudy.signals.features import average_beat
+
+BEFORE_R_S, AFTER_R_S = 0.25, 0.4
+"""Part of a template around the R peak: from before the P wave to behind the T wave at 100 beats a minute."""
+_LEAST_PROBABILITY = 1e-6  # below it the trees' probabilities are noise, and their logarithms would rule the distance
+
+
+def template_embeddings(recordings: Sequence[np.ndarray], r_peaks: Sequence[np.ndarray], fs: float) -> np.ndarray:
+    """Embed recordings as their average beats: the cosine of two embeddings is the correlation of the beats.
+
+    Parameters
+    ----------
+    recordings : sequence of numpy.ndarray
+        Each of shape (n_leads, n_samples), the same leads; lengths may differ.
+    r_peaks : sequence of numpy.ndarray
+        Samples of each recording's R peaks.
+    fs : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, n_leads * beat), rows of unit length whose leads have mean 0; NaN for a recording without a whole
+        beat or with a constant one.
+    """
+    before, after = round(BEFORE_R_S * fs), round(AFTER_R_S * fs)
+    both = zip(recordings, r_peaks, strict=True)
+    beats = np.stack([average_beat(values, np.asarray(peaks), before, after) for values, peaks in both])
+    beats -= beats.mean(axis=-1, keepdims=True)
+    return unit_rows(beats.reshape(len(beats), -1))
+
+
+class FeaturesGbm:
+    """Histogram gradient boosting over named features; missing values need no filling.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the booster.
+    max_iter : int
+        Boosting rounds; each grows one tree per class, of few leaves because the trees are many.
+    """
+
+    name = "features_gbm"
+
+    def __init__(self, seed: int, max_iter: int = 80) -> None:
+        self._booster = HistGradientBoostingClassifier(
+            max_iter=max_iter,
+            max_leaf_nodes=4,
+            learning_rate=0.1,
+            l2_regularization=5.0,
+            min_samples_leaf=3,
+            early_stopping=False,
+            random_state=seed,
+        )
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class of each column of the outputs, ascending."""
+        return self._booster.classes_
+
+    def fit(self, features: pd.DataFrame, labels: np.ndarray) -> "FeaturesGbm":
+        """Train on windows (a row each, named features) whose label, an integer, is not ``UNKNOWN``."""
+        known = labels != UNKNOWN
+        if len(np.unique(labels[known])) < 2:
+            raise StudyError("The feature model cannot be trained: all windows have the same label, or none.")
+        if features[known].isna().to_numpy().all():
+            raise StudyError("The feature model cannot be trained: no wave was found in any training window.")
+        self._booster.fit(features[known], labels[known])
+        return self
+
+    def predict_proba(self, features: pd.DataFrame) -> np.ndarray:
+        """Probability of each class, shape (n, n_classes)."""
+        return self._booster.predict_proba(features)
+
+    def embed(self, features: pd.DataFrame) -> np.ndarray:
+        """Embed windows by how much they resemble each training class, rows of unit length, shape (n, n_classes).
+
+        They are the logarithms of the class probabilities less their mean, whose cosine verifies people whether or
+        not they are training classes; NaN for a window without any feature.
+        """
+        logarithms = np.log(np.maximum(self.predict_proba(features), _LEAST_PROBABILITY))
+        logarithms -= logarithms.mean(axis=1, keepdims=True)
+        logarithms[features.isna().to_numpy().all(axis=1)] = np.nan
+        return unit_rows(logarithms)
+
+    def shap_values(self, features: pd.DataFrame) -> np.ndarray:
+        """SHAP values of the raw scores (log-odds), shape (n, n_features, n_classes); two classes mirror each other."""
+        values = np.asarray(shap.TreeExplainer(self._booster).shap_values(features))
+        return values if values.ndim == 3 else np.stack([-values, values], axis=-1)
