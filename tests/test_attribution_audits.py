@@ -27,8 +27,8 @@ from ecgstudy.attribution.faithfulness import (
 from ecgstudy.attribution.methods import METHODS, Question
 from ecgstudy.attribution.waves import DONOR_BEAT, MEAN_BEAT
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.models import MODELS, create_model
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,8 @@ from ecgstudy.attribution.shares import Shares
 from ecgstudy.attribution.waves import WAVES, average_waves, fiducials_of_boundaries, splice, wave_spans
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.disjoint import with_cohort
 from ecgstudy.evaluate.protocols import CrossRecord
-from ecgstudy.evaluate.splits import Split
+from ecgstudy.evaluate.splits import Split, with_cohort
 from ecgstudy.experiment.attackers import Embedded, Fitted, TemplateAttacker
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.signals.ingest import build_store

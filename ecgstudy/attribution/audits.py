@@ -6,7 +6,7 @@ Spearman's rank correlation of their magnitudes, window by window.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +26,8 @@ from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import fit_features
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.networks import targets, trainable_classes
-from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.models import create_model
 
 PROTOCOL = "cross_record"
 """Everybody on trial, and no recording learnt from."""
@@ -270,13 +270,14 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
     return pd.DataFrame(found).drop(columns="reason").assign(windows=rows.size)
 
 
-def model_shares(table: pd.DataFrame, of_features: pd.DataFrame, cohort: str) -> dict[str, Mapping[str, float]]:
-    """Shares of the waves for recognising people, by network and method and by the feature model."""
+def model_agreement_table(context: Context, seed: int, table: pd.DataFrame, of_features: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of networks (by some methods) and of the feature model on the waves by which people are recognised.
+
+    `table` is that of :func:`ecgstudy.attribution.tables.all_shares`.
+    """
+    cohort = audited_jobs(context, seed)[0][0].cohort
     own = table[(table["cohort"] == cohort) & (table["protocol"] == PROTOCOL) & (table["task"] == PERSON)]
-    own = own[own["kind"] == "wave"]
-    found = {
-        f"{model}, {method.replace('_', ' ')}": dict(zip(part["wave"], part["share"], strict=True))
-        for model, method in COMPARED
-        if len(part := own[(own["model"] == model) & (own["method"] == method)])
-    }
-    return found | {"features, SHAP": dict(zip(of_features["wave"], of_features["share"], strict=True))}
+    by_wave = own[own["kind"] == "wave"].set_index(["model", "method", "wave"])["share"]
+    compared = [pair for pair in COMPARED if pair in by_wave.index.droplevel("wave")]
+    found = {f"{model}, {method.replace('_', ' ')}": by_wave[model, method] for model, method in compared}
+    return shares.model_agreement(found | {"features, SHAP": of_features.set_index("wave")["share"]})

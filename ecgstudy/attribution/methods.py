@@ -17,8 +17,8 @@ import torch
 from captum import attr
 from torch import Tensor
 
-from ecgstudy.learn.models import create_model
 from ecgstudy.learn.base import SignalModel, TaskLogits
+from ecgstudy.learn.models import create_model
 
 N_STEPS = 32
 """Gauss-Legendre steps of integrated gradients, and random samples a window of gradient SHAP."""

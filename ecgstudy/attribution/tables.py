@@ -144,6 +144,13 @@ def boundary_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     return table.rename(columns=renamed)
 
 
+def by_source(boundaries: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Enrichments of one method in a :func:`boundary_table`."""
+    return boundaries[boundaries["method"] == method].drop(
+        columns=["method", "persons", "automatic_share", "reference_share"]
+    )
+
+
 def first_network(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
     """Rows of the first of the networks that each group of `keys` has: a method's figures are those."""
     order = table["model"].map(NETWORKS.index)
@@ -281,6 +288,12 @@ def scoreboard(
         rows.append(row | {"causal": causal.get(method, np.nan), "elsewhere": "; ".join(told) or None})
     columns = ["method", "model", "planted", "planted_wave", "highest", "pointing", *measured, "causal"]
     return pd.DataFrame(rows, columns=[*columns, "trusted", "reason", "elsewhere"])
+
+
+def shown_board(board: pd.DataFrame) -> pd.DataFrame:
+    """Columns of a :func:`scoreboard` that fit a page."""
+    shown = ["method", "model", "planted", "highest", "pointing", "randomised_correlation", "deletion_gap", "causal"]
+    return board[shown].assign(trusted=board["trusted"].map({True: "yes", False: "no"}))
 
 
 def trusted_methods(board: pd.DataFrame) -> list[str]:
