@@ -13,8 +13,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ecgstudy.attribution.cases import Case
-from ecgstudy.attribution.methods import METHODS
+from ecgstudy.attribution.explain import attribute, relevance
+from ecgstudy.attribution.methods import METHODS, Question
 from ecgstudy.attribution.waves import WAVES
+from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.study.parallel import in_batch
 
 BEFORE_S, AFTER_S = 0.3, 0.5
@@ -88,6 +90,17 @@ def beat_figure(beat: np.ndarray, relevance: np.ndarray, fs: float) -> Figure:
     ax.set(xlabel=_R_PEAK, ylabel="standard deviations")
     figure.colorbar(lines, ax=ax, label=UNIFORM)
     return figure
+
+
+def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray, method: str) -> Figure:
+    """One beat of a window (1, 1, n_samples), coloured by what a method says about the network's logit of a person."""
+    asked = Question(model, PERSON, window, target, waves=None, seed=0)
+    found = relevance(METHODS[method], attribute(METHODS[method], asked))[0]
+    fs = model.hparams.fs
+    before, after = round(BEFORE_S * fs), round(AFTER_S * fs)
+    start = int(np.argmax(np.abs(window[0, 0, before:-after])))  # the R peak stands out
+    beat = slice(start, start + before + after)
+    return beat_figure(window[0, 0, beat], found[beat] / found.mean(), fs)
 
 
 def whole_beats(case: Case, method: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
