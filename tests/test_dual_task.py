@@ -127,7 +127,6 @@ def test_protocols_go_on_with_what_is_there(context: Context) -> None:
     unseen = predictions(context, LeaveSubjectOut(2))
     assert unseen.windows["person_predicted"].isna().all()
     assert unseen.windows["subject_id"].nunique() == 4
-    assert np.isnan(unseen.probabilities["person"]).all()
 
 
 def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context) -> None:
@@ -135,7 +134,7 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
     both = by_network(run(predict, jobs, context, "t"), jobs)["blocked_time", DT4ECG]
     assert both.windows["seed"].tolist() == sorted([0, 1] * (len(both.windows) // 2))
     for task in plan.TASKS:
-        best = np.array(both.classes[task])[both.probabilities[task].argmax(axis=1)]
+        best = np.array(both.classes[task])[both.shares(task).argmax(axis=1)]
         assert both.windows[f"{task}_predicted"].tolist() == best.tolist()
     assert len(both.histories) == 2
 
@@ -318,7 +317,7 @@ def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
     windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
     worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
     np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
-    assert np.isnan(tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0)).all()
+    assert tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0).isna().all()
 
 
 def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
@@ -341,7 +340,7 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     assert long.late.windows["record_id"].nunique() == 5
     assert long.whole.windows["record_id"].unique().tolist() == [long.late.windows["record_id"].iloc[0]]
     assert long.whole.windows["start"].iloc[0] == 0
-    np.testing.assert_allclose(long.whole.probabilities["person"].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(long.whole.shares("person").sum(axis=1), 1, rtol=1e-5)
     assert long.enrolled[["start", "stop"]].to_numpy().tolist() == [[0, 900]]
     assert long.activity.index.tolist() == ["rest", "squats"]
     assert long.activity.sum() == pytest.approx(1)

@@ -175,7 +175,7 @@ def session_figure(heard: Predictions, seconds: float) -> Figure:
     stream = ordered[len(ordered) // 2]
     names, person = stream.classes["activity"], stream.windows[SUBJECT].iloc[0]
     minutes = np.arange(len(stream.windows)) * GRID_S / 60
-    activity = forward_filter(stream.probabilities["activity"], SHOWN_SWITCHING, GRID_S / seconds)
+    activity = forward_filter(stream.shares("activity"), SHOWN_SWITCHING, GRID_S / seconds)
     extent = (0, minutes[-1], len(names) - 0.5, -0.5)
     top.imshow(activity.T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=extent)
     truth = pd.Index(names).get_indexer(stream.windows["activity"])
@@ -184,7 +184,7 @@ def session_figure(heard: Predictions, seconds: float) -> Figure:
     top.set_title(f"{plain(person)}: probability of each activity (dark: sure)")
     top.grid(False)
     top.legend(loc="upper right")
-    alone = stream.probabilities["person"]
+    alone = stream.shares("person")
     carried = forward_filter(alone, 1e-4, GRID_S / seconds)
     column = stream.classes["person"].index(person)
     bottom.plot(minutes, alone[:, column], color=PALETTE[7], linewidth=0.8, label="each window alone")
@@ -220,7 +220,7 @@ def long_record_figure(long: LongRecords, by_time: pd.DataFrame, fs: float) -> F
     whole, activity, person = long.whole, long.activity, long.whole.windows[SUBJECT].iloc[0]
     for row in long.enrolled.itertuples():
         axes[0].axvspan(row.start / fs / 60, row.stop / fs / 60, color="black", alpha=0.1, linewidth=0)
-    own = whole.probabilities["person"][:, whole.classes["person"].index(person)]
+    own = whole.shares("person")[:, whole.classes["person"].index(person)]
     axes[0].plot(whole.windows["start"] / fs / 60, own, color=PALETTE[0], linewidth=0.6)
     axes[0].set(title=f"record {plain(person)}: the true person", xlabel="minutes (grey: enrolled)", ylim=(-0.05, 1.05))
     axes[0].set_ylabel("probability")

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.simulator.render import ACTIVITIES
@@ -54,23 +56,10 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class Attacker:
-    """A network of this stage: how it is built, what it reads and learns, and for how long.
+    """A network of this stage: a key of ``MODELS`` and its sizes, what it reads and learns, and for how long.
 
-    Attributes
-    ----------
-    model : str
-        A key of :data:`ecgstudy.learn.MODELS`.
-    sizes : dict
-        Arguments of the model's constructor.
-    tasks : tuple of str
-        Tasks that it learns, of :data:`TASKS`.
-    window : WindowConfig
-        What it reads.
-    epochs : int
-        Passes over the training windows; the last weights are kept.
-    stride : float
-        Seconds from one training window to the next. Every second was chosen on validation windows against every
-        two of longer windows that are cut at random places: where known stretches are short, long ones do not fit.
+    A training window starts every `stride` seconds. Every second was chosen on validation windows against every two
+    of longer windows that are cut at random places: where known stretches are short, long ones do not fit.
     """
 
     model: str = "dt4ecg"
@@ -91,11 +80,6 @@ class Attacker:
         """Train on everything that a split knows (nothing is left to choose), or load the run that did so.
 
         A task that the windows show only one class of cannot be learnt and is left out.
-
-        Raises
-        ------
-        StudyError
-            No window is usable, or no task can be learnt.
         """
         known = split.enrolment if len(split.enrolment) else pd.concat([split.train, split.validation])
         index = context.dataset.grid(merge_touching(known), self.window.seconds, self.stride)
@@ -142,22 +126,10 @@ class Choice(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """What a profile can afford, the same for all networks that are compared.
+    """What a profile can afford: the same passes and seeds for all networks that are compared.
 
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training windows.
-    seeds : tuple of int
-        Seeds of initial weights, order and augmentation; every seed is one network.
-    windows : tuple of WindowConfig
-        Candidates to choose from.
-    compared : dict of str to Attacker
-        Baselines and ablations beside DT4ECG.
-    folds : int
-        Groups of persons that :class:`~ecgstudy.evaluate.blocked.LeaveSubjectOut` leaves out in turn.
-    synthetic_seconds : float
-        Length of the records of the synthetic cohort.
+    `windows` are the candidates to choose from, `compared` the baselines and ablations beside DT4ECG, `folds` the
+    groups of persons that are left out in turn, `synthetic_seconds` the length of the synthetic cohort's records.
     """
 
     epochs: int
@@ -225,58 +197,42 @@ def plan(cohort: str, window: WindowConfig, budget: Budget) -> list[Job]:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What networks predict of their probes, folds (and seeds) one below the other.
+    """What networks predict of their probes, folds and seeds one below the other.
 
-    Attributes
-    ----------
-    windows : pandas.DataFrame
-        One row a window: fold, subject_id, record_id, start and n_samples (samples), activity, and the names
-        person_predicted and activity_predicted: None where the network has no such task, or cannot know the person.
-    probabilities : dict of str to numpy.ndarray
-        By task, of each class in each window, shape (n, n_classes); NaN where nothing is predicted.
-    classes : dict of str to list
-        Names of the classes of each task.
-    histories : list of pandas.DataFrame
-        Training of each network.
-    gap : str
-        Why some folds, or all, have no predictions; "" where all have.
+    `windows` has one row a window: seed, fold, subject_id, record_id, start and n_samples (samples), activity; for
+    each task the predicted name and the share of each class: None where the network has no such task, or cannot know
+    the person. It is empty where nothing is predicted at all. `gap` says why some folds, or all, are missing.
     """
 
     windows: pd.DataFrame
-    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
     classes: dict[str, list[str]] = field(default_factory=dict)
     histories: list[pd.DataFrame] = field(default_factory=list)
     gap: str = ""
 
-    def subset(self, rows: np.ndarray) -> "Predictions":
+    def subset(self, rows: ArrayLike) -> "Predictions":
         """Take some of the windows, by mask or position."""
-        probabilities = {task: values[rows] for task, values in self.probabilities.items()}
-        windows = self.windows[rows] if rows.dtype == bool else self.windows.iloc[rows]
-        return replace(self, windows=windows.reset_index(drop=True), probabilities=probabilities)
+        return replace(self, windows=self.windows.iloc[rows].reset_index(drop=True))
+
+    def shares(self, task: str) -> np.ndarray:
+        """Share of each class in each window, shape (n, n_classes)."""
+        return np.array([*self.windows[f"{task}_shares"]]).reshape(-1, len(self.classes[task]))
 
     def accuracy(self, task: str) -> float:
         """Share of windows whose class is predicted; NaN for a task without a prediction for every window."""
         predicted = self.windows.get(f"{task}_predicted", pd.Series([None]))
         return float((predicted == self.windows[TASKS[task]]).mean()) if predicted.notna().all() else math.nan
 
-    def correct(self, task: str, probabilities: np.ndarray) -> np.ndarray:
+    def correct(self, task: str, shares: np.ndarray) -> np.ndarray:
         """Whether the likeliest class of each window is the true one."""
-        return np.array(self.classes[task])[probabilities.argmax(axis=1)] == self.windows[TASKS[task]].to_numpy()
+        return np.array(self.classes[task])[shares.argmax(axis=1)] == self.windows[TASKS[task]].to_numpy()
 
 
 def predict(context: Context, job: Job) -> Predictions:
-    """Train the job's attacker on every split and predict its probes; splits that cannot be asked are left out.
-
-    Raises
-    ------
-    StudyError
-        No split can be asked.
-    """
-    known, splits = classes(context, job.cohort), context.splits(job)
-    parts, gaps = [], {}
-    for fold, split in enumerate(splits):
+    """Train the job's attacker on every split and predict its probes; splits that cannot be asked are left out."""
+    splits, parts, gaps = context.splits(job), [], {}
+    for fold in range(len(splits)):
         try:
-            parts.append(_fold(context, job, fold, split, known))
+            parts.append(_fold(context, job, fold))
         except StudyError as impossible:
             gaps[fold] = str(impossible).removesuffix(".")
     if not parts:
@@ -285,32 +241,28 @@ def predict(context: Context, job: Job) -> Predictions:
     return replace(joined(parts), gap="; ".join(left_out))
 
 
-def _fold(context: Context, job: Job, fold: int, split: Split, known: dict[str, list[str]]) -> Predictions:
+def _fold(context: Context, job: Job, fold: int) -> Predictions:
     """Predictions of one split; the probes are listed first, so that nobody trains in vain."""
-    window = context.attackers[job.attacker].window
+    window, split = context.attackers[job.attacker].window, context.splits(job)[fold]
     index = context.dataset.grid(split.probe, window.seconds)
     if index.empty:
         raise StudyError(NO_PROBE)
     run = context.fitted(job, fold)
     samples = window.read(context.dataset, index)
-    windows = index.assign(activity=index[RECORD].map(activities(context, job.cohort)), fold=fold)
-    probabilities = {}
+    windows, known = labelled(context, job.cohort, index), classes(context, job.cohort)
+    windows = windows.assign(fold=fold, seed=job.seed)
     for task, names in known.items():
         knows = task in run.model.heads and not (task == "person" and split.unseen_persons)
-        shares = (
-            class_probabilities(run.model, samples, task, names) if knows else np.full((len(index), len(names)), np.nan)
-        )
+        shares = class_probabilities(run.model, samples, task, names) if knows else None
         windows[f"{task}_predicted"] = np.array(names, dtype=object)[shares.argmax(axis=1)] if knows else None
-        probabilities[task] = shares
-    return Predictions(windows, probabilities, known, [run.history])
+        windows[f"{task}_shares"] = [*shares] if knows else None
+    return Predictions(windows, known, [run.history])
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of the same cohort, one below the other."""
-    probabilities = {task: np.concatenate([part.probabilities[task] for part in parts]) for task in TASKS}
-    histories = [history for part in parts for history in part.histories]
     windows = pd.concat([part.windows for part in parts], ignore_index=True)
-    return Predictions(windows, probabilities, parts[0].classes, histories, parts[0].gap)
+    return replace(parts[0], windows=windows, histories=[history for part in parts for history in part.histories])
 
 
 def choose_window(context: Context, cohort: str, budget: Budget) -> tuple[WindowConfig, pd.DataFrame]:
@@ -318,42 +270,35 @@ def choose_window(context: Context, cohort: str, budget: Budget) -> tuple[Window
 
     Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored: note.
     """
-    attackers = {
-        f"window_{at}": Attacker(window=window, epochs=budget.epochs) for at, window in enumerate(budget.windows)
-    }
-    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in attackers]
+    candidates = {f"window_{at}": window for at, window in enumerate(budget.windows)}
+    attackers = {name: Attacker(window=window, epochs=budget.epochs) for name, window in candidates.items()}
+    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in candidates]
     found = by_network(run(predict, jobs, replace(context, attackers=attackers), "windows"), jobs)
     rows = []
     for window, predictions in zip(budget.windows, found.values(), strict=True):
-        scores = {f"{task}_accuracy": predictions.accuracy(task) for task in TASKS}
-        known = [score for score in scores.values() if math.isfinite(score)]
-        about = {"seconds": f"{window.seconds:g}", "amplitude": "told" if window.amplitude else "not told"}
-        about["windows"] = len(predictions.windows)
-        mean = sum(known) / len(known) if known else math.nan
-        note = f"no usable window of {window.seconds:g} s is left to choose on"
-        rows.append({**about, **scores, "mean": mean, "note": note if predictions.gap == NO_PROBE else predictions.gap})
+        row = {"seconds": f"{window.seconds:g}", "amplitude": "told" if window.amplitude else "not told"}
+        row |= {"windows": len(predictions.windows)} | {
+            f"{task}_accuracy": predictions.accuracy(task) for task in TASKS
+        }
+        nowhere = f"no usable window of {window.seconds:g} s is left to choose on"
+        rows.append({**row, "note": nowhere if predictions.gap == NO_PROBE else predictions.gap})
     table = pd.DataFrame(rows)
+    table.insert(5, "mean", table[[f"{task}_accuracy" for task in TASKS]].mean(axis=1))
     best = int(np.nanargmax(table["mean"])) if table["mean"].notna().any() else 0
     return budget.windows[best], table if table["note"].any() else table.drop(columns="note")
 
 
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
-    """Predictions by protocol and attacker, all seeds (a column `seed`); where there are none: the gap.
+    """Predictions by protocol and attacker, all seeds; where there are none: the gap.
 
-    Raises
-    ------
-    StudyError
-        DT4ECG cannot learn both tasks of the first part of the records: the stage has nothing to tell of this cohort.
+    StudyError where DT4ECG cannot learn both tasks of the first part of the records: there is nothing to tell then.
     """
-    seeds: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        seeds.setdefault((job.protocol.name, job.attacker), []).append(job)
-    reasons = outcome.refusals.set_index(["protocol", "attacker"])["reason"].to_dict()
-    found = {}
-    for key, mine in seeds.items():
-        made = [(job.seed, outcome.values[job.name]) for job in mine if job.name in outcome.values]
-        parts = [replace(part, windows=part.windows.assign(seed=seed)) for seed, part in made]
-        found[key] = joined(parts) if parts else Predictions(pd.DataFrame(), gap=reasons[key].removesuffix("."))
+    reasons, found = outcome.refusals.set_index(["protocol", "attacker"])["reason"], {}
+    for key, mine in groupby(jobs, lambda job: (job.protocol.name, job.attacker)):
+        parts = [outcome.values[job.name] for job in mine if job.name in outcome.values]
+        found[key] = (
+            joined(parts) if parts else Predictions(pd.DataFrame(), gap=reasons[[key]].iloc[0].removesuffix("."))
+        )
     main, cohort = found.get((BlockedTime.name, DT4ECG)), jobs[0].cohort
     if main and main.windows.empty:
         raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
@@ -362,24 +307,24 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
     return found
 
 
-def activities(context: Context, cohort: str) -> pd.Series:
-    """Activity of each record, by its name."""
-    records = context.records(cohort).set_index(RECORD)
-    return records.get("activity", pd.Series("unknown", records.index)).rename("activity")
+def labelled(context: Context, cohort: str, index: pd.DataFrame) -> pd.DataFrame:
+    """Rows of records, or of their windows, with the activity."""
+    known = context.records(cohort).set_index(RECORD)
+    return index.assign(activity=index[RECORD].map(known.get("activity", pd.Series("unknown", known.index))))
 
 
 def classes(context: Context, cohort: str) -> dict[str, list[str]]:
     """Names of the classes of both tasks, in the order of their numbers."""
-    persons = sorted(context.records(cohort)[SUBJECT].unique())
-    return {"person": persons, "activity": activities_of(activities(context, cohort).to_frame())}
+    records = labelled(context, cohort, context.records(cohort))
+    return {"person": sorted(records[SUBJECT].unique()), "activity": activities_of(records)}
 
 
 def window_set(context: Context, cohort: str, index: pd.DataFrame, window: WindowConfig) -> WindowSet:
     """Read windows, with their persons and activities as numbers of :func:`classes`."""
-    labels = index.assign(activity=index[RECORD].map(activities(context, cohort)))
-    targets = {task: encode(labels[TASKS[task]], names) for task, names in classes(context, cohort).items()}
-    subjects, records = (index[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
-    return WindowSet(window.read(context.dataset, index), targets, subjects, records)
+    rows, known = labelled(context, cohort, index), classes(context, cohort)
+    targets = {task: encode(rows[column], known[task]) for task, column in TASKS.items()}
+    names = (rows[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
+    return WindowSet(window.read(context.dataset, index), targets, *names)
 
 
 def merge_touching(segments: pd.DataFrame) -> pd.DataFrame:
