@@ -19,8 +19,8 @@ from ecgstudy.attribution.shares import Shares
 from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.disjoint import with_cohort
 from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.evaluate.splits import with_cohort
 from ecgstudy.experiment.attackers import FittedTemplate
 from ecgstudy.experiment.dataset import Signals
 from ecgstudy.signals.ingest import build_store

@@ -23,10 +23,8 @@ from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, wave_codes
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.protocols import CrossRecord
-from ecgstudy.evaluate.splits import Split
-from ecgstudy.evaluate.unseen import CrossCohort
+from ecgstudy.evaluate.protocols import CrossCohort, CrossRecord
+from ecgstudy.evaluate.splits import Split, with_cohort
 from ecgstudy.experiment import networks
 from ecgstudy.experiment.jobs import Workshop
 from ecgstudy.learn.batches import standardise

@@ -91,6 +91,7 @@ def test_100_hz_are_read_where_both_are_there(tmp_path: Path) -> None:
         ({"age": "old"}, "an age that is no number"),
         ({"sex": 2}, "a sex that is neither 0 nor 1"),
         ({"strat_fold": 11}, "no fold from 1 to 10"),
+        ({"strat_fold": 0}, "no fold from 1 to 10"),
         ({"strat_fold": ""}, "no fold from 1 to 10"),
         ({"scp_codes": "{'NORM': 100.0"}, "cannot be read"),
         ({"scp_codes": "__import__('os').getcwd()"}, "cannot be read"),
@@ -116,6 +117,7 @@ def test_one_bad_row_is_listed_and_harms_no_other(tmp_path: Path, changes: dict[
     assert cohort.records().equals(kept.reset_index(drop=True))
     with pytest.raises(RecordError, match=reason):
         cohort.signal(failures["record_id"][0])
+    assert len(cohort.digest()) == 64  # over the files of the other rows
 
 
 def ptbxl_tables_only(root: Path, rows: list[dict[str, object]]) -> None:
@@ -150,7 +152,12 @@ def test_missing_statements_are_said_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "what"),
-    [("/zscore", "/mV", "unit"), (" 12 100 1000", " 12 200 1000", "rate"), (" V1", " V7", "leads")],
+    [
+        ("/zscore", "/mV", "unit"),
+        (" 12 100 1000", " 12 200 1000", "rate"),
+        (" 12 100 1000", " 12 100 500", "length"),
+        (" V1", " V7", "leads"),
+    ],
 )
 def test_a_header_that_breaks_the_layout_is_refused_when_read(tmp_path: Path, old: str, new: str, what: str) -> None:
     root = ptbxl_tree(tmp_path, unit="zscore")

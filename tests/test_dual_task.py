@@ -15,8 +15,15 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
 from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, WindowConfig, by_network, predict
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut
-from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows, TimeSeparated
+from ecgstudy.evaluate.protocols import (
+    ActivityPairs,
+    BlockedTime,
+    CrossActivity,
+    CrossElectrode,
+    LeaveSubjectOut,
+    RandomWindows,
+    TimeSeparated,
+)
 from ecgstudy.evaluate.splits import Protocol, segments
 from ecgstudy.experiment.jobs import Context, Job, run
 

@@ -10,8 +10,7 @@ from sklearn.metrics import f1_score
 from ecgstudy.dual_task import figures, tables
 from ecgstudy.dual_task.plan import Predictions
 from ecgstudy.dual_task.tables import estimate
-from ecgstudy.evaluate.blocked import BlockedTime
-from ecgstudy.evaluate.protocols import RandomWindows
+from ecgstudy.evaluate.protocols import BlockedTime, RandomWindows
 
 ACTIVITIES = ["rest", "run", "walk"]
 REFUSED = Predictions(pd.DataFrame(), gap="the cohort states no electrode")

@@ -5,10 +5,8 @@ import pandas as pd
 import pytest
 
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, LeaveLastDay, RandomWindows
-from ecgstudy.evaluate.splits import segments
-from ecgstudy.evaluate.unseen import SubjectDisjoint
+from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, LeaveLastDay, RandomWindows, SubjectDisjoint
+from ecgstudy.evaluate.splits import segments, with_cohort
 from ecgstudy.experiment.attackers import TemplateAttacker, agreement_pool
 from ecgstudy.experiment.dataset import Dataset, by_lead, soft_clip, without_lead
 from ecgstudy.experiment.scores import trial, validation_trial

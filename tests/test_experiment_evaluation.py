@@ -9,8 +9,7 @@ from fake_scores import fake_score_set
 
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.identification import search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer
+from ecgstudy.evaluate.levels import ScoreLevels, eer
 from ecgstudy.experiment.evaluation import (
     Evaluation,
     chance_level,
@@ -66,7 +65,7 @@ def test_the_attacker_is_the_mean_of_its_seeds_and_each_seed_stands_beside_it() 
     assert found.per_seed["seed"].tolist() == [0, 1, 2]
     for one, row in zip(sets, found.per_seed.itertuples(), strict=True):
         searches = search_gallery(one.folds[0].scores, fold.probe_persons, fold.gallery_persons)
-        assert row.rank1 == pytest.approx(np.mean(searches.rivals == 0))
+        assert row.rank1 == pytest.approx(np.mean(searches.ahead == 0))
     # independent noise averages out, so the ensemble beats every member
     assert found.estimates["rank1"].value > found.per_seed["rank1"].max()
     assert (found.estimates["persons"], found.estimates["enrolled"], found.estimates["probes"]) == (40, 40, 80)
@@ -224,3 +223,22 @@ def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:
     evaluations, choices = evaluate_all([toy], {"toy": _resamples(toy)})
     assert [e.attacker for e in evaluations] == ["template"]
     assert choices["chosen"].tolist() == ["none"]
+
+
+def test_people_of_other_cohorts_judge_known_people_and_nobody_judges_protocols_with_people_of_their_own() -> None:
+    # beatnet is best on the validation people of the cross-cohort protocol, resnet1d on those of the others
+    cells = {"cross_record": 8.0, "subject_disjoint_cross_record": 8.0, "cross_cohort_cross_record": 0.2}
+    sets = []
+    for protocol, of_beatnet in cells.items():
+        noise = {"beatnet": of_beatnet, "resnet1d": 0.3 if of_beatnet > 1 else 8.0, "template": 9.0}
+        sets += [fake_score_set(a, protocol=protocol, validation_noise=z) for a, z in noise.items()]
+    others = [fake_score_set("resnet1d", cohort="other", protocol="cross_record", validation_noise=0.1)]
+    resamples = cohort_resamples([*sets, *others], 0, 5)
+    choices = evaluate_all([*sets, *others], resamples)[1].set_index(["cohort", "protocol"])
+    assert choices["chosen"].to_dict() == {
+        ("toy", "cross_record"): "beatnet",
+        ("toy", "subject_disjoint_cross_record"): "resnet1d",
+        ("toy", "cross_cohort_cross_record"): "beatnet",
+        ("other", "cross_record"): "resnet1d",
+    }
+    assert choices["judged on"].tolist() == ["others", "itself", "itself", "itself"]

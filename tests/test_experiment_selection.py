@@ -142,3 +142,23 @@ def test_people_never_seen_judge_where_the_own_validation_part_flatters() -> Non
     assert judged.chosen == "beatnet"  # the feature model has no judge, so it cannot be chosen
     assert judged.judged_on == "cross_cohort_cross_day"
     assert all(chosen is own for chosen, own in zip(judged.score_sets, attackers["beatnet"], strict=True))
+
+
+def test_the_untrained_control_is_never_chosen_nor_asked() -> None:
+    attackers = _attackers(dict.fromkeys(NOISE, 8.0) | {"untrained": 0.01})
+    judges = {name: [replace(s, protocol="cross_cohort_x") for s in sets] for name, sets in attackers.items()}
+    for judging in (None, judges):
+        selection = select(attackers, judging)
+        assert "untrained" not in selection.separations
+        assert selection.chosen in NOISE.keys() | FUSIONS.keys()
+
+
+def test_the_ensemble_of_all_seeds_is_judged_and_not_one_of_them() -> None:
+    # the first seed tells its validation people apart, the second takes each for the other and weighs more
+    people = np.array(["a", "b"])
+    right, wrong = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, 3.0], [3.0, 0.0]])
+    sets = [
+        ScoreSet("toy", "p", "template", seed, (FoldScores(right, people, people, people, held, people, people),))
+        for seed, held in enumerate((right, wrong))
+    ]
+    assert select({"template": sets}).separations["template"].rank1 == 0.0

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -90,16 +90,15 @@ def whole(server: DataServer) -> dict[str, bytes]:
 
 
 def test_brings_the_files_of_the_study_and_nothing_else(
-    server: DataServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: DataServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = fetch("ecgid")
     assert folder == tmp_path / "ecgiddb"
     assert content(folder) == whole(server)
     assert sorted(server.asked) == sorted(f"{ECGID}/{path}" for path in whole(server))
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["ecgiddb"]
-    said = capsys.readouterr()
-    assert f"every file matches the publisher's checksum; the files are in {folder}" in said.out
-    assert "Downloading" not in said.err  # pooch's line a file
+    assert f"every file matches the publisher's checksum; the files are in {folder}" in capsys.readouterr().out
+    assert caplog.text == ""  # pooch would say a line a file
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     server.asked.clear()
     fetch("ecgid")  # complete: nothing is asked for
@@ -150,6 +149,26 @@ def test_passing_failure_is_tried_again(server: DataServer, monkeypatch: pytest.
     server.faults[f"{ECGID}/{RECORD}"] = iter([fault])
     assert content(fetch("ecgid")) == whole(server)
     assert server.asked.count(f"{ECGID}/{RECORD}") == 2
+
+
+def test_a_wrong_file_is_tried_again_whatever_failed_before(server: DataServer) -> None:
+    server.faults[f"{ECGID}/{RECORD}"] = iter(["drop", "corrupt"])
+    assert content(fetch("ecgid")) == whole(server)
+    assert server.asked.count(f"{ECGID}/{RECORD}") == 3
+
+
+def test_a_download_that_is_stopped_ends_at_its_next_chunk_and_is_not_tried_again(
+    server: DataServer, tmp_path: Path
+) -> None:
+    download = fetching._Download(f"{server.url}/{ECGID}", tmp_path / "ecgiddb")
+    download.stop.set()
+    with pytest.raises(CancelledError):
+        download.bring(RECORD, None)
+    server.faults[f"{ECGID}/README"] = repeat(500)
+    with pytest.raises(CancelledError):
+        download.bring("README", None)
+    assert server.asked == [f"{ECGID}/{RECORD}", f"{ECGID}/README"]
+    assert content(download.staging) == {}
 
 
 @pytest.mark.parametrize(

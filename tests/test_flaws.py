@@ -1,12 +1,15 @@
 """Flaws planted in a cohort of every type arrive in the store, and the cutter gives nothing that touches one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from fake_cohort import FakeCohort
 from planted_flaws import COHORTS, GAPS, STRETCHES
 
+from ecgstudy.data.base import Signal
 from ecgstudy.data.cohorts import REGISTRY
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import segments
+from ecgstudy.evaluate.splits import segments, with_cohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
@@ -57,3 +60,30 @@ def test_the_cutter_reads_nothing_that_touches_a_flaw(store: RecordStore) -> Non
         jump = record_id.split("/", 1)[1] in GAPS
         assert (spoilt["start"] / store.fs).tolist() == [0.0] * jump + [2.0, 4.0, 5.0, 8.0]
     assert np.isfinite(dataset.gather(index[index["problem"].isna()])).all()
+
+
+class SlowHeart(FakeCohort):
+    """Beats at 0.6, 3.4, 6.2 and 9 s, in noise so that what lies between them is not flat."""
+
+    def signal(self, record_id: str) -> Signal:
+        """Stretch the record's clock, and cut it to its ten seconds."""
+        t = np.arange(2500) / 250
+        beats = [np.exp(-0.5 * ((t - beat) / 0.011) ** 2) for beat in (0.6, 3.4, 6.2, 9.0)]
+        noise = np.random.default_rng(0).normal(0, 0.02, (2, 2500))
+        return Signal((sum(beats) + noise).astype(np.float32), 250.0, ("I", "II"), "mV")
+
+
+def test_a_window_needs_twenty_beats_a_minute(tmp_path: Path) -> None:
+    store = build_store(SlowHeart(tmp_path, ("good_2",)), tmp_path, delineate=False, workers=1)
+    whole = segments(with_cohort("fake", store.records))
+    dataset = Dataset({"fake": store})
+
+    beats = store.beats["r_peak"].to_numpy()
+    for seconds in (2.0, 3.0, 4.0):
+        index = dataset.grid_index(whole, seconds)
+        starts = index["start"].to_numpy()[:, None] / store.fs
+        counts = ((beats >= starts) & (beats < starts + seconds)).sum(axis=1)
+        # one beat in three seconds is twenty a minute, one in four is fewer
+        assert (counts == 1).any()
+        assert (index["problem"] == "no beats").tolist() == (counts * 60 < 20 * seconds).tolist()
+        assert set(index["problem"].dropna()) <= {"no beats"}

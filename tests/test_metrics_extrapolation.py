@@ -97,7 +97,7 @@ def test_genuine_scores_below_the_tail_are_judged_by_the_observed_share() -> Non
     scores = rng.normal(size=(probe.size, N_PERSONS)) + 1.0 * (probe[:, None] == gallery)
     model = RankOneModel(scores, probe, gallery, Resamples.draw(gallery, seed=1, n_resamples=1))
     tail = model.tail(np.ones(N_PERSONS))
-    # two in a hundred of the strangers' scores are the tail
+    # two in a hundred of the impostors' scores are the tail
     assert tail.share == pytest.approx(0.02, abs=1e-3)
     assert tail.start == pytest.approx(norm.isf(0.02), abs=0.1)
     assert np.mean(model.genuine < tail.start) > 0.7
@@ -106,19 +106,19 @@ def test_genuine_scores_below_the_tail_are_judged_by_the_observed_share() -> Non
     np.testing.assert_allclose(modelled, np.repeat(measured[:, None], len(TAILS), axis=1), atol=0.02)
 
 
-def test_each_stranger_is_standardised_by_the_others() -> None:
+def test_each_impostor_is_standardised_by_the_others() -> None:
     rng = np.random.default_rng(0)
     scores, own = rng.gamma(2.0, size=(4, 9)), np.array([0, 3, 3, 8])
-    rivals = scores.copy()
-    rivals[np.arange(4), own] = np.nan
-    strangers, genuine = _standardise(rivals, scores[np.arange(4), own])
+    impostors = scores.copy()
+    impostors[np.arange(4), own] = np.nan
+    found_impostors, genuine = _standardise(impostors, scores[np.arange(4), own])
     for probe in range(4):
         for person in range(9):
             others = np.delete(scores[probe], [own[probe], person])
             expected = (scores[probe, person] - others.mean()) / others.std(ddof=1)
-            found = genuine[probe] if person == own[probe] else strangers[probe, person]
+            found = genuine[probe] if person == own[probe] else found_impostors[probe, person]
             assert found == pytest.approx(expected, rel=1e-9)
-        assert np.isnan(strangers[probe, own[probe]])
+        assert np.isnan(found_impostors[probe, own[probe]])
 
 
 @pytest.mark.parametrize("shape", [-0.3, 0.0, 0.25])
@@ -149,7 +149,7 @@ def test_too_little_data_is_undefined_with_a_reason() -> None:
     resamples = Resamples.draw(gallery, seed=0, n_resamples=10)
     few = extrapolate_rank1(np.eye(10), gallery, gallery, resamples, (100,))[100]["envelope"]
     assert math.isnan(few.value)
-    assert few.reason == "10 probes against 9 strangers are too few to fit a tail"
+    assert few.reason == "10 probes against 9 impostors are too few to fit a tail"
     probe = np.repeat(gallery, 50)
     flat = extrapolate_rank1(np.zeros((500, 10)), probe, gallery, resamples, (100,))[100]["envelope"]
     assert math.isnan(flat.value)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.gallery import GallerySearch
+from ecgstudy.evaluate.identification import GallerySearch
 
 
 def test_exact_search_equals_brute_force() -> None:
@@ -48,7 +48,7 @@ def test_unusable_input_is_refused() -> None:
 @pytest.mark.parametrize("order", ["import torch, faiss", "import faiss, torch"])
 def test_lives_beside_pytorch(order: str) -> None:
     code = f"""import sys
-from ecgstudy.evaluate.gallery import GallerySearch
+from ecgstudy.evaluate.identification import GallerySearch
 assert "faiss" not in sys.modules
 {order}
 import numpy as np

@@ -23,9 +23,9 @@ PROBE, GALLERY = ["a", "b", "c", "d"], ["a", "a", "b", "c"]
 def test_ranks_by_hand() -> None:
     searches = search_gallery(SCORES, PROBE, GALLERY)
     assert searches.enrolled.tolist() == [True, True, True, False]
-    assert searches.rivals[:3].tolist() == [0, 1, 2]
+    assert searches.ahead[:3].tolist() == [0, 1, 2]
     np.testing.assert_allclose(searches.genuine_scores, [0.9, 0.7, 0.2, np.nan])
-    np.testing.assert_allclose(searches.best_rival_scores, [0.5, 0.7, 0.6, 0.9])
+    np.testing.assert_allclose(searches.best_impostor_scores, [0.5, 0.7, 0.6, 0.9])
     np.testing.assert_allclose(cmc(searches, np.ones(4)), [1 / 3, 2 / 3, 1])
     assert rank_k(searches, 1, np.array([2.0, 1.0, 1.0, 5.0])) == 0.5
 

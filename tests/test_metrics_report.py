@@ -19,8 +19,7 @@ from ecgstudy.evaluate.biometric import (
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples
 from ecgstudy.evaluate.disclosure import zebra_bits
 from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer, tar_at_far
+from ecgstudy.evaluate.levels import ScoreLevels, eer, tar_at_far
 
 
 def _scores(rng: np.random.Generator, separation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,7 +44,7 @@ def test_report_agrees_with_its_parts() -> None:
     expected = {
         "rank1": rank_k(searches, 1, np.ones(probe.size)),
         "rank5": rank_k(searches, 5, np.ones(probe.size)),
-        "rank1_per_person": np.mean([np.mean(searches.rivals[probe == p] == 0) for p in range(40)]),
+        "rank1_per_person": np.mean([np.mean(searches.ahead[probe == p] == 0) for p in range(40)]),
         "eer": eer(levels),
         **{f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()},
         "zebra_bits": zebra_bits(levels),

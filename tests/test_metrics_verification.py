@@ -9,8 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.levels import ScoreLevels, SortedScores
-from ecgstudy.evaluate.verification import auroc, det_curve, eer, tar_at_far, threshold_at_far
+from ecgstudy.evaluate.levels import ScoreLevels, SortedScores, auroc, det_curve, eer, tar_at_far, threshold_at_far
 
 
 def _scores(rng: np.random.Generator, decimals: int) -> tuple[np.ndarray, np.ndarray]:

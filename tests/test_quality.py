@@ -75,6 +75,40 @@ def test_rail_with_jitter_is_saturated_although_no_value_repeats() -> None:
     assert reason(values) == Problem.SATURATED
 
 
+def capped(height: float, jitter: float) -> np.ndarray:
+    """Replace the tops of a sine by a jittering rail, from where it rises through `height`."""
+    sine = np.sin(2 * np.pi * np.arange(2500) / FS)
+    return np.where(sine > height, 1.0 + jitter * np.random.default_rng(2).random(2500), sine)
+
+
+PULSES = np.tile(np.r_[0, 0.1, 0.3, 0.6, 1, 1, 0.6, 0.3, 0.1, 0, -0.1 * np.sin(np.linspace(0, np.pi, 40))], 50)
+WAVES = np.tile(np.sin(np.linspace(0, 2 * np.pi, 250)) ** 9, 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # entered by 0.15 and by 0.05 of the lead's span at once: an amplifier does that, a wave does not
+        (capped(0.7, 0.005), Problem.SATURATED),
+        (capped(0.9, 0.005), None),
+        # left by 5 quanta at once
+        (np.round(np.clip(np.sin(np.arange(2500) / 8), -0.6, 0.6) / 0.02) * 0.02, Problem.SATURATED),
+        # a quantised lead rests at its lowest value and leaves it by one quantum
+        (np.round(np.maximum(WAVES, 0) / 0.05) * 0.05, None),
+        # two equal samples are a summit that fell between them
+        (PULSES, None),
+    ],
+)
+def test_a_plateau_is_clipped_by_how_it_is_entered(values: np.ndarray, expected: str | None) -> None:
+    assert reason(values, "adc") == expected
+
+
+def test_a_mostly_dead_lead_is_flat_although_the_dead_seconds_are_the_rule() -> None:
+    values = 1000 * heartbeats(20.0)
+    values[:2900] = np.random.default_rng(4).choice([-1, 0, 1], 2900)
+    assert reason(values, "adc") == Problem.FLAT
+
+
 def test_a_moment_of_artefact_does_not_make_the_rest_flat() -> None:
     values = heartbeats(20.0)
     values[-500:] *= 500
@@ -153,7 +187,9 @@ def test_a_gap_in_time_is_one_sample_of_every_lead() -> None:
 
 
 def test_a_lead_with_a_problem_is_one_flaw_and_keeps_its_gaps_in_time() -> None:
-    assert found(with_constant(0.6), gaps=((1000, 1.0),)) == [[0, 1000, "flat"], [400, 401, "gap in time"]]
+    dead = with_constant(0.6)
+    dead[2300:2400] = np.nan
+    assert found(dead, gaps=((1000, 1.0),)) == [[0, 1000, "flat"], [400, 401, "gap in time"]]
     assert found(np.clip(heartbeats(), -0.1, 0.5)) == [[0, 1000, "saturated"]]
     assert found(np.where(np.arange(2500) < 300, np.nan, heartbeats())) == [[0, 1000, "not a number"]]
 

@@ -52,6 +52,10 @@ def test_bandpass_removes_an_offset_from_records_of_any_length(n_samples: int) -
     assert bandpass(np.full((2, n_samples), 7.5), FS) == pytest.approx(np.zeros((2, n_samples)), abs=1e-5)
 
 
+def test_a_lead_that_begins_on_a_slope_leaves_no_ripple_at_its_ends() -> None:
+    assert np.abs(bandpass(np.arange(5000) / FS, FS)).max() < 0.02
+
+
 @pytest.mark.parametrize("fs", [80.0, 50.0, float("nan")])
 def test_bandpass_refuses_rates_that_cannot_hold_the_band(fs: float) -> None:
     with pytest.raises(StudyError, match="80 Hz"):
@@ -129,6 +133,14 @@ def test_preprocess_bridges_short_gaps_and_marks_long_ones() -> None:
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(found.values[1])), [600, 601, 602, 603, 604])
     far = np.r_[0:350, 700:1000]
     np.testing.assert_allclose(found.values[:, far], expected.values[:, far], atol=0.02)
+
+
+def test_a_long_gap_is_marked_at_the_nearest_samples_of_the_new_rate() -> None:
+    values = np.tile(sine(5.0, 10.0, 360.0), (2, 1)).astype(np.float32)
+    values[0, 1430:1455] = np.nan
+    found = preprocess(Signal(values, 360.0, ("I", "II"), "mV"), 100.0).values
+    # sample 398 stands for raw sample 1432.8, 404 for 1454.4
+    assert np.flatnonzero(np.isnan(found[0])).tolist() == list(range(398, 405))
 
 
 def test_preprocess_filters_before_it_resamples() -> None:

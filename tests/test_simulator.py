@@ -1,6 +1,7 @@
 """The simulator against closed forms, published effects and an independent delineator."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import neurokit2 as nk
@@ -27,8 +28,8 @@ from ecgstudy.data.simulator.heart import (
     fibrillatory_waves,
     place_waves,
 )
-from ecgstudy.data.simulator.people import draw_drift, draw_people, rotate
-from ecgstudy.data.simulator.render import Batch, Plan, render
+from ecgstudy.data.simulator.people import Drift, draw_drift, draw_people, rotate
+from ecgstudy.data.simulator.render import ACTIVITIES, Batch, Plan, electrode_noise, render
 from ecgstudy.data.synthetic import SyntheticCohort
 
 FS = 500.0
@@ -40,11 +41,16 @@ def _row(wave: str, values: np.ndarray) -> np.ndarray:
 
 
 def _render(
-    identity_wave: str | None = None, person: int = 0, diagnosis: str = "NORM", rhythm: str = "SR", noise: bool = False
+    identity_wave: str | None = None,
+    person: int = 0,
+    diagnosis: str = "NORM",
+    rhythm: str = "SR",
+    noise: bool = False,
+    drift: Drift | None = None,
 ) -> Batch:
     """Render one 10-s record at 500 Hz whose randomness does not depend on the person."""
     people = draw_people(np.random.default_rng(3), 4, identity_wave)
-    drift = draw_drift(np.random.default_rng(4), 1, 5.0)
+    drift = drift or draw_drift(np.random.default_rng(4), 1, 5.0)
     plan = Plan(np.array([person]), np.array([0]), *(np.array([v], dtype=object) for v in ("rest", rhythm, diagnosis)))
     return render(np.random.default_rng(5), people, drift, plan, FS, 5000, noise)
 
@@ -117,7 +123,7 @@ def test_qt_follows_the_cube_root_of_rr() -> None:
 
 def test_no_wave_reaches_beyond_its_boundaries() -> None:
     batch = _render()
-    table = pd.DataFrame(batch.boundaries(0, FS))
+    table = batch.boundaries(0, FS)
     covered = np.zeros(5000, dtype=bool)
     for row in table.itertuples():
         covered[int(np.ceil(row.onset)) : int(row.offset) + 1] = True
@@ -134,7 +140,7 @@ def test_no_wave_reaches_beyond_its_boundaries() -> None:
 
 def test_peaks_are_the_main_gaussians_and_lie_on_the_signals_maxima() -> None:
     batch = _render()
-    table = pd.DataFrame(batch.boundaries(0, FS))
+    table = batch.boundaries(0, FS)
     lead_two = batch.signals[0, 1]
     for wave, tolerance_ms in (("P", 15), ("QRS", 6), ("T", 25)):
         for row in table[table["wave"] == wave].itertuples():
@@ -159,8 +165,8 @@ def test_lead_two_and_chest_leads_look_as_they_should() -> None:
 
 @cache
 def _population() -> tuple[pd.DataFrame, np.ndarray]:
-    """Measure 2,000 healthy persons from boundaries and noise-free signals (ms, mV); signals of the first 300."""
-    cohort = SyntheticCohort(n_subjects=2000, n_sessions=1, n_records=1, seconds=4, fs=250, noise=False, seed=11)
+    """Measure 1,000 healthy persons from boundaries and noise-free signals (ms, mV); signals of the first 300."""
+    cohort = SyntheticCohort(n_subjects=1000, n_sessions=1, n_records=1, seconds=4, fs=250, noise=False, seed=11)
     records = cohort.records().set_index("record_id")
     waves = pd.concat({name: cohort.boundaries(name) for name in records.index}, names=["record_id"])
     wide = waves.pivot_table(index=["record_id", "beat"], columns="wave", values=["onset", "peak", "offset"]) / 250
@@ -178,12 +184,13 @@ def _population() -> tuple[pd.DataFrame, np.ndarray]:
     table["sokolow"] = signals[:, LEADS.index("V5")].max(axis=1) - signals[:, LEADS.index("V1")].min(axis=1)
     inverse = np.linalg.pinv(DOWER)
     independent = signals[:, [LEADS.index(lead) for lead in INDEPENDENT]]
-    for values, beat, name in zip(independent, first.loc[table.index].to_dict("records"), table.index, strict=True):
+    t_size, axis = [], []
+    for values, beat in zip(independent, first.loc[table.index].to_dict("records"), strict=True):
         t_wave = inverse @ values[:, int(beat["onset", "T"]) + 1 : int(beat["offset", "T"])]
         area = values[:2, int(beat["onset", "QRS"]) : int(beat["offset", "QRS"]) + 1].sum(axis=1)
-        table.loc[name, "t"] = np.linalg.norm(t_wave, axis=0).max()
-        table.loc[name, "qrs_axis"] = np.degrees(np.arctan2(area[1] - area[0] / 2, area[0]))  # aVF over I
-    return table, signals[:300]
+        t_size.append(np.linalg.norm(t_wave, axis=0).max())
+        axis.append(np.degrees(np.arctan2(area[1] - area[0] / 2, area[0])))  # aVF over I
+    return table.assign(t=t_size, qrs_axis=axis), signals[:300]
 
 
 @pytest.mark.parametrize(
@@ -219,6 +226,32 @@ def test_chest_voltages_are_lower_in_women_and_normal_ones_below_lvh() -> None:
     by_sex = table.groupby("female")["sokolow"].mean()
     assert 0.75 < by_sex[True] / by_sex[False] < 0.95
     assert (table["sokolow"] < 3.5).mean() > 0.9
+
+
+def test_electrode_noise_has_the_sizes_of_its_activity() -> None:
+    for activity in ACTIVITIES.values():
+        noise = electrode_noise(np.random.default_rng(0), [activity] * 60, np.full(60, activity.breathing), 3000, 100.0)
+        variance = activity.wander**2 + 0.625 * activity.movement**2 + activity.muscle**2
+        assert noise.shape == (60, len(INDEPENDENT), 3000)
+        assert noise.std() == pytest.approx(np.sqrt(variance), rel=0.06)
+
+
+def test_drift_moves_rate_amplitude_t_direction_and_electrodes() -> None:
+    drawn = draw_drift(np.random.default_rng(0), 2000, 5.0)
+    assert drawn.heart_rate.std() == pytest.approx(5, rel=0.1)
+    assert np.abs(drawn.heart_rate).max() <= 12.5
+    assert [np.log(gain).std() for gain in (drawn.gain, drawn.t_gain)] == pytest.approx([0.05, 0.08], rel=0.1)
+    none = Drift(np.zeros(1), np.ones(1), np.ones(1), np.zeros((1, 3)), np.zeros((1, *DOWER.shape)))
+    still = _render(drift=none)
+    for name in ("turn", "leads", "heart_rate", "t_gain"):
+        moved = _render(drift=replace(none, **{name: getattr(none, name) + 0.5})).signals
+        assert np.abs(still.signals - moved).max() > 0.1, name
+    louder = _render(drift=replace(none, gain=np.array([2.0])))
+    np.testing.assert_allclose(louder.signals, 2 * still.signals, atol=1e-5)
+    taller = _render(drift=replace(none, t_gain=np.array([1.5])))
+    for row in still.boundaries(0, FS).query("wave == 'QRS'").itertuples():  # a greater T leaves QRS alone
+        inside = slice(int(row.onset), int(row.onset) + 15)
+        np.testing.assert_array_equal(still.signals[..., inside], taller.signals[..., inside])
 
 
 def test_sinus_rr_follows_breathing_and_has_the_wanted_rate() -> None:
@@ -265,7 +298,7 @@ def test_fibrillatory_waves_keep_to_their_band_and_to_their_records() -> None:
 def _one_beat(diagnosis: str, person: int) -> tuple[dict[str, np.ndarray], pd.DataFrame, slice]:
     """Signals by lead, boundaries, and the samples of the second QRS complex."""
     batch = _render(person=person, diagnosis=diagnosis)
-    table = pd.DataFrame(batch.boundaries(0, FS))
+    table = batch.boundaries(0, FS)
     qrs = table[table["wave"] == "QRS"].iloc[1]
     window = slice(int(np.ceil(qrs["onset"])), int(qrs["offset"]) + 1)
     return dict(zip(LEADS, batch.signals[0], strict=True)), table, window
@@ -335,7 +368,7 @@ def test_neurokit_finds_the_waves() -> None:
     Its own errors set the tolerances: against cardiologists' marks in LUDB it puts the QRS onset 60 ms early (left
     out here) and the T onset 19 ms late with a standard deviation of 54 ms.
     """
-    cohort = SyntheticCohort(n_subjects=12, n_sessions=1, n_records=1, fs=FS, seed=2)
+    cohort = SyntheticCohort(n_subjects=6, n_sessions=1, n_records=1, fs=FS, seed=2)
     errors: dict[tuple[str, str], list[float]] = {}
     n_beats = 0
     for record_id in cohort.records()["record_id"]:
@@ -373,13 +406,13 @@ def _median_beat(cohort: Cohort, record_id: str, peaks: np.ndarray) -> np.ndarra
 @pytest.mark.realdata
 def test_the_mean_beat_resembles_that_of_real_persons(realdata: Callable[[str], Cohort]) -> None:
     ludb = realdata("ludb")
-    sinus = ludb.records()["record_id"].iloc[:60]
+    sinus = ludb.records()["record_id"].iloc[:30]
     marks = {name: ludb.boundaries(name, "II").query("wave == 'QRS'")["peak"].dropna().to_numpy() for name in sinus}
     real = [_median_beat(ludb, name, peaks) for name, peaks in marks.items() if len(peaks) > 4]
-    cohort = SyntheticCohort(n_subjects=60, n_sessions=1, n_records=1, fs=FS)
+    cohort = SyntheticCohort(n_subjects=30, n_sessions=1, n_records=1, fs=FS)
     made = [
         _median_beat(cohort, name, cohort.boundaries(name).query("wave == 'QRS'")["peak"].to_numpy())
         for name in cohort.records()["record_id"]
     ]
-    assert len(real) > 40
+    assert len(real) > 20
     assert np.corrcoef(np.median(real, axis=0), np.median(made, axis=0))[0, 1] > 0.9

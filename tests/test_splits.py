@@ -7,19 +7,33 @@ import pandas as pd
 import pytest
 
 from ecgstudy.errors import LeakageError, StudyError
-from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut, activities_of
-from ecgstudy.evaluate.disjoint import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.evaluate.protocols import (
+    ActivityPairs,
+    BlockedTime,
     CrossActivity,
+    CrossCohort,
     CrossDay,
     CrossElectrode,
     CrossRecord,
     LeaveLastDay,
+    LeaveSubjectOut,
     RandomWindows,
+    SubjectDisjoint,
     TimeSeparated,
+    activities_of,
 )
-from ecgstudy.evaluate.splits import PARTS, RECORD, SEGMENT_COLUMNS, SUBJECT, WAVEFORM, Protocol, Split
-from ecgstudy.evaluate.unseen import CrossCohort, SubjectDisjoint
+from ecgstudy.evaluate.splits import (
+    PARTS,
+    RECORD,
+    SEGMENT_COLUMNS,
+    SUBJECT,
+    WAVEFORM,
+    Protocol,
+    Split,
+    assert_disjoint,
+    duplicated_waveforms,
+    with_cohort,
+)
 
 FS = 100.0
 

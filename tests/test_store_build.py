@@ -56,6 +56,11 @@ def test_every_record_is_kept_or_excluded_with_its_reason(built: RecordStore) ->
     }
 
 
+def test_a_record_of_the_shortest_length_is_kept(source: Path, tmp_path: Path) -> None:
+    store = build_store(FakeCohort(source, ("good_1a",)), tmp_path, min_seconds=10.0, workers=1)
+    assert store.exclusions["record_id"].tolist() == ["bad_header"]
+
+
 def test_exclusions_name_the_file_below_the_cohort_and_what_to_do(built: RecordStore, source: Path) -> None:
     rows = built.exclusions.set_index("record_id")
     assert rows.loc["unreadable", "file"] == "unreadable.dat"

@@ -113,6 +113,7 @@ def test_chosen_channels_come_alone_and_in_order(tmp_path: Path) -> None:
         ["s.dat 16:2 100 12 0 0 0 0 II", "r.dat 16+4:3 100 12 0 0 0 0 I"],  # a lead later than the other
         ["t.dat 16x2 100 12 0 0 0 0 I", "t.dat 16 100 12 0 0 0 0 II"],  # two samples a frame
         ["u.dat 16:1 100 12 0 0 0 0 I", "u.dat 16 100 12 0 0 0 0 II"],  # one plain file but for a shift
+        ["v.dat 16+4 100 12 0 0 0 0 I", "v.dat 16+4 100 12 0 0 0 0 II"],  # one plain file after a prologue
         ["u.dat 16 100(0) 12 9 0 0 0 I", "u.dat 16 -5.5e-1 12 -3 0 0 0 II"],  # a baseline of 0 is one
         ["s.dat 16 100 12 0 0 0 0 I", "s80.dat 80 100 12 0 0 0 0 II"],  # two formats
     ],
@@ -123,8 +124,18 @@ def test_layouts_are_read_as_wfdb_reads_them(tmp_path: Path, lines: list[str]) -
     (tmp_path / "s80.dat").write_bytes(bytes(range(120, 130)))
     (tmp_path / "t.dat").write_bytes(np.arange(30, dtype="<i2").tobytes())
     (tmp_path / "u.dat").write_bytes(np.arange(20, dtype="<i2").tobytes())
+    (tmp_path / "v.dat").write_bytes(np.arange(22, dtype="<i2").tobytes())
     np.testing.assert_array_equal(read(path).values, as_wfdb_reads(path))
     np.testing.assert_array_equal(read(path, [1]).values, as_wfdb_reads(path)[1:])
+
+
+@pytest.mark.parametrize("spare", range(5))
+def test_a_packed_file_may_fill_up_its_last_group_of_bytes(tmp_path: Path, spare: int) -> None:
+    path = header(tmp_path, "r 1 500 4", "r.dat 212 200 12 0 0 0 0 I", data=bytes(6 + spare))
+    if spare > 3:
+        assert "r.dat is 4 bytes longer than its header says" in refusal(path, tmp_path)
+    else:
+        assert read(path).values.tolist() == [[0.0] * 4]
 
 
 def test_the_converters_zero_is_the_baseline_where_none_is_stated(tmp_path: Path) -> None:
@@ -146,9 +157,10 @@ def test_a_lead_may_be_shifted_by_the_whole_record_and_no_more(tmp_path: Path, s
     [("200", "mV"), ("200/uV", "uV"), ("0", "uncalibrated"), ("", "uncalibrated"), ("5/zscore", "zscore")],
 )
 def test_unit_is_the_headers_and_never_guessed_without_a_gain(tmp_path: Path, gain: str, unit: str) -> None:
-    path = header(tmp_path, "r 1 500 10", f"r.dat 16 {gain}".strip())
+    path = header(tmp_path, "r 1 500 10", f"r.dat 16 {gain}".strip(), data=np.full(10, 100, dtype="<i2").tobytes())
     signal = read(path)
     assert signal.unit == unit
+    assert signal.values[0, 0] == (20 if gain.startswith("5") else 0.5)
     assert signal.leads == ("channel 1",)
 
 
@@ -191,7 +203,10 @@ def test_lead_names_get_their_standard_spelling(name: str, standard: str) -> Non
         (["r 1 500 10", "r.dat 16 1e999 12 0 0 0 0 I"], "impossible number"),
         (["r 1 500 10", "r.dat 16x0 200 12 0 0 0 0 I"], "impossible number"),
         (["r 1 500 10", "r.dat 516 200 16 0 0 0 0 I"], "format 516"),
+        (["r 1 500 10", "r.dat 508 200 16 0 0 0 0 I"], "format 508"),
         (["r 1 500 10", "r.dat 99 200 16 0 0 0 0 I"], "format 99"),
+        (["r 2 500 5", "r.dat 16:6 200 12 0 0 0 0 I", "r.dat 16 200 12 0 0 0 0 II"], "shifts a lead of r.dat"),
+        (["r 1 500 9", "r.dat 310 200 12 0 0 0 0 I"], "r.dat is 8 bytes longer"),
         (["r 1 500 10", "missing.dat 16 200"], "missing.dat is missing"),
         (["r 1 500 11", LINE], "r.dat is 2 bytes shorter"),
         (["r 1 500 9", LINE], "r.dat is 2 bytes longer"),
@@ -203,6 +218,9 @@ def test_lead_names_get_their_standard_spelling(name: str, standard: str) -> Non
         (["r 1 500 10", "../r.dat 16 200"], "outside its own folder"),
         (["r 1 500 10", "/etc/hostname 16 200"], "outside its own folder"),
         (["r 1 500 10", "..\\r.dat 16 200"], "outside its own folder"),
+        (["r 1 500 10", "C:\\r.dat 16 200"], "outside its own folder"),
+        (["r 1 500 10", ". 16 200"], "outside its own folder"),
+        (["r 1 500 10", ".. 16 200"], "outside its own folder"),
         (["r/2 1 500 10", "a 5", "b 6"], "add up to 11"),
         (["r/3 1 500 10", "a 5", "b 5"], "claims 3 segments"),
         (["r/1 1 500 10", "../a 10"], "claims 1 segments"),
@@ -305,6 +323,14 @@ def test_segments_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, 
     assert words in refusal(tmp_path / "r.hea", tmp_path)
 
 
+def test_a_segment_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.hea", "a.dat"):
+        (tmp_path / "in" / name).symlink_to(write_record(tmp_path, "a", digital(1, 30)).with_name(name))
+    (tmp_path / "in" / "r.hea").write_text("r/1 1 500 30\na 30\n")
+    assert "a.hea leads outside" in refusal(tmp_path / "in" / "r.hea", tmp_path / "in")
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -312,6 +338,7 @@ def test_segments_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, 
         (["r/2 1 500 268435457", "a 30", "~ 268435427"], "claims 268435457 samples"),
         (["r/1 2 500 30", "a 30"], "claims 2 leads but its segments hold 1"),
         (["r/1 1 500 30", "short 30"], "short.dat is 50 bytes shorter than its header says"),
+        (["r/2 1 500 60", "a 30", "short 30"], "short.dat is 50 bytes shorter than its header says"),
         (["r/1 1 500 30", "~ 30"], "has no segment with signals"),
     ],
 )

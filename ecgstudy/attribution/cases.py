@@ -35,8 +35,7 @@ from ecgstudy.attribution.subjects import (
 from ecgstudy.data.ludb import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import Split
+from ecgstudy.evaluate.splits import Split, with_cohort
 from ecgstudy.experiment.jobs import Workshop
 from ecgstudy.experiment.plan import SPLIT_SEED, Job, plan
 from ecgstudy.ingestion.stores import study_cohort

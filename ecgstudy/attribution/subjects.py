@@ -10,8 +10,8 @@ from ecgstudy.attribution.waves import fiducials_of_boundaries, region_masks, wa
 from ecgstudy.data.ludb import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.protocols import CrossCohort
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
-from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Signals, without_lead
 from ecgstudy.experiment.jobs import Workshop

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort, failure_table, numbers, record_table, sessions
+from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort, as_tables, numbers, sessions
 from ecgstudy.data.wfdb_files import STANDARD_LEADS, Header, common_unit, read_header
 from ecgstudy.errors import DataNotFoundError, RecordError
 
@@ -107,7 +107,7 @@ class PtbxlCohort(WfdbCohort):
             )
         bad, good = table[table["problem"] != ""], table[table["problem"] == ""].reset_index(drop=True)
         failures = [(row.record_id, DATABASE, row.problem, "download it again") for row in bad.itertuples()]
-        return record_table(self._records_of(good)), failure_table(failures)
+        return as_tables(self._records_of(good), failures)
 
     def _records_of(self, table: pd.DataFrame) -> pd.DataFrame:
         """Build the interface's columns for rows without a problem."""

@@ -92,7 +92,7 @@ class WfdbCohort(Cohort):
                 file = file.relative_to(self._root) if file.is_relative_to(self._root) else file
                 failures.append((record_id, file.as_posix(), error.reason, error.remedy))
         table = self._finish(pd.DataFrame(rows)) if rows else pd.DataFrame()
-        return record_table(table), failure_table(failures + self._orphans(listed))
+        return as_tables(table, failures + self._orphans(listed))
 
     def _listed(self) -> list[str]:
         """Record names in ``RECORDS``, the publisher's list; without one, every header in the folder."""
@@ -147,16 +147,12 @@ class WfdbCohort(Cohort):
         return read_csv(checked_path(path, self._root) if path.exists() else path, required)
 
 
-def record_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Order columns: :data:`RECORD_COLUMNS` first, in their types, then the labels."""
-    labels = [column for column in table.columns if column not in RECORD_COLUMNS]
-    table = table.reindex(columns=[*RECORD_COLUMNS, *labels])
-    return table.astype({"session": int, "session_day": float, "age": float, "fs": float, "n_samples": int})
-
-
-def failure_table(rows: Sequence[tuple[str, str, str, str]]) -> pd.DataFrame:
-    """Rows as a table with :data:`FAILURE_COLUMNS`."""
-    return pd.DataFrame(rows, columns=list(FAILURE_COLUMNS))
+def as_tables(rows: pd.DataFrame, failures: Sequence[tuple[str, str, str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Record table (:data:`RECORD_COLUMNS` first, in their types, then the labels) and failure table."""
+    labels = [column for column in rows.columns if column not in RECORD_COLUMNS]
+    types = {"session": int, "session_day": float, "age": float, "fs": float, "n_samples": int}
+    table = rows.reindex(columns=[*RECORD_COLUMNS, *labels]).astype(types)
+    return table, pd.DataFrame(failures, columns=list(FAILURE_COLUMNS))
 
 
 def sessions(subject: pd.Series, date: pd.Series) -> tuple[pd.Series, pd.Series]:

@@ -158,7 +158,7 @@ def _channels(path: Path, lines: Sequence[str], n_leads: int) -> tuple[Channel, 
 def _channel(path: Path, line: str, number: int) -> Channel:
     """Parse one signal line; a missing gain or a gain of 0 makes the unit unknown, not mV."""
     name = line.split()[0]
-    if "/" in name or "\\" in name or name.startswith(".."):
+    if "/" in name or "\\" in name or not name.strip("."):
         raise RecordError(path, f"names a signal file outside its own folder ({name[:60]})", "do not trust this record")
     match = rx_signal.match(line)
     if match is None:

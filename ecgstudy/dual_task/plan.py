@@ -13,8 +13,15 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.blocked import ActivityPairs, BlockedTime, LeaveSubjectOut, activities_of
-from ecgstudy.evaluate.protocols import CrossActivity, CrossElectrode, RandomWindows
+from ecgstudy.evaluate.protocols import (
+    ActivityPairs,
+    BlockedTime,
+    CrossActivity,
+    CrossElectrode,
+    LeaveSubjectOut,
+    RandomWindows,
+    activities_of,
+)
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run

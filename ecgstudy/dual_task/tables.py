@@ -11,9 +11,9 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
-from ecgstudy.evaluate.blocked import activities_of
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1
+from ecgstudy.evaluate.protocols import activities_of
 from ecgstudy.evaluate.results import interval, result
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import GRID_S

@@ -8,13 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ecgstudy.evaluate.bootstrap import LEVEL, Estimate, Resamples, Statistic, bootstrap_each
-from ecgstudy.evaluate.disclosure import cllr_min, logistic_llr, weighted_cllr, zebra_bits, zebra_tag, zebra_worst_case
+from ecgstudy.evaluate import bootstrap, disclosure
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic
 from ecgstudy.evaluate.identification import Searches, dir_at_far, rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.linkability import Linkability
-from ecgstudy.evaluate.trials import Trials
-from ecgstudy.evaluate.verification import eer, tar_at_far, threshold_at_far
+from ecgstudy.evaluate.levels import ScoreLevels, Trials, eer, tar_at_far, threshold_at_far
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
@@ -36,11 +33,6 @@ class ScoredFold:
         The persons to resample; the same object for every system that is compared.
     rng : numpy.random.Generator
         Draws the halves of the calibration.
-
-    Raises
-    ------
-    StudyError
-        Shapes disagree, a score is not a number, or a person is not among `resamples`.
     """
 
     def __init__(
@@ -54,8 +46,9 @@ class ScoredFold:
         self.trials = Trials(scores, probe_persons, gallery_persons, resamples)
         self.searches = search_gallery(scores, probe_persons, gallery_persons)
         self.probe = resamples.index_of(probe_persons)
-        self.linkability = Linkability(self.trials.scores, self.trials.genuine)
-        self._balance = _probe_weights(self.probe, balanced=True)
+        self.linkability = disclosure.Linkability(self.trials.scores, self.trials.genuine)
+        # the weights of one person's probes add up to the mean number of probes a person
+        self._balance = self.probe.size / np.unique(self.probe).size / np.bincount(self.probe)[self.probe]
         self._calibration_seed = int(rng.integers(2**32))
 
     @cached_property
@@ -65,53 +58,49 @@ class ScoredFold:
 
     def headlines(self, multiplicity: np.ndarray, balanced: bool = False) -> dict[str, float]:
         """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times, over trials or per person."""
-        levels = self.trials.levels(multiplicity, balanced)
-        return self._ranks(multiplicity, balanced) | self._rates(levels)
+        levels, probes = self.trials.levels(multiplicity, balanced), self._probe_weights(multiplicity, balanced)
+        return self._headlines(levels, probes)
 
     def everything(self, multiplicity: np.ndarray) -> dict[str, float]:
         """All metrics when person p was drawn ``multiplicity[p]`` times."""
         found = {}
         for suffix, balanced in (("", False), ("_per_person", True)):
-            weights = self.trials.weights(multiplicity, balanced)
+            weights, probes = self.trials.weights(multiplicity, balanced), self._probe_weights(multiplicity, balanced)
             levels = self.trials.weighted_levels(weights)
-            probes = self._probe_multiplicity(multiplicity, balanced)
-            values = self._ranks(multiplicity, balanced) | self._rates(levels)
+            values = self._headlines(levels, probes)
             values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
             values["d_sys"] = self.linkability.d_sys(weights)
             found |= {name + suffix: value for name, value in values.items()}
             if not balanced:
-                found |= {"zebra_bits": zebra_bits(levels), "zebra_worst": zebra_worst_case(levels)}
-                found |= {"cllr_min": cllr_min(levels), "cllr": self._cllr(weights)}
+                found["zebra_bits"] = disclosure.zebra_bits(levels)
+                found["zebra_worst"] = disclosure.zebra_worst_case(levels)
+                found |= {"cllr_min": disclosure.cllr_min(levels), "cllr": self._cllr(weights)}
         return found
 
     def problems(self) -> dict[str, str]:
         """Why each metric would be undefined; empty texts where it is not."""
-        problem = self.trials.problem() or ""
-        searches = f"{self.probe.size} searches cannot resolve a FAR of 0.01"
+        problem = self.trials.problem()
         found = {f"rank{k}": _rank_problem(self.searches, k) for k in (1, 5)}
-        found |= {f"tar_at_far_{name}": self.trials.problem(far) or "" for name, far in FARS.items()}
-        found |= {"eer": problem, "d_sys": self.linkability.problem() or ""}
+        found |= {f"tar_at_far_{name}": self.trials.problem(far) for name, far in FARS.items()}
+        found |= {"eer": problem, "d_sys": self.linkability.problem}
+        searches = f"{self.probe.size} searches cannot resolve a FAR of 0.01"
         found |= {"dir_at_far_1e-2": _rank_problem(self.searches, 1) or searches}
         found |= {f"{name}_per_person": reason for name, reason in found.items()}
         calibration = "" if self._calibration[1].any() else "too few persons to calibrate the scores on other persons"
         return found | dict.fromkeys(("zebra_bits", "zebra_worst", "cllr_min"), problem) | {"cllr": calibration}
 
-    def _ranks(self, multiplicity: np.ndarray, balanced: bool) -> dict[str, float]:
-        probes = self._probe_multiplicity(multiplicity, balanced)
-        return {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)}
+    def _headlines(self, levels: ScoreLevels, probes: np.ndarray) -> dict[str, float]:
+        found = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
+        return found | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
 
-    @staticmethod
-    def _rates(levels: ScoreLevels) -> dict[str, float]:
-        return {"eer": eer(levels)} | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
-
-    def _probe_multiplicity(self, multiplicity: np.ndarray, balanced: bool) -> np.ndarray:
+    def _probe_weights(self, multiplicity: np.ndarray, balanced: bool) -> np.ndarray:
         drawn = multiplicity[self.probe]
         return drawn * self._balance if balanced else drawn
 
     def _cllr(self, weights: np.ndarray) -> float:
         llr, calibrated = self._calibration
-        genuine, impostor = calibrated & self.trials.genuine, calibrated & ~self.trials.genuine
-        return weighted_cllr(llr[genuine], llr[impostor], weights[genuine], weights[impostor])
+        labels = [calibrated & self.trials.genuine, calibrated & ~self.trials.genuine]
+        return disclosure.cllr(*(llr[label] for label in labels), *(weights[label] for label in labels))
 
 
 def biometric_report(
@@ -141,12 +130,12 @@ def biometric_report(
         ``persons`` with a genuine trial, ``enrolled`` persons (of the largest fold), ``probes``,
         ``genuine_trials``, ``impostor_trials``. What is undefined is NaN with its reason.
     """
-    n_persons = _n_persons(folds)
+    n_persons = np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
     estimates = _estimates(folds, resamples, n_persons)
     estimates["d_sys_null"] = _d_sys_null(folds, n_persons, rng)
     return {
         **estimates,
-        "zebra_tag": zebra_tag(estimates["zebra_worst"].value),
+        "zebra_tag": disclosure.zebra_tag(estimates["zebra_worst"].value),
         "persons": n_persons,
         "enrolled": max(fold.searches.n_enrolled for fold in folds),
         "probes": sum(fold.probe.size for fold in folds),
@@ -201,24 +190,7 @@ def risk_tail(risk: ArrayLike) -> dict[str, float]:
     values = values[~np.isnan(values)]
     if not values.size:
         return dict.fromkeys(("median", "p95", "worst"), math.nan)
-    return {
-        "median": float(np.median(values)),
-        "p95": float(np.quantile(values, 0.95)),
-        "worst": float(values.max()),
-    }
-
-
-def _probe_weights(probe: np.ndarray, balanced: bool) -> np.ndarray:
-    """Weight of each probe; balanced, those of one person add up to the mean number of probes a person."""
-    if not balanced or not probe.size:
-        return np.ones(probe.size)
-    count = np.bincount(probe)[probe]
-    return probe.size / np.unique(probe).size / count
-
-
-def _n_persons(folds: Sequence[ScoredFold]) -> int:
-    """Persons with a genuine trial in any fold."""
-    return np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
+    return {"median": float(np.median(values)), "p95": float(np.quantile(values, 0.95)), "worst": float(values.max())}
 
 
 def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int) -> dict[str, Estimate]:
@@ -235,11 +207,11 @@ def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int
         found = _mean([measure(fold, multiplicity) for fold in folds])
         return [found[name] for name in names]
 
-    found = bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
+    found = bootstrap.bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
     estimates = dict(zip(names, found, strict=True))
     for name in values.keys() - estimates.keys():
         reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
-        estimates[name] = Estimate(values[name], math.nan, math.nan, n_persons, reason=reason)
+        estimates[name] = Estimate.without_interval(values[name], n_persons, 0, reason)
     return estimates
 
 
@@ -259,11 +231,11 @@ def _rank_problem(searches: Searches, k: int) -> str:
 
 def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Generator) -> Estimate:
     """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
-    problem = next((fold.linkability.problem() for fold in folds if fold.linkability.problem()), None)
+    problem = next((fold.linkability.problem for fold in folds if fold.linkability.problem), None)
     if problem is not None:
-        return Estimate(math.nan, math.nan, math.nan, n_persons, N_PERMUTATIONS, problem)
+        return Estimate.without_interval(math.nan, n_persons, N_PERMUTATIONS, problem)
     draws = np.mean([fold.linkability.null_draws(N_PERMUTATIONS, rng) for fold in folds], axis=0)
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(draws, bootstrap.TAILS)
     return Estimate(float(draws.mean()), float(low), float(high), n_persons)
 
 
@@ -274,12 +246,11 @@ def _cross_calibrated_llr(trials: Trials, rng: np.random.Generator) -> tuple[np.
     on the trials within the other half. No trial counts where a half lacks genuine or impostor trials.
     """
     persons = rng.permutation(np.unique(np.concatenate([trials.probe, trials.gallery])))
-    in_first_half = np.isin(np.concatenate([trials.probe, trials.gallery]), persons[: persons.size // 2])
-    probe_first, gallery_first = np.split(in_first_half, 2)
+    probe_first, gallery_first = (np.isin(of, persons[: persons.size // 2]) for of in (trials.probe, trials.gallery))
     halves = (probe_first & gallery_first, ~probe_first & ~gallery_first)
     llr = np.zeros(trials.scores.size)
     if any(np.unique(trials.genuine[half]).size < 2 for half in halves):
         return llr, np.zeros(llr.size, dtype=bool)
     for half, other in (halves, halves[::-1]):
-        llr[half] = logistic_llr(trials.scores[other], trials.genuine[other], trials.scores[half])
+        llr[half] = disclosure.logistic_llr(trials.scores[other], trials.genuine[other], trials.scores[half])
     return llr, halves[0] | halves[1]

@@ -14,22 +14,20 @@ persons and make every search easier. Rank-k intervals are therefore those of th
 """
 
 import math
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ecgstudy.errors import RecordError, StudyError
-from ecgstudy.study.cache import new_file
+from ecgstudy.errors import StudyError
 
 Statistic = Callable[[np.ndarray], float]
 """From the persons' multiplicities, float64 of shape (n_persons,), to a number; NaN where it is undefined."""
-
 LEVEL = 0.95
+TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+"""Quantiles between which a share :data:`LEVEL` of the draws lies."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,18 @@ class Estimate:
     undefined: int = 0
     reason: str | None = None
 
-    def as_dict(self) -> dict[str, float | int | str | None]:
-        """Return the fields for JSON, which knows no NaN: what is undefined becomes None."""
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+    @classmethod
+    def without_interval(cls, value: float, n: int, undefined: int, reason: str | None) -> "Estimate":
+        """Estimate without an interval, NaN for one that is undefined altogether, and why."""
+        return cls(value, math.nan, math.nan, n, undefined, reason)
 
 
 @dataclass(frozen=True)
 class PairedDifference(Estimate):
     """Difference of two systems on identical resamples.
 
-    Attributes
-    ----------
-    p : float
-        Two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side
-        of 0) / (1 + resamples), doubled. Not an exact test: read it beside the interval.
+    `p` is the two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side of 0) /
+    (1 + resamples), doubled. Not an exact test: read it beside the interval.
     """
 
     p: float = math.nan
@@ -86,13 +82,10 @@ class Resamples:
         Distinct person ids, sorted, as text, shape (n_persons,).
     indices : numpy.ndarray
         int32, shape (n_resamples, n_persons): the persons drawn, as positions in `persons`.
-    seed : int
-        Seed the draws came from.
     """
 
     persons: np.ndarray
     indices: np.ndarray
-    seed: int
 
     @classmethod
     def draw(cls, persons: Iterable[object], seed: int, n_resamples: int = 1000) -> "Resamples":
@@ -101,7 +94,7 @@ class Resamples:
         if not distinct.size:
             raise StudyError("There is no person to resample; check that the protocol left any record.")
         indices = np.random.default_rng(seed).integers(0, distinct.size, (n_resamples, distinct.size), dtype=np.int32)
-        return cls(distinct, indices, seed)
+        return cls(distinct, indices)
 
     @cached_property
     def multiplicities(self) -> np.ndarray:
@@ -115,24 +108,10 @@ class Resamples:
         """Positions of person ids in `self.persons`; ``StudyError`` for a person who was never drawn from."""
         wanted = np.asarray(persons).astype(str)
         found = np.minimum(np.searchsorted(self.persons, wanted), self.persons.size - 1)
-        strangers = wanted[self.persons[found] != wanted]
-        if strangers.size:
-            raise StudyError(f"Person {strangers[0]} is not among the resampled persons; draw the resamples anew.")
+        unknown = wanted[self.persons[found] != wanted]
+        if unknown.size:
+            raise StudyError(f"Person {unknown[0]} is not among the resampled persons; draw the resamples anew.")
         return found
-
-    def save(self, path: Path) -> None:
-        """Write persons, indices and seed to an ``.npz`` file, whole or not at all."""
-        with new_file(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, persons=self.persons, indices=self.indices, seed=self.seed)
-
-    @classmethod
-    def load(cls, path: Path) -> "Resamples":
-        """Read what :meth:`save` wrote; ``RecordError`` where the file cannot be read."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(stored["persons"], stored["indices"], int(stored["seed"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as unreadable:
-            raise RecordError(path, "holds no saved resamples", "delete it and run the stage again") from unreadable
 
 
 def bootstrap(statistic: Statistic, resamples: Resamples, n_persons: int, if_undefined: str) -> Estimate:
@@ -160,13 +139,9 @@ def bootstrap_each(
 ) -> list[Estimate]:
     """:func:`bootstrap` of several numbers that share their work, one reason each."""
     values = [float(value) for value in statistics(np.ones(resamples.persons.size))]
-    draws = _resampled(statistics, resamples)
-    return [
-        Estimate(value, math.nan, math.nan, n_persons, len(resamples.indices), reason)
-        if math.isnan(value)
-        else _interval(value, draws[:, column], n_persons)
-        for column, (value, reason) in enumerate(zip(values, if_undefined, strict=True))
-    ]
+    draws = np.array([statistics(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
+    both = zip(values, draws.T, if_undefined, strict=True)
+    return [_interval(value, column, n_persons, reason) for value, column, reason in both]
 
 
 def paired_difference(
@@ -175,27 +150,22 @@ def paired_difference(
     """Difference ``first - second``, both evaluated on the same resamples; see :func:`bootstrap`."""
     everybody = np.ones(resamples.persons.size)
     value = float(first(everybody)) - float(second(everybody))
-    if math.isnan(value):
-        return PairedDifference(value, math.nan, math.nan, n_persons, len(resamples.indices), if_undefined)
-    draws = _resampled(lambda multiplicity: (first(multiplicity) - second(multiplicity),), resamples)[:, 0]
-    estimate = _interval(value, draws, n_persons)
+    draws = np.array([first(drawn) - second(drawn) for drawn in resamples.multiplicities], dtype=np.float64)
+    estimate = _interval(value, draws, n_persons, if_undefined)
     defined = draws[~np.isnan(draws)]
     tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
     p = math.nan if math.isnan(estimate.low) else min(1.0, 2 * (tail + 1) / (defined.size + 1))
     return PairedDifference(**asdict(estimate), p=p)
 
 
-def _resampled(statistics: Callable[[np.ndarray], Sequence[float]], resamples: Resamples) -> np.ndarray:
-    """Statistics of every resample, float64, shape (n_resamples, n_statistics)."""
-    return np.array([statistics(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
-
-
-def _interval(value: float, draws: np.ndarray, n_persons: int) -> Estimate:
+def _interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
     """Percentile interval over the defined draws."""
     undefined = int(np.count_nonzero(np.isnan(draws)))
+    if math.isnan(value):
+        return Estimate.without_interval(value, n_persons, draws.size, if_undefined)
     if n_persons < 2:
-        return Estimate(value, math.nan, math.nan, n_persons, undefined, "one person only, so no interval by person")
+        return Estimate.without_interval(value, n_persons, undefined, "one person only, so no interval by person")
     if undefined == draws.size:
-        return Estimate(value, math.nan, math.nan, n_persons, undefined, "undefined in every resample, so no interval")
-    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Estimate.without_interval(value, n_persons, undefined, "undefined in every resample, so no interval")
+    low, high = np.nanquantile(draws, TAILS)
     return Estimate(value, float(low), float(high), n_persons, undefined)

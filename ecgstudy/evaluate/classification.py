@@ -6,7 +6,7 @@ samples again in each of thousands of resamples.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap
-from ecgstudy.evaluate.levels import SortedScores
-from ecgstudy.evaluate.verification import auroc
+from ecgstudy.evaluate.levels import SortedScores, auroc
 
 
 def accuracy(confusion: np.ndarray) -> float:
@@ -39,6 +38,9 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(f1)) if occurs.sum() > 1 else math.nan
 
 
+_OF_CONFUSION = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
+
+
 def classification_report(
     truth: Sequence[object],
     probabilities: ArrayLike,
@@ -55,7 +57,7 @@ def classification_report(
     probabilities : array_like
         Score of each class, shape (n_samples, n_classes); the highest is predicted, the first of equals.
     classes : sequence
-        What the columns stand for.
+        What the columns stand for; another label is refused.
     persons : array_like
         Person of each sample.
     resamples : Resamples
@@ -67,11 +69,6 @@ def classification_report(
         ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auroc`` (one class against the rest, averaged over
         the classes that occur) and the same names with ``_per_person``, in which every person weighs the same.
         With fewer than two true classes all are NaN, with the reason.
-
-    Raises
-    ------
-    StudyError
-        A label is not among `classes`, or a probability is not a number.
     """
     labelled = ~pd.isna(np.array(truth, dtype=object))
     truth = _codes(np.array(truth, dtype=object)[labelled], classes)
@@ -79,43 +76,32 @@ def classification_report(
     if np.isnan(probabilities).any():
         raise StudyError("A predicted probability is not a number; look for a failed model.")
     person = resamples.index_of(np.asarray(persons)[labelled])
-    n_persons, reason = np.unique(person).size, _label_problem(truth, classes)
+    n_persons, present = np.unique(person).size, np.unique(truth)
+    names = [name + suffix for suffix in ("", "_per_person") for name in (*_OF_CONFUSION, "auroc")]
+    if present.size < 2:
+        reason = f"every label is {classes[present[0]]}" if present.size else "no record has a label"
+        undefined = Estimate.without_interval(math.nan, n_persons, len(resamples.indices), reason)
+        return dict.fromkeys(names, undefined)
     per_sample = np.ones(person.size)
-    per_person = per_sample / np.bincount(person, minlength=1)[person] if person.size else per_sample
-    report = {}
-    for suffix, weights in (("", per_sample), ("_per_person", per_person)):
+    statistics: list[Statistic] = []
+    for weights in (per_sample, per_sample / np.bincount(person)[person]):
         confusion = _confusion_by_person(truth, probabilities, person, weights, len(resamples.persons))
-        statistics: dict[str, Statistic] = {
-            "accuracy": _of_confusion(accuracy, confusion),
-            "balanced_accuracy": _of_confusion(balanced_accuracy, confusion),
-            "macro_f1": _of_confusion(macro_f1, confusion),
-            "auroc": _macro_auroc(truth, probabilities, person, weights),
-        }
-        for name, statistic in statistics.items():
-            report[name + suffix] = (
-                _undefined(n_persons, resamples, reason)
-                if reason
-                else bootstrap(statistic, resamples, n_persons, "only one class occurs")
+        # of the confusion matrix summed over the persons drawn
+        statistics += [
+            lambda multiplicity, metric=metric, confusion=confusion: metric(
+                np.tensordot(multiplicity, confusion, axes=1)
             )
-    return report
+            for metric in _OF_CONFUSION.values()
+        ]
+        statistics.append(_macro_auroc(truth, probabilities, person, weights))
+    found = (bootstrap(statistic, resamples, n_persons, "only one class occurs") for statistic in statistics)
+    return dict(zip(names, found, strict=True))
 
 
 def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resamples: Resamples) -> dict[str, Estimate]:
     """Mean absolute error, in the unit of `truth` (years for age): ``mae`` and ``mae_per_person``.
 
-    Parameters
-    ----------
-    truth, predicted : array_like
-        Shape (n_samples,); samples whose truth is NaN are left out.
-    persons : array_like
-        Person of each sample.
-    resamples : Resamples
-        The persons to resample.
-
-    Raises
-    ------
-    StudyError
-        A prediction is not a number.
+    `truth`, `predicted` and `persons` have shape (n_samples,); samples whose truth is NaN are left out.
     """
     truth = np.asarray(truth, dtype=np.float64)
     known = ~np.isnan(truth)
@@ -136,23 +122,10 @@ def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resam
 def _codes(labels: np.ndarray, classes: Sequence[object]) -> np.ndarray:
     """Column of each label."""
     column = {label: position for position, label in enumerate(classes)}
-    strangers = [label for label in labels if label not in column]
-    if strangers:
-        raise StudyError(f"The label {strangers[0]!r} is not among the classes {list(classes)}.")
+    unknown = [label for label in labels if label not in column]
+    if unknown:
+        raise StudyError(f"The label {unknown[0]!r} is not among the classes {list(classes)}.")
     return np.array([column[label] for label in labels], dtype=np.int64)
-
-
-def _label_problem(truth: np.ndarray, classes: Sequence[object]) -> str | None:
-    """Why nothing can be scored; None where it can."""
-    present = np.unique(truth)
-    if not present.size:
-        return "no record has a label"
-    return f"every label is {classes[present[0]]}" if present.size == 1 else None
-
-
-def _undefined(n_persons: int, resamples: Resamples, reason: str) -> Estimate:
-    """Return an estimate without a value."""
-    return Estimate(math.nan, math.nan, math.nan, n_persons, len(resamples.indices), reason)
 
 
 def _confusion_by_person(
@@ -162,11 +135,6 @@ def _confusion_by_person(
     n_classes = probabilities.shape[1]
     cells = (person * n_classes + truth) * n_classes + probabilities.argmax(axis=1)
     return np.bincount(cells, weights, n_persons * n_classes**2).reshape(n_persons, n_classes, n_classes)
-
-
-def _of_confusion(metric: Callable[[np.ndarray], float], by_person: np.ndarray) -> Statistic:
-    """`metric` of the confusion matrix summed over the persons drawn."""
-    return lambda multiplicity: metric(np.tensordot(multiplicity, by_person, axes=1))
 
 
 def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray, weights: np.ndarray) -> Statistic:

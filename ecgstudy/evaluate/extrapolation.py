@@ -2,13 +2,13 @@
 
 Model. In a gallery of N persons the true person of a probe with genuine score s ranks first when none of the
 N - 1 others reaches s, so P(correct) = (1 - q(s))^(N - 1), averaged over probes, where q(s) is the probability
-that a stranger scores at least s with this probe. Assumptions:
+that an impostor scores at least s with this probe. Assumptions:
 
-1. strangers are exchangeable and independent given the probe: the N persons are like those measured (same
+1. impostors are exchangeable and independent given the probe: the N persons are like those measured (same
    devices, same age range, no relatives). A more varied population is easier, one of look-alikes harder;
-2. probes differ in their stranger scores by location and scale only, so that all of them, standardised probe by
-   probe (by the mean and deviation of its other strangers), share one tail;
-3. below the 98th percentile of the standardised stranger scores q is their observed share; above it, it follows
+2. probes differ in their impostor scores by location and scale only, so that all of them, standardised probe by
+   probe (by the mean and deviation of its other impostors), share one tail;
+3. below the 98th percentile of the standardised impostor scores q is their observed share; above it, it follows
    a parametric tail. Ninety people cannot say which one, so three are fitted to the same excesses:
 
    * generalised Pareto (Pickands 1975) by probability-weighted moments (Hosking & Wallis 1987, Technometrics
@@ -38,9 +38,8 @@ from ecgstudy.evaluate.identification import search_gallery
 SNN_ECG_RANK1 = {100: 0.792, 1_000: 0.626, 10_000: 0.450, 20_000: 0.400}
 """Published rank-1 of SNN-ECG against gallery size ("motivated intruder"; Macierzanka et al. 2025, Eur. Heart J.
 Digital Health, ztaf011: 864,283 ECGs of 72,455 people), to draw beside ours."""
-
 TAIL_SHARE = 0.02
-"""Share of the standardised stranger scores that the tail is fitted to."""
+"""Share of the standardised impostor scores that the tail is fitted to."""
 TAILS = ("gpd", "normal", "exponential")
 """Tail models; the first gives the point estimate."""
 _MIN_TAIL = 30
@@ -49,19 +48,7 @@ _MAX_SHAPE = 0.5
 
 @dataclass(frozen=True)
 class Tail:
-    """Upper tail of the standardised stranger scores.
-
-    Attributes
-    ----------
-    start : float
-        Where it starts.
-    share : float
-        Probability of exceeding `start`.
-    mean_excess : float
-        Mean of ``score - start`` above `start`.
-    shape : float
-        Generalised Pareto shape.
-    """
+    """Upper tail of the standardised impostor scores: where it starts, the share and mean excess above, its shape."""
 
     start: float
     share: float
@@ -69,7 +56,7 @@ class Tail:
     shape: float
 
     def exceedance(self, standardised: np.ndarray, model: str) -> np.ndarray:
-        """Probability that a stranger scores at least `standardised` (above `start`) under a model of :data:`TAILS`."""
+        """Probability that an impostor scores at least `standardised` (above `start`) under one of :data:`TAILS`."""
         excess = standardised - self.start
         if model == "normal":
             # E[X - x | X > x] of a standard normal is phi(x) / (1 - Phi(x)) - x: it sets the scale
@@ -83,12 +70,7 @@ class Tail:
 def pareto_shape(excess: np.ndarray, weights: np.ndarray) -> float:
     """Shape of a generalised Pareto distribution by probability-weighted moments, within [-0.5, 0.5].
 
-    Parameters
-    ----------
-    excess : numpy.ndarray
-        Excesses over the tail's start, ascending, not all 0, shape (n,).
-    weights : numpy.ndarray
-        Weight of each, shape (n,).
+    `excess` over the tail's start, ascending, not all 0, and the weight of each, both of shape (n,).
     """
     total = weights.sum()
     above = 1 - (np.cumsum(weights) - weights / 2) / total
@@ -97,51 +79,38 @@ def pareto_shape(excess: np.ndarray, weights: np.ndarray) -> float:
 
 
 class RankOneModel:
-    """Tail model of one score matrix, refitted for each resample.
+    """Tail model of one score matrix, refitted for each resample; arguments as of :func:`extrapolate_rank1`.
 
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_probe, n_gallery), higher = more similar.
-    probe_persons, gallery_persons : array_like
-        Person ids of the rows and of the columns.
-    resamples : Resamples
-        The persons to resample.
+    `problem` says why there is no model; it is empty where there is one.
     """
 
     def __init__(
         self, scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike, resamples: Resamples
     ) -> None:
         searches = search_gallery(scores, probe_persons, gallery_persons)
-        enrolled = searches.enrolled
-        rivals = searches.rival_scores[enrolled]
+        enrolled, n_impostors = searches.enrolled, searches.n_enrolled - 1
         self.probe = resamples.index_of(np.asarray(probe_persons)[enrolled])
-        self.n_strangers = searches.n_enrolled - 1
-        self.n_probes = int(np.count_nonzero(enrolled))
-        if self.problem() is not None:
+        few = self.probe.size * max(n_impostors, 0) * TAIL_SHARE < _MIN_TAIL or n_impostors < 3
+        sizes = f"{self.probe.size} probes against {n_impostors} impostors"
+        self.problem = f"{sizes} are too few to fit a tail" if few else ""
+        if few:
             return
-        standardised, self.genuine = _standardise(rivals, searches.genuine_scores[enrolled])
+        impostors, own = searches.impostor_scores[enrolled], searches.genuine_scores[enrolled]
+        standardised, self.genuine = _standardise(impostors, own)
         gallery = resamples.index_of(np.unique(np.asarray(gallery_persons).astype(str)))
         probe_of, column = np.nonzero(np.isfinite(standardised))
         order = np.argsort(standardised[probe_of, column], kind="stable")
-        self._strangers = standardised[probe_of, column][order]
-        self._stranger_probe, self._stranger_gallery = self.probe[probe_of][order], gallery[column][order]
-
-    def problem(self) -> str | None:
-        """Why there is no model; None where there is one."""
-        if self.n_probes * max(self.n_strangers, 0) * TAIL_SHARE < _MIN_TAIL or self.n_strangers < 3:
-            return f"{self.n_probes} probes against {self.n_strangers} strangers are too few to fit a tail"
-        return None
+        self._scores = standardised[probe_of, column][order]
+        self._probes, self._impostors = self.probe[probe_of][order], gallery[column][order]
 
     def tail(self, multiplicity: np.ndarray) -> Tail | None:
         """Tail when person p was drawn ``multiplicity[p]`` times; None where the scores have none."""
-        weights = self._stranger_weights(multiplicity)
-        above = np.cumsum(weights[::-1])[::-1]
+        weights, above = self._weights(multiplicity)
         first = int(np.count_nonzero(above > TAIL_SHARE * above[0])) if above.size else 0
         if not 0 < first < above.size or above[first] <= 0:
             return None
-        start, weights = self._strangers[first - 1], weights[first:]
-        excess = self._strangers[first:] - start
+        start, weights = self._scores[first - 1], weights[first:]
+        excess = self._scores[first:] - start
         mean = float(np.average(excess, weights=weights))
         if mean <= 0:
             return None
@@ -152,33 +121,34 @@ class RankOneModel:
         tail, weights = self.tail(multiplicity), multiplicity[self.probe]
         if tail is None or weights.sum() <= 0:
             return np.full((len(sizes), len(TAILS)), math.nan)
-        above = np.append(np.cumsum(self._stranger_weights(multiplicity)[::-1])[::-1], 0.0)
-        observed = above[np.searchsorted(self._strangers, self.genuine)] / above[0]
+        above = np.append(self._weights(multiplicity)[1], 0.0)
+        observed = above[np.searchsorted(self._scores, self.genuine)] / above[0]
         beyond, standardised = self.genuine > tail.start, np.maximum(self.genuine, tail.start)
         exceedance = np.array([np.where(beyond, tail.exceedance(standardised, model), observed) for model in TAILS])
         with np.errstate(divide="ignore"):
             log_correct = np.log1p(-exceedance)
         return np.array([np.average(np.exp((size - 1) * log_correct), axis=1, weights=weights) for size in sizes])
 
-    def _stranger_weights(self, multiplicity: np.ndarray) -> np.ndarray:
-        """Weight of each stranger score: the product of its two persons' multiplicities."""
-        return multiplicity[self._stranger_probe] * multiplicity[self._stranger_gallery]
+    def _weights(self, multiplicity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of each impostor score, the product of its two persons' multiplicities, and of it and all above."""
+        weights = multiplicity[self._probes] * multiplicity[self._impostors]
+        return weights, np.cumsum(weights[::-1])[::-1]
 
 
-def _standardise(rivals: np.ndarray, genuine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return standard scores of the strangers (n_probe, n_enrolled) and of the genuine scores (n_probe,), by probe.
+def _standardise(impostors: np.ndarray, genuine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return standard scores of the impostors (n_probe, n_enrolled) and of the genuine scores (n_probe,), by probe.
 
-    Each is standardised by the mean and standard deviation of the *other* stranger scores of its probe. A stranger
+    Each is standardised by the mean and standard deviation of the *other* impostor scores of its probe. An impostor
     who counted among them would raise the deviation it is measured by, and the tail would look too light.
     """
-    n = rivals.shape[1] - 1
-    centred = rivals - np.nanmean(rivals, axis=1, keepdims=True)
+    n = impostors.shape[1] - 1
+    mean = np.nanmean(impostors, axis=1, keepdims=True)
+    centred = impostors - mean
     squares = np.nansum(centred**2, axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         others_spread = np.sqrt(np.maximum(squares - centred**2 * n / (n - 1), 0) / (n - 2))
-        strangers = centred * n / (n - 1) / others_spread
-        mean = np.nanmean(rivals, axis=1)
-        return strangers, (genuine - mean) / np.sqrt(squares[:, 0] / (n - 1))
+        standardised = centred * n / (n - 1) / others_spread
+        return standardised, (genuine - mean[:, 0]) / np.sqrt(squares[:, 0] / (n - 1))
 
 
 def extrapolate_rank1(
@@ -190,30 +160,35 @@ def extrapolate_rank1(
 ) -> dict[int, dict[str, Estimate]]:
     """Rank-1 extrapolated to galleries of `sizes` persons; see the module for the assumptions.
 
+    Parameters
+    ----------
+    scores : array_like
+        Shape (n_probe, n_gallery), higher = more similar.
+    probe_persons, gallery_persons : array_like
+        Person ids of the rows and of the columns.
+    resamples : Resamples
+        The persons to resample.
+    sizes : sequence of int
+        Persons in the galleries.
+
     Returns
     -------
     dict
         Size -> tail model -> estimate, with "envelope" beside :data:`TAILS`: the value of the Pareto tail and the
-        union of the three intervals. NaN with a reason where there are too few strangers to fit a tail to.
+        union of the three intervals. NaN with a reason where there are too few impostors to fit a tail to.
     """
     model = RankOneModel(scores, probe_persons, gallery_persons, resamples)
-    problem, n_persons = model.problem(), np.unique(model.probe).size
-    if problem is not None:
-        undefined = Estimate(math.nan, math.nan, math.nan, n_persons, len(resamples.indices), problem)
+    n_persons = np.unique(model.probe).size
+    if model.problem:
+        undefined = Estimate.without_interval(math.nan, n_persons, len(resamples.indices), model.problem)
         return {size: dict.fromkeys((*TAILS, "envelope"), undefined) for size in sizes}
     columns = [(size, tail) for size in sizes for tail in TAILS]
-    found = bootstrap_each(
-        lambda multiplicity: model.rank1(sizes, multiplicity).ravel(),
-        resamples,
-        n_persons,
-        ["stranger scores do not vary, so they have no tail"] * len(columns),
-    )
-    by_column = dict(zip(columns, found, strict=True))
-    return {size: _with_envelope({tail: by_column[size, tail] for tail in TAILS}) for size in sizes}
-
-
-def _with_envelope(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
-    """Estimates by tail, and their envelope."""
-    low = min(estimate.low for estimate in estimates.values())
-    high = max(estimate.high for estimate in estimates.values())
-    return estimates | {"envelope": replace(estimates[TAILS[0]], low=low, high=high)}
+    constant = ["impostor scores do not vary, so they have no tail"] * len(columns)
+    found = bootstrap_each(lambda drawn: model.rank1(sizes, drawn).ravel(), resamples, n_persons, constant)
+    by_size: dict[int, dict[str, Estimate]] = {size: {} for size in sizes}
+    for (size, tail), estimate in zip(columns, found, strict=True):
+        by_size[size][tail] = estimate
+    for tails in by_size.values():
+        low, high = min(tail.low for tail in tails.values()), max(tail.high for tail in tails.values())
+        tails["envelope"] = replace(tails[TAILS[0]], low=low, high=high)
+    return by_size

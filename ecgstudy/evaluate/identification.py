@@ -1,8 +1,12 @@
-"""Identification: rank-k, CMC, rank-1 against gallery size, and open-set DIR at a FAR.
+"""Identification: rank-k, CMC, rank-1 against gallery size, open-set DIR at a FAR, and search of very large galleries.
 
-A probe's score with a person is its best score over that person's gallery entries. Ties count against the
-system: the rank of the true person is 1 + the number of other persons who score at least as high. Constant
-scores therefore give the worst rank, never a lucky first.
+A probe's score with a person is its best score over that person's gallery entries. Ties count against the system: the
+rank of the true person is 1 + the number of impostors who score at least as high. Constant scores therefore give the
+worst rank, never a lucky first.
+
+faiss is imported when a gallery is built, not with the package: it brings its own OpenMP runtime, which on Linux lives
+peacefully beside PyTorch's (tested in both import orders), but which on macOS is known to abort the process when both
+are loaded from wheels (faiss-wheels issue 73).
 """
 
 import math
@@ -15,7 +19,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import hypergeom
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.verification import threshold_at_far
+from ecgstudy.evaluate.levels import threshold_at_far
+
+_MIN_APPROXIMATE = 10_000  # below this many entries an inverted file saves nothing
+_TRAINING_PER_LIST = 64
+_PROBED_SHARE = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,13 @@ class Searches:
         Best score with each gallery person, shape (n_probe, n_enrolled).
     own : numpy.ndarray
         Column of the probe's person, -1 where that person is not enrolled, shape (n_probe,).
-    rivals : numpy.ndarray
-        Other persons who score at least as high as the true one, shape (n_probe,); meaningless where own is -1.
+    ahead : numpy.ndarray
+        Impostors who score at least as high as the true person, shape (n_probe,); meaningless where own is -1.
     """
 
     scores: np.ndarray
     own: np.ndarray
-    rivals: np.ndarray
+    ahead: np.ndarray
 
     @property
     def enrolled(self) -> np.ndarray:
@@ -52,7 +60,7 @@ class Searches:
         return np.where(self.enrolled, self.scores[np.arange(self.own.size), self.own], np.nan)
 
     @cached_property
-    def rival_scores(self) -> np.ndarray:
+    def impostor_scores(self) -> np.ndarray:
         """Scores with everybody but the probe's own person, NaN in the own column, shape (n_probe, n_enrolled)."""
         others = self.scores.astype(np.float64)
         probes = np.flatnonzero(self.enrolled)
@@ -60,9 +68,9 @@ class Searches:
         return others
 
     @cached_property
-    def best_rival_scores(self) -> np.ndarray:
+    def best_impostor_scores(self) -> np.ndarray:
         """Best score with somebody else, shape (n_probe,); needs two or more persons in the gallery."""
-        return np.nanmax(self.rival_scores, axis=1)
+        return np.nanmax(self.impostor_scores, axis=1)
 
 
 def search_gallery(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> Searches:
@@ -71,14 +79,9 @@ def search_gallery(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons:
     Parameters
     ----------
     scores : array_like
-        Shape (n_probe, n_gallery), higher = more similar.
+        Shape (n_probe, n_gallery), higher = more similar; NaN is refused, and so is an empty gallery.
     probe_persons, gallery_persons : array_like
         Person ids of the rows and of the columns.
-
-    Raises
-    ------
-    StudyError
-        The gallery is empty or a score is not a number.
     """
     matrix, probe = np.asarray(scores), np.asarray(probe_persons).astype(str)
     enrolled, column = np.unique(np.asarray(gallery_persons).astype(str), return_inverse=True)
@@ -91,56 +94,19 @@ def search_gallery(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons:
     best = np.maximum.reduceat(matrix[:, by_person], starts, axis=1)
     position = np.minimum(np.searchsorted(enrolled, probe), enrolled.size - 1)
     own = np.where(enrolled[position] == probe, position, -1)
-    rivals = np.count_nonzero(best >= best[np.arange(probe.size), own][:, None], axis=1) - 1
-    return Searches(best, own, rivals)
-
-
-def pool_windows(scores: ArrayLike, record_ids: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Average the scores of a record's windows, so that each record is one probe.
-
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_windows, n_gallery).
-    record_ids : array_like
-        Record of each window, shape (n_windows,).
-
-    Returns
-    -------
-    record_ids : numpy.ndarray
-        Distinct records, sorted, shape (n_records,).
-    pooled : numpy.ndarray
-        Mean scores, float64, shape (n_records, n_gallery).
-    """
-    matrix = np.asarray(scores, dtype=np.float64)
-    records, record_of = np.unique(np.asarray(record_ids), return_inverse=True)
-    order = np.argsort(record_of, kind="stable")
-    starts = np.searchsorted(record_of[order], np.arange(records.size))
-    sums = np.add.reduceat(matrix[order], starts, axis=0)
-    return records, sums / np.bincount(record_of)[:, None]
+    ahead = np.count_nonzero(best >= best[np.arange(probe.size), own][:, None], axis=1) - 1
+    return Searches(best, own, ahead)
 
 
 def rank_k(searches: Searches, k: int, weights: np.ndarray) -> float:
-    """Share of enrolled probes whose person is among the best `k`.
+    """Share of enrolled probes, by `weights` (n_probe,), whose person is among the best `k`.
 
-    Parameters
-    ----------
-    searches : Searches
-        The searches.
-    k : int
-        Rank, 1 or more.
-    weights : numpy.ndarray
-        Weight of each probe, shape (n_probe,).
-
-    Returns
-    -------
-    float
-        NaN where the gallery holds fewer than `k` persons (or only one: there is nobody to confuse it
-        with) or no probe is enrolled.
+    NaN where the gallery holds fewer than `k` persons (or only one: there is nobody to confuse it with) or no probe is
+    enrolled.
     """
     if searches.n_enrolled < max(k, 2):
         return math.nan
-    return _share(searches.rivals < k, weights * searches.enrolled)
+    return _share(searches.ahead < k, weights * searches.enrolled)
 
 
 def cmc(searches: Searches, weights: np.ndarray) -> np.ndarray:
@@ -151,47 +117,84 @@ def cmc(searches: Searches, weights: np.ndarray) -> np.ndarray:
 def dir_at_far(searches: Searches, far: float, weights: np.ndarray) -> float:
     """Open-set detection and identification rate at rank 1 (Phillips, Grother & Micheals 2011; ISO/IEC 19795-1).
 
-    The share of enrolled probes whose person ranks first with a score above the threshold. The threshold is the
-    lowest at which at most a share `far` of the searches by people who are not enrolled raises an alarm (their
-    best score exceeds it). Every probe makes such a search: against the gallery without its own person.
-
-    Returns
-    -------
-    float
-        NaN with fewer searches than 1/far, or where nobody else is enrolled, or no probe is.
+    The share of enrolled probes whose person ranks first with a score above the threshold. The threshold is the lowest
+    at which at most a share `far` of the searches by people who are not enrolled raises an alarm (their best score
+    exceeds it). Every probe makes such a search: against the gallery without its own person. NaN with fewer searches
+    than 1/far, or where nobody else is enrolled, or no probe is.
     """
     if searches.n_enrolled < 2:
         return math.nan
-    threshold = threshold_at_far(searches.best_rival_scores, far, weights)
+    threshold = threshold_at_far(searches.best_impostor_scores, far, weights)
     if math.isnan(threshold):
         return math.nan
-    hits = (searches.rivals == 0) & (searches.genuine_scores > threshold)
+    hits = (searches.ahead == 0) & (searches.genuine_scores > threshold)
     return _share(hits, weights * searches.enrolled)
 
 
 def rank1_by_gallery_size(searches: Searches, sizes: Sequence[int], weights: np.ndarray) -> np.ndarray:
-    """Compute the expected rank-1 in a random sub-gallery of N persons that holds the probe's own.
+    """Compute the expected rank-1 in a random sub-gallery of N persons that holds the probe's own, for N in `sizes`.
 
-    Exact average over all sub-galleries: with b of the M - 1 others scoring at least as high as the true
-    person, none of them may be among the N - 1 drawn, which is hypergeometric.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (len(sizes),); NaN for sizes below 2 or above the gallery, where nothing is measured.
+    Exact average over all sub-galleries: with b of the M - 1 others scoring at least as high as the true person, none
+    of them may be among the N - 1 drawn, which is hypergeometric. NaN for sizes below 2 or above the gallery.
     """
-    others = searches.n_enrolled - 1
-    return np.array(
-        [
-            _share(hypergeom.pmf(0, others, searches.rivals, size - 1), weights * searches.enrolled)
-            if 2 <= size <= searches.n_enrolled
-            else math.nan
-            for size in sizes
-        ]
-    )
+    others, weights = searches.n_enrolled - 1, weights * searches.enrolled
+    measured = [2 <= size <= searches.n_enrolled for size in sizes]
+    rates = [_share(hypergeom.pmf(0, others, searches.ahead, size - 1), weights) for size in sizes]
+    return np.where(measured, rates, math.nan)
 
 
 def _share(hits: np.ndarray, weights: np.ndarray) -> float:
     """Weighted share of `hits`; NaN without weight."""
     total = weights.sum()
     return float((hits * weights).sum() / total) if total > 0 else math.nan
+
+
+class GallerySearch:
+    """Enrolled embeddings, searched for the most similar ones by cosine, through faiss.
+
+    Parameters
+    ----------
+    embeddings : numpy.ndarray
+        Shape (n_entries, dim); scaled to length 1 on entry. One that is not finite or all 0 is refused.
+    ids : array_like
+        Person of each entry.
+    approximate : bool
+        Search a 32nd of an inverted file (faiss ``IndexIVFFlat``, about ``2 sqrt(n_entries)`` lists by k-means)
+        instead of everything. Faster, but a true match is missed now and then: measure the recall against
+        the exact search on your embeddings before you report a rate.
+    """
+
+    def __init__(self, embeddings: np.ndarray, ids: ArrayLike, approximate: bool = False) -> None:
+        import faiss
+
+        entries, self.ids = _unit_rows(embeddings), np.asarray(ids)
+        if not len(entries) or len(entries) != self.ids.size:
+            raise StudyError(f"The gallery has {len(entries)} embeddings and {self.ids.size} ids; give one id each.")
+        n_entries, dim = entries.shape
+        self._index = faiss.IndexFlatIP(dim)
+        if approximate and n_entries >= _MIN_APPROXIMATE:
+            n_lists = 2 * math.isqrt(n_entries)
+            self._index = faiss.IndexIVFFlat(self._index, dim, n_lists, faiss.METRIC_INNER_PRODUCT)
+            self._index.cp.max_points_per_centroid = _TRAINING_PER_LIST
+            self._index.nprobe = max(1, round(n_lists * _PROBED_SHARE))
+            self._index.train(entries)
+        self._index.add(entries)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Persons and cosines (float32) of the `k` most similar entries of each query, best first, (n_queries, k).
+
+        The cosine is minus infinity where an approximate search found fewer than `k`, with an arbitrary person.
+        """
+        if not 1 <= k <= self.ids.size:
+            raise StudyError(f"Rank {k} was asked of a gallery with {self.ids.size} entries.")
+        similarities, positions = self._index.search(_unit_rows(queries), k)
+        return self.ids[positions], np.where(positions < 0, np.float32(-np.inf), similarities)
+
+
+def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float32, contiguous."""
+    rows = np.ascontiguousarray(embeddings, dtype=np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (np.isfinite(length).all() and (length > 0).all()):
+        raise StudyError("An embedding is not finite or all 0; look for a record without a usable window.")
+    return rows / length

@@ -1,4 +1,8 @@
-"""Closed-set protocols: everybody on trial is enrolled, and networks may learn from the enrolment."""
+"""Protocols: what is learnt from, enrolled and probed.
+
+Closed sets (everybody on trial is enrolled, and networks may learn from the enrolment), people whom no network was
+trained or chosen on, and the dual task (later in the same recording, one activity against another).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,53 +10,44 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split, segments, time_segments
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split, segments
 
-VALIDATION_SHARE = 0.2
-"""Last part of each enrolment record that is kept from training, to choose on..."""
-VALIDATION_S = 4.0
-"""...and its least length in seconds: a few beats."""
+VALIDATION_SHARE, VALIDATION_S = 0.2, 4.0
+"""Last part of each enrolment record that is kept from training, to choose on, and its least seconds: a few beats."""
 GUARD_S = 1.0
 """Gap before it, so that no beat lies on both sides."""
 NO_PROBE = "nothing to probe with"
+VALIDATION_PERSONS = 0.2
+"""Share of the persons not on trial who are kept from training, to choose on."""
+KNOWN_SHARE, PROBE_SHARE, CHOICE_SHARE = 0.6, 0.3, 0.15
+"""Dual task: first part of each record, which is known; last part, which probes (the tenth between them belongs to
+neither); last part of the known one that is kept from training, to choose on."""
 
 
-def closed_set(
-    name: str,
+def _closed_set(
+    protocol: Protocol,
+    records: pd.DataFrame,
     enrolment: pd.DataFrame,
     probe: pd.DataFrame,
     fs: float,
-    n_persons: int,
     within_record: bool = False,
 ) -> Split:
     """Split whose networks train on the first part of every enrolment segment and choose on its last part."""
     length = enrolment["stop"] - enrolment["start"]
     border = (enrolment["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
     train = enrolment.assign(stop=border - round(GUARD_S * fs))
-    validation = enrolment.assign(start=border)
-    dropped = n_persons - probe[SUBJECT].nunique()
-    return Split(
-        name,
-        train[train["stop"] > train["start"]].reset_index(drop=True),
-        validation[train["stop"].to_numpy() > train["start"].to_numpy()].reset_index(drop=True),
-        enrolment.reset_index(drop=True),
-        probe.reset_index(drop=True),
-        within_record=within_record,
-        dropped={NO_PROBE: dropped} if dropped else {},
-    )
+    divisible = train["stop"] > train["start"]
+    parts = [part.reset_index(drop=True) for part in (train[divisible], enrolment.assign(start=border)[divisible])]
+    whole = [part.reset_index(drop=True) for part in (enrolment, probe)]
+    dropped = records[SUBJECT].nunique() - probe[SUBJECT].nunique()
+    counted = {NO_PROBE: dropped} if dropped else {}
+    return Split(protocol.name, *parts, *whole, within_record=within_record, dropped=counted)
 
 
 @dataclass(frozen=True)
 class RandomWindows(Protocol):
-    """Windows of all records shuffled: neighbours of every probe window are enrolled.
-
-    Attributes
-    ----------
-    seconds : float
-        Length of a window.
-    most : int
-        Windows of a record at most, drawn at random; half-hour records have hundreds.
-    """
+    """Windows of `seconds` of all records shuffled, `most` of a record: neighbours of every probe are enrolled."""
 
     seconds: float = 5.0
     most: int = 60
@@ -74,12 +69,10 @@ class RandomWindows(Protocol):
         shuffled = windows.iloc[rng.permutation(len(windows))]
         windows = shuffled.groupby(RECORD).head(self.most).sort_index().reset_index(drop=True)
         draw = rng.random(len(windows))
-        known, probe = windows[draw >= 0.2], windows[draw < 0.2]
-        probe = probe[probe[SUBJECT].isin(known[SUBJECT])]
-        validation = known[draw[draw >= 0.2] < 0.28]
-        train = known.drop(validation.index)
-        parts = [part.reset_index(drop=True) for part in (train, validation, known, probe)]
-        return [Split(self.name, *parts, within_record=True)]
+        probed, chosen_on = draw < 0.2, (draw >= 0.2) & (draw < 0.28)
+        known, probe = windows[~probed], windows[probed]
+        parts = (windows[~probed & ~chosen_on], windows[chosen_on], known, probe[probe[SUBJECT].isin(known[SUBJECT])])
+        return [Split(self.name, *(part.reset_index(drop=True) for part in parts), within_record=True)]
 
 
 @dataclass(frozen=True)
@@ -92,8 +85,7 @@ class CrossRecord(Protocol):
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split; people with one record stay in the gallery."""
         nth = records.groupby(SUBJECT).cumcount()
-        parts = segments(records[nth == 0]), segments(records[nth == 1])
-        return [closed_set(self.name, *parts, fs, records[SUBJECT].nunique())]
+        return [_closed_set(self, records, segments(records[nth == 0]), segments(records[nth == 1]), fs)]
 
 
 @dataclass(frozen=True)
@@ -106,8 +98,7 @@ class CrossDay(Protocol):
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split; people with one day stay in the gallery."""
         first = records["session"] == 1
-        parts = segments(records[first]), segments(records[~first])
-        return [closed_set(self.name, *parts, fs, records[SUBJECT].nunique())]
+        return [_closed_set(self, records, segments(records[first]), segments(records[~first]), fs)]
 
 
 @dataclass(frozen=True)
@@ -141,33 +132,29 @@ class TimeSeparated(Protocol):
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split; records that end before the probe minutes take no part."""
-        enrolment = time_segments(records, [(60 * a, 60 * b) for a, b in self.enrol_minutes], fs)
-        # a 30-minute record may end a fraction of a second early
+
+        def cut(start: float, stop: float) -> pd.DataFrame:
+            spans = segments(records).assign(start=round(start * fs), stop=round(stop * fs))
+            return spans[spans["stop"] <= records["store_samples"].to_numpy()]
+
+        enrolment = pd.concat([cut(60 * start, 60 * stop) for start, stop in self.enrol_minutes], ignore_index=True)
         start, stop = (60 * minute for minute in self.probe_minutes)
-        probe = time_segments(records, [(start, stop - GUARD_S)], fs)
-        return [closed_set(self.name, enrolment, probe, fs, records[SUBJECT].nunique(), within_record=True)]
+        # a 30-minute record may end a fraction of a second early
+        return [_closed_set(self, records, enrolment, cut(start, stop - GUARD_S), fs, within_record=True)]
 
 
-@dataclass(frozen=True)
 class CrossLabel(Protocol):
-    """Records with some values of a label enrol, records with the others probe.
-
-    Attributes
-    ----------
-    label : str
-        Column of the record table.
-    """
+    """Records with some values of the column `label` enrol, records with the others probe."""
 
     label: ClassVar[str]
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split a fold of :meth:`folds`."""
         made = []
-        for enrol_values, probe_values in self.folds(records):
-            enrolment = segments(records[records[self.label].isin(enrol_values)])
-            probe = segments(records[records[self.label].isin(probe_values)])
+        for values in self.folds(records):
+            enrolment, probe = (segments(records[records[self.label].isin(some)]) for some in values)
             probe = probe[probe[SUBJECT].isin(enrolment[SUBJECT])]
-            made.append(closed_set(self.name, enrolment, probe, fs, records[SUBJECT].nunique()))
+            made.append(_closed_set(self, records, enrolment, probe, fs))
         return made
 
     def folds(self, records: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
@@ -185,8 +172,7 @@ class CrossActivity(CrossLabel):
 
     def folds(self, records: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
         """One fold: rest against the others."""
-        others = sorted(set(records[self.label]) - {"rest"})
-        return [(["rest"], others)]
+        return [(["rest"], sorted(set(records[self.label]) - {"rest"}))]
 
 
 @dataclass(frozen=True)
@@ -201,3 +187,136 @@ class CrossElectrode(CrossLabel):
         """Leave each electrode type out once."""
         kinds = sorted(records[self.label].unique())
         return [([other for other in kinds if other != kind], [kind]) for kind in kinds]
+
+
+def _of_unseen(protocol: Protocol, learnt: tuple[pd.DataFrame, pd.DataFrame], inner: Split) -> Split:
+    """Enrolment and probes of a split whose people are never learnt from."""
+    flags = {"unseen_persons": True, "within_record": inner.within_record, "dropped": inner.dropped}
+    return Split(protocol.name, *learnt, inner.enrolment, inner.probe, **flags)
+
+
+def training_parts(
+    records: pd.DataFrame, seed: int | list[int], persons: np.ndarray | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Whole records of the persons (all unless told) to train on, and of those to choose on."""
+    persons = records[SUBJECT].unique() if persons is None else persons
+    chosen_on = np.random.default_rng(seed).permutation(persons)[: round(VALIDATION_PERSONS * len(persons))]
+    held = records[SUBJECT].isin(chosen_on)
+    return segments(records[records[SUBJECT].isin(persons) & ~held]), segments(records[held])
+
+
+@dataclass(frozen=True)
+class SubjectDisjoint(Protocol):
+    """Networks learn from some persons; others, everybody in one of so many `folds`, are on trial as under `inner`."""
+
+    inner: Protocol
+    folds: int = 3
+    claim: ClassVar[str] = "a person whom no network was trained on is recognised"
+
+    @property
+    def name(self) -> str:
+        """``subject_disjoint_`` and the name of the inner protocol."""
+        return f"subject_disjoint_{self.inner.name}"
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """One split a fold; persons recorded on several days are spread evenly over the folds."""
+        persons = np.random.default_rng(seed).permutation(records[SUBJECT].unique())
+        if len(persons) < 3 * self.folds:
+            raise StudyError(f"{len(persons)} persons are too few for {self.folds} folds of people never seen before.")
+        # those recorded most often first, so that every fold gets its share whatever the inner protocol
+        days = records.groupby(SUBJECT)["session"].max().reindex(persons).to_numpy()
+        ordered = persons[np.argsort(-days, kind="stable")]
+        made = []
+        for fold in range(self.folds):
+            on_trial = ordered[fold :: self.folds]
+            learnt = training_parts(records, [seed, fold], np.setdiff1d(persons, on_trial))
+            inner = self.inner.splits(records[records[SUBJECT].isin(on_trial)], fs, seed)[0]
+            made.append(_of_unseen(self, learnt, inner))
+        return made
+
+
+@dataclass(frozen=True)
+class CrossCohort(Protocol):
+    """Networks learn from the `others`, record tables of other cohorts; everybody of this one is on trial."""
+
+    others: pd.DataFrame
+    inner: Protocol
+    claim: ClassVar[str] = "a person of another cohort, device and population is recognised"
+
+    @property
+    def name(self) -> str:
+        """``cross_cohort_`` and the name of the inner protocol."""
+        return f"cross_cohort_{self.inner.name}"
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """One split a fold of the inner protocol, all with the same training persons."""
+        learnt = training_parts(self.others, seed)
+        return [_of_unseen(self, learnt, inner) for inner in self.inner.splits(records, fs, seed)]
+
+
+@dataclass(frozen=True)
+class BlockedTime(Protocol):
+    """The first 60 % of every record are known, the last 30 % probe; a tenth between them belongs to neither."""
+
+    name: ClassVar[str] = "blocked_time"
+    claim: ClassVar[str] = "person and activity are recognised later in the same recordings"
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """One split."""
+        return [_blocked(self, records, records, fs)]
+
+
+@dataclass(frozen=True)
+class ActivityPairs(Protocol):
+    """One activity is known, every activity probes: one split an activity, cut as in :class:`BlockedTime`.
+
+    The probes are the last 30 % of the records throughout, so that the cells of the matrix differ by
+    activity only and not by the time that lies between.
+    """
+
+    name: ClassVar[str] = "activity_pairs"
+    claim: ClassVar[str] = "a person known during one activity is recognised during another"
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """One split an activity, in the order of :func:`activities_of`."""
+        known = (records[records["activity"] == activity] for activity in activities_of(records))
+        return [_blocked(self, some, records, fs) for some in known]
+
+
+def _blocked(protocol: Protocol, known: pd.DataFrame, probed: pd.DataFrame, fs: float) -> Split:
+    """Split with the first part of the `known` records against the last part of the `probed` ones."""
+    train = segments(known, 0, KNOWN_SHARE - CHOICE_SHARE)
+    train = train.assign(stop=train["stop"] - round(GUARD_S * fs))
+    train = train[train["stop"] > train["start"]].reset_index(drop=True)
+    validation = segments(known, KNOWN_SHARE - CHOICE_SHARE, KNOWN_SHARE)
+    probe = segments(probed, 1 - PROBE_SHARE)
+    probe = probe[probe[SUBJECT].isin(known[SUBJECT])].reset_index(drop=True)
+    return Split(protocol.name, train, validation, segments(known, 0, KNOWN_SHARE), probe, within_record=True)
+
+
+def activities_of(records: pd.DataFrame) -> list[str]:
+    """Activities that occur, rest first where it does, the others by name."""
+    return sorted(records["activity"].dropna().unique(), key=lambda activity: (activity != "rest", activity))
+
+
+@dataclass(frozen=True)
+class LeaveSubjectOut(Protocol):
+    """The activity of people never seen; everybody is left out in one of `folds`, which chooses on the next group."""
+
+    folds: int = 5
+    name: ClassVar[str] = "leave_subject_out"
+    claim: ClassVar[str] = "the activity of a person never seen before is recognised"
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """One split a fold."""
+        persons = np.random.default_rng(seed).permutation(records[SUBJECT].unique())
+        if len(persons) < max(3, self.folds):
+            raise StudyError(f"{len(persons)} persons are too few to leave people out in {self.folds} folds.")
+        fold_of = records[SUBJECT].map({person: number % self.folds for number, person in enumerate(persons)})
+        made = []
+        for fold in range(self.folds):
+            on_trial, chosen_on = fold_of == fold, fold_of == (fold + 1) % self.folds
+            parts = (segments(records[rows]) for rows in (~on_trial & ~chosen_on, chosen_on, on_trial))
+            train, validation, probe = parts
+            made.append(Split(self.name, train, validation, probe.iloc[:0], probe, unseen_persons=True))
+        return made

@@ -1,16 +1,17 @@
 """Split objects: named after the claim they support, and unable to exist where they leak."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import ClassVar
 
 import pandas as pd
 
-from ecgstudy.evaluate.disjoint import SUBJECT, WAVEFORM, LeakageError, assert_disjoint
+from ecgstudy.errors import LeakageError
 from ecgstudy.study.cache import cache_key
 
-RECORD = "record_id"
+RECORD, SUBJECT, WAVEFORM = "record_id", "subject_id", "sha256"
 SEGMENT_COLUMNS = (RECORD, SUBJECT, "session", WAVEFORM, "start", "stop")
 """A segment is a span of a record: `start` and `stop` in samples at the store's rate, `stop` excluded."""
 PARTS = ("train", "validation", "enrolment", "probe")
@@ -18,7 +19,7 @@ PARTS = ("train", "validation", "enrolment", "probe")
 
 @dataclass(frozen=True)
 class Split:
-    """Which spans of which records train, choose, enrol and probe.
+    """Which spans of which records train, choose, enrol and probe; ``LeakageError`` where they share what they may not.
 
     Attributes
     ----------
@@ -33,11 +34,6 @@ class Split:
         Enrolment and probe may be cut from one record (never from the same samples).
     dropped : dict of str to int
         Persons who cannot take part, counted by reason.
-
-    Raises
-    ------
-    LeakageError
-        Parts overlap in a way that the protocol excludes.
     """
 
     protocol: str
@@ -51,17 +47,17 @@ class Split:
 
     def __post_init__(self) -> None:
         """Refuse to be a split that leaks."""
-        for name in PARTS[:3]:
-            refuse_shared_samples(getattr(self, name), self.probe, name, "probe")
-        refuse_shared_samples(self.train, self.validation, "train", "validation")
-        known = {name: getattr(self, name) for name in ("train", "validation", "enrolment")}
+        known = {name: getattr(self, name) for name in PARTS[:3]}
+        for name, part in known.items():
+            _refuse_shared_samples(part, self.probe, name, "probe")
+        _refuse_shared_samples(self.train, self.validation, "train", "validation")
         if not self.within_record:
             for name, part in known.items():
                 assert_disjoint({name: part, "probe": self.probe}, by=(RECORD, WAVEFORM))
         if self.unseen_persons:
             on_trial = pd.concat([self.enrolment, self.probe])
             for name in ("train", "validation"):
-                assert_disjoint({name: known[name], "enrolment and probe": on_trial}, by=(SUBJECT, WAVEFORM))
+                assert_disjoint({name: known[name], "enrolment and probe": on_trial})
 
     @property
     def persons(self) -> int:
@@ -119,17 +115,8 @@ def segments(records: pd.DataFrame, start: float = 0.0, stop: float = 1.0) -> pd
     return cut.reset_index(drop=True)
 
 
-def time_segments(records: pd.DataFrame, spans: Iterable[tuple[float, float]], fs: float) -> pd.DataFrame:
-    """Cut spans given in seconds out of every record that is long enough."""
-    parts = []
-    for start, stop in spans:
-        cut = segments(records).assign(start=round(start * fs), stop=round(stop * fs))
-        parts.append(cut[cut["stop"] <= records["store_samples"].to_numpy()])
-    return pd.concat(parts, ignore_index=True)
-
-
-def refuse_shared_samples(one: pd.DataFrame, other: pd.DataFrame, one_name: str, other_name: str) -> None:
-    """Raise :class:`LeakageError` where two sets of segments share a sample of a record."""
+def _refuse_shared_samples(one: pd.DataFrame, other: pd.DataFrame, one_name: str, other_name: str) -> None:
+    """Refuse two sets of segments that share a sample of a record."""
     pairs = one.merge(other, on=RECORD, suffixes=("", "_other"))
     shared = pairs[(pairs["start"] < pairs["stop_other"]) & (pairs["start_other"] < pairs["stop"])]
     if len(shared):
@@ -137,3 +124,30 @@ def refuse_shared_samples(one: pd.DataFrame, other: pd.DataFrame, one_name: str,
             f"{one_name} and {other_name} share samples of {shared[RECORD].nunique()} record(s), "
             f"{shared[RECORD].iloc[0]} for one; cut them apart."
         )
+
+
+def assert_disjoint(parts: Mapping[str, pd.DataFrame], by: Sequence[str] = (SUBJECT, WAVEFORM)) -> None:
+    """Refuse two record tables ("train", "test", a cohort) that share a value of one of the columns `by`.
+
+    Person names count within a cohort: give tables that name persons uniquely across cohorts (:func:`with_cohort`).
+    """
+    for (one, left), (other, right) in combinations(parts.items(), 2):
+        for column in by:
+            shared = sorted(set(left[column].dropna()) & set(right[column].dropna()))
+            if shared:
+                raise LeakageError(
+                    f"{one} and {other} share {len(shared)} value(s) of {column}, {shared[0]} for one; "
+                    "leave the shared records out of one of them."
+                )
+
+
+def duplicated_waveforms(records: pd.DataFrame) -> pd.DataFrame:
+    """Find records whose waveform also stands under another person's name, equal waveforms beside each other."""
+    owners = records.groupby(WAVEFORM)[SUBJECT].transform("nunique")
+    return records[owners > 1].sort_values([WAVEFORM, SUBJECT], ignore_index=True)
+
+
+def with_cohort(cohort: str, records: pd.DataFrame) -> pd.DataFrame:
+    """Copy a record table with persons and records named ``cohort/name``, unique across cohorts."""
+    named = {column: cohort + "/" + records[column] for column in (RECORD, SUBJECT)}
+    return records.assign(cohort=cohort, **named)

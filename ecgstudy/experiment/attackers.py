@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from ecgstudy.evaluate.protocols import CrossCohort
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
-from ecgstudy.evaluate.unseen import CrossCohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes

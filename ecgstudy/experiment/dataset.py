@@ -121,13 +121,7 @@ class Dataset:
         return [flaw for flaw in self._flaws[owner].itertuples() if flaw.lead in leads]
 
     def pieces(self, segments: pd.DataFrame) -> pd.DataFrame:
-        """Cut segments at their flaws.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The columns of `segments`, one row a flawless piece, and `row`: the row number of its segment.
-        """
+        """Cut segments at their flaws: one row a flawless piece, with `row`, the row number of its segment."""
         pieces = segments.assign(row=np.arange(len(segments)))
         flawed = np.array([bool(self._flaws_of(name)) for name in pieces[RECORD]], dtype=bool)
         if not flawed.any():
@@ -152,13 +146,7 @@ class Dataset:
         return self._view.raw(f"{owner}{LEAD_MARK}{lead}", start, values)
 
     def segment(self, record_id: str, start: int, stop: int) -> np.ndarray:
-        """Give the samples of a flawless segment, float32 of shape (n,), in typical amplitudes and softly clipped.
-
-        Raises
-        ------
-        StudyError
-            A sample is not a number: the segment was not cut by :meth:`pieces`.
-        """
+        """Give the samples of a flawless segment (n,), in typical amplitudes and softly clipped; refuses NaN."""
         values = soft_clip(self.lead(record_id, start, stop), self.fs)
         if not np.isfinite(values).all():
             raise StudyError(f"Record {record_id} has samples that are not numbers between {start} and {stop}.")
@@ -210,13 +198,10 @@ class Dataset:
         return np.concatenate(parts), np.concatenate(owners)
 
     def grid_index(self, segments: pd.DataFrame, seconds: float) -> pd.DataFrame:
-        """List the windows that start on the grid of :data:`GRID_S` and lie wholly inside a segment.
+        """List the windows on the grid of :data:`GRID_S` that lie wholly inside a segment, by record and time.
 
-        Returns
-        -------
-        pandas.DataFrame
-            subject_id, record_id, start and n_samples (samples), row (of the segment) and problem: None, or the
-            reason of the first flaw that the window touches, or that it holds too few beats. By record and time.
+        `problem` is None, or the reason of the first flaw that a window touches, or that it holds too few beats; `row`
+        is the row number of its segment.
         """
         length, step = round(seconds * self.fs), round(GRID_S * self.fs)
         parts = []
@@ -268,22 +253,10 @@ class Dataset:
     def averaged_beats(
         self, segments: pd.DataFrame, most: int = MOST_WINDOWS, rng: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Averages of a few beats of every segment, outliers left out.
+        """Averages of a few beats of every segment, outliers left out, and the row number in `segments` of each.
 
-        Parameters
-        ----------
-        segments : pandas.DataFrame
-            Rows of a split's part; a segment without a whole beat gives none.
-        most : int
-            Averages of a segment at most.
-        rng : numpy.random.Generator, optional
-            For training: averages of 1 to 6 beats drawn at random, a little longer than the model reads.
-            Without it: averages of 4 consecutive beats, evenly spread.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            float32 averages of shape (n, n_samples), and the row number in `segments` of each, shape (n,).
+        With `rng`, for training, averages are of 1 to 6 beats drawn at random and a little longer than the model reads;
+        without it of 4 consecutive beats, evenly spread. A segment without a whole beat gives none.
         """
         slack = BEAT_SLACK if rng else 0
         width = round(BEAT_BEFORE_S * self.fs) + round(BEAT_AFTER_S * self.fs) + slack
@@ -300,14 +273,9 @@ class Dataset:
         return np.concatenate(parts), np.concatenate(owners)
 
     def features(self, segments: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-        """PQRST features of evenly spread windows of every segment, in the lead whose fiducials are known.
+        """PQRST features of evenly spread windows that hold a beat, and the row number in `segments` of each.
 
-        Returns
-        -------
-        features : pandas.DataFrame
-            One row a window with at least one beat, columns :data:`ecgstudy.signals.features.FEATURES`.
-        owners : numpy.ndarray
-            Row number in `segments` of each window, shape (n,).
+        Columns are :data:`ecgstudy.signals.features.FEATURES`, measured in the lead whose fiducials are known.
         """
         tables, owners = [], [np.zeros(0, dtype=np.int64)]
         for piece in self.pieces(segments).itertuples():

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from ecgstudy.evaluate.biometric import (
     ScoredFold,
@@ -17,11 +16,10 @@ from ecgstudy.evaluate.biometric import (
 )
 from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, paired_difference
 from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer
-from ecgstudy.experiment.attackers import UNTRAINED
+from ecgstudy.evaluate.levels import ScoreLevels, eer
 from ecgstudy.experiment.scores import ScoreSet, ensemble, without_gaps
 from ecgstudy.experiment.selection import BEST, Selection, select
+from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
 PERMUTATIONS = 100
@@ -31,31 +29,16 @@ REFERENCE = "transecg"
 CROSS_COHORT = "cross_cohort_"
 UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 """How the names of protocols begin whose validation people no network was trained on."""
-_WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One attacker under one protocol.
 
-    Attributes
-    ----------
-    cohort, protocol, attacker : str
-        As in metric names.
-    estimates : dict
-        From :func:`ecgstudy.evaluate.biometric.biometric_report`: metrics with intervals, or why they are undefined.
-    per_seed : pandas.DataFrame
-        Point values of each training seed alone, columns seed, rank1, eer.
-    risk : pandas.DataFrame
-        From :func:`ecgstudy.evaluate.biometric.per_person_risk`, averaged over the folds a person appears in.
-    unscored : int
-        Probes without a usable window; each counts as never recognised.
-    attack : ScoreSet
-        The scores behind it: the mean over the seeds.
-    contrasts : dict of str to PairedDifference
-        "rank1" and "eer": this attacker minus :data:`REFERENCE` on identical trials and resamples.
-    stands_for : str
-        Of "best": the attacker that was chosen.
+    `estimates` come from ``biometric_report``, `per_seed` holds the point values of each training seed alone, `risk`
+    that of each person over the folds; `unscored` counts probes without a usable window (never recognised), `attack`
+    holds the mean scores behind it all. `contrasts` are rank1 and eer minus those of :data:`REFERENCE` on identical
+    trials and resamples. "best" `stands_for` the attacker that was chosen.
     """
 
     cohort: str
@@ -101,10 +84,8 @@ def evaluate_all(
     cells: dict[tuple[str, str], dict[str, list[ScoreSet]]] = {}
     for s in score_sets:
         cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.attacker, []).append(s)
-    found = Parallel(n_jobs=_WORKERS)(
-        delayed(_evaluate_cell)(attackers, resamples[cell[0]], _judges(cells, *cell))
-        for cell, attackers in cells.items()
-    )
+    items = [(attackers, resamples[cell[0]], _judges(cells, *cell)) for cell, attackers in cells.items()]
+    found = list(in_parallel(_evaluate_cell, items, "cpu", "evaluation"))
     choices = pd.DataFrame([selection.row(*cell) for cell, (_, selection) in zip(cells, found, strict=True)])
     return [evaluation for evaluations, _ in found for evaluation in evaluations], choices
 
@@ -119,12 +100,7 @@ def _judges(
     if protocol.startswith(UNSEEN):
         return None
     found = (attackers for (of, name), attackers in cells.items() if of == cohort and name.startswith(CROSS_COHORT))
-    return next((_trained(attackers) for attackers in found), None)
-
-
-def _trained(attackers: Mapping[str, list[ScoreSet]]) -> dict[str, list[ScoreSet]]:
-    """Attackers that may be chosen: the untrained control may not."""
-    return {name: sets for name, sets in attackers.items() if name != UNTRAINED}
+    return next(found, None)
 
 
 def _evaluate_cell(
@@ -133,7 +109,7 @@ def _evaluate_cell(
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
     found = {name: evaluate(sets, resamples, reference) for name, sets in attackers.items()}
-    selection = select(_trained(attackers), judges)
+    selection = select(attackers, judges)
     if selection.chosen is not None:
         best = found.get(selection.chosen) or evaluate(selection.score_sets, resamples, reference)
         found[BEST] = replace(best, attacker=BEST, stands_for=selection.chosen)

@@ -15,8 +15,7 @@ import torch
 from filelock import Timeout
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.disjoint import with_cohort
-from ecgstudy.evaluate.splits import Protocol, Split
+from ecgstudy.evaluate.splits import Protocol, Split, with_cohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore

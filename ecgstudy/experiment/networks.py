@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ecgstudy.evaluate.protocols import training_parts
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
-from ecgstudy.evaluate.unseen import training_parts
 from ecgstudy.experiment.dataset import BEAT_AFTER_S, BEAT_BEFORE_S, Dataset, by_lead, without_lead
 from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context
 from ecgstudy.learn.base import PERSON, SignalModel

@@ -17,21 +17,12 @@ from ecgstudy.learn.scoring import unit_rows
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Scores of the trials of one fold.
+    """Scores of the trials of one fold, and the same on the validation part, for every choice that is made.
 
-    Attributes
-    ----------
-    scores : numpy.ndarray
-        Shape (n_probe, n_gallery), higher = more similar; one gallery entry a person.
-    probe_persons, probe_records, gallery_persons : numpy.ndarray
-        Names (str) of the rows and columns; persons and records as ``cohort/name``.
-        Under random windows a row is a window, elsewhere a record, all its windows pooled.
-    validation_scores, validation_probe_persons, validation_gallery_persons : numpy.ndarray
-        The same on the validation part, for every choice that is made.
-    demographics : pandas.DataFrame
-        One row a probe whose label is known, and a task that the attacker was trained for: task, person, record,
-        truth (class name), age (years), expected_age (years, NaN for sex) and one probability column ``p_<class>`` a
-        class (NaN in other tasks' rows); empty for attackers without heads.
+    `scores` (n_probe, n_gallery) are higher for the more similar; a gallery entry is a person, a probe a record with
+    all its windows pooled (under random windows a window). Names are ``cohort/name``. `demographics` has a row a probe
+    whose label is known and task that the attacker was trained for: task, person, record, truth, age, expected_age
+    (years) and a probability ``p_<class>`` a class.
     """
 
     scores: np.ndarray
@@ -84,15 +75,10 @@ def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
 def trial(
     enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Score every usable probe against every enrolled person.
+    """Score every usable probe against every enrolled person: scores, probe persons and records, gallery persons.
 
     A person's gallery entry is the mean direction of the person's segments. Probes and persons without a
     usable window keep their rows and columns, as NaN: the evaluation counts them against the attacker.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        Scores (n_probe, n_gallery), probe persons, probe records, gallery persons.
     """
     usable = np.isfinite(enrolled.vectors).all(axis=1)
     codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
@@ -154,13 +140,7 @@ def without_gaps(score_set: ScoreSet) -> ScoreSet:
 
 
 def ensemble(score_sets: Sequence[ScoreSet]) -> ScoreSet:
-    """Average the scores of several seeds of one attacker (same trials in the same order).
-
-    Raises
-    ------
-    ValueError
-        The sets are not of the same cohort, protocol, attacker and trials.
-    """
+    """Average the scores of several seeds of one attacker; refuses sets of different attackers or trials."""
     first = score_sets[0]
     about = {(s.cohort, s.protocol, s.attacker, len(s.folds)) for s in score_sets}
     if len(about) > 1:

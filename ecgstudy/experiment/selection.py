@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import eer
+from ecgstudy.evaluate.levels import ScoreLevels, eer
+from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble, never_matched
 
 BEST = "best"
-CANDIDATES = ("transecg", "resnet1d", "beatnet", "features_gbm", "template")
 FUSIONS: dict[str, tuple[tuple[str, ...], bool]] = {
     "resnet1d + beatnet": (("resnet1d", "beatnet"), False),
     "networks + template": (("transecg", "resnet1d", "beatnet", "template"), True),
@@ -78,8 +77,8 @@ def select(
 
 
 def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, list[ScoreSet]]:
-    """Attackers and fusions that can be chosen."""
-    candidates = {name: list(attackers[name]) for name in CANDIDATES if name in attackers}
+    """Attackers and fusions that can be chosen: all but the control."""
+    candidates = {name: list(sets) for name, sets in attackers.items() if name != UNTRAINED}
     for name, (members, standardised) in FUSIONS.items():
         if set(members) <= set(attackers):
             candidates[name] = fuse(name, [attackers[member] for member in members], standardised)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.disjoint import assert_disjoint, duplicated_waveforms, with_cohort
+from ecgstudy.evaluate.splits import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.ingestion.stores import EVERY_RECORD
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.stage import Stage

@@ -104,6 +104,9 @@ def make_trainer(epochs: int, device: str = "auto", callbacks: Sequence[pl.Callb
     torch.set_num_threads(THREADS)
     # hardware banners and tips once a fit would bury the lines of the epochs
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # true of every run that is resumed, chooses nothing, or trains at all: no news
+    for message in ("Checkpoint directory .* exists", "You defined a `validation_step` but have no", ".*LeafSpec"):
+        warnings.filterwarnings("ignore", message)
     bar = [] if in_batch() else [TQDMProgressBar(refresh_rate=20)]
     return pl.Trainer(
         max_epochs=epochs,
@@ -222,11 +225,7 @@ def _train(
     batches = EpochBatches(train, *shape, size, settings.seed, settings.augmentation)
     held = EpochBatches(validation, *shape, 4 * size) if validation else None
     resume = folder / "last.ckpt"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings("ignore", "You defined a `validation_step` but have no `val_dataloader`")
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
-        trainer.fit(model.train(), batches, held, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    trainer.fit(model.train(), batches, held, ckpt_path=resume if resume.exists() else None, weights_only=True)
     chosen = torch.load(best.best_model_path if validation else resume, map_location="cpu", weights_only=True)
     model.load_state_dict(chosen["state_dict"])
     write_text(folder / _HISTORY, pd.DataFrame(epochs.rows).to_csv(index=False))

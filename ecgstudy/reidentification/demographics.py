@@ -25,19 +25,9 @@ EXPLAINED_WINDOWS = 100
 
 @dataclass(frozen=True)
 class DemographicResult:
-    """One attacker's reading of sex or age group under one protocol.
+    """One attacker's answer to `task` ("sex" or "age") under one protocol, over probes with a known label.
 
-    Attributes
-    ----------
-    cohort, protocol, attacker : str
-        As in metric names.
-    task : str
-        "sex" or "age".
-    estimates : dict of str to Estimate
-        ``accuracy``, ``balanced_accuracy``, ``auroc`` (age groups: one against the rest, averaged), and for age
-        ``mae_years``; ``majority``: accuracy of always naming the most frequent class.
-    probes : int
-        Probes with a known label.
+    ``auroc`` of age groups is one against the rest, averaged; ``majority`` the accuracy of the most frequent class.
     """
 
     cohort: str

@@ -13,8 +13,7 @@ from scipy.stats import norm
 from ecgstudy.evaluate.bootstrap import Estimate
 from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.identification import Searches, cmc, rank1_by_gallery_size, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels
-from ecgstudy.evaluate.verification import det_curve
+from ecgstudy.evaluate.levels import ScoreLevels, det_curve
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.evaluation import Evaluation
 from ecgstudy.experiment.scores import FoldScores

@@ -12,15 +12,16 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import (
     CrossActivity,
+    CrossCohort,
     CrossDay,
     CrossElectrode,
     CrossRecord,
     LeaveLastDay,
     RandomWindows,
+    SubjectDisjoint,
     TimeSeparated,
 )
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
-from ecgstudy.evaluate.unseen import CrossCohort, SubjectDisjoint
 from ecgstudy.experiment.attackers import attackers_of
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run, share
 from ecgstudy.experiment.networks import LONG_RECORD_S, auxiliary_cohorts

@@ -137,19 +137,11 @@ def protocol_table(trialled: Sequence[Trialled]) -> pd.DataFrame:
     """One row a cohort and protocol: what it claims, whom it probes, whether it leaks."""
     rows = []
     for one in trialled:
-        probed = pd.concat([split.probe for split in one.splits])
-        rows.append(
-            {
-                "cohort": one.cohort,
-                "protocol": one.protocol.name,
-                "leaky": "yes" if one.protocol.leaky else "no",
-                "people unseen in training": "yes" if one.splits[0].unseen_persons else "no",
-                "folds": len(one.splits),
-                "persons probed": probed["subject_id"].nunique(),
-                "probes": len(probed),
-                "claim": one.protocol.claim,
-            }
-        )
+        probed, yes = pd.concat([split.probe for split in one.splits]), {True: "yes", False: "no"}
+        row = {"cohort": one.cohort, "protocol": one.protocol.name, "leaky": yes[one.protocol.leaky]}
+        row |= {"people unseen in training": yes[one.splits[0].unseen_persons], "folds": len(one.splits)}
+        row |= {"persons probed": probed["subject_id"].nunique(), "probes": len(probed)}
+        rows.append(row | {"claim": one.protocol.claim})
     return pd.DataFrame(rows)
 
 

@@ -22,7 +22,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ecgstudy.data.base import Cohort, Signal
 from ecgstudy.errors import NothingUsableError, RecordError, StudyError
-from ecgstudy.evaluate.disjoint import duplicated_waveforms
+from ecgstudy.evaluate.splits import duplicated_waveforms
 from ecgstudy.signals import delineation, quality, store
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, Failure
 from ecgstudy.signals.preprocess import preprocess

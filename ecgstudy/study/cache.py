@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -195,29 +195,20 @@ def _source(module: str) -> Path | None:
 @cache
 def commit() -> str:
     """Commit of the checkout that this process runs, "-dirty" where code or notebooks differ; "unknown" without git."""
+    asked = ("rev-parse HEAD", "status --porcelain --untracked-files=no -- ecgstudy notebooks")
     try:
-        head = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "ecgstudy", "notebooks")
+        head, changed = (
+            subprocess.check_output(["git", *words.split()], cwd=PROJECT_ROOT, stderr=subprocess.DEVNULL, text=True)
+            for words in asked
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{head}-dirty" if changed else head
-
-
-def _git(*arguments: str) -> str:
-    """Output of a git command run in the checkout."""
-    done = subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return head.strip() + ("-dirty" if changed else "")
 
 
 def library_versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
-    """Installed versions of libraries, "absent" where one is not installed."""
-    found = {}
-    for library in libraries:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = "absent"
-    return found
+    """Installed versions of libraries."""
+    return {library: version(library) for library in libraries}
 
 
 def file_digest(path: Path) -> str:
@@ -300,14 +291,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(path.name + PARTIAL)
     with naming_disk_errors(path.parent):
-        _remove(partial)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
-            _remove(path)
+            shutil.rmtree(path, ignore_errors=True)
             partial.replace(path)
         finally:
-            _remove(partial)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def publish(draft: Path, folder: Path) -> None:
@@ -322,14 +313,8 @@ def publish(draft: Path, folder: Path) -> None:
         for part in sorted(made, key=lambda part: (part == Path(METRICS), part)):
             if part == Path(METRICS):
                 older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
-                for path in [*older, *folder.glob("*.failed.ipynb")]:
+                for path in [*older, *folder.glob("*.csv"), *folder.glob("*.failed.ipynb")]:
                     if path.relative_to(folder) not in made:
                         path.unlink()
             with new_file(folder / part) as partial:
                 shutil.copyfile(draft / part, partial)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder and everything below it, if it is there."""
-    if folder.exists():
-        shutil.rmtree(folder)

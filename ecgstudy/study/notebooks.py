@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest import mock
+from unittest.mock import patch
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import METRICS, naming_disk_errors, publish, write_text
@@ -77,7 +77,7 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], failed: 
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with mock.patch.dict(os.environ, {BATCH: "1", DRAFT: str(target.parent)}):
+        with patch.dict(os.environ, {BATCH: "1", DRAFT: str(target.parent)}):
             papermill.execute_notebook(
                 source,
                 target,

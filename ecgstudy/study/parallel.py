@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
@@ -79,12 +80,8 @@ def _call(parent: int, function: Callable[..., T], item: tuple[Any, ...]) -> T:
     """Call a function silently, in a process that ends with its parent."""
     if os.getpid() != parent:
         _end_with(parent)
-    before = os.environ.get(BATCH)
-    os.environ[BATCH] = "worker"
-    try:
+    with patch.dict(os.environ, {BATCH: "worker"}):
         return function(*item)
-    finally:
-        os.environ.pop(BATCH) if before is None else os.environ.__setitem__(BATCH, before)
 
 
 @cache

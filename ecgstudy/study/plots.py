@@ -33,26 +33,15 @@ def use_house_style() -> None:
 
 
 def ecg_paper(ax: Axes, seconds: tuple[float, float], millivolts: tuple[float, float]) -> None:
-    """Turn an axis into ECG paper: 1 mm and 5 mm grid at 25 mm/s and 10 mm/mV.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Time in seconds on x, amplitude in mV on y.
-    seconds, millivolts : tuple of float
-        Limits of the two axes.
-    """
+    """Turn an axis into ECG paper between two limits a side: 1 mm and 5 mm grid at 25 mm/s and 10 mm/mV."""
     ax.set(xlim=seconds, ylim=millivolts, xlabel="time (s)", ylabel="amplitude (mV)")
     ax.set_aspect(PAPER_GAIN / PAPER_SPEED)
-    for axis, millimetre in ((ax.xaxis, 1 / PAPER_SPEED), (ax.yaxis, 1 / PAPER_GAIN)):
+    for axis, millimetre, form in ((ax.xaxis, 1 / PAPER_SPEED, ".1f"), (ax.yaxis, 1 / PAPER_GAIN, "g")):
         axis.set_minor_locator(MultipleLocator(millimetre))
         axis.set_major_locator(MultipleLocator(5 * millimetre))
+        axis.set_major_formatter(lambda at, _, form=form: f"{at:{form}}" if np.isclose(at, round(at)) else "")
     ax.grid(which="minor", color="#f6c9c9", linewidth=0.4)
     ax.grid(which="major", color="#e79a9a", linewidth=0.8)
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x:.1f}" if np.isclose(x % 1, 0) or np.isclose(x % 1, 1) else "")
-    ax.yaxis.set_major_formatter(
-        lambda y, _: f"{y:g}" if np.isclose(abs(y) % 1, 0) or np.isclose(abs(y) % 1, 1) else ""
-    )
     ax.tick_params(which="both", length=0)
     for spine in ax.spines.values():
         spine.set_color("#e79a9a")

@@ -1,7 +1,6 @@
 """The report's front page: what the study asks, and the headline numbers of every finished stage.
 
-It only reads the files that the stages left (``metrics.json``,
-``report.json``, figures); it computes nothing.
+It only reads the files that the stages left (``metrics.json``, ``report.json``, figures); it computes nothing.
 """
 
 import json
@@ -22,13 +21,7 @@ PROFILE_NOTES = {
 
 
 def build_report(profile: str) -> Path:
-    """Write ``index.html`` and ``summary.md`` of a profile; return the path of the page.
-
-    Raises
-    ------
-    StudyError
-        No stage of this profile has been run to its end.
-    """
+    """Write ``index.html`` and ``summary.md`` of a profile that has a finished stage; return the page's path."""
     folder = results_dir(check_profile(profile))
     sections = [_section(profile, info) for info in STAGES]
     if not any(section["finished"] for section in sections):
@@ -48,34 +41,23 @@ def build_report(profile: str) -> Path:
 
 def _section(profile: str, info: StageInfo) -> dict:
     """Gather what the page shows of one stage; a stage without results says so."""
-    section = {"info": info, "finished": False, "headlines": [], "findings": [], "figures": [], "made": ""}
     try:
         content = read_metrics(profile, info.name)
         story = json.loads((results_dir(profile) / info.name / STORY).read_text(encoding="utf-8"))
     except (StudyError, OSError, json.JSONDecodeError):
-        return section
+        return {"info": info, "finished": False}
+    metrics, about = content["metrics"], content["provenance"]
     headlines = [
-        {"label": entry["label"]}
-        | content["metrics"][entry["metric"]]
-        | {"text": estimate_text(content["metrics"][entry["metric"]])}
-        for entry in story["headlines"]
+        line | metrics[line["metric"]] | {"text": estimate_text(metrics[line["metric"]])} for line in story["headlines"]
     ]
-    about = content["provenance"]
     made = f"commit {about['commit'][:10]}, seed {about['seed']}, {about['device']}, {about['seconds']:.0f} s"
-    return section | {
-        "finished": True,
-        "headlines": headlines,
-        "findings": story["findings"],
-        "figures": story["figures"],
-        "made": made,
-    }
+    if "artefact_commits" in about:
+        made += f"; rests on artefacts of commits {', '.join(made_by[:10] for made_by in about['artefact_commits'])}"
+    return story | {"info": info, "finished": True, "headlines": headlines, "made": made}
 
 
 def estimate_text(metric: dict) -> str:
-    """Put one metric into words: value, unit and 95 % interval, or the sentence that says why it is undefined.
-
-    Shares are written as percentages.
-    """
+    """Put one metric into words: value, unit (shares in per cent) and 95 % interval, or why it is undefined."""
     if metric["value"] is None:
         return metric["note"]
     factor, unit = (100, "%") if metric["unit"] == "share" else (1, metric["unit"])

@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,27 +22,16 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.cache import METRICS, commit, library_versions, new_file, publish, write_text
+from ecgstudy.study.cache import LIBRARIES, METRICS, commit, library_versions, new_file, publish, write_text
 from ecgstudy.study.config import check_profile, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
 from ecgstudy.study.parallel import in_batch, resolve_device
 from ecgstudy.study.plots import use_house_style
 
 STORY = "report.json"
-RESULTS = "results"
-"""Name of the table that holds every row of :meth:`Stage.results`."""
-RECORDED_PACKAGES = (
-    "captum",
-    "neurokit2",
-    "numpy",
-    "pandas",
-    "pytorch-lightning",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "wfdb",
-)
-_ROW = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
+RESULTS = "results.csv"
+_NAMED_BY = ("cohort", "task", "protocol", "attacker", "view", "metric")
+_COLUMNS = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
 
 
 @dataclass
@@ -69,19 +59,14 @@ class Stage:
     folder: Path
     _device: str = "auto"
     _draft: tempfile.TemporaryDirectory | None = None
-    _metrics: dict[str, dict] = field(default_factory=dict)
-    _rows: dict[str, dict] = field(default_factory=dict)
+    _recorded: dict[str, dict] = field(default_factory=lambda: defaultdict(dict))
     _inputs: dict[str, str] = field(default_factory=dict)
     _commits: set[str] = field(default_factory=set)
-    _headlines: dict[str, str] = field(default_factory=dict)
-    _findings: dict[object, tuple[object, list[str]]] = field(default_factory=dict)
-    _figures: dict[str, dict] = field(default_factory=dict)
-    _tables: dict[str, str] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(cls, name: str, variables: Mapping[str, object]) -> "Stage":
-        """Check the notebook's parametersparameters; nothing of an older run is touched.
+        """Check the notebook's parameters; nothing of an older run is touched.
 
         Parameters
         ----------
@@ -100,8 +85,8 @@ class Stage:
         injected = injected_parameters(shell.user_ns.get("In", [])) if shell else {}
         given = {key: variables[key] for key in declared if key in variables}
         values = check_parameters(declared, injected | given)
-        use_house_style()
         profile = check_profile(values["profile"])
+        use_house_style()
         draft = None if DRAFT in os.environ else tempfile.TemporaryDirectory(prefix="ecgstudy-")
         folder = Path(draft.name if draft else os.environ[DRAFT])
         return cls(name, profile, values["seed"], folder, values["device"], draft)
@@ -146,11 +131,10 @@ class Stage:
         note : str
             The sentence to show where the value is undefined.
         """
-        _refuse_twice("metric", name, self._metrics)
         if not math.isfinite(value) and not note:
             raise ValueError(f"metric {name!r} is undefined and no note says why")
         entry = {"value": _finite(value), "low": _finite(low), "high": _finite(high), "n": n, "unit": unit}
-        self._metrics[name] = entry | ({"note": note} if note else {})
+        self._record("metric", name, entry | ({"note": note} if note else {}))
         return value
 
     def results(self, rows: pd.DataFrame) -> None:
@@ -163,31 +147,29 @@ class Stage:
             named ``cohort[.task].protocol.attacker[.view].metric``, empty parts left out, or as its column `name` says.
         """
         for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
-            parts = (row.get(column) for column in ("cohort", "task", "protocol", "attacker", "view", "metric"))
-            name = row.get("name") or ".".join(part for part in parts if part)
+            name = row.get("name") or ".".join(filter(None, map(row.get, _NAMED_BY)))
             value, low, high = (math.nan if row.get(key) is None else row[key] for key in ("value", "low", "high"))
             n = None if row.get("n") is None else int(row["n"])
             self.metric(name, value, low, high, n, row.get("unit") or "", row.get("note") or "")
-            self._rows[name] = {column: row.get(column) for column in _ROW}
+            self._record("result", name, {column: row.get(column) for column in _COLUMNS})
 
     def headline(self, metric: str, label: str) -> None:
         """Show a recorded metric on the report's front page under a plain-words label."""
-        if metric not in self._metrics:
+        if metric not in self._recorded["metric"]:
             raise ValueError(f"headline {metric!r} is not a recorded metric")
-        self._headlines[metric] = label
+        self._record("headline", metric, {"metric": metric, "label": label})
 
     def finding(self, sentence: str) -> None:
         """Show one finding and hand it to the report."""
         cell, run = _cell_and_run() or (sentence, None)
-        before, sentences = self._findings.get(cell, (run, []))
-        self._findings[cell] = (run, [*(sentences if before == run and run else ()), sentence])
+        before, sentences = self._recorded["finding"].get(cell, (None, []))
+        self._recorded["finding"][cell] = run, [*(sentences if run and run == before else ()), sentence]
         display(Markdown(f"> **Finding.** {sentence}"))
 
     def table(self, name: str, frame: pd.DataFrame, caption: str, decimals: int = 3, show: bool = True) -> None:
         """Write a table to ``tables/<name>.csv`` and show it; a long one is only named, with `show` off."""
-        _refuse_twice("table", name, self._tables)
+        self._record("table", name, {"name": name, "caption": caption})
         _write_csv(self.folder / "tables" / f"{name}.csv", frame, "%.6g")
-        self._tables[name] = caption
         if show:
             display(HTML(table_html(frame, caption, decimals)))
         else:
@@ -195,50 +177,48 @@ class Stage:
 
     def figure(self, name: str, figure: Figure, caption: str, alt: str) -> None:
         """Write a figure to ``figures/<name>.png`` and ``.svg``, and show it with caption and alt text."""
-        _refuse_twice("figure", name, self._figures)
+        self._record("figure", name, {"name": name, "caption": caption, "alt": alt})
         stem = self.folder / "figures" / name
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             with new_file(stem.with_suffix(suffix)) as partial:
                 figure.savefig(partial, metadata=metadata)
         plt.close(figure)
-        self._figures[name] = {"name": name, "caption": caption, "alt": alt}
         display(Image(str(stem.with_suffix(".png"))), metadata={"image/png": {"alt": alt}})
         display(Markdown(f"*{caption}*"))
 
     def finish(self) -> None:
         """Publish what the stage recorded: its files take the place of an older run's, ``metrics.json`` last."""
-        if self._rows:
-            _write_csv(self.folder / "tables" / f"{RESULTS}.csv", pd.DataFrame([*self._rows.values()]), "%.9g")
+        recorded = {
+            kind: [*self._recorded[kind].values()] for kind in ("result", "headline", "finding", "figure", "table")
+        }
+        if recorded["result"]:
+            _write_csv(self.folder / RESULTS, pd.DataFrame(recorded["result"]), "%.9g")
         about = {
             "commit": commit(),
             "seed": self.seed,
             "inputs": self._inputs,
-            "versions": library_versions(RECORDED_PACKAGES),
+            "versions": library_versions((*LIBRARIES, "pandas", "pytorch-lightning")),
             "device": self.__dict__.get("device", "cpu"),
             "seconds": round(time.monotonic() - self._started, 1),
         }
-        if len(self._commits | {about["commit"]}) > 1:
+        if self._commits - {about["commit"]}:
             about["artefact_commits"] = sorted(self._commits)
-        story = {
-            "stage": self.name,
-            "headlines": [{"metric": metric, "label": label} for metric, label in self._headlines.items()],
-            "findings": [sentence for _, sentences in self._findings.values() for sentence in sentences],
-            "figures": [*self._figures.values()],
-            "tables": [{"name": name, "caption": caption} for name, caption in self._tables.items()],
-        }
+        story = {f"{kind}s": recorded[kind] for kind in ("headline", "figure", "table")}
+        story["findings"] = [sentence for _, sentences in recorded["finding"] for sentence in sentences]
         whole = {"stage": self.name, "profile": self.profile, "complete": True}
-        write_text(self.folder / STORY, _json(story))
-        write_text(self.folder / METRICS, _json({**whole, "metrics": self._metrics, "provenance": about}))
+        metrics = self._recorded["metric"]
+        write_text(self.folder / STORY, _json({"stage": self.name} | story))
+        write_text(self.folder / METRICS, _json(whole | {"metrics": metrics, "provenance": about}))
         if self._draft:
             publish(self.folder, results_dir(self.profile) / self.name)
-        shown = f"{len(self._metrics)} metrics, {len(self._tables)} tables, {len(self._figures)} figures"
+        shown = f"{len(metrics)} metrics, {len(story['tables'])} tables, {len(story['figures'])} figures"
         display(Markdown(f"Stage `{self.name}` is complete: {shown}, in {about['seconds']:.0f} s."))
 
-
-def _refuse_twice(kind: str, name: str, recorded: Mapping[str, object]) -> None:
-    """Refuse a name that is taken where no cell is run again, so that two results claim it."""
-    if name in recorded and in_batch():
-        raise ValueError(f"{kind} {name!r} is recorded twice")
+    def _record(self, kind: str, name: str, entry: dict) -> None:
+        """Keep one result; where no cell is run again, a name that is taken is refused."""
+        if name in self._recorded[kind] and in_batch():
+            raise ValueError(f"{kind} {name!r} is recorded twice")
+        self._recorded[kind][name] = entry
 
 
 def _cell_and_run() -> tuple[str, str] | None:
@@ -257,13 +237,7 @@ def _write_csv(path: Path, frame: pd.DataFrame, float_format: str) -> None:
 
 
 def read_metrics(profile: str, stage: str) -> dict:
-    """Content of a finished stage's ``metrics.json``.
-
-    Raises
-    ------
-    StudyError
-        The stage has not been run to its end under this profile.
-    """
+    """Content of a finished stage's ``metrics.json``; StudyError where the stage was not run to its end."""
     path = results_dir(profile) / stage / METRICS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -275,10 +249,7 @@ def read_metrics(profile: str, stage: str) -> dict:
 
 
 def table_html(frame: pd.DataFrame, caption: str, decimals: int = 3) -> str:
-    """Render an accessible table: caption above, undefined cells as "-", numbers to `decimals` places.
-
-    A column ``x`` that has ``x_low`` and ``x_high`` beside it is shown as one, "x (low to high)".
-    """
+    """Render an accessible table: caption above, undefined cells as "-", numbers to `decimals` places."""
     style = shown_table(frame, decimals).style.hide(axis="index").set_caption(caption).set_uuid("t")
     style = style.format(precision=decimals, na_rep="-", thousands=",", escape="html")
     style = style.set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
@@ -286,12 +257,11 @@ def table_html(frame: pd.DataFrame, caption: str, decimals: int = 3) -> str:
 
 
 def shown_table(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
-    """Copy of a table for readers: intervals beside their values, spaces for underscores."""
+    """Copy of a table for readers: ``x``, ``x_low`` and ``x_high`` as one column, spaces for underscores."""
     shown = frame.copy()
     for name in [column for column in frame if {f"{column}_low", f"{column}_high"} <= set(frame)]:
-        triples = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-        shown[name] = [_with_interval(*triple, decimals) for triple in triples]
-        shown = shown.drop(columns=[f"{name}_low", f"{name}_high"])
+        low, high = shown.pop(f"{name}_low"), shown.pop(f"{name}_high")
+        shown[name] = [_with_interval(*triple, decimals) for triple in zip(frame[name], low, high, strict=True)]
     return shown.rename(columns=lambda column: str(column).replace("_", " "))
 
 

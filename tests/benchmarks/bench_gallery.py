@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from ecgstudy.evaluate.gallery import GallerySearch
+from ecgstudy.evaluate.identification import GallerySearch
 
 N_PERSONS, DIM, N_QUERIES, K = 1_000_000, 128, 1_000, 5
 NOISE = 0.7

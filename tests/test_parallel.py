@@ -1,0 +1,70 @@
+"""Work in processes: results in order, one bar or one line a job, and a device that is there."""
+
+import os
+
+import joblib
+import pytest
+
+from ecgstudy.errors import StudyError
+from ecgstudy.study import parallel
+from ecgstudy.study.parallel import in_batch, in_parallel, progress, resolve_device
+
+
+def _told(number: int) -> tuple[int, bool]:
+    if number < 0:
+        raise StudyError("No number.")
+    return number, in_batch()
+
+
+def test_a_batch_run_is_one_line_a_job_and_the_jobs_are_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("ECGSTUDY_BATCH", "1")
+    assert list(in_parallel(_told, [(3,), (1,)], "cpu", "attackers")) == [(3, True), (1, True)]
+    assert capsys.readouterr().err == "attackers 1/2, 0 s\nattackers 2/2, 0 s\n"
+    assert list(progress([1, 2], desc="records")) == [1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("ECGSTUDY_BATCH", "worker")  # in a job, of whose jobs another process tells
+    assert list(in_parallel(_told, [(3,)], "cpu", "folds")) == [(3, True)]
+    assert capsys.readouterr().err == ""
+
+
+def test_where_somebody_watches_one_bar_moves_and_the_jobs_are_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("ECGSTUDY_BATCH", raising=False)
+    assert list(in_parallel(_told, [(3,), (1,)], "cpu", "attackers")) == [(3, True), (1, True)]
+    assert "ECGSTUDY_BATCH" not in os.environ
+    drawn = capsys.readouterr().err
+    assert "attackers: 100%" in drawn
+    assert drawn.count("\n") == 1
+    assert "\x1b" not in drawn
+
+
+def test_the_error_of_a_job_arrives_from_its_process() -> None:
+    with joblib.parallel_config(backend="loky"), pytest.raises(StudyError, match="No number"):
+        list(in_parallel(_told, [(1,), (-1,)], "cpu", "jobs", workers=2))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "resolved"),
+    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_a_device_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch, device: str, gpu: bool, resolved: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert resolve_device(device) == resolved
+
+
+def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, sentence in (("cuda", "no GPU can be used here"), ("tpu", "no device 'tpu'; choose auto, cpu or cuda")):
+        with pytest.raises(StudyError, match=sentence):
+            resolve_device(device)
+
+
+def test_on_a_gpu_the_calls_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(parallel, "resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(parallel, "Parallel", lambda n_jobs, **_: asked.append(n_jobs) or (lambda calls: iter(())))
+    list(in_parallel(_told, [(1,), (2,)], "auto", "jobs", workers=4))
+    assert asked == [1]
