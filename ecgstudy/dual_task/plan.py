@@ -13,15 +13,7 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.simulator.render import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import (
-    ActivityPairs,
-    BlockedTime,
-    CrossActivity,
-    CrossElectrode,
-    LeaveSubjectOut,
-    RandomWindows,
-    activities_of,
-)
+from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
@@ -36,12 +28,7 @@ from ecgstudy.study.config import cache_dir
 
 TASKS = {"person": SUBJECT, "activity": "activity"}
 """What networks predict, and the column that holds the truth."""
-SYNTHETIC_PERSONS = 50
-PAIR_EPOCHS = 2
-"""Times as many epochs for a network that hears one activity only: a fraction of the windows, so of the steps."""
-BATCH_SIZE = 64
 NO_PROBE = "no usable window is left to test on"
-_AMPLITUDE_CENTRE = 1.5  # brings log10 of a lead's spread in 12-bit counts near 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,8 @@ class WindowConfig:
         samples = standardise(values)
         if not self.amplitude:
             return samples
-        spread = np.log10(values.std(axis=-1, keepdims=True) + 1e-3) - _AMPLITUDE_CENTRE
+        # 1.5 brings a lead in 12-bit counts near 0
+        spread = np.log10(values.std(axis=-1, keepdims=True) + 1e-3) - 1.5
         return np.concatenate([samples, np.broadcast_to(spread, values.shape)], axis=1, dtype=np.float32)
 
 
@@ -97,7 +85,7 @@ class Attacker:
         if not heads:
             raise StudyError(f"{job.attacker} has nothing to learn: all windows are of one person and one activity")
         model = self.network(context, job.seed, heads)
-        settings = TrainingSettings(epochs=self.epochs, batch_size=BATCH_SIZE, seed=job.seed)
+        settings = TrainingSettings(epochs=self.epochs, batch_size=64, seed=job.seed)
         return fit(model, windows, None, settings, context.runs, context.device)
 
 
@@ -127,7 +115,7 @@ class Choice(Protocol):
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split, which learns from the training part and is asked about the validation part."""
-        split = BlockedTime().splits(records, fs, seed)[0]
+        split = protocols.BlockedTime().splits(records, fs, seed)[0]
         return [Split(self.name, split.train, split.validation[:0], split.train, split.validation, within_record=True)]
 
 
@@ -152,7 +140,8 @@ class Budget:
         return {
             DT4ECG: ours,
             **{name: replace(other, window=window, epochs=self.epochs) for name, other in self.compared.items()},
-            ONE_ACTIVITY: replace(ours, epochs=PAIR_EPOCHS * self.epochs),
+            # one activity gives a fraction of the windows, so of the steps
+            ONE_ACTIVITY: replace(ours, epochs=2 * self.epochs),
             # ten enrolled minutes a person need no window every second
             LONG_RECORDS: replace(ours, tasks=("person",), epochs=6, stride=5.0),
         }
@@ -173,7 +162,7 @@ def activity_cohort(name: str, seed: int, budget: Budget) -> Cohort:
     """Open a cohort recorded during activities; the synthetic one has 50 persons with one record an activity."""
     if name != SyntheticCohort.name:
         return study_cohort(name, seed)
-    size = {"n_subjects": SYNTHETIC_PERSONS, "n_sessions": 1, "n_records": 1, "seconds": budget.synthetic_seconds}
+    size = {"n_subjects": 50, "n_sessions": 1, "n_records": 1, "seconds": budget.synthetic_seconds}
     return SyntheticCohort(**size, seed=seed, activities=list(ACTIVITIES))
 
 
@@ -186,8 +175,8 @@ def open_context(profile: str, cohort: Cohort, fs: float, seed: int, device: str
 
 def protocols_of(window: WindowConfig, budget: Budget) -> list[Protocol]:
     """Protocols of the stage, easiest first."""
-    last = LeaveSubjectOut(budget.folds)
-    return [RandomWindows(window.seconds), BlockedTime(), CrossElectrode(), CrossActivity(), last]
+    middle = [protocols.BlockedTime(), protocols.CrossElectrode(), protocols.CrossActivity()]
+    return [protocols.RandomWindows(window.seconds), *middle, protocols.LeaveSubjectOut(budget.folds)]
 
 
 def plan(cohort: str, window: WindowConfig, budget: Budget) -> list[Job]:
@@ -195,11 +184,11 @@ def plan(cohort: str, window: WindowConfig, budget: Budget) -> list[Job]:
     jobs = [
         Job(cohort, protocol, attacker, seed)
         for protocol in protocols_of(window, budget)
-        for attacker in (DT4ECG, *(budget.compared if isinstance(protocol, BlockedTime) else ()))
+        for attacker in (DT4ECG, *(budget.compared if isinstance(protocol, protocols.BlockedTime) else ()))
         for seed in budget.seeds
     ]
     # one seed: the matrix of activities is looked at, and no claim rests on a cell of it
-    return [*jobs, Job(cohort, ActivityPairs(), ONE_ACTIVITY, budget.seeds[0])]
+    return [*jobs, Job(cohort, protocols.ActivityPairs(), ONE_ACTIVITY, budget.seeds[0])]
 
 
 @dataclass(frozen=True)
@@ -306,7 +295,7 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
         found[key] = (
             joined(parts) if parts else Predictions(pd.DataFrame(), gap=reasons[[key]].iloc[0].removesuffix("."))
         )
-    main, cohort = found.get((BlockedTime.name, DT4ECG)), jobs[0].cohort
+    main, cohort = found.get((protocols.BlockedTime.name, DT4ECG)), jobs[0].cohort
     if main and main.windows.empty:
         raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
     if main and any(math.isnan(main.accuracy(task)) for task in TASKS):
@@ -323,7 +312,7 @@ def labelled(context: Context, cohort: str, index: pd.DataFrame) -> pd.DataFrame
 def classes(context: Context, cohort: str) -> dict[str, list[str]]:
     """Names of the classes of both tasks, in the order of their numbers."""
     records = labelled(context, cohort, context.records(cohort))
-    return {"person": sorted(records[SUBJECT].unique()), "activity": activities_of(records)}
+    return {"person": sorted(records[SUBJECT].unique()), "activity": protocols.activities_of(records)}
 
 
 def window_set(context: Context, cohort: str, index: pd.DataFrame, window: WindowConfig) -> WindowSet:

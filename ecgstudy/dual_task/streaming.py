@@ -75,26 +75,17 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     the first right decision, over changes that are noticed), late (90th percentile), missed (share of changes never
     noticed before the next), changes. NaN where there is no stream, or no change.
     """
-    rows = []
+    rows, persons = [], sessions(heard).values()
     for switching in SWITCHING:
-        hits, delays = [], []
-        for session in sessions(heard).values():
-            filtered = forward_filter(session.shares("activity"), switching, GRID_S / seconds)
-            hits.append(session.correct("activity", filtered))
-            delays += _delays(hits[-1], session.windows[RECORD].to_numpy(), seconds)
-        delay = np.array(delays)
+        filtered = [forward_filter(one.shares("activity"), switching, GRID_S / seconds) for one in persons]
+        hits = [one.correct("activity", carried) for one, carried in zip(persons, filtered, strict=True)]
+        records = [one.windows[RECORD].to_numpy() for one in persons]
+        delays = [_delays(*pair, seconds) for pair in zip(hits, records, strict=True)]
+        right, delay = (pd.Series(np.concatenate([np.empty(0), *parts])) for parts in (hits, delays))
         noticed = delay[np.isfinite(delay)]
-        rows.append(
-            {
-                "switching": f"{switching:g}",
-                "accuracy": float(np.concatenate(hits).mean()) if hits else math.nan,
-                "delay": float(np.median(noticed)) if len(noticed) else math.nan,
-                "late": float(np.quantile(noticed, 0.9)) if len(noticed) else math.nan,
-                "missed": float(np.mean(~np.isfinite(delay))) if len(delay) else math.nan,
-                "changes": len(delay),
-            }
-        )
-    return pd.DataFrame(rows)
+        late = noticed.quantile(0.9)
+        rows.append((f"{switching:g}", right.mean(), noticed.median(), late, np.isinf(delay).mean(), len(delay)))
+    return pd.DataFrame(rows, columns=["switching", "accuracy", "delay", "late", "missed", "changes"])
 
 
 def _delays(right: np.ndarray, records: np.ndarray, seconds: float) -> list[float]:

@@ -19,8 +19,9 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.signals.store import RecordStore
 
-METRICS = {"person_accuracy": accuracy, "activity_accuracy": accuracy, "activity_macro_f1": macro_f1}
-"""Functions of a confusion matrix; a name begins with its task."""
+METRICS = {"person_accuracy": ("person", accuracy), "activity_accuracy": ("activity", accuracy)}
+METRICS["activity_macro_f1"] = ("activity", macro_f1)
+"""Task, and function of its confusion matrix."""
 RESAMPLES = 1000
 UNDEFINED = "these networks do not answer this question under this protocol"
 PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": 15}
@@ -40,30 +41,24 @@ def estimate(
     With `minus`, of the same windows: the paired difference to it.
     """
     for one in (predictions, minus or predictions):
-        gap = one.gap if one.windows.empty else UNDEFINED if math.isnan(one.accuracy(_task(metric))) else ""
-        if gap:
-            return Estimate(math.nan, math.nan, math.nan, 0, 0, gap)
+        if math.isnan(one.accuracy(METRICS[metric][0])):
+            return Estimate(math.nan, math.nan, math.nan, 0, 0, one.gap if one.windows.empty else UNDEFINED)
     resamples = Resamples.draw(predictions.windows[cluster], seed, RESAMPLES)
-    statistic, n = _statistic(predictions, metric, resamples, cluster), len(resamples.persons)
+    statistic, n = _statistic(predictions.windows, metric, resamples, cluster), len(resamples.persons)
     if minus is None:
         return bootstrap(statistic, resamples, n, UNDEFINED)
-    return paired_difference(statistic, _statistic(minus, metric, resamples, cluster), resamples, n, UNDEFINED)
+    return paired_difference(statistic, _statistic(minus.windows, metric, resamples, cluster), resamples, n, UNDEFINED)
 
 
-def _task(metric: str) -> str:
-    """Task of a metric."""
-    return metric.partition("_")[0]
-
-
-def _statistic(predictions: Predictions, metric: str, resamples: Resamples, cluster: str) -> Statistic:
+def _statistic(windows: pd.DataFrame, metric: str, resamples: Resamples, cluster: str) -> Statistic:
     """Metric as a function of how often each person (or record) was drawn, over all seeds at once."""
-    truth = predictions.windows[TASKS[_task(metric)]]
-    predicted = predictions.windows[f"{_task(metric)}_predicted"]
-    classes, size = pd.Index(sorted(set(truth) | set(predicted))), len(resamples.persons)
-    cells = resamples.index_of(predictions.windows[cluster]), classes.get_indexer(truth), classes.get_indexer(predicted)
-    confusion = np.zeros((size, len(classes), len(classes)))
+    task, of_confusion = METRICS[metric]
+    truth, predicted = windows[TASKS[task]], windows[f"{task}_predicted"]
+    names, size = pd.Index(sorted(set(truth) | set(predicted))), len(resamples.persons)
+    confusion = np.zeros((size, len(names), len(names)))
+    cells = (resamples.index_of(windows[cluster]), names.get_indexer(truth), names.get_indexer(predicted))
     np.add.at(confusion, cells, 1)
-    return lambda multiplicity: METRICS[metric](np.tensordot(multiplicity, confusion, axes=1))
+    return lambda multiplicity: of_confusion(np.tensordot(multiplicity, confusion, axes=1))
 
 
 def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int) -> pd.DataFrame:
@@ -83,7 +78,7 @@ def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int
             estimates |= {f"{metric}_gain": estimate(full, metric, seed, minus=one) for metric in METRICS}
         for metric, value in estimates.items():
             note = one.gap or ("" if math.isfinite(value.value) else UNDEFINED)
-            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": _task(metric)}
+            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": metric.partition("_")[0]}
             about["name"] = f"ablation.{attacker}.{metric}" if ablated else f"{cohort}.{protocol}.{attacker}.{metric}"
             numbers = (value.value, "share", value.low, value.high, persons, note)
             row = result(metric.partition("_")[2], *numbers, **about)
@@ -97,8 +92,8 @@ def spread(predictions: Predictions, metric: str, seed: int) -> dict[str, object
     if math.isnan(by_record.value):
         return {"by_record": None, "sd": math.nan}
     persons = Resamples.draw(windows[SUBJECT], seed, 1)
-    parts = [replace(predictions, windows=part) for _, part in windows.groupby("seed")]
-    each = [_statistic(part, metric, persons, SUBJECT)(np.ones(len(persons.persons))) for part in parts]
+    everybody, parts = np.ones(len(persons.persons)), windows.groupby("seed")
+    each = [_statistic(part, metric, persons, SUBJECT)(everybody) for _, part in parts]
     text = None if math.isnan(by_record.low) else f"{by_record.low:.3f} to {by_record.high:.3f}"
     return {"by_record": text, "sd": float(np.std(each, ddof=1)) if len(each) > 1 else math.nan}
 
