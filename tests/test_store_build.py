@@ -221,15 +221,15 @@ class DiskFillingCohort(FakeCohort):
 def test_a_failing_write_of_samples_is_not_swallowed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = store_build._store
+    ingest = store_build._ingest_record
 
-    def full(plan: object, block: list, _: BinaryIO) -> object:
+    def full(cohort: object, plan: object, record: dict, _: BinaryIO) -> object:
         with Path("/dev/full").open("wb", buffering=0) as device:
-            return write(plan, block, device)
+            return ingest(cohort, plan, record, device)
 
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    monkeypatch.setattr(store_build, "_store", full)
+    monkeypatch.setattr(store_build, "_ingest_record", full)
     with pytest.raises(StudyError, match="No space is left"):
         build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
 

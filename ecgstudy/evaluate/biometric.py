@@ -48,7 +48,7 @@ class ScoredFold:
         self.probe = resamples.index_of(probe_persons)
         self.linkability = disclosure.Linkability(self.trials.scores, self.trials.genuine)
         # the weights of one person's probes add up to the mean number of probes a person
-        self._balance = self.probe.size / np.unique(self.probe).size / np.bincount(self.probe)[self.probe]
+        self._balance = self.probe.size / max(np.unique(self.probe).size, 1) / np.bincount(self.probe)[self.probe]
         self._calibration_seed = int(rng.integers(2**32))
 
     @cached_property

@@ -82,10 +82,13 @@ class Resamples:
         Distinct person ids, sorted, as text, shape (n_persons,).
     indices : numpy.ndarray
         int32, shape (n_resamples, n_persons): the persons drawn, as positions in `persons`.
+    seed : int
+        Seed the draws came from.
     """
 
     persons: np.ndarray
     indices: np.ndarray
+    seed: int
 
     @classmethod
     def draw(cls, persons: Iterable[object], seed: int, n_resamples: int = 1000) -> "Resamples":
@@ -94,7 +97,7 @@ class Resamples:
         if not distinct.size:
             raise StudyError("There is no person to resample; check that the protocol left any record.")
         indices = np.random.default_rng(seed).integers(0, distinct.size, (n_resamples, distinct.size), dtype=np.int32)
-        return cls(distinct, indices)
+        return cls(distinct, indices, seed)
 
     @cached_property
     def multiplicities(self) -> np.ndarray:

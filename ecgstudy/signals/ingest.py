@@ -9,9 +9,9 @@ import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +20,7 @@ import pandas as pd
 from filelock import FileLock
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.base import Cohort
 from ecgstudy.errors import NothingUsableError, RecordError, StudyError
 from ecgstudy.evaluate.splits import duplicated_waveforms
 from ecgstudy.signals import delineation, quality, store
@@ -37,8 +37,6 @@ REFERENCE_LEADS = ("II", "MLII", "I", "V5", "V4", "V6", "V2", "V3", "V1", "aVF",
 _COHORT = "cohort.pickle"
 _TASK_SECONDS = 640
 """Recording time that a task holds: 64 ten-second records, as many as the simulator makes at once, or a long one."""
-_FILTERED_AT_ONCE = 16
-"""Records filtered in one call: enough to share its fixed cost, few enough to stay in the processor's cache."""
 _DUPLICATES_NAMED = 3
 
 
@@ -175,27 +173,16 @@ def _load_cohort(path: Path, _written_ns: int) -> Cohort:
     return pickle.loads(path.read_bytes())
 
 
-def _ingest(plan: _Plan, task: list[dict[str, object]]) -> list[_Outcome]:
-    """Work on a task's records; those of one rate and length are filtered together."""
+def _ingest(plan: _Plan, task: list[dict]) -> list[_Outcome]:
+    """Work on a task's records, one after the other."""
     handed_over = plan.folder / _COHORT
     cohort = _load_cohort(handed_over, handed_over.stat().st_mtime_ns)
-    read = [_read(cohort, plan, record) for record in task]
-    outcomes = [found for found in read if isinstance(found, _Outcome)]
-    usable = sorted((found for found in read if not isinstance(found, _Outcome)), key=_shape)
     with (plan.folder / store.SIGNALS).open("r+b") as signal_file:
-        for _, alike in groupby(usable, key=_shape):
-            while block := list(islice(alike, _FILTERED_AT_ONCE)):
-                outcomes += _store(plan, block, signal_file)
-    return outcomes
+        return [_ingest_record(cohort, plan, record, signal_file) for record in task]
 
 
-def _shape(read: tuple[dict, Signal, dict]) -> tuple[float, int]:
-    """Rate and length of a record, which records must share to be filtered together."""
-    return read[1].fs, read[1].values.shape[-1]
-
-
-def _read(cohort: Cohort, plan: _Plan, record: dict) -> _Outcome | tuple[dict, Signal, dict[str, str]]:
-    """Read one record and check it: its row, samples and lead problems, at least one lead without."""
+def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:
+    """Read and check a record, find its beats in the best lead that shows them, filter it and write it to its place."""
     try:
         signal = cohort.signal(record["record_id"])
         if (signal.leads, signal.values.shape[-1], signal.fs) != (record["leads"], record["n_samples"], record["fs"]):
@@ -206,38 +193,14 @@ def _read(cohort: Cohort, plan: _Plan, record: dict) -> _Outcome | tuple[dict, S
     if seconds < plan.min_seconds:
         return _left_out(record, Problem.TOO_SHORT, f"it lasts {seconds:g} s, less than {plan.min_seconds:g} s")
     problems = quality.lead_problems(signal)
-    if len(problems) == len(signal.leads):
+    candidates = reference_leads(signal.leads, problems)
+    if not candidates:
         commonest = Counter(problems.values()).most_common(1)[0][0]
         return _left_out(record, commonest, "; ".join(f"lead {lead} is {why}" for lead, why in problems.items()))
-    return record, signal, problems
-
-
-def _store(plan: _Plan, block: Sequence[tuple[dict, Signal, dict]], signal_file: BinaryIO) -> list[_Outcome]:
-    """Filter records of one rate and length together, find their beats and flaws and write them to their places."""
-    # every lead is filtered by itself, so the leads of several records can share the cost of one call
-    signals = [signal for _, signal, _ in block]
-    together = replace(signals[0], values=np.concatenate([signal.values for signal in signals]))
     try:
-        filtered = preprocess(together, plan.fs).values
+        stored = preprocess(signal, plan.fs)
     except StudyError as unfit:
-        return [_left_out(record, Problem.UNREADABLE, str(unfit).rstrip(".")) for record, *_ in block]
-    ends = np.cumsum([len(signal.leads) for signal in signals])
-    outcomes = []
-    for (record, raw, problems), values in zip(block, np.split(filtered, ends[:-1]), strict=True):
-        stored = replace(raw, values=np.ascontiguousarray(values, dtype="<f4"), fs=plan.fs)
-        outcome = _with_beats(plan, record, raw, problems)
-        if outcome.kept:
-            outcome = replace(outcome, flaws=quality.flaws(raw, stored, problems, record["gaps"]))
-            signal_file.seek(stored.values.itemsize * record["offset"])
-            signal_file.write(stored.values)
-        outcomes.append(outcome)
-    return outcomes
-
-
-def _with_beats(plan: _Plan, record: dict, signal: Signal, problems: Mapping[str, str]) -> _Outcome:
-    """Find a record's beats in the best lead that shows them; without any it is left out."""
-    seconds = signal.values.shape[-1] / signal.fs
-    candidates = reference_leads(signal.leads, problems)
+        return _left_out(record, Problem.UNREADABLE, str(unfit).rstrip("."))
     for reference in candidates:
         beats, failure = _find_beats(signal.values[signal.leads.index(reference)], signal.fs, plan.delineate)
         if not quality.beat_problem(beats, seconds):
@@ -251,7 +214,10 @@ def _with_beats(plan: _Plan, record: dict, signal: Signal, problems: Mapping[str
         "delineation_failure": failure,
         "sha256": cached.waveform_digest(signal.values),
     }
-    return _Outcome(record["record_id"], kept=kept, beats=beats)
+    signal_file.seek(4 * record["offset"])
+    signal_file.write(np.ascontiguousarray(stored.values, dtype="<f4"))
+    flaws = quality.flaws(signal, stored, problems, record["gaps"])
+    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=beats)
 
 
 def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[str]:

@@ -83,11 +83,12 @@ def _flat(values: np.ndarray, lost: np.ndarray, fs: float, floor: float) -> np.n
     flat, length = np.zeros(values.shape, dtype=bool), round(_BLOCK_S * fs)
     if values.shape[-1] < length:
         return flat
-    below = _flat_below(block_spans(values, fs), floor)
-    # every second holds a whole half second of this grid
-    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= below):
+    # every second holds a whole half second of this grid, and few leads have a quiet one
+    most = np.maximum(FLAT_RELATIVE * np.ptp(values, axis=-1), floor)
+    for row in np.flatnonzero(block_spans(values, fs, _BLOCK_S / 2).min(axis=-1) <= most):
         spans = maximum_filter1d(values[row], length) - minimum_filter1d(values[row], length)
-        quiet = (spans <= below[row]) & ~maximum_filter1d(lost[row], length)
+        quiet = spans <= _flat_below(block_spans(values[row], fs), floor)
+        quiet &= ~maximum_filter1d(lost[row], length)
         quiet[: length // 2] = quiet[quiet.size - (length - 1) // 2 :] = False  # seconds that reach beyond the lead
         flat[row] = maximum_filter1d(quiet, length, origin=length % 2 - 1)
     return flat

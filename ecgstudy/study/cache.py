@@ -146,11 +146,8 @@ def _closure_key(module: str, file: Path) -> str:
     while waiting:
         name, path = waiting.popitem()
         found[name], imported = _code(path, name)
-        waiting |= {
-            other: source
-            for other in imported - found.keys()
-            if other.partition(".")[0] in packages and (source := _source(other))
-        }
+        own = [other for other in imported - found.keys() if other.partition(".")[0] in packages]
+        waiting |= {other: source for other in own if (source := _source(other))}
     return cache_key(**found)
 
 
@@ -182,14 +179,9 @@ def _is_text(line: ast.stmt) -> bool:
 def _source(module: str) -> Path | None:
     """Source file of a module, found without importing it; None where there is no such module."""
     top, *below = module.split(".")
-    if top not in sys.modules:
-        return None
-    for folder in getattr(sys.modules[top], "__path__", ()):
-        stem = Path(folder, *below)
-        for file in (stem / "__init__.py", stem.with_suffix(".py")):
-            if file.is_file():
-                return file
-    return None
+    stems = [Path(folder, *below) for folder in getattr(sys.modules[top], "__path__", ())]
+    files = [file for stem in stems for file in (stem / "__init__.py", stem.with_suffix(".py")) if file.is_file()]
+    return files[0] if files else None
 
 
 @cache

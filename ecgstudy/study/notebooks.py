@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 Literal = str | bool | int | float | list | dict | None
 DRAFT = "ECGSTUDY_DRAFT"
 """Environment variable: folder that gathers what a papermill run makes, published when all cells have ended."""
-_INJECTED_MARK = "# Parameters"  # first line of the cell that papermill injects
-_EXECUTION_NOISE = ("papermill", "execution")
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
@@ -92,17 +89,16 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], failed: 
             )
         if not (target.parent / METRICS).is_file():
             raise StudyError("stage.finish() did not run.")
-    except PapermillExecutionError as error:
+    except (PapermillExecutionError, StudyError, RuntimeError) as error:
         shutil.copyfile(target, failed)
         raise StudyError(_explanation(target.stem, error, failed)) from error
-    except (StudyError, RuntimeError) as error:
-        shutil.copyfile(target, failed)
-        raise StudyError(f"{target.stem} ended without its results: {error} See {failed}.") from error
 
 
 def _explanation(stage: str, error: Exception, failed: Path) -> str:
-    """One sentence for a failed cell; the study's own errors already are one."""
-    text = _ANSI.sub("", str(error.evalue)).strip()
+    """One sentence for a run that failed; the study's own errors in a cell already are one."""
+    if not hasattr(error, "ename"):
+        return f"{stage} ended without its results: {error} See {failed}."
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip()
     if error.ename in {StudyError.__name__, *(child.__name__ for child in StudyError.__subclasses__())}:
         return text
     return f"{stage} stopped in cell {error.exec_count} with {error.ename}: {text}; the traceback is in {failed}."
@@ -111,7 +107,7 @@ def _explanation(stage: str, error: Exception, failed: Path) -> str:
 def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
     """Remove what differs from run to run or tells of the machine: times, paths, papermill's records, stderr."""
     for part in (notebook, *notebook.cells):
-        for key in _EXECUTION_NOISE:
+        for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -164,12 +160,11 @@ def declared_parameters(notebook: Path) -> dict[str, Literal]:
 
 def assigned_literals(source: str) -> dict[str, Literal]:
     """Names and values of a block of ``name = literal`` lines; ``ValueError`` for anything else."""
-    values: dict[str, Literal] = {}
-    for statement in ast.parse(source).body:
+    statements = ast.parse(source).body
+    for statement in statements:
         if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
             raise ValueError(f"line {statement.lineno} is not an assignment")
-        values[statement.targets[0].id] = ast.literal_eval(statement.value)
-    return values
+    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in statements}
 
 
 def check_parameters(declared: Mapping[str, Literal], given: Mapping[str, object]) -> dict[str, Literal]:
@@ -215,9 +210,5 @@ def parse_assignments(pairs: Sequence[Sequence[str]], declared: Mapping[str, Lit
 
 
 def injected_parameters(history: Sequence[str]) -> dict[str, Literal]:
-    """Parameters that papermill injected, found in a kernel's list of executed cells."""
-    injected: dict[str, Literal] = {}
-    for source in history:
-        if source.lstrip().startswith(_INJECTED_MARK):
-            injected |= assigned_literals(source)
-    return injected
+    """Parameters that papermill injected, found in a kernel's list of executed cells by their first line."""
+    return assigned_literals("\n".join(cell for cell in history if cell.lstrip().startswith("# Parameters")))
