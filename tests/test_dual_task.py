@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.base import Signal
 from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
@@ -107,14 +107,6 @@ def test_what_is_missing_is_listed_with_its_reason(context: Context) -> None:
     assert "Windows left out: 12 (flat 8, gap in time 4)." in said
     told = tables.coverage_finding(with_electrodes(records), table.reset_index(), index)
     assert "Usable records by electrode: dry 2, gel 2, textile 1." in told
-
-
-def test_windows_lie_inside_their_segments_on_the_stride_beside_flaws(context: Context) -> None:
-    name = "synthetic/S002_1_rest_1"
-    part = pd.DataFrame({"record_id": [name], "subject_id": ["synthetic/S002"], "start": [430], "stop": [1730]})
-    assert context.dataset.grid(part, 4.0, 2.0)["start"].tolist() == [500, 700, 900, 1100, 1300]
-    across_a_gap = part.assign(record_id="synthetic/S003_1_rest_1", stop=1830)
-    assert context.dataset.grid(across_a_gap, 4.0)["start"].tolist() == [500, 600, 1100, 1200, 1300, 1400]
 
 
 def test_amplitude_channel_is_the_logarithm_of_the_spread(context: Context) -> None:
@@ -356,12 +348,3 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     names = [f"mitdb.monitoring.person_accuracy_after_{n}_s" for n in (4, 11)]
     assert late["name"].tolist() == names
     assert late["value"].tolist() == by_time["accuracy"].iloc[[0, -1]].tolist()
-
-
-@pytest.mark.realdata
-def test_motion_cohort_has_what_the_protocols_need(realdata: Callable[[str], Cohort]) -> None:
-    cohort = realdata("motion")
-    table = cohort.records()
-    assert (table["subject_id"].nunique(), table["activity"].nunique(), table["electrode"].nunique()) == (10, 5, 3)
-    degrees = cohort.artefacts(table["record_id"].iloc[0])
-    assert degrees["degree"].min() >= 1

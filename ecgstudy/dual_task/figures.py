@@ -92,13 +92,15 @@ def balance_figure(compared: Mapping[str, Predictions]) -> Figure:
     rows = pd.concat(parts).melt(["epoch", "seed", "balance"], list(columns))
     rows = rows.assign(task=rows["variable"].str.extract("(person|activity)"), shown=rows["variable"].map(columns))
     line = {"units": "seed", "estimator": None, "kind": "line", "alpha": 0.7, "height": 2.7, "aspect": 1.5}
-    grid = sns.relplot(
-        rows, x="epoch", y="value", hue="task", row="shown", col="balance", facet_kws={"sharey": "row"}, **line
-    )
+    facets = {"row": "shown", "col": "balance", "facet_kws": {"sharey": "row"}}
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = sns.relplot(rows, x="epoch", y="value", hue="task", **facets, **line)
     for top, bottom in grid.axes.T:
         top.set_title(top.get_title().rpartition("= ")[2])
         bottom.set(title="", yscale="log")
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+        bottom.yaxis.set_major_formatter("{x:g}")
+        bottom.yaxis.set_minor_formatter("{x:g}")
     for ax, name in zip(grid.axes[:, 0], dict.fromkeys(columns.values()), strict=True):
         ax.set_ylabel(name)
     return grid.figure
@@ -129,9 +131,12 @@ def attention_figure(
         left.plot(1000 * seen.columns, seen.T, label=[plain(activity) for activity in seen.index])
         left.axhline(1, color="black", linewidth=0.8, linestyle=":")
         left.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
-    weights = pd.DataFrame(channel).groupby(drawn["activity"].map(plain).to_numpy(), sort=False).mean()
+    weights = pd.DataFrame(channel).groupby(drawn["activity"].to_numpy()).mean()
+    weights = weights.reindex(predictions.classes["activity"])
     most = weights.std().sort_values(ascending=False).index[:20]
-    sns.heatmap(weights[most], ax=right, cmap="cividis", xticklabels=False, cbar_kws={"label": "weight"})
+    sns.heatmap(
+        weights[most].rename(index=plain), ax=right, cmap="cividis", xticklabels=False, cbar_kws={"label": "weight"}
+    )
     right.set(title="the 20 channels that differ most", xlabel="channel", ylabel="")
     return figure
 
