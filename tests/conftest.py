@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import joblib
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ecgstudy.data.base import Cohort
 
@@ -32,6 +34,29 @@ def realdata() -> Callable[[str], Cohort]:
             pytest.skip(str(absent))
 
     return _open
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write the notebook 90_trial, which opens its stage, runs the given cells and finishes; give its results folder.
+
+    Notebooks and results have folders of the test's own.
+    """
+    monkeypatch.setenv("ECGSTUDY_NOTEBOOKS", str(tmp_path / "notebooks"))
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path / "results"))
+    opened = 'from ecgstudy.study.stage import Stage\nstage = Stage.open("90_trial", globals())'
+
+    def write(*cells: str, profile: str = "demo") -> Path:
+        parameters = f'profile = "{profile}"\nseed = 0\ndevice = "cpu"'
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        whole = new_notebook(cells=[new_markdown_cell("# A trial stage")], metadata={"kernelspec": kernel})
+        whole.cells += [new_code_cell(source) for source in (parameters, opened, *cells, "stage.finish()")]
+        whole.cells[1].metadata["tags"] = ["parameters"]
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        nbformat.write(whole, tmp_path / "notebooks" / "90_trial.ipynb")
+        return tmp_path / "results" / profile / "90_trial"
+
+    return write
 
 
 @pytest.fixture

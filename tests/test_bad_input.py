@@ -11,13 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pandas as pd
 import papermill
 import pytest
 from fake_cohort import waveform
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from wfdb_trees import mitdb_tree, motion_tree, write_record
 
 from ecgstudy.__main__ import main
@@ -195,22 +193,11 @@ def test_the_trace_of_ones_own_record_is_not_drawn(study: SimpleNamespace) -> No
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders of the test's own for data, results, cache and notebooks; returns the folder that holds them."""
-    for name in ("data", "results", "cache", "notebooks"):
+    """Folders of the test's own for data, results and cache; returns the folder that holds them."""
+    for name in ("data", "results", "cache"):
         monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
     monkeypatch.setattr(stores, "build_store", partial(build_store, workers=1))
     return tmp_path
-
-
-def _notebook(places: Path, *cells: str) -> None:
-    """Write the notebook 90_trial, which opens its stage, runs `cells` and finishes."""
-    parameters = new_code_cell('profile = "real"\nseed = 0\ndevice = "cpu"', metadata={"tags": ["parameters"]})
-    opened = 'from ecgstudy.study.stage import Stage\nstage = Stage.open("90_trial", globals())'
-    code = [new_code_cell(source) for source in (opened, *cells, "stage.finish()")]
-    (places / "notebooks").mkdir(exist_ok=True)
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    whole = new_notebook(cells=[new_markdown_cell("# A trial stage"), parameters, *code], metadata=kernel)
-    nbformat.write(whole, places / "notebooks" / "90_trial.ipynb")
 
 
 def _only_bad_records(folder: Path) -> str:
@@ -244,9 +231,12 @@ def test_a_cohort_without_a_usable_record_leaves_the_others_alone(places: Path, 
         open_usable_stores("real", ["wfdb-folder"], 0)
 
 
-def test_where_nothing_is_left_the_command_says_so_and_fails(places: Path, capsys: pytest.CaptureFixture) -> None:
+def test_where_nothing_is_left_the_command_says_so_and_fails(
+    places: Path, trial: Callable[..., Path], capsys: pytest.CaptureFixture
+) -> None:
     words = _only_bad_records(places / "data" / "wfdb-folder")
-    _notebook(places, 'from ecgstudy.ingestion.stores import *\nopen_usable_stores(profile, ["wfdb-folder"], seed)')
+    opened = 'from ecgstudy.ingestion.stores import *\nopen_usable_stores(profile, ["wfdb-folder"], seed)'
+    trial(opened, profile="real")
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert re.match(f"ecgstudy: {words}", said)
@@ -290,10 +280,12 @@ def test_a_link_that_leads_nowhere_does_not_stop_the_engine(places: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["results", "results/real"])
-def test_results_that_cannot_be_written_are_explained(places: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+def test_results_that_cannot_be_written_are_explained(
+    places: Path, trial: Callable[..., Path], name: str, capsys: pytest.CaptureFixture
+) -> None:
     (places / name).parent.mkdir(exist_ok=True)
     (places / name).write_text("a file stands in the way")
-    _notebook(places)
+    trial(profile="real")
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err
     assert re.search(rf"{places}/results\S* cannot be written \(.*ECGSTUDY_RESULTS to folders that are", said)
@@ -308,12 +300,12 @@ def test_a_cache_that_cannot_be_written_is_explained(places: Path) -> None:
 
 
 def test_a_disk_that_fills_while_a_notebook_runs_is_one_sentence(
-    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    places: Path, trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    _notebook(places)
+    trial(profile="real")
     monkeypatch.setattr(papermill, "execute_notebook", full)
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err

@@ -187,6 +187,15 @@ def test_a_value_is_made_once_and_says_what_made_it(tmp_path: Path, monkeypatch:
     assert remember(tmp_path, "scores", MADE_FROM | {"seed": 1}, lambda: "other")[0] == "other"
 
 
+def test_the_commit_says_where_code_differs_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter(["abc\n", "", "abc\n", " M ecgstudy/study/cache.py\n"])
+    monkeypatch.setattr(cache.subprocess, "check_output", lambda *_, **__: next(found))
+    commit = cache.commit.__wrapped__
+    assert [commit(), commit()] == ["abc", "abc-dirty"]
+    monkeypatch.setattr(cache.subprocess, "check_output", lambda *_, **__: Path("nowhere").read_text())
+    assert commit() == "unknown"
+
+
 DAMAGES = {
     "cut": lambda value, about: value.write_bytes(value.read_bytes()[:-3]),
     "changed": lambda value, about: value.write_bytes(value.read_bytes()[:-2] + b"xx"),

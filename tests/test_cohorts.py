@@ -1,5 +1,6 @@
 """What every cohort promises, held by the registry; and what is particular to ECG-ID, LUDB, MIT-BIH and motion."""
 
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -185,8 +186,16 @@ def test_the_engines_sign_of_a_change_follows_names_sizes_and_times(data_folder:
     before = data_fingerprint("real")
     assert before == data_fingerprint("real")
     assert before.keys() == {"ecgid"}
+    (tree / "RECORDS").write_text((tree / "RECORDS").read_text() + "\n")
+    longer = data_fingerprint("real")
+    os.utime(tree / "RECORDS", ns=(0, 0))
+    older = data_fingerprint("real")
+    (tree / "RECORDS").write_text("")
+    os.utime(tree / "RECORDS", ns=(0, 0))
+    shorter = data_fingerprint("real")
     (tree / "new").touch()
-    assert data_fingerprint("real") != before
+    signs = [before, longer, older, shorter, data_fingerprint("real")]
+    assert len({sign["ecgid"] for sign in signs}) == len(signs)
 
 
 def test_sessions_rank_dates_within_a_person() -> None:

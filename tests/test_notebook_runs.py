@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,69 +9,52 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import papermill
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import remember
 from ecgstudy.study.notebooks import run_notebook
 
-OPEN = 'from ecgstudy.study.stage import Stage\nstage = Stage.open("90_trial", globals())'
 WHOLE = ["90_trial.html", "90_trial.ipynb", "metrics.json", "report.json"]
+Trial = Callable[..., Path]
 
 
-@pytest.fixture
-def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Notebooks and results folders of their own; returns the results folder of stage 90_trial."""
-    monkeypatch.setenv("ECGSTUDY_NOTEBOOKS", str(tmp_path / "notebooks"))
-    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path / "results"))
-    (tmp_path / "notebooks").mkdir()
-    return tmp_path / "results" / "demo" / "90_trial"
-
-
-def _write(trial: Path, *cells: str) -> None:
-    parameters = new_code_cell('profile = "demo"\nseed = 0\ndevice = "cpu"', metadata={"tags": ["parameters"]})
-    rest = [new_code_cell(source) for source in (OPEN, *cells)]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    notebook = new_notebook(cells=[new_markdown_cell("# A trial stage"), parameters, *rest], metadata=kernel)
-    nbformat.write(notebook, trial.parents[2] / "notebooks" / "90_trial.ipynb")
-
-
-def test_a_run_leaves_metrics_notebook_and_page(trial: Path) -> None:
-    _write(
-        trial, 'stage.metric("answer", 6 * 7 + seed)', 'import sys; print("noise", file=sys.stderr)', "stage.finish()"
-    )
-    assert run_notebook("90_trial", {"seed": 5}) == trial
-    assert json.loads((trial / "metrics.json").read_text())["metrics"]["answer"]["value"] == 47
-    page = (trial / "90_trial.html").read_text()
+def test_a_run_leaves_metrics_notebook_and_page(trial: Trial) -> None:
+    results = trial('stage.metric("answer", 6 * 7 + seed)', 'import sys; print("noise", file=sys.stderr)')
+    assert run_notebook("90_trial", {"seed": 5}) == results
+    assert json.loads((results / "metrics.json").read_text())["metrics"]["answer"]["value"] == 47
+    page = (results / "90_trial.html").read_text()
     assert "<title>A trial stage</title>" in page
     assert "http" not in page.replace("http://www.w3.org", "").split("<main>")[0].split("<style")[0]
-    executed = (trial / "90_trial.ipynb").read_text()
-    for noise in ("papermill", "start_time", str(trial.parents[2]), "noise"):
+    executed = (results / "90_trial.ipynb").read_text()
+    for noise in ("papermill", "start_time", str(results.parents[2]), "noise"):
         assert noise not in executed.replace('print(\\"noise', "")
-    assert sorted(p.name for p in trial.iterdir()) == WHOLE
+    assert sorted(p.name for p in results.iterdir()) == WHOLE
 
 
-@pytest.fixture
-def older(trial: Path) -> dict[Path, str]:
-    """Content of the files of a whole older run."""
-    trial.mkdir(parents=True)
+def _older_run(folder: Path) -> dict[Path, str]:
+    """Leave the files of a whole older run; return their content."""
+    folder.mkdir(parents=True)
     for name in WHOLE:
-        (trial / name).write_text(f"{name} of an older run")
-    return {path: path.read_text() for path in trial.iterdir()}
+        (folder / name).write_text(f"{name} of an older run")
+    return _content(folder)
 
 
-def test_a_failing_cell_leaves_its_traceback_and_the_older_run_whole(trial: Path, older: dict[Path, str]) -> None:
-    _write(trial, 'stage.metric("a", 1)\n1 / 0', "stage.finish()")
+def _content(folder: Path) -> dict[Path, str]:
+    """Read what lies in a stage's folder, but for what a failed run leaves."""
+    return {path: path.read_text() for path in folder.iterdir() if "failed" not in path.name}
+
+
+def test_a_failing_cell_leaves_its_traceback_and_the_older_run_whole(trial: Trial) -> None:
+    results = trial('stage.metric("a", 1)\n1 / 0')
+    older = _older_run(results)
     with pytest.raises(StudyError, match=r"stopped in cell 3 with ZeroDivisionError.*90_trial\.failed\.ipynb"):
         run_notebook("90_trial", {})
-    failed = trial / "90_trial.failed.ipynb"
-    assert "division by zero" in failed.read_text()
-    assert {path: path.read_text() for path in trial.iterdir() if path != failed} == older
+    assert "division by zero" in (results / "90_trial.failed.ipynb").read_text()
+    assert _content(results) == older
 
 
 @pytest.mark.parametrize(
@@ -85,28 +67,28 @@ def test_a_failing_cell_leaves_its_traceback_and_the_older_run_whole(trial: Path
     ids=["sys.exit(0), which papermill counts as success", "a dead kernel", "a user's mistake"],
 )
 def test_a_run_without_results_is_no_success_though_an_older_run_left_its_own(
-    trial: Path, older: dict[Path, str], monkeypatch: pytest.MonkeyPatch, ending: Callable[[], None], sentence: str
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, ending: Callable[[], None], sentence: str
 ) -> None:
     def execute(source: Path, target: Path, **_: object) -> None:
         target.write_bytes(source.read_bytes())
         ending()
 
-    _write(trial, "stage.finish()")
+    older = _older_run(trial())
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     with pytest.raises(StudyError, match=sentence):
         run_notebook("90_trial", {})
-    assert {path: path.read_text() for path in trial.iterdir() if "failed" not in path.name} == older
+    assert _content(trial()) == older
 
 
 def _raise(error: Exception) -> None:
     raise error
 
 
-def test_plain_papermill_with_an_unknown_parameter_fails_too(trial: Path) -> None:
-    _write(trial, "stage.finish()")
-    source = trial.parents[2] / "notebooks" / "90_trial.ipynb"
+def test_plain_papermill_with_an_unknown_parameter_fails_too(trial: Trial, tmp_path: Path) -> None:
+    trial()
+    source = tmp_path / "notebooks" / "90_trial.ipynb"
     with pytest.raises(PapermillExecutionError, match="no parameter 'sead'; did you mean seed"):
-        papermill.execute_notebook(source, trial.parents[2] / "out.ipynb", {"sead": 1}, progress_bar=False)
+        papermill.execute_notebook(source, tmp_path / "out.ipynb", {"sead": 1}, progress_bar=False)
 
 
 BUSY = """
@@ -119,33 +101,33 @@ remember(results_dir("busy"), "slept", {}, lambda: list(in_parallel(time.sleep, 
 """
 
 
-def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: Path, older: dict[Path, str]) -> None:
-    _write(trial, BUSY, "stage.finish()")
+def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: Trial, tmp_path: Path) -> None:
+    trial(BUSY)
     runs = {}
     for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         # each run has results of its own; a kernel, which leads its own group, gets nothing but what its parent sends
-        results = shutil.copytree(trial.parents[1], trial.parents[1].with_name(how.name))
+        results = tmp_path / how.name
+        older = _older_run(results / "demo" / "90_trial")
         command = [sys.executable, "-m", "ecgstudy", "run", "90_trial"]
-        environment = os.environ | {"ECGSTUDY_RESULTS": str(results)}
-        runs[how] = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True), results
+        environment = os.environ | {"ECGSTUDY_RESULTS": str(results), "TMPDIR": str(results)}
+        runs[how] = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True), results, older
     deadline = time.monotonic() + 60
     families = {}
     while len(families) < len(runs) and time.monotonic() < deadline:
         time.sleep(0.1)
-        for how, (run, _) in runs.items():
+        for how, (run, *_) in runs.items():
             family = psutil.Process(run.pid).children(recursive=True)
             if how not in families and sum("popen_loky" in str(_command(child)) for child in family) == 2:
                 families[how] = family
                 run.send_signal(how)
     assert len(families) == len(runs)
-    for how, (run, results) in runs.items():
-        text = run.communicate(timeout=20)[1]
+    for how, (run, results, older) in runs.items():
+        text = run.communicate(timeout=60)[1]
         assert run.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
         assert how == signal.SIGKILL or "ecgstudy: stopped; run the same command again to go on.\n" in text
-        assert psutil.wait_procs(families[how], timeout=10)[1] == []
+        assert psutil.wait_procs(families[how], timeout=30)[1] == []
         assert remember(results / "busy", "slept", {}, lambda: "free", wait=False)[0] == "free"
-        folder = results / trial.relative_to(trial.parents[1])
-        assert {trial / path.name: path.read_text() for path in folder.iterdir()} == older
+        assert _content(results / "demo" / "90_trial") == older
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -4,6 +4,7 @@ import os
 
 import joblib
 import pytest
+from joblib.externals.loky import process_executor
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study import parallel
@@ -41,9 +42,17 @@ def test_where_somebody_watches_one_bar_moves_and_the_jobs_are_silent(
     assert "\x1b" not in drawn
 
 
-def test_the_error_of_a_job_arrives_from_its_process() -> None:
-    with joblib.parallel_config(backend="loky"), pytest.raises(StudyError, match="No number"):
-        list(in_parallel(_told, [(1,), (-1,)], "cpu", "jobs", workers=2))
+def _worker(_: int) -> tuple[int, float]:
+    return os.getpid(), process_executor._MAX_MEMORY_LEAK_SIZE
+
+
+def test_workers_may_keep_what_they_read_and_their_errors_arrive() -> None:
+    with joblib.parallel_config(backend="loky"):
+        for pid, growth in in_parallel(_worker, [(0,), (1,)], "cpu", "jobs"):
+            assert pid != os.getpid()
+            assert growth > 3e9
+        with pytest.raises(StudyError, match="No number"):
+            list(in_parallel(_told, [(1,), (-1,)], "cpu", "jobs", workers=2))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
 import pandas as pd
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study import cache
@@ -19,13 +18,9 @@ PARAMETERS = {"profile": "demo", "seed": 3, "device": "cpu"}
 
 
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Results folder of the stage `90_trial`, with a source notebook that declares PARAMETERS."""
-    cell = new_code_cell('profile = "demo"\nseed = 0\ndevice = "auto"', metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[cell]), tmp_path / "90_trial.ipynb")
-    monkeypatch.setenv("ECGSTUDY_NOTEBOOKS", str(tmp_path))
-    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results" / "demo" / "90_trial"
+def results(trial: Callable[..., Path]) -> Path:
+    """Results folder of the stage `90_trial`, whose notebook declares PARAMETERS."""
+    return trial()
 
 
 def test_metrics_file_holds_the_contract(results: Path) -> None:
@@ -50,6 +45,11 @@ def test_metrics_file_holds_the_contract(results: Path) -> None:
     assert about["device"] == "cpu"
     assert set(about) == {"commit", "seed", "inputs", "versions", "device", "seconds"}
     assert read_metrics("demo", "90_trial") == written
+    text = (results / "metrics.json").read_text()
+    assert '"value": 12\n' in text  # a count stays a count
+    (results / "metrics.json").write_text(text.replace('"complete": true', '"complete": false'))
+    with pytest.raises(StudyError, match="is of a run that did not end"):
+        read_metrics("demo", "90_trial")
 
 
 def test_an_undefined_number_needs_its_reason_and_a_headline_its_number(results: Path) -> None:

@@ -8,17 +8,18 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from fake_cohort import FakeCohort, beat_times
+from fake_cohort import LEADS, FakeCohort, beat_times
 
 from ecgstudy.data.base import Cohort, Signal
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals import ingest as store_build
 from ecgstudy.signals.ingest import build_store, reference_leads
 from ecgstudy.signals.preprocess import preprocess
@@ -122,8 +123,9 @@ def test_beats_stand_at_their_planted_places_in_seconds(built: RecordStore, reco
 
 
 def test_without_delineation_there_are_r_peaks_and_nothing_else(source: Path, tmp_path: Path) -> None:
-    store = build_store(FakeCohort(source, ("good_1a",)), tmp_path, delineate=False, workers=1)
-    np.testing.assert_allclose(store.beats["r_peak"], beat_times("good_1a"), atol=0.008)
+    # a rate of its own, so that seconds are no multiple of samples
+    store = build_store(FakeCohort(source, ("other_leads",)), tmp_path, delineate=False, workers=1)
+    np.testing.assert_allclose(store.beats["r_peak"], beat_times("other_leads"), atol=0.008)
     assert store.beats.drop(columns=["record_id", "r_peak"]).isna().all(axis=None)
     assert store.records["delineation_failure"].tolist() == [None]
 
@@ -283,6 +285,44 @@ def test_a_killed_worker_is_one_sentence(source: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="was killed, most likely because memory ran out"):
         build_store(DyingCohort(source, ("good_1a", "good_1b", "good_2")), tmp_path, workers=2)
     assert list(tmp_path.glob("store-*")) == []
+
+
+class ChangedCohort(FakeCohort):
+    """Records are read with something changed."""
+
+    changed: ClassVar[dict[str, object]] = {}
+
+    def signal(self, record_id: str) -> Signal:
+        """Give the record with the change."""
+        return replace(super().signal(record_id), **self.changed)
+
+
+@pytest.mark.parametrize("changed", [{"leads": ("I", "V1")}, {"fs": 249.0}, {"values": np.ones((2, 2400))}])
+def test_samples_that_are_not_what_the_table_says_are_left_out(changed: dict, source: Path, tmp_path: Path) -> None:
+    cohort = ChangedCohort(source, ("good_2", "good_1a"))
+    cohort.changed = changed
+    with pytest.raises(NothingUsableError) as none:
+        build_store(cohort, tmp_path, workers=1)
+    sentences = none.value.exclusions["sentence"].iloc[1:]
+    assert sentences.str.contains("holds other leads, samples or a rate than the cohort's table says").all()
+
+
+def test_a_record_without_a_usable_lead_has_the_reason_of_most_leads(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LEADS, "good_2", ("I", "II", "III"))
+    cohort = ChangedCohort(source, ("good_1a", "good_2"))
+    hole, flat = np.full(2500, np.nan), np.zeros(2500)
+    three = Signal(np.stack([hole, flat, flat]).astype(np.float32), 250.0, ("I", "II", "III"), "mV")
+    monkeypatch.setattr(
+        ChangedCohort, "signal", lambda self, name: FakeCohort.signal(self, name) if name == "good_1a" else three
+    )
+    rows = build_store(cohort, tmp_path, workers=1).exclusions.set_index("record_id")
+    assert rows.loc["good_2", "reason"] == "flat"
+    assert (
+        "lead I is not a number; lead II is flat; lead III is flat; check its electrodes"
+        in rows.loc["good_2", "sentence"]
+    )
 
 
 class HiddenBeats(FakeCohort):

@@ -65,6 +65,15 @@ def ecgid_tree(root: Path) -> Path:
     return root
 
 
+LUDB_TABLE = """\
+ID,Sex,Age,Rhythms,Electric axis of the heart,Conduction abnormalities,Extrasystolies,Hypertrophies,Cardiac pacing,\
+Ischemia,Non-specific repolarization abnormalities,Other states
+1,"F\n","51\n",Sinus rhythm,Electric axis of the heart: normal,,,\
+"Left atrial hypertrophy\nLeft ventricular hypertrophy",,,,
+2,"M\n",">89\n","Atrial fibrillation\nAberrant conduction",Electric axis of the heart: vertical,,,,,,,
+"""
+
+
 def ludb_tree(root: Path) -> Path:
     """Write two records of 12 leads; lead I of record 1 carries one complete and two incomplete waves."""
     leads = [lead.lower() for lead in STANDARD_LEADS]
@@ -76,38 +85,21 @@ def ludb_tree(root: Path) -> Path:
             # wfdb refuses to write a suffix with a digit, such as v1.
             wfdb.wrann(record, "marks", samples, symbol=list(marks), write_dir=str(root / "data"))
             (root / "data" / f"{record}.marks").rename(root / "data" / f"{record}.{lead}")
-    columns = (
-        "ID,Sex,Age,Rhythms,Electric axis of the heart,Conduction abnormalities,Extrasystolies,Hypertrophies,"
-        "Cardiac pacing,Ischemia,Non-specific repolarization abnormalities,Other states"
-    )
-    first = (
-        '1,"F\n","51\n",Sinus rhythm,Electric axis of the heart: normal,,,'
-        '"Left atrial hypertrophy\nLeft ventricular hypertrophy",,,,'
-    )
-    second = '2,"M\n",">89\n","Atrial fibrillation\nAberrant conduction",Electric axis of the heart: vertical,,,,,,,'
-    (root / "ludb.csv").write_text("\n".join([columns, first, second]) + "\n")
+    (root / "ludb.csv").write_text(LUDB_TABLE)
     (root / "RECORDS").write_text("data/1\ndata/2\n")
     return root
 
 
 def mitdb_tree(root: Path) -> Path:
     """Write records 102 (paced, other leads), 201 and 202 (one person), in the packed format 212."""
-    for record, leads, comment in (
-        ("102", ("V5", "V2"), "84 F 1525 167 x1"),
-        ("201", ("MLII", "V1"), "68 M 1960 2851 x1"),
-        ("202", ("MLII", "V1"), "-1 M 1960 2851 x1"),
-    ):
+    comments = {"102": "84 F 1525 167 x1", "201": "68 M 1960 2851 x1", "202": "-1 M 1960 2851 x1"}
+    for record, comment in comments.items():
+        leads, beat = (("V5", "V2"), "/") if record == "102" else (("MLII", "V1"), "N")
         samples = digital(2, 2000, int(record))
         write_record(root, record, samples, fs=360, leads=leads, fmt="212", baseline=24, comments=[comment])
-        beat = "/" if record == "102" else "N"
-        wfdb.wrann(
-            record,
-            "atr",
-            np.array([18, 77, 370, 662, 946]),
-            symbol=["+", beat, "V", "~", "+"],
-            aux_note=["(N", "", "", "", "(AFIB"],
-            write_dir=str(root),
-        )
+        marks, notes = ["+", beat, "V", "~", "+"], ["(N", "", "", "", "(AFIB"]
+        places = np.array([18, 77, 370, 662, 946])
+        wfdb.wrann(record, "atr", places, symbol=marks, aux_note=notes, write_dir=str(root))
     (root / "RECORDS").write_text("102\n201\n202\n")
     return root
 
@@ -119,11 +111,8 @@ def motion_tree(root: Path) -> Path:
         ("s10_e03_squats", "10", "textile", "squats", 495.982, "[(320, 9.222)]"),
     )
     for seed, (name, subject, electrode, activity, fs, gaps) in enumerate(rows):
-        comments = [
-            f"subject {subject} electrode {electrode} activity {activity} nominal_fs 500 measured_fs {fs}",
-            f"gaps_after_sample_s {gaps}",
-            "start 2024-03-26",
-        ]
+        facts = f"subject {subject} electrode {electrode} activity {activity} nominal_fs 500 measured_fs {fs}"
+        comments = [facts, f"gaps_after_sample_s {gaps}", "start 2024-03-26"]
         samples = digital(1, 3000, seed)
         write_record(root, name, samples, fs=fs, leads=("ECG",), unit="adc", gain=1.0, comments=comments)
         labels = "start,end,activity,artifact,electrode\n0,1000,0,1,1\n1000,2000,0,2,1\n2000,3000,0,4,1\n"
@@ -153,7 +142,7 @@ def ptbxl_row(ecg_id: int, patient: int, codes: str, **changes: object) -> dict[
 
 PTBXL_ROWS = (
     ptbxl_row(1, 7, "{'NORM': 100.0, 'SR': 0.0}"),
-    ptbxl_row(2, 7, "{'IMI': 80.0, 'ASMI': 15.0, 'AFIB': 0.0}", recording_date="1984-11-29 08:00:00", age=56.0),
+    ptbxl_row(2, 7, "{'IMI': 80.0, 'ASMI': 15.0, 'AFIB': 0.0}", recording_date="1984-11-29 08:00:00", age=89.0),
     ptbxl_row(1003, 8, "{'PVC': 100.0, 'NDT': 100.0}", age=300.0, sex=1, recording_date="1990-01-01 00:00:00"),
 )
 

@@ -95,14 +95,8 @@ def fetch(name: str, full: bool = False) -> Path:
     Returns
     -------
     Path
-        The cohort's folder, in which every file of the study is verified.
-
-    Raises
-    ------
-    StudyError
-        Unknown name; another download of the same cohort is running; the server cannot be reached or its list
-        of checksums cannot be trusted; files are absent or wrong on the server; the disk is full or read-only; the
-        user stopped it. What is downloaded by then is kept for the next call.
+        The cohort's folder, in which every file of the study is verified; a :class:`StudyError` says why it is not,
+        and what is downloaded by then is kept for the next call.
     """
     if name not in SOURCES:
         raise StudyError(f"There is no download for a cohort named {name!r}; choose one of {', '.join(SOURCES)}.")

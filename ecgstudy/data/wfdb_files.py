@@ -262,10 +262,8 @@ def _read_plain_16(header: Header, keep: Sequence[int]) -> np.ndarray:
     first = header.channels[0]
     raw = np.fromfile(header.path.with_name(first.file), dtype="<i2", offset=first.byte_offset)
     raw = raw.reshape(header.n_samples, len(header.channels)).T[keep]
-    baseline, gain = (
-        np.array([[getattr(header.channels[position], name)] for position in keep], dtype=np.float64)
-        for name in ("baseline", "gain")
-    )
+    chosen = [header.channels[position] for position in keep]
+    baseline, gain = np.array([(channel.baseline, channel.gain) for channel in chosen], dtype=np.float64).T[..., None]
     values = ((raw - baseline) / gain).astype(np.float32)
     values[raw == _INVALID_16] = np.nan
     return values

@@ -6,7 +6,6 @@ one; sensitivity and positive predictive value (PPV) count the points, mean and 
 (automatic minus reference) describe the matched ones.
 """
 
-from collections.abc import Sequence
 from warnings import catch_warnings
 
 import numpy as np
@@ -14,7 +13,6 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, Failure, delineate
 from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.config import cache_dir
@@ -33,16 +31,11 @@ _COUNTS = ["n_reference", "n_detected", "n_matched"]
 _SUMS = [*_COUNTS, "errors_ms", "squares_ms"]
 
 
-def boundary_reference(names: Sequence[str], seed: int) -> Cohort:
-    """Open the cohort with reference boundaries: LUDB where it is among `names`, else the synthetic one."""
-    return study_cohort("ludb" if "ludb" in names else "synthetic", seed)
-
-
 def boundary_matches(reference: Cohort, profile: str) -> pd.DataFrame:
-    """Delineate every lead of the reference cohort and match its onsets and offsets; cached by content.
+    """Give :func:`score_cohort`'s rows of onsets and offsets, cached by content.
 
     The delineators were chosen on every fifth record of LUDB; those records are left out, so that the figures are of
-    records nobody looked at. Columns as :func:`score_cohort`.
+    records nobody looked at.
     """
     code = [code_key(score_cohort), code_key(type(reference))]
     made_from = {"cohort": reference.digest(), "code": code, "versions": library_versions()}
@@ -58,15 +51,7 @@ def boundary_matches(reference: Cohort, profile: str) -> pd.DataFrame:
 def score_cohort(cohort: Cohort) -> pd.DataFrame:
     """Delineate every lead of a cohort that has a reference, and match the points.
 
-    Returns
-    -------
-    pandas.DataFrame
-        record_id, subject_id, lead, the columns of :func:`score_lead`, and failure: why a lead was not delineated.
-
-    Raises
-    ------
-    RecordError
-        A record or its annotation cannot be read.
+    Columns record_id, subject_id, lead, those of :func:`score_lead`, and failure: why a lead was not delineated.
     """
     records = cohort.records()[["record_id", "subject_id"]]
     items = [(cohort, *record) for record in records.itertuples(index=False)]
@@ -92,25 +77,12 @@ def _score_record(cohort: Cohort, record_id: str, subject_id: str) -> list[pd.Da
 
 
 def score_lead(reference: pd.DataFrame, found: pd.DataFrame | Failure, fs: float) -> pd.DataFrame:
-    """Match the fiducial points of one lead with its reference.
+    """Match the fiducial points of one lead (in samples) with its reference.
 
-    Automatic points before the first or after the last reference mark of the lead count only where they match: LUDB's
-    cardiologists left the first and last beats unmarked, so nothing says that such a point is wrong.
-
-    Parameters
-    ----------
-    reference : pandas.DataFrame
-        Columns wave ("P", "QRS", "T"), onset, peak, offset: samples, NaN where not marked.
-    found : pandas.DataFrame or Failure
-        Automatic points in samples; a failure detects nothing.
-    fs : float
-        Sampling rate of both, in Hz.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a wave and boundary: wave, boundary, n_reference, n_detected, n_matched, and the sums of the errors
-        and of their squares over the pairs, in ms.
+    One row a wave and boundary: wave, boundary, n_reference, n_detected, n_matched, and the sums of the errors and of
+    their squares over the pairs, in ms. Automatic points before the first or after the last reference mark of the
+    lead count only where they match: LUDB's cardiologists left the first and last beats unmarked, so nothing says
+    that such a point is wrong. The reference has columns wave, onset, peak, offset, NaN where not marked.
     """
     marks = reference[list(PARTS)].to_numpy(dtype=float)
     known = marks[np.isfinite(marks)]
@@ -148,15 +120,9 @@ def match_points(reference: np.ndarray, automatic: np.ndarray, tolerance: float)
 def delineation_table(
     matches: pd.DataFrame, seed: int, by_lead: bool = False, n_resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """Sensitivity, PPV and signed error of each boundary, each with a 95 % interval over persons.
+    """Sensitivity, PPV and signed error of each boundary (and lead), NaN where undefined, with 95 % intervals.
 
     Beats and leads of a person are not independent, so persons are resampled, not beats.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a wave and boundary (and lead): n_subjects, n_reference, n_detected, n_matched, then :data:`FIGURES`,
-        each with ``_low`` and ``_high``, NaN where undefined; undefined_resamples: those with an undefined figure.
     """
     by = ["lead", "wave", "boundary"] if by_lead else ["wave", "boundary"]
     rng, rows = np.random.default_rng(seed), []

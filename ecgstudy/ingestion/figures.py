@@ -37,11 +37,13 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
     width, height = paper_size(EXAMPLE_SECONDS, EXAMPLE_HEIGHT_MV)
     columns = min(2, len(stores))
     rows = -(-len(stores) // columns)
-    size = (ENLARGED * columns * width, ENLARGED * rows * height)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
+    )
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
         if name == WfdbFolderCohort.name:
-            _say(ax, name, "your own records:\nnot drawn, because a trace\nidentifies its owner")
+            ax.set_title(name)
+            _say(ax, "your own records:\nnot drawn, because a trace\nidentifies its owner")
         else:
             _draw_example(ax, name, store)
     for ax in axes.flat[len(stores) :]:
@@ -50,10 +52,10 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
     return figure
 
 
-def _say(ax: Axes, title: str, sentence: str) -> None:
+def _say(ax: Axes, sentence: str) -> None:
     """Fill a panel with a sentence instead of a plot."""
     ax.text(0.5, 0.5, sentence, ha="center", va="center", transform=ax.transAxes)
-    ax.set(title=title, xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[])
 
 
 def _legend(figure: Figure, colours: Mapping[str, str], alpha: float | None = None, title: str | None = None) -> None:
@@ -64,45 +66,44 @@ def _legend(figure: Figure, colours: Mapping[str, str], alpha: float | None = No
 
 def _draw_example(ax: Axes, name: str, store: RecordStore) -> None:
     """Draw a few seconds of the cohort's first record that has all its waves marked."""
-    beats = store.beats
-    complete = beats.dropna(subset=[column for span in _SPANS.values() for column in span])
-    record_id = complete["record_id"].iloc[0] if len(complete) else store.records["record_id"].iloc[0]
+    complete = store.beats.dropna(subset=[point for span in _SPANS.values() for point in span])
+    record_id = (complete if len(complete) else store.records)["record_id"].iloc[0]
     record = store.records.set_index("record_id").loc[record_id]
     first = complete.loc[complete["record_id"] == record_id, "p_onset"].min() - 0.2 if len(complete) else 0.0
     start = max(0, int(first * store.fs))
     stop = start + int(EXAMPLE_SECONDS * store.fs)
-    values = store.signal(record_id)[list(record["leads"]).index(record["reference_lead"]), start:stop]
+    values = store.signal(record_id)[record["leads"].index(record["reference_lead"]), start:stop]
     if record["unit"] == "mV":
         middle = np.round((values.max() + values.min()) / 2, 1)
         ecg_paper(ax, (0, EXAMPLE_SECONDS), (middle - EXAMPLE_HEIGHT_MV / 2, middle + EXAMPLE_HEIGHT_MV / 2))
     else:
         ax.set(xlim=(0, EXAMPLE_SECONDS), xlabel="time (s)", ylabel=f"amplitude ({record['unit']})")
     ax.plot(np.arange(len(values)) / store.fs, values, color="black", linewidth=1)
-    for _, beat in beats[beats["record_id"] == record_id].iterrows():
-        for wave, (onset, offset) in _SPANS.items():
-            if beat[onset] >= start / store.fs and beat[offset] <= stop / store.fs:
-                span = (beat[onset] - start / store.fs, beat[offset] - start / store.fs)
-                ax.axvspan(*span, color=WAVE_COLOURS[wave], alpha=0.35, linewidth=0)
+    beats = store.beats.set_index("record_id").loc[[record_id]]
+    for wave, span in _SPANS.items():
+        for onset, offset in beats[list(span)].to_numpy():
+            if onset >= start / store.fs and offset <= stop / store.fs:
+                inside = (onset - start / store.fs, offset - start / store.fs)
+                ax.axvspan(*inside, color=WAVE_COLOURS[wave], alpha=0.35, linewidth=0)
     ax.set_title(f"{name}, lead {record['reference_lead']}")
 
 
 def people_figure(stores: Mapping[str, RecordStore]) -> Figure:
     """Age of the persons by sex, one panel a cohort; cohorts that state no age are named as such."""
-    persons = {name: store.records.drop_duplicates("subject_id") for name, store in stores.items()}
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 1, 3), squeeze=False)
-    for ax, (name, people) in zip(axes[0], persons.items(), strict=True):
+    bins = {"binwidth": 10, "binrange": (0, 130), "multiple": "stack"}
+    for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
+        people = store.records.drop_duplicates("subject_id")
         known = people.dropna(subset="age")
-        title = f"{name} (n = {len(people)})"
-        ax.set(title=title, xlabel="age (years)", ylabel="persons")
+        ax.set_title(f"{name} (n = {len(people)})")
         if known.empty:
-            _say(ax, title, "age not stated")
-            continue
-        shown = known.assign(sex=known["sex"].map({"F": "women", "M": "men"}).fillna("not stated"))
-        bins = {"binwidth": 10, "binrange": (0, 130), "multiple": "stack"}
-        sns.histplot(
-            shown, x="age", hue="sex", hue_order=list(SEX_COLOURS), palette=SEX_COLOURS, legend=False, ax=ax, **bins
-        )
-        ax.set(xlabel="age (years)", ylabel="persons", xlim=(0, max(100, known["age"].max() + 5)))
+            _say(ax, "age not stated")
+        else:
+            sex = known["sex"].map({"F": "women", "M": "men"}).fillna("not stated")
+            colours = {"hue": sex, "hue_order": list(SEX_COLOURS), "palette": SEX_COLOURS}
+            sns.histplot(x=known["age"], legend=False, ax=ax, **colours, **bins)
+            ax.set_xlim(0, max(100, known["age"].max() + 5))
+        ax.set(xlabel="age (years)", ylabel="persons")
     _legend(figure, SEX_COLOURS)
     return figure
 
@@ -134,17 +135,16 @@ def average_beats(store: RecordStore) -> pd.DataFrame:
 
     Scaled to an R peak of 1, so that any units compare.
     """
-    before, after = round(BEAT_S[0] * store.fs), round(BEAT_S[1] * store.fs)
-    peaks_of = dict(tuple(store.beats.dropna(subset="r_peak").groupby("record_id")["r_peak"]))
+    before, after = (round(seconds * store.fs) for seconds in BEAT_S)
+    records = store.records.set_index("record_id")
     rows = {}
-    for record in store.records.itertuples():
-        peaks = np.round(peaks_of.get(record.record_id, np.empty(0)) * store.fs).astype(int)
-        if len(peaks) < FEWEST_BEATS:
-            continue
-        lead = record.leads.index(record.reference_lead)
-        beat = average_beat(store.signal(record.record_id)[[lead]], np.asarray(peaks), before, after)[0]
-        beat = beat - np.median(beat)
-        rows[record.record_id] = beat / np.abs(beat[before])
+    for record_id, peaks in store.beats.groupby("record_id", sort=False)["r_peak"]:
+        if len(peaks) >= FEWEST_BEATS:
+            leads, reference = records.loc[record_id, ["leads", "reference_lead"]]
+            samples = np.rint(peaks * store.fs).astype(int).to_numpy()
+            beat = average_beat(store.signal(record_id)[[leads.index(reference)]], samples, before, after)[0]
+            beat = beat - np.median(beat)
+            rows[record_id] = beat / np.abs(beat[before])
     return pd.DataFrame.from_dict(rows, orient="index", columns=np.arange(-before, after) / store.fs)
 
 

@@ -34,7 +34,10 @@ def study_cohort(name: str, seed: int) -> Cohort:
 def open_usable_stores(
     profile: str, names: Sequence[str], seed: int, fs: float = STORE_FS
 ) -> tuple[dict[str, RecordStore], pd.DataFrame]:
-    """Ingest cohorts into the profile's cache, or open what an earlier run ingested.
+    """Ingest cohorts into the cache of a profile, or open what an earlier run ingested.
+
+    Gives the stores by cohort, and the records (column cohort and
+    :data:`~ecgstudy.signals.store.EXCLUSION_COLUMNS`) of the cohorts that hold nothing usable.
 
     Parameters
     ----------
@@ -46,13 +49,6 @@ def open_usable_stores(
         Seed of the synthetic cohort.
     fs : float
         Sampling rate of the stored signals in Hz.
-
-    Returns
-    -------
-    stores : dict
-        Stores by cohort, of those with anything usable.
-    lost : pandas.DataFrame
-        Column cohort and :data:`~ecgstudy.signals.store.EXCLUSION_COLUMNS`: the records of the cohorts without a store.
 
     Raises
     ------

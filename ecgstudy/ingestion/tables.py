@@ -23,7 +23,6 @@ def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
         # undated sessions have no distance
         days = records.dropna(subset="session_day").groupby(["subject_id", "session"])["session_day"].first()
         between = days.groupby("subject_id").diff().dropna()
-        known_sex = persons["sex"].dropna()
         row = {
             "cohort": name,
             "records": len(records),
@@ -33,10 +32,10 @@ def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
             "unit": ", ".join(sorted(records["unit"].unique())),
             "leads": ", ".join(str(n) for n in sorted(records["leads"].map(len).unique())),
             "age median": persons["age"].median(),
-            "women %": 100 * (known_sex == "F").mean() if len(known_sex) else np.nan,
+            "women %": 100 * persons["sex"].dropna().eq("F").mean(),
             "persons with several sessions": int((records.groupby("subject_id")["session"].max() > 1).sum()),
-            "days between sessions, median": between.median() if len(between) else np.nan,
-            "days between sessions, longest": between.max() if len(between) else np.nan,
+            "days between sessions, median": between.median(),
+            "days between sessions, longest": between.max(),
         }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -44,13 +43,13 @@ def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
 
 def record_cohorts(stage: Stage, table: pd.DataFrame) -> None:
     """Record each cohort's counts as metrics and its records and persons as headlines."""
-    for row in table.to_dict("records"):
-        name = row["cohort"]
-        n_of = {"records": row["records"], "persons": row["persons"], "excluded": row["records"] + row["excluded"]}
-        for counted, n in n_of.items():
-            unit = "persons" if counted == "persons" else "records"
-            stage.metric(f"{name}.{counted}", row[counted], n=n, unit=unit)
-        stage.metric(f"{name}.minutes", row["minutes"], n=row["records"], unit="min")
+    for name, records, excluded, persons, minutes in table[
+        ["cohort", "records", "excluded", "persons", "minutes"]
+    ].values:
+        stage.metric(f"{name}.records", records, n=records, unit="records")
+        stage.metric(f"{name}.persons", persons, n=persons, unit="persons")
+        stage.metric(f"{name}.excluded", excluded, n=records + excluded, unit="records")
+        stage.metric(f"{name}.minutes", minutes, n=records, unit="min")
         stage.headline(f"{name}.records", f"{name}: records used")
         stage.headline(f"{name}.persons", f"{name}: persons")
 

@@ -10,10 +10,8 @@ Neither can tell that a wave is absent: P waves are also placed in atrial fibril
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import neurokit2 as nk
 import numpy as np
 import pandas as pd
 
@@ -125,19 +123,21 @@ def _prepare(x: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return values, peaks[~lost[peaks]], lost
 
 
-def _neurokit(function: Callable, *arguments: object, **options: object) -> object:
+def _neurokit(function: str, *arguments: object, **options: object) -> object:
     """Call a function of NeuroKit2; None where it gives up."""
+    import neurokit2  # takes a second, and only those who delineate need it
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return function(*arguments, **options)
+            return getattr(neurokit2, function)(*arguments, **options)
         except Exception:  # It raises ValueError, IndexError, ZeroDivisionError... on unusual leads.
             return None
 
 
 def _find_r_peaks(values: np.ndarray, fs: float) -> np.ndarray:
     """R peaks of a filtered lead, by NeuroKit2's gradient method; none where it gives up."""
-    found = _neurokit(nk.ecg_findpeaks, values, sampling_rate=fs, method="neurokit")
+    found = _neurokit("ecg_findpeaks", values, sampling_rate=fs, method="neurokit")
     return np.asarray(found["ECG_R_Peaks"] if found else [], dtype=int)
 
 
@@ -188,7 +188,7 @@ def _in_chunks(values: np.ndarray, peaks: np.ndarray, fs: float) -> dict[str, np
 def _neurokit_points(values: np.ndarray, peaks: np.ndarray, fs: float) -> dict[str, np.ndarray]:
     """Points of both of NeuroKit2's delineators on a stretch of lead, one a beat; NaN where one of them gives up."""
     delineators = {
-        method: _neurokit(nk.ecg_delineate, values, peaks, sampling_rate=fs, method=method)
+        method: _neurokit("ecg_delineate", values, peaks, sampling_rate=fs, method=method)
         for method in ("prominence", "dwt")
     }
     points = {}

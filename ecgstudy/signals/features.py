@@ -44,22 +44,11 @@ def average_beat(values: np.ndarray, r_peaks: np.ndarray, before: int, after: in
 
 
 def beat_features(values: np.ndarray, fs: float, fiducials: pd.DataFrame) -> pd.DataFrame:
-    """Measure every beat of one lead.
+    """Measure every beat of one lead: columns :data:`FEATURES`, NaN where a point is missing.
 
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Samples of the lead, shape (n_samples,).
-    fs : float
-        Sampling rate in Hz.
-    fiducials : pandas.DataFrame
-        One row a beat, :data:`~ecgstudy.signals.delineation.FIDUCIAL_COLUMNS` in samples, NaN where not found.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a beat, columns :data:`FEATURES`; NaN where a point is missing. The R-R interval of a beat is the one
-        that ends with it. Q and S are the lowest samples from the onset of QRS to R, and from R to the end of QRS.
+    `fiducials` has one row a beat, :data:`~ecgstudy.signals.delineation.FIDUCIAL_COLUMNS` in samples. The R-R interval
+    of a beat is the one that ends with it. Q and S are the lowest samples from the onset of QRS to R, and from R to
+    the end of QRS.
     """
     place = {
         "P": fiducials["p_peak"].to_numpy(float),

@@ -9,11 +9,10 @@ import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,8 +39,7 @@ _TASK_SECONDS = 640
 _DUPLICATES_NAMED = 3
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What a worker must know of the store it fills."""
 
     folder: Path
@@ -50,8 +48,7 @@ class _Plan:
     min_seconds: float
 
 
-@dataclass(frozen=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """What became of a record: its row in the table of exclusions, or what is added to its row of the record table."""
 
     record_id: str
@@ -69,18 +66,13 @@ def build_store(
     min_seconds: float = 5.0,
     workers: int = 2,
 ) -> RecordStore:
-    """Make a cohort's store, or open the one that the same inputs made before.
+    """Make a cohort's store in a folder `cache`, or open the one that the same inputs made before.
 
-    A record that cannot be read or used, or that has the waveform of another
-    person's record, is left out and listed in ``exclusions`` with its reason;
-    the other records are unharmed.
+    A record that cannot be read or used, or that has the waveform of another person's record, is left out and listed
+    in ``exclusions`` with its reason; the other records are unharmed.
 
     Parameters
     ----------
-    cohort : Cohort
-        Where records come from.
-    cache : pathlib.Path
-        Folder to make ``store-<cohort>-<key>`` in.
     fs : float
         Sampling rate of the stored signals in Hz.
     delineate : bool
@@ -144,8 +136,12 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
     ]
     rows = [outcome.excluded for outcome in (*unreadable, *outcomes) if outcome.excluded]
     exclusions = pd.DataFrame(rows, columns=list(store.EXCLUSION_COLUMNS))
+    if exclusions.empty and not kept:
+        raise NothingUsableError(f"The cohort {cohort.name} has no records; {cohort.how_to_get}", exclusions)
     if not kept:
-        raise NothingUsableError(_nothing_left(cohort, exclusions), exclusions)
+        counts = ", ".join(f"{reason} {n}" for reason, n in exclusions["reason"].value_counts().items())
+        first = exclusions["sentence"].iloc[0]
+        raise NothingUsableError(f"No record of {cohort.name} can be used ({counts}); the first: {first}", exclusions)
     _write_tables(plan.folder, records, kept, exclusions)
     manifest |= {"records": len(kept), "excluded": len(exclusions), "complete": True}
     (plan.folder / store.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -216,7 +212,8 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
     }
     signal_file.seek(4 * record["offset"])
     signal_file.write(np.ascontiguousarray(stored.values, dtype="<f4"))
-    flaws = quality.flaws(signal, stored, problems, record["gaps"])
+    gaps = record["gaps"] if isinstance(record["gaps"], tuple) else ()  # a label of that name says nothing
+    flaws = quality.flaws(signal, stored, problems, gaps)
     return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=beats)
 
 
@@ -264,14 +261,6 @@ def _left_out(record: dict, reason: str, what: str) -> _Outcome:
     remedy = f"; {quality.REMEDIES[reason]}" if reason in quality.REMEDIES else ""
     sentence = f"Record {record['record_id']} was left out: {what}{remedy}."
     return _Outcome(record["record_id"], (record["record_id"], record["subject_id"], "", str(reason), sentence))
-
-
-def _nothing_left(cohort: Cohort, exclusions: pd.DataFrame) -> str:
-    """Sentence for a cohort without a single usable record."""
-    if exclusions.empty:
-        return f"The cohort {cohort.name} has no records; {cohort.how_to_get}"
-    counts = ", ".join(f"{reason} {n}" for reason, n in exclusions["reason"].value_counts().items())
-    return f"No record of {cohort.name} can be used ({counts}); the first: {exclusions['sentence'].iloc[0]}"
 
 
 def _write_tables(folder: Path, records: pd.DataFrame, kept: list[_Outcome], exclusions: pd.DataFrame) -> None:

@@ -1,8 +1,7 @@
 """Quality control: which records, leads and stretches of a lead cannot be used, each with its reason.
 
-The reasons are a closed vocabulary (:class:`Problem`); the thresholds below
-were set on every record of ECG-ID, LUDB, MIT-BIH, the motion set and a
-PTB-XL subset, so that no ordinary lead of theirs is lost.
+The thresholds were set on every record of ECG-ID, LUDB, MIT-BIH, the motion set and a PTB-XL subset, so that no
+ordinary lead of theirs is lost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -162,23 +161,12 @@ def lead_problems(signal: Signal) -> dict[str, str]:
 def flaws(
     raw: Signal, stored: Signal, problems: Mapping[str, str], gaps: Sequence[tuple[int, float]] = ()
 ) -> list[tuple[str, int, int, str]]:
-    """Stretches of a record that nothing may be cut across.
+    """Stretches of a record that nothing may be cut across: lead, start, stop (excluded, in stored samples), reason.
 
-    Parameters
-    ----------
-    raw, stored : Signal
-        The record as read, and as :func:`ecgstudy.signals.preprocess.preprocess` gave it.
-    problems : mapping of str to str
-        Its :func:`lead_problems`: such a lead is one flaw from end to end.
-    gaps : sequence of (int, float)
-        Raw samples after which the clock jumps, and by how many seconds.
-
-    Returns
-    -------
-    list of (lead, start, stop, reason)
-        In samples of `stored`, stop excluded, by reason: not a number (a gap of more than 40 ms), flat (a second or
-        more, before or after the filter, which takes away hum and rounds off edges), saturated (clipped for more
-        than 40 ms), gap in time (of all leads, one sample long).
+    Reasons: not a number (a gap of more than 40 ms), flat (a second or more, before or after the filter, which takes
+    away hum and rounds off edges), saturated (clipped for more than 40 ms before the filter), gap in time (of all
+    leads, one sample long; `gaps` are the raw samples after which the clock jumps, and by how many seconds). A lead
+    with one of :func:`lead_problems` is one flaw from end to end.
     """
     filled, lost = fill_gaps(stored.values, stored.fs, bridged_s=0.0)
     flat, saturated, gap = _flat(filled, lost, stored.fs, FLAT_ANY_UNIT), np.zeros_like(lost), np.zeros_like(lost)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import process_executor
 from tqdm.auto import tqdm
 
 from ecgstudy.errors import StudyError
@@ -22,6 +23,8 @@ T = TypeVar("T")
 BATCH = "ECGSTUDY_BATCH"
 """Environment variable: "1" where nobody watches, "worker" where another process tells of the progress."""
 _SECONDS_BETWEEN_LOOKS = 0.2
+_WORKER_GROWTH = 4_000_000_000
+"""Bytes by which a worker may grow before another takes its place."""
 
 
 def in_batch() -> bool:
@@ -79,14 +82,14 @@ def _told(results: Iterable[T], total: int, desc: str) -> Iterator[T]:
 def _call(parent: int, function: Callable[..., T], item: tuple[Any, ...]) -> T:
     """Call a function silently, in a process that ends with its parent."""
     if os.getpid() != parent:
-        _end_with(parent)
+        _become_worker(parent)
     with patch.dict(os.environ, {BATCH: "worker"}):
         return function(*item)
 
 
 @cache
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent has ended, however that ended."""
+def _become_worker(parent: int) -> None:
+    """Stay until the parent has ended, however that ends, and no longer."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -94,6 +97,8 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    # the signals and networks that a worker keeps are no leak, and a new worker takes seconds to get them again
+    process_executor._MAX_MEMORY_LEAK_SIZE = _WORKER_GROWTH
 
 
 def resolve_device(device: str) -> str:

@@ -6,17 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.simulator import heart
-from ecgstudy.data.simulator.heart import (
-    COMPONENT_WAVE,
-    DIAGNOSES,
-    DOWER,
-    INDEPENDENT,
-    LEADS,
-    MAIN,
-    WAVES,
-    Intervals,
-    Timing,
-)
+from ecgstudy.data.simulator.heart import COMPONENT_WAVE, DOWER, INDEPENDENT, LEADS, MAIN, WAVES
 from ecgstudy.data.simulator.people import LVH_SOKOLOW_MV, REFERENCE_RATE, Drift, People, rotate, shape_edges
 
 FIBRILLATION_FASTER = 20.0
@@ -65,7 +55,7 @@ class Batch:
     """Rendered records (float32 (n, 12, n_samples), mV), the timing of their waves, and their components' edges."""
 
     signals: np.ndarray
-    timing: Timing
+    timing: heart.Timing
     edges: np.ndarray
 
     def boundaries(self, row: int, fs: float) -> pd.DataFrame:
@@ -91,19 +81,19 @@ def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.maximum(LVH_SOKOLOW_MV / (v5.max(axis=1) - v1.min(axis=1)), 1.0)
 
 
-def _intervals(people: People, plan: Plan) -> Intervals:
+def _intervals(people: People, plan: Plan) -> heart.Intervals:
     """Intervals of each record: the person's, changed by the diagnosis."""
     who, wider = plan.person, heart.QRS_WIDENING
     widening = np.select([plan.diagnosis == name for name in wider], list(wider.values()), 0.0)
     blocked = np.maximum(people.pr[who] + heart.PR_LENGTHENING, heart.PR_BLOCK)
     pr = np.where(plan.diagnosis == "1AVB", blocked, people.pr[who])
     qrs = people.qrs[who] + widening
-    return Intervals(pr, people.p_duration[who], qrs, people.qtc[who], widening, people.st_share[who])
+    return heart.Intervals(pr, people.p_duration[who], qrs, people.qtc[who], widening, people.st_share[who])
 
 
 def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """Edges (n, n_components, 2) and vectors in mV (n, n_components, 3) of each record."""
-    index = np.array([DIAGNOSES.index(name) for name in plan.diagnosis])
+    index = np.array([heart.DIAGNOSES.index(name) for name in plan.diagnosis])
     who = plan.person
     edges = shape_edges(index, people.edges[who])
     amplitude = people.amplitude[who]
