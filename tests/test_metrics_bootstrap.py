@@ -64,7 +64,7 @@ def test_trial_weights_equal_a_resample_written_out() -> None:
                 elif a != b:
                     impostor.append(block)
         expected = eer(ScoreLevels.from_scores(np.concatenate(genuine), np.concatenate(impostor)))
-        assert eer(trials.levels(multiplicity)) == pytest.approx(expected, abs=1e-12)
+        assert eer(trials.levels(trials.weights(multiplicity))) == pytest.approx(expected, abs=1e-12)
 
 
 def test_balanced_trials_average_the_rates_of_persons() -> None:
@@ -73,7 +73,7 @@ def test_balanced_trials_average_the_rates_of_persons() -> None:
     probe, gallery = np.repeat(np.arange(3), n_probe), np.repeat(np.arange(3), [3, 1, 2])
     scores = rng.normal(size=(12, 6))
     trials = Trials(scores, probe, gallery, Resamples.draw(range(3), seed=0, n_resamples=1))
-    levels = trials.levels(np.ones(3), balanced=True)
+    levels = trials.levels(trials.weights(np.ones(3), balanced=True))
     threshold = 0.3
     weights = trials.weights(np.ones(3), balanced=True)
     frr = [np.mean(scores[np.ix_(probe == person, gallery == person)] < threshold) for person in range(3)]

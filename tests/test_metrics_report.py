@@ -124,7 +124,7 @@ def test_headlines_weigh_probes_by_their_person() -> None:
     fold = ScoredFold(scores, ["a", "a", "b"], ["a", "b"], resamples, np.random.default_rng(0))
     assert fold.headlines(np.array([1.0, 0.0]))["rank1"] == 0.5
     assert fold.headlines(np.array([0.0, 3.0]))["rank1"] == 0.0
-    assert fold.headlines(np.ones(2), balanced=True)["rank1"] == 0.25
+    assert fold.everything(np.ones(2))["rank1_per_person"] == 0.25
     perfect = ScoredFold(np.eye(2), ["a", "b"], ["a", "b"], resamples, np.random.default_rng(0))
     # two probes of a: one right, one wrong; the probe of b is wrong
     assert rank1_statistic([fold, perfect])(np.ones(2)) == pytest.approx((1 / 3 + 1) / 2)

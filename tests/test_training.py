@@ -17,7 +17,7 @@ from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import WindowSet
 from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn.resnet1d import ResNet1d
-from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit, load_run, make_trainer
+from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit, make_trainer
 
 SMALL = {
     "transecg": {"width": 8, "n_layers": 1, "n_heads": 2},
@@ -104,7 +104,7 @@ def test_a_run_of_other_classes_is_refused(tmp_path: Path) -> None:
     shape = {**dict(ours.model.hparams), "classes": {"person": ["p0", "p1", "x", "p3"]}}
     theirs = fit(create_model("resnet1d", 0, **shape), drawn(0), drawn(1), settings, tmp_path, "cpu")
     assert theirs.folder != ours.folder
-    assert load_run(ResNet1d, theirs.folder).model.classes == shape["classes"]
+    assert theirs.model.classes == shape["classes"]
     shutil.copy(theirs.folder / "model.ckpt", ours.folder)
     with pytest.raises(StudyError, match="Class 3 of task person is x in the network and p2 in the data"):
         run(tmp_path, settings)

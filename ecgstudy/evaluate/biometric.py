@@ -56,17 +56,16 @@ class ScoredFold:
         """Log-likelihood ratios and which trials have one; costs a fit, which point values of headlines can spare."""
         return _cross_calibrated_llr(self.trials, np.random.default_rng(self._calibration_seed))
 
-    def headlines(self, multiplicity: np.ndarray, balanced: bool = False) -> dict[str, float]:
-        """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times, over trials or per person."""
-        levels, probes = self.trials.levels(multiplicity, balanced), self._probe_weights(multiplicity, balanced)
-        return self._headlines(levels, probes)
+    def headlines(self, multiplicity: np.ndarray) -> dict[str, float]:
+        """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times."""
+        return self._headlines(self.trials.levels(self.trials.weights(multiplicity)), multiplicity[self.probe])
 
     def everything(self, multiplicity: np.ndarray) -> dict[str, float]:
         """All metrics when person p was drawn ``multiplicity[p]`` times."""
         found = {}
         for suffix, balanced in (("", False), ("_per_person", True)):
-            weights, probes = self.trials.weights(multiplicity, balanced), self._probe_weights(multiplicity, balanced)
-            levels = self.trials.weighted_levels(weights)
+            weights, probes = self.trials.weights(multiplicity, balanced), multiplicity[self.probe]
+            probes, levels = probes * self._balance if balanced else probes, self.trials.levels(weights)
             values = self._headlines(levels, probes)
             values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
             values["d_sys"] = self.linkability.d_sys(weights)
@@ -92,10 +91,6 @@ class ScoredFold:
     def _headlines(self, levels: ScoreLevels, probes: np.ndarray) -> dict[str, float]:
         found = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
         return found | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
-
-    def _probe_weights(self, multiplicity: np.ndarray, balanced: bool) -> np.ndarray:
-        drawn = multiplicity[self.probe]
-        return drawn * self._balance if balanced else drawn
 
     def _cllr(self, weights: np.ndarray) -> float:
         llr, calibrated = self._calibration
@@ -151,7 +146,8 @@ def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
 
 def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
     """EER as :func:`biometric_report` takes it, for contrasts of attackers."""
-    return lambda multiplicity: float(np.mean([eer(fold.trials.levels(multiplicity)) for fold in folds]))
+    trials = [fold.trials for fold in folds]
+    return lambda multiplicity: float(np.mean([eer(one.levels(one.weights(multiplicity))) for one in trials]))
 
 
 def per_person_risk(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> pd.DataFrame:
@@ -209,7 +205,7 @@ def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int
 
     found = bootstrap.bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
     estimates = dict(zip(names, found, strict=True))
-    for name in values.keys() - estimates.keys():
+    for name in [name for name in values if name not in estimates]:
         reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
         estimates[name] = Estimate.without_interval(values[name], n_persons, 0, reason)
     return estimates

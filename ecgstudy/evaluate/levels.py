@@ -131,7 +131,7 @@ class Trials:
             if label.any():
                 self._balance[label] *= np.count_nonzero(label) / self._balance[label].sum()
 
-    def weights(self, multiplicity: np.ndarray, balanced: bool) -> np.ndarray:
+    def weights(self, multiplicity: np.ndarray, balanced: bool = False) -> np.ndarray:
         """Weight of each trial, in sorted order, when person p was drawn ``multiplicity[p]`` times.
 
         With `balanced` every pair of a probe person and a gallery person weighs the same, however many records the two
@@ -141,11 +141,7 @@ class Trials:
         weights = np.where(self.genuine, weights, weights * multiplicity[self.gallery])
         return weights * self._balance if balanced else weights
 
-    def levels(self, multiplicity: np.ndarray, balanced: bool = False) -> ScoreLevels:
-        """Score levels under :meth:`weights`."""
-        return self.weighted_levels(self.weights(multiplicity, balanced))
-
-    def weighted_levels(self, weights: np.ndarray) -> ScoreLevels:
+    def levels(self, weights: np.ndarray) -> ScoreLevels:
         """Score levels under weights that :meth:`weights` gave."""
         return self._sorted.levels(weights)
 

@@ -5,11 +5,11 @@ The template is the floor under every learned attacker. The feature model is tra
 al., "From local explanations to global understanding with explainable AI for trees", Nature Machine Intelligence 2020.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import shap
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ecgstudy.errors import StudyError
@@ -83,7 +83,10 @@ class FeaturesGbm:
             raise StudyError("The feature model cannot be trained: all windows have the same label, or none.")
         if features[known].isna().to_numpy().all():
             raise StudyError("The feature model cannot be trained: no wave was found in any training window.")
-        self._booster.fit(features[known], labels[known])
+        with warnings.catch_warnings():
+            # a gallery of many people with few windows each is meant
+            warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+            self._booster.fit(features[known], labels[known])
         return self
 
     def predict_proba(self, features: pd.DataFrame) -> np.ndarray:
@@ -103,5 +106,7 @@ class FeaturesGbm:
 
     def shap_values(self, features: pd.DataFrame) -> np.ndarray:
         """SHAP values of the raw scores (log-odds), shape (n, n_features, n_classes); two classes mirror each other."""
+        import shap  # a second that only this table costs
+
         values = np.asarray(shap.TreeExplainer(self._booster).shap_values(features))
         return values if values.ndim == 3 else np.stack([-values, values], axis=-1)

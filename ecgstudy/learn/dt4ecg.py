@@ -104,35 +104,6 @@ class GradNorm(EqualWeights):
 BALANCES = {"equal": EqualWeights, "uncertainty": UncertaintyWeights, "gradnorm": GradNorm}
 
 
-class ChannelAttention(nn.Module):
-    """Weight in (0, 1) of each channel, from its time average."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(4, channels // 4)
-        squeeze, excite = nn.Conv1d(channels, hidden, 1), nn.Conv1d(hidden, channels, 1)
-        self.weigh = nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return weights (n, channels) for `x` (n, channels, time)."""
-        return self.weigh(x.mean(dim=-1, keepdim=True)).squeeze(-1)
-
-
-class SequenceAttention(nn.Module):
-    """Share of each point in time, from its surroundings of `kernel` (odd) points."""
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__()
-        hidden = max(4, channels // 4)
-        context = nn.Conv1d(channels, hidden, kernel, padding=kernel // 2)
-        # no bias behind the last layer: softmax would cancel it
-        self.rate = nn.Sequential(context, nn.Tanh(), nn.Conv1d(hidden, 1, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return shares (n, time), each row summing to 1, for `x` (n, channels, time)."""
-        return self.rate(x).squeeze(1).softmax(dim=-1)
-
-
 class DT4ECG(SignalModel):
     """Residual network with Sequence-Channel Attention; tasks are balanced while it trains.
 
@@ -171,8 +142,15 @@ class DT4ECG(SignalModel):
         self.blocks = nn.Sequential(
             *(ResidualBlock(before[i], width, kernel, 2 if i else 1, 0) for i, width in enumerate(widths))
         )
-        self.channel = ChannelAttention(widths[-1]) if channel_attention else None
-        self.sequence = SequenceAttention(widths[-1], kernel) if sequence_attention else None
+        channels, hidden = widths[-1], max(4, widths[-1] // 4)
+        self.channel = self.sequence = None
+        if channel_attention:  # weight in (0, 1) of each channel, from its time average
+            squeeze, excite = nn.Conv1d(channels, hidden, 1), nn.Conv1d(hidden, channels, 1)
+            self.channel = nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
+        if sequence_attention:  # share of each point in time, from its surroundings
+            context = nn.Conv1d(channels, hidden, kernel, padding=kernel // 2)
+            # no bias behind the last layer: softmax would cancel it
+            self.sequence = nn.Sequential(context, nn.Tanh(), nn.Conv1d(hidden, 1, 1, bias=False))
         self.dropout = nn.Dropout(dropout)
         return widths[-1]
 
@@ -202,8 +180,11 @@ class DT4ECG(SignalModel):
         """Trunk features and the two attentions."""
         maps = self.blocks(self.stem(x))
         n, channels, time = maps.shape
-        channel = self.channel(maps) if self.channel else torch.ones(n, channels, device=x.device)
-        sequence = self.sequence(maps) if self.sequence else torch.full((n, time), 1 / time, device=x.device)
+        channel, sequence = torch.ones(n, channels, device=x.device), torch.full((n, time), 1 / time, device=x.device)
+        if self.channel:
+            channel = self.channel(maps.mean(dim=-1, keepdim=True)).squeeze(-1)
+        if self.sequence:
+            sequence = self.sequence(maps).squeeze(1).softmax(dim=-1)
         return channel * (maps * sequence.unsqueeze(1)).sum(dim=-1), channel, sequence
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -181,27 +181,18 @@ def fit(
         if not (folder / _CHECKPOINT).exists():
             with isolate_rng(), naming_disk_errors(folder):
                 _train(model, train, validation, settings, folder, device, key)
-    run = load_run(type(model), folder)
-    for task, names in model.classes.items():
-        run.model.check_classes(task, names)
-    return run
-
-
-def load_run(model_class: type[SignalModel], folder: Path) -> TrainedRun:
-    """Load a complete run, weights only."""
     with isolate_rng():  # the constructor draws initial weights
-        model = model_class.load_from_checkpoint(folder / _CHECKPOINT, map_location="cpu", weights_only=True)
+        trained = type(model).load_from_checkpoint(folder / _CHECKPOINT, map_location="cpu", weights_only=True)
+    for task, names in model.classes.items():
+        trained.check_classes(task, names)
     run = json.loads((folder / _RUN).read_text())
-    return TrainedRun(model.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder, run["commit"])
+    return TrainedRun(trained.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder, run["commit"])
 
 
 def _weights_digest(model: SignalModel) -> str:
     """SHA-256 (hex) over all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()
+    parts = (name.encode() + value.cpu().numpy().tobytes() for name, value in model.state_dict().items())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _train(

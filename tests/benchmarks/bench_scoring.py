@@ -15,7 +15,7 @@ def bench_bootstrap(rng: np.random.Generator) -> None:
     resamples = Resamples.draw(gallery, seed=0)
     start = time.perf_counter()
     trials = Trials(rng.normal(size=own.shape) + 3 * own, probe, gallery, resamples)
-    estimate = bootstrap(lambda drawn: eer(trials.levels(drawn)), resamples, 90, "")
+    estimate = bootstrap(lambda drawn: eer(trials.levels(trials.weights(drawn))), resamples, 90, "")
     print(f"1,000 resamples of EER over {own.size:,} trials in {time.perf_counter() - start:.2f} s: {estimate}")
 
 
