@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import joblib
@@ -86,7 +85,7 @@ def _remembered(file: Path, key: str) -> tuple[T, str] | None:
 
 
 def cache_key(**what_made_it: object) -> str:
-    """SHA-256 (hex) over named JSON values in any order; what is not plain JSON or is NaN has no stable text: an error."""
+    """SHA-256 (hex) over named JSON values in any order; what is not plain JSON, as NaN, is an error."""
     text = json.dumps(what_made_it, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -100,11 +99,6 @@ def code_key(maker: Callable | type) -> str:
     if file is None:
         raise StudyError(f"{maker.__qualname__} stands in no module, so that a change of it would go unnoticed.")
     return _closure_key(maker.__module__, Path(file))
-
-
-def code_digest(*modules: ModuleType) -> str:
-    """SHA-256 (hex) over the sources of `modules` (leaves when nobody uses it: take :func:`code_key`)."""
-    return cache_key(**{module.__name__: inspect.getsource(module) for module in modules})
 
 
 @cache
