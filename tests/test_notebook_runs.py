@@ -122,10 +122,10 @@ def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: T
                 run.send_signal(how)
     assert len(families) == len(runs)
     for how, (run, results, older) in runs.items():
-        text = run.communicate(timeout=20)[1]
+        text = run.communicate(timeout=60)[1]
         assert run.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
         assert how == signal.SIGKILL or "ecgstudy: stopped; run the same command again to go on.\n" in text
-        assert psutil.wait_procs(families[how], timeout=10)[1] == []
+        assert psutil.wait_procs(families[how], timeout=30)[1] == []
         assert remember(results / "busy", "slept", {}, lambda: "free", wait=False)[0] == "free"
         assert _content(results / "demo" / "90_trial") == older
 

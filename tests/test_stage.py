@@ -45,6 +45,11 @@ def test_metrics_file_holds_the_contract(results: Path) -> None:
     assert about["device"] == "cpu"
     assert set(about) == {"commit", "seed", "inputs", "versions", "device", "seconds"}
     assert read_metrics("demo", "90_trial") == written
+    text = (results / "metrics.json").read_text()
+    assert '"value": 12\n' in text  # a count stays a count
+    (results / "metrics.json").write_text(text.replace('"complete": true', '"complete": false'))
+    with pytest.raises(StudyError, match="is of a run that did not end"):
+        read_metrics("demo", "90_trial")
 
 
 def test_an_undefined_number_needs_its_reason_and_a_headline_its_number(results: Path) -> None:
