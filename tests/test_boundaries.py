@@ -73,15 +73,15 @@ def test_scores_of_a_lead_worked_out_by_hand() -> None:
         [("QRS", 1000, 1020, 1050), ("T", NAN, 1200, 1250), ("QRS", 1500, 1520, 1550), ("T", NAN, 2380, 2400)]
     )
     found = fiducials(
-        # 500 lies before the marks and matches nothing: not counted. 940 lies before them but matches.
-        qrs_onset=[500, 940, 1505, 2000],
+        # 500 lies before the marks and matches nothing: not counted. 925 lies before them but matches, 150 ms away.
+        qrs_onset=[500, 925, 1505, 2000],
         t_peak=[700, 1190, NAN, 2456],
         p_peak=[450, 900, 1400, 2500],
     )
     scored = score_lead(reference, found, 500.0)
     onset = row_of(scored, "QRS", "onset")
     assert (onset["n_reference"], onset["n_detected"], onset["n_matched"]) == (2, 3, 2)
-    assert (onset["errors_ms"], onset["squares_ms"]) == pytest.approx((-120.0 + 10.0, 120.0**2 + 10.0**2))
+    assert (onset["errors_ms"], onset["squares_ms"]) == pytest.approx((-150.0 + 10.0, 150.0**2 + 10.0**2))
     t_peak = row_of(scored, "T", "peak")
     assert (t_peak["n_reference"], t_peak["n_detected"], t_peak["n_matched"]) == (2, 1, 1)
     assert t_peak["errors_ms"] == pytest.approx(-20.0)

@@ -99,6 +99,16 @@ def test_the_same_record_is_the_same_whatever_was_asked_before() -> None:
     assert len({values.tobytes() for values in forwards}) == len(names)
 
 
+def test_seeds_persons_and_blocks_have_their_own_randomness() -> None:
+    loud, quiet = SyntheticCohort(), SyntheticCohort(noise=False)
+    records = loud.records()
+    assert records["age"].tolist() != SyntheticCohort(seed=1).records()["age"].tolist()
+    assert records["session_day"].nunique() > 20
+    names = records["record_id"][[0, loud._block]]
+    first, second = np.diff(loud.signals(names) - quiet.signals(names))  # muscle noise
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.2
+
+
 def test_a_caller_cannot_spoil_the_cache() -> None:
     cohort = SyntheticCohort(n_subjects=1, seconds=2)
     name = cohort.records()["record_id"].iloc[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.base import Signal
 from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
@@ -109,14 +109,6 @@ def test_what_is_missing_is_listed_with_its_reason(context: Context) -> None:
     assert "Usable records by electrode: dry 2, gel 2, textile 1." in told
 
 
-def test_windows_lie_inside_their_segments_on_the_stride_beside_flaws(context: Context) -> None:
-    name = "synthetic/S002_1_rest_1"
-    part = pd.DataFrame({"record_id": [name], "subject_id": ["synthetic/S002"], "start": [430], "stop": [1730]})
-    assert context.dataset.grid(part, 4.0, 2.0)["start"].tolist() == [500, 700, 900, 1100, 1300]
-    across_a_gap = part.assign(record_id="synthetic/S003_1_rest_1", stop=1830)
-    assert context.dataset.grid(across_a_gap, 4.0)["start"].tolist() == [500, 600, 1100, 1200, 1300, 1400]
-
-
 def test_amplitude_channel_is_the_logarithm_of_the_spread(context: Context) -> None:
     index = context.dataset.grid(segments(context.records("synthetic")), 4.0).iloc[:3]
     samples, values = WINDOW.read(context.dataset, index), context.dataset.gather(index)
@@ -134,7 +126,6 @@ def test_protocols_go_on_with_what_is_there(context: Context) -> None:
     unseen = predictions(context, LeaveSubjectOut(2))
     assert unseen.windows["person_predicted"].isna().all()
     assert unseen.windows["subject_id"].nunique() == 4
-    assert np.isnan(unseen.probabilities["person"]).all()
 
 
 def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context) -> None:
@@ -142,7 +133,7 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
     both = by_network(run(predict, jobs, context, "t"), jobs)["blocked_time", DT4ECG]
     assert both.windows["seed"].tolist() == sorted([0, 1] * (len(both.windows) // 2))
     for task in plan.TASKS:
-        best = np.array(both.classes[task])[both.probabilities[task].argmax(axis=1)]
+        best = np.array(both.classes[task])[both.shares(task).argmax(axis=1)]
         assert both.windows[f"{task}_predicted"].tolist() == best.tolist()
     assert len(both.histories) == 2
 
@@ -325,7 +316,7 @@ def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
     windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
     worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
     np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
-    assert np.isnan(tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0)).all()
+    assert tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0).isna().all()
 
 
 def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
@@ -348,7 +339,7 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     assert long.late.windows["record_id"].nunique() == 5
     assert long.whole.windows["record_id"].unique().tolist() == [long.late.windows["record_id"].iloc[0]]
     assert long.whole.windows["start"].iloc[0] == 0
-    np.testing.assert_allclose(long.whole.probabilities["person"].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(long.whole.shares("person").sum(axis=1), 1, rtol=1e-5)
     assert long.enrolled[["start", "stop"]].to_numpy().tolist() == [[0, 900]]
     assert long.activity.index.tolist() == ["rest", "squats"]
     assert long.activity.sum() == pytest.approx(1)
@@ -357,12 +348,3 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     names = [f"mitdb.monitoring.person_accuracy_after_{n}_s" for n in (4, 11)]
     assert late["name"].tolist() == names
     assert late["value"].tolist() == by_time["accuracy"].iloc[[0, -1]].tolist()
-
-
-@pytest.mark.realdata
-def test_motion_cohort_has_what_the_protocols_need(realdata: Callable[[str], Cohort]) -> None:
-    cohort = realdata("motion")
-    table = cohort.records()
-    assert (table["subject_id"].nunique(), table["activity"].nunique(), table["electrode"].nunique()) == (10, 5, 3)
-    degrees = cohort.artefacts(table["record_id"].iloc[0])
-    assert degrees["degree"].min() >= 1

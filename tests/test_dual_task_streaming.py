@@ -1,7 +1,6 @@
 """Streams: the filter against exact inference, delays and accumulated evidence by hand."""
 
 import itertools
-import math
 
 import numpy as np
 import pandas as pd
@@ -41,10 +40,9 @@ def heard() -> Predictions:
     index["activity"] = ["rest"] * 10 + ["run"] * 10
     looks = np.array([0.9] * 13 + [0.1] * 7)
     index["activity_predicted"] = np.where(looks > 0.5, "rest", "run")
-    person = np.tile([0.4, 0.6], (20, 1))
-    person[:10] = [0.9, 0.1]
-    classes = {"person": ["p1", "p2"], "activity": ["rest", "run"]}
-    return Predictions(index, {"person": person, "activity": np.stack([looks, 1 - looks], axis=1)}, classes)
+    index["activity_shares"] = [*np.stack([looks, 1 - looks], axis=1)]
+    index["person_predicted"], index["person_shares"] = "p1", [np.array([0.9, 0.1])] * 10 + [np.array([0.4, 0.6])] * 10
+    return Predictions(index, {"person": ["p1", "p2"], "activity": ["rest", "run"]})
 
 
 def test_delay_counts_from_the_change_to_the_first_right_decision() -> None:
@@ -58,7 +56,7 @@ def test_delay_counts_from_the_change_to_the_first_right_decision() -> None:
     assert table.loc["0.0001", "missed"] == 1
     assert table.loc["0.0001", "accuracy"] == pytest.approx(10 / 20)
     assert table.loc["0.0001", "changes"] == 1
-    rows = tables.monitoring_results("x", delays, 1, 0.5).set_index("name")
+    rows = tables.delay_results("x", delays, 1).set_index("name")
     assert rows.loc["x.monitoring.switching_0.5.delay", ["value", "n", "unit"]].tolist() == [7, 1, "s"]
     assert (
         rows.loc["x.monitoring.switching_0.0001.delay", "note"]
@@ -81,7 +79,7 @@ def test_two_persons_are_two_sessions_and_a_change_between_them_is_none() -> Non
 def test_only_the_first_seed_and_networks_of_both_tasks_are_read() -> None:
     one = heard()
     one.windows["seed"] = [1, 2] * 10
-    one.probabilities["person"][:4] = math.nan
+    one.windows.loc[:3, "person_predicted"] = None
     found = {("cross_electrode", "dt4ecg"): one, ("blocked_time", "dt4ecg"): heard()}
     protocol, stream = streaming.stream(found)
     assert (protocol, stream.windows["seed"].unique().tolist(), len(stream.windows)) == ("cross_electrode", [1], 8)
@@ -93,13 +91,7 @@ def test_no_stream_is_a_sentence() -> None:
     empty = heard().subset(np.zeros(20, dtype=bool))
     delays = delay_table(empty, 8.0)
     assert "No session could be read" in tables.monitoring_finding("blocked_time", delays, 0.5)
-    assert (
-        tables.monitoring_results("x", delays, 0, 0.5)
-        .set_index("metric")
-        .loc["activity_accuracy", "value"]
-        .isna()
-        .all()
-    )
+    assert tables.delay_results("x", delays, 0)["value"].isna().all()
     assert accuracy_by_time(empty, 8.0).empty
     assert len(figures.delay_figure(delays, accuracy_by_time(empty, 8.0)).axes) == 2
 

@@ -21,7 +21,7 @@ from data_server import DataServer, Fault, sha256
 from filelock import FileLock
 
 from ecgstudy.data import fetch as fetching
-from ecgstudy.data.fetch import INDEX, MIRROR_VARIABLE, SOURCES, fetch, parse_index
+from ecgstudy.data.fetch import INDEX, INDEX_SHA256, MIRROR_VARIABLE, SOURCES, fetch, parse_index
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import data_root
 
@@ -67,8 +67,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataServ
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         index = running.publish(ECGID, ECGID_FILES | {"images/logo.png": b"png", "biometric.shtml": b"<html>"})
-        pin = hashlib.sha256(index).hexdigest()
-        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=pin, min_files=len(ECGID_FILES)))
+        republish(running, monkeypatch, index)
+        monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], min_files=len(ECGID_FILES)))
         running.publish(PTBXL, PTBXL_FILES | PTBXL_500 | {"LICENSE.txt": b"licence"})
         monkeypatch.setitem(SOURCES, "ptbxl", replace(SOURCES["ptbxl"], min_files=len(PTBXL_FILES)))
         yield running
@@ -77,8 +77,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataServ
 def republish(server: DataServer, monkeypatch: pytest.MonkeyPatch, index: bytes, pinned: bool = True) -> None:
     """Replace ecgid's list of checksums, pin included."""
     server.files[f"{ECGID}/{INDEX}"] = index
-    pin = hashlib.sha256(index).hexdigest() if pinned else None
-    monkeypatch.setitem(SOURCES, "ecgid", replace(SOURCES["ecgid"], index_sha256=pin))
+    monkeypatch.setitem(INDEX_SHA256, "ecgid", hashlib.sha256(index).hexdigest() if pinned else None)
 
 
 def whole(server: DataServer) -> dict[str, bytes]:
@@ -299,8 +298,8 @@ def test_stopped_process_leaves_a_state_that_continues(
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from dataclasses import replace\n"
         "from ecgstudy.data import fetch as f\n"
-        "f.SOURCES['ecgid'] = replace(f.SOURCES['ecgid'], index_sha256=None, min_files=6)\n"
-        "f.TIMEOUT_S = 1.0\n"
+        "f.SOURCES['ecgid'] = replace(f.SOURCES['ecgid'], min_files=6)\n"
+        "f.INDEX_SHA256, f.TIMEOUT_S = {}, 1.0\n"
         "try: f.fetch('ecgid')\n"
         "except f.StudyError as error: sys.exit(str(error))\n"
     )
@@ -398,8 +397,8 @@ def test_list_is_read_in_each_of_the_usual_spellings() -> None:
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["ecgid", "ludb", "mitdb"])
 def test_pins_are_those_of_the_published_lists(name: str) -> None:
-    source, folder = SOURCES[name], data_root() / SOURCES[name].folder
+    folder = data_root() / SOURCES[name].folder
     if not (folder / INDEX).is_file():
         pytest.skip(f"{folder} holds no published list of checksums")
     nowhere = fetching._Download("http://nowhere.invalid", folder)
-    assert len(fetching._checksums(source, nowhere, full=True)) == source.min_files
+    assert len(fetching._checksums(name, nowhere, full=True)) == SOURCES[name].min_files

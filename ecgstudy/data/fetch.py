@@ -43,6 +43,14 @@ KEPT = "what is downloaded is kept"
 _INDEX_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*)")
 
 
+INDEX_SHA256 = {
+    "ecgid": "c73c46a718cd3741f96b085fcfe2d123a16817dc5d73b72d27daa4c1505b8602",
+    "ludb": "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f",
+    "mitdb": "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43",
+}
+"""SHA-256 of the publisher's SHA256SUMS.txt; none where no copy was at hand to compute it from."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a cohort is published and which of its files the study reads."""
@@ -50,31 +58,20 @@ class Source:
     folder: str  # name below the data folder
     project: str  # PhysioNet's name, part of the address as the version is
     version: str
-    index_sha256: str | None  # of the publisher's SHA256SUMS.txt; None where no copy was at hand to compute it from
     min_files: int  # needed files that the version is known to have, so that a list cut short is noticed
     # Web pages, pictures and LICENSE.txt are left out (LUDB's licence file does not match LUDB's own SHA256SUMS.txt).
     needed: tuple[str, ...]
     optional: tuple[str, ...] = ()  # files that only a full download brings
 
 
+_MITDB = ("[12]??.hea", "[12]??.dat", "[12]??.atr")
+_PTBXL = ("ptbxl_database.csv", "scp_statements.csv", "RECORDS", "records100/*")
 SOURCES = {
-    "ecgid": Source(
-        *("ecgiddb", "ecgiddb", "1.0.0", "c73c46a718cd3741f96b085fcfe2d123a16817dc5d73b72d27daa4c1505b8602", 933),
-        needed=("Person_*/*", "RECORDS", "README", "ANNOTATORS"),
-    ),
-    "ludb": Source(
-        *("ludb", "ludb", "1.0.1", "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f", 2804),
-        needed=("data/*", "ludb.csv", "RECORDS", "README", "ANNOTATORS"),
-    ),
-    "mitdb": Source(
-        *("mitdb", "mitdb", "1.0.0", "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43", 146),
-        needed=("[12]??.hea", "[12]??.dat", "[12]??.atr", "RECORDS", "ANNOTATORS"),
-    ),
-    "ptbxl": Source(
-        *("ptbxl", "ptb-xl", "1.0.3", None, 2 + 2 * 21_799),  # two tables, header and samples of each record
-        needed=("ptbxl_database.csv", "scp_statements.csv", "RECORDS", "records100/*"),
-        optional=("records500/*",),
-    ),
+    "ecgid": Source("ecgiddb", "ecgiddb", "1.0.0", 933, ("Person_*/*", "RECORDS", "README", "ANNOTATORS")),
+    "ludb": Source("ludb", "ludb", "1.0.1", 2804, ("data/*", "ludb.csv", "RECORDS", "README", "ANNOTATORS")),
+    "mitdb": Source("mitdb", "mitdb", "1.0.0", 146, (*_MITDB, "RECORDS", "ANNOTATORS")),
+    # two tables, header and samples of each record
+    "ptbxl": Source("ptbxl", "ptb-xl", "1.0.3", 2 + 2 * 21_799, _PTBXL, optional=("records500/*",)),
 }
 
 
@@ -133,7 +130,7 @@ def _bring_cohort(name: str, download: "_Download", full: bool) -> None:
     folder, staging = download.folder, download.staging
     for left in staging.rglob("tmp*"):  # pooch's, of a run that was killed
         left.unlink()
-    checksums = _checksums(SOURCES[name], download, full)
+    checksums = _checksums(name, download, full)
     bad: dict[str, str] = {}
     pool = ThreadPoolExecutor(THREADS)
     try:
@@ -166,13 +163,13 @@ def _bring_cohort(name: str, download: "_Download", full: bool) -> None:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def _checksums(source: Source, download: "_Download", full: bool) -> dict[str, str]:
+def _checksums(name: str, download: "_Download", full: bool) -> dict[str, str]:
     """Bring the publisher's list; path and SHA-256 of the files that the study reads, if the list can be whole."""
-    fresh = download.staging / INDEX
+    source, pin, fresh = SOURCES[name], INDEX_SHA256.get(name), download.staging / INDEX
     try:
-        if source.index_sha256 is None:
+        if pin is None:
             fresh.unlink(missing_ok=True)  # nothing could tell whether an old one still holds
-        download.bring(INDEX, source.index_sha256)
+        download.bring(INDEX, pin)
     except _BadFileError as bad:
         raise StudyError(
             f"{download.url(INDEX)} {bad}, so no file of {source.project} {source.version} can be checked; "
