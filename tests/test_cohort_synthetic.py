@@ -4,6 +4,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import f_oneway
 
@@ -107,6 +108,32 @@ def test_seeds_persons_and_blocks_have_their_own_randomness() -> None:
     names = records["record_id"][[0, loud._block]]
     first, second = np.diff(loud.signals(names) - quiet.signals(names))  # muscle noise
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.2
+
+
+FROZEN = {
+    "all": "2932.8 1152 0.186620 0.118172 298.088 303.497 308.905 295.227 299.851 305.503 288.437 301.250 309.363",
+    "planted": "2932.8 1152 0.173845 0.121426 290.538 296.038 301.538 294.440 298.925 304.406 296.317 309.455 317.475",
+    "active": "3666.0 0 0.226591 0.143242 293.592 298.955 304.319 296.912 300.923 305.826 291.816 302.317 308.962",
+}
+"""Sums of ages and days, spread of samples and of their steps, mean onset, peak and offset of P, QRS and T."""
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("all", {"diagnoses": SHARES}),
+        ("planted", {"identity_wave": "T", "diagnoses": SHARES}),
+        ("active", {"activities": tuple(ACTIVITIES), "n_sessions": 1, "n_records": 1}),
+    ],
+)
+def test_the_demos_numbers_rest_on_these_records(name: str, parameters: dict[str, Any]) -> None:
+    cohort = SyntheticCohort(n_subjects=16, seconds=6, seed=3, **parameters)
+    records = cohort.records()
+    values = cohort.signals(records["record_id"])
+    waves = pd.concat([cohort.boundaries(record_id) for record_id in records["record_id"]])
+    means = waves.groupby("wave")[["onset", "peak", "offset"]].mean().to_numpy().ravel()
+    found = [records["age"].sum(), records["session_day"].sum(), values.std(), np.diff(values).std(), *means]
+    assert found == pytest.approx([float(value) for value in FROZEN[name].split()], rel=2e-5)
 
 
 def test_a_caller_cannot_spoil_the_cache() -> None:
