@@ -1,4 +1,4 @@
-"""Sanity, faithfulness, robustness and agreement of explanations, on networks whose right explanation is known."""
+"""Sanity, faithfulness and robustness of explanations, on networks whose right explanation is known."""
 
 import numpy as np
 import pandas as pd
@@ -6,30 +6,29 @@ import pytest
 import torch
 from linear_model import LinearModel, linear_model
 
-from ecgstudy.attribution.agreement import method_agreement, model_agreement, seed_agreement
-from ecgstudy.attribution.faithfulness import (
-    DONOR_BEAT,
-    MEAN_BEAT,
-    chunk_ranks,
-    curves,
-    faithfulness,
-    infill_stability,
-    infills,
-)
-from ecgstudy.attribution.methods import METHODS, Question
-from ecgstudy.attribution.robustness import infidelities, robustness_table, sensitivities
-from ecgstudy.attribution.sanity import (
-    explanation_correlation,
+from ecgstudy.attribution.audits import (
     layers_from_head,
     parts_from_head,
     randomisation_table,
     randomised,
-    randomised_correlation,
+    sanity_table,
 )
+from ecgstudy.attribution.explain import attribute
+from ecgstudy.attribution.faithfulness import (
+    areas,
+    chunk_ranks,
+    curves,
+    faithfulness,
+    infidelities,
+    infill_stability,
+    robustness_table,
+    sensitivities,
+)
+from ecgstudy.attribution.methods import METHODS, Question
+from ecgstudy.attribution.waves import DONOR_BEAT, MEAN_BEAT
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.models import MODELS, create_model
-from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 
 @pytest.fixture(autouse=True)
@@ -86,16 +85,16 @@ def test_randomised_changes_the_named_weights_only() -> None:
 
 def test_randomisation_of_known_cases(resamples: Resamples) -> None:
     model = linear_model(np.random.default_rng(1).standard_normal(400))
-    permuted = linear_model(np.random.default_rng(2).standard_normal(400))
     methods = [METHODS[name] for name in ("saliency", "magnitude", "uniform", "attention_rollout")]
     table = randomisation_table(_question(model), methods, PERSONS, resamples)
-    found = randomised_correlation(table).set_index("method")
+    permuted = pd.DataFrame({"model": ["linear"], "method": ["saliency"], "permuted": [0.25], "reason": [None]})
+    found = sanity_table(table, permuted).set_index("method")
+    assert found.loc["saliency", "permuted"] == 0.25
+    assert np.isnan(found.loc["magnitude", "permuted"])
     # the saliency of a linear network is its weights: nothing is left when others are drawn (sd of Spearman's 0.05)
     assert found.loc["saliency", ["randomised_correlation", "untrained"]].abs().max() < 0.2
-    assert np.abs(explanation_correlation(METHODS["saliency"], _question(model), permuted)).max() < 0.2
     # |x| never knew the network
     assert found.loc["magnitude", ["randomised_correlation", "untrained"]].tolist() == [1, 1]
-    np.testing.assert_allclose(explanation_correlation(METHODS["magnitude"], _question(model), permuted), 1)
     assert np.isnan(found.loc["uniform", "randomised_correlation"])
     assert "attention weights" in found.loc["attention_rollout", "reason"]
     saliency = table[table["method"] == "saliency"].set_index(["kind", "part"])["correlation"]
@@ -124,16 +123,16 @@ def test_areas_of_a_tiny_case_are_exact() -> None:
     model = linear_model(np.repeat([0.0, 0.4, 0.0, 0.0], 5))  # four chunks, the second is all that counts
     windows = np.ones((1, 1, 20), dtype=np.float32)
     infill = np.zeros_like(windows)
-    target = np.zeros(1, dtype=np.int64)
     high, low = 1 / (1 + np.exp(-2)), 0.5
     best = chunk_ranks(np.repeat([[0.0, 1, 0, 0]], 5, axis=1), 5, np.random.default_rng(0))
     worst = chunk_ranks(np.repeat([[2.0, 1, 3, 4]], 5, axis=1), 5, np.random.default_rng(0))
     # the first of four chunks goes from a fraction of 0.25 on, the last at 1
-    areas = curves(model, PERSON, windows, target, infill, best).areas()
-    np.testing.assert_allclose(areas["deletion"], low + (high - low) * 0.25, rtol=1e-5)
-    np.testing.assert_allclose(areas["insertion"], high - (high - low) * 0.25, rtol=1e-5)
-    areas = curves(model, PERSON, windows, target, infill, worst).areas()
-    np.testing.assert_allclose(areas["deletion"], low + (high - low) * 0.95, rtol=1e-5)
+    question = Question(model, PERSON, windows, np.zeros(1, dtype=np.int64), None, 0)
+    found = areas(curves(question, infill, best))
+    np.testing.assert_allclose(found["deletion"], low + (high - low) * 0.25, rtol=1e-5)
+    np.testing.assert_allclose(found["insertion"], high - (high - low) * 0.25, rtol=1e-5)
+    found = areas(curves(question, infill, worst))
+    np.testing.assert_allclose(found["deletion"], low + (high - low) * 0.95, rtol=1e-5)
 
 
 def test_gaps_tell_the_right_explanation_from_the_wrong_one(resamples: Resamples) -> None:
@@ -147,8 +146,8 @@ def test_gaps_tell_the_right_explanation_from_the_wrong_one(resamples: Resamples
         "none": np.full((6, 100), np.nan),
     }
     filled = {MEAN_BEAT: np.zeros_like(windows), DONOR_BEAT: -windows}
-    targets = np.zeros(6, dtype=np.int64)
-    found = faithfulness(model, PERSON, windows, targets, relevances, filled, PERSONS, resamples, 0)
+    question = Question(model, PERSON, windows, np.zeros(6, dtype=np.int64), None, 0)
+    found = faithfulness(question, relevances, filled, PERSONS, resamples)
     table = found.table.set_index(["method", "infill"])
     for infill in filled:
         right, wrong = table.loc[("right", infill)], table.loc[("wrong", infill)]
@@ -177,42 +176,20 @@ def test_stability_of_the_order_of_methods_by_hand() -> None:
     assert "fewer than three methods" in found.loc["insertion", "reason"]
 
 
-def test_infills_keep_the_time_and_change_the_person() -> None:
-    points = np.array([[50, 60, 70, 90, 100, 110, 140, 160, 180]]) + 200 * np.arange(3)[:, None]
-    fiducials = pd.DataFrame(points.astype(float), columns=list(FIDUCIAL_COLUMNS))
-    time = np.arange(600)
-    shape = np.zeros(600)
-    for onset, offset, height in ((50, 70, 1.0), (90, 110, 5.0), (140, 180, 2.0)):
-        for start in points[:, 0] - 50:
-            place = (time - start - onset) / (offset - onset)
-            shape += np.where((place > 0) & (place < 1), height * np.sin(np.pi * np.clip(place, 0, 1)) ** 2, 0)
-    heights = np.array([1.0, 1.0, 1.0, 2.0, 3.0])
-    persons = np.array(["a", "a", "a", "b", "c"])
-    windows = (heights[:, None] * shape)[:, None].astype(np.float32)
-    filled = infills(windows, [fiducials] * 5, persons, 500.0, 0)
-    # persons weigh the same: heights 1, 2 and 3
-    for infilled in filled[MEAN_BEAT]:
-        # the first and the last whole wave fade into the window's own
-        np.testing.assert_allclose(infilled[0, 70:540], 2 * shape[70:540], atol=0.05)
-    given = filled[DONOR_BEAT][:, 0, 100] / shape[100]
-    np.testing.assert_allclose(given, np.round(given), atol=0.02)
-    assert (np.round(given) != heights).all()
-    assert set(np.round(given)) <= {1, 2, 3}
-
-
 def test_infidelity_of_the_right_explanation_of_a_linear_network_is_zero() -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
-    exact = infidelities(METHODS["input_x_gradient"], question, noise=0.0)
-    np.testing.assert_allclose(exact, 0, atol=1e-4)
-    assert (infidelities(METHODS["random"], question, noise=0.0) > 1).all()
-    assert np.isnan(infidelities(METHODS["saliency"], _question(linear_model(np.zeros(100))), noise=0.0)).all()
+    found = {name: attribute(METHODS[name], question) for name in ("input_x_gradient", "random")}
+    np.testing.assert_allclose(infidelities(found["input_x_gradient"], question, noise=0.0), 0, atol=1e-4)
+    assert (infidelities(found["random"], question, noise=0.0) > 1).all()
+    assert np.isnan(infidelities(np.full((6, 100), np.nan, dtype=np.float32), question, noise=0.0)).all()
 
 
 def test_sensitivity_by_hand() -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
-    np.testing.assert_allclose(sensitivities(METHODS["saliency"], question), 0, atol=1e-6)
+    found = {name: attribute(METHODS[name], question) for name in ("saliency", "magnitude")}
+    np.testing.assert_allclose(sensitivities(METHODS["saliency"], question, found["saliency"]), 0, atol=1e-6)
     # |x| changes by at most the radius a sample
-    found = sensitivities(METHODS["magnitude"], question)
+    found = sensitivities(METHODS["magnitude"], question, found["magnitude"])
     assert (found > 0).all()
     assert (found <= 0.02 * np.sqrt(100) / np.linalg.norm(question.windows[:, 0], axis=1) + 1e-6).all()
 
@@ -229,27 +206,3 @@ def test_robustness_table_names_what_does_not_apply(resamples: Resamples) -> Non
     )
     better = pivot["infidelity"]["input_x_gradient"] < pivot["infidelity"]["random"]
     assert better[[0.05, 0.2, 0.5]].all()
-
-
-def test_agreement_of_methods_and_seeds_by_hand(resamples: Resamples) -> None:
-    rising = np.tile(np.arange(10.0), (6, 1))
-    some = np.where(np.arange(6)[:, None] < 2, rising, -rising)  # person a agrees, b and c do not
-    found = method_agreement({"x": rising, "y": some, "z": np.full((6, 10), np.nan)}, PERSONS, resamples)
-    found = found.set_index(["first", "second"])
-    assert found.loc[("x", "y"), "correlation"] == pytest.approx(-1 / 3)
-    assert np.isnan(found.loc[("x", "z"), "correlation"])
-    assert found.loc[("x", "z"), "reason"]
-    seeds = seed_agreement([{"m": rising}, {"m": rising}, {"m": -rising}], PERSONS, resamples)
-    assert seeds["correlation"][0] == pytest.approx(-1 / 3)  # pairs 1, -1, -1
-    assert seeds["seeds"][0] == 3
-
-
-def test_agreement_of_models_by_hand() -> None:
-    waves = {"P": 1.0, "QRS": 2.0, "T": 3.0}
-    found = model_agreement(
-        {"a": waves, "b": {"P": 3, "QRS": 2, "T": 1}, "c": dict.fromkeys(waves, 1.0), "d": {"P": 1}}
-    )
-    found = found.set_index(["first", "second"])
-    assert found.loc[("a", "b"), "correlation"] == pytest.approx(-1)
-    assert found.loc[("a", "c"), "reason"] == "all waves of one have the same enrichment"
-    assert found.loc[("a", "d"), "reason"] == "fewer than three waves are known to both"

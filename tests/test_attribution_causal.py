@@ -1,5 +1,7 @@
 """Where a single wave carries identity, taking that wave away ends recognition and taking any other does not."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,42 +9,78 @@ import pytest
 from ecgstudy.attribution.causal import (
     ALL,
     CONDITIONS,
-    Attack,
     Change,
     Effects,
+    effect_ranks,
     effect_table,
-    rank_correlation,
+    rank_correlations,
     share_agreement,
     wave_effects,
 )
 from ecgstudy.attribution.shares import Shares
-from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
+from ecgstudy.attribution.waves import WAVES, average_waves, fiducials_of_boundaries, splice, wave_spans
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.protocols import CrossRecord
-from ecgstudy.evaluate.splits import with_cohort
-from ecgstudy.experiment.attackers import FittedTemplate
-from ecgstudy.experiment.dataset import Signals
+from ecgstudy.evaluate.splits import Split, with_cohort
+from ecgstudy.experiment.attackers import Embedded, Fitted, TemplateAttacker
+from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.signals.ingest import build_store
 
 
-def planted(wave: str, folder: pytest.TempPathFactory) -> Attack:
-    """Ten persons who differ in one wave only, its boundaries exact, and an attacker that learns nothing."""
-    cohort = SyntheticCohort(n_subjects=10, n_sessions=1, n_records=2, seed=2, identity_wave=wave, noise=False)
-    store = build_store(cohort, folder.mktemp(wave), delineate=False, workers=1)
-    signals = Signals({"synthetic": store})
+def planted(wave: str, folder: Path, persons: int = 10) -> tuple[Dataset, Split]:
+    """Persons who differ in one wave only, its boundaries exact, with one record to enrol and one to probe."""
+    cohort = SyntheticCohort(n_subjects=persons, n_sessions=1, n_records=2, seed=2, identity_wave=wave, noise=False)
+    store = build_store(cohort, folder, delineate=False, workers=1)
+    dataset = Dataset({"synthetic": store})
     for record in store.records["record_id"]:
-        signals._fiducials[f"synthetic/{record}"] = fiducials_of_boundaries(cohort.boundaries(record), 1.0, 0.0)
-    split = CrossRecord().splits(with_cohort("synthetic", store.records), store.fs, 0)[0]
-    return Attack(split, signals, FittedTemplate)
+        dataset._fiducials[f"synthetic/{record}"] = fiducials_of_boundaries(cohort.boundaries(record), 1.0, 0.0)
+    return dataset, CrossRecord().splits(with_cohort("synthetic", store.records), store.fs, 0)[0]
 
 
 @pytest.fixture(scope="module", params=["T", "QRS"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Effects, Resamples]:
     """Effects of all changes, with the wave that carries identity."""
-    attack = planted(request.param, tmp_path_factory)
-    resamples = Resamples.draw(attack.split.enrolment["subject_id"], 0, 50)
-    return request.param, wave_effects([attack], resamples), resamples
+    dataset, split = planted(request.param, tmp_path_factory.mktemp(request.param))
+    resamples = Resamples.draw(split.enrolment["subject_id"], 0, 50)
+    return request.param, wave_effects([(TemplateAttacker(), split)], dataset, resamples), resamples
+
+
+class Recorder(Fitted):
+    """An attacker that keeps what it reads."""
+
+    def __init__(self) -> None:
+        self.read: list[list[np.ndarray]] = []
+
+    def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
+        """Remember the segments' samples."""
+        self.read.append([dataset.segment(row.record_id, row.start, row.stop) for row in segments.itertuples()])
+        return Embedded(np.eye(len(segments)))
+
+
+def test_waves_put_in_are_those_of_the_others_enrolment_or_of_the_own_probe(tmp_path: Path) -> None:
+    dataset, split = planted("T", tmp_path, persons=3)
+    recorder = Recorder()
+    wave_effects([(recorder, split)], dataset, Resamples.draw(split.probe["subject_id"], 0, 5))
+    enrolled, probed, *changed = recorder.read
+
+    def average(part: pd.DataFrame, values: list[np.ndarray], row: int) -> tuple[np.ndarray, object]:
+        piece = part.iloc[row]
+        spans = wave_spans(dataset.fiducials(piece["record_id"], piece["start"], piece["stop"]), len(values[row]))
+        sums, counts = average_waves(values[row], spans)
+        return sums / counts, spans
+
+    own, spans = average(split.probe, probed, 0)
+    me = split.probe["subject_id"].iloc[0]
+    others = [row for row in range(3) if split.enrolment["subject_id"].iloc[row] != me]
+    expected = {
+        Change.REPLACED: np.mean([average(split.enrolment, enrolled, row)[0] for row in others], axis=0),
+        Change.OWN_AVERAGE: own,
+    }
+    for change, waves in expected.items():
+        spliced = splice(probed[0], spans, waves, ("T",), dataset.fs)
+        np.testing.assert_allclose(changed[CONDITIONS.index((change, "T"))][0], spliced, atol=1e-5)
+    assert len(changed) == len(CONDITIONS)
 
 
 def test_replacing_the_planted_wave_ends_recognition_and_replacing_others_does_not(
@@ -82,24 +120,22 @@ def test_shares_that_name_the_planted_wave_agree_with_its_effect(case: tuple[str
     wave, effects, resamples = case
     rises = effects.losses(np.ones(10), [(Change.REPLACED, w) for w in WAVES])[:, 1]
     assert WAVES[rises.argmax()] == wave
-    persons = np.array([str(person) for person in resamples.persons])
+    persons, ranks = resamples.persons.astype(str), effect_ranks(effects, resamples)
     alike = Shares(WAVES, np.tile(rises - rises.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    agreement = share_agreement(alike, persons, effects, resamples)["replaced.eer"]
+    agreement = share_agreement(alike, persons, ranks, resamples)["replaced.eer"]
     assert agreement.value == pytest.approx(1.0)
     assert agreement.low <= agreement.high <= 1.0
     left = -effects.losses(np.ones(10), [(Change.KEPT, w) for w in WAVES])[:, 1]
     assert WAVES[left.argmax()] == wave
     of_kept = Shares(WAVES, np.tile(left - left.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    assert share_agreement(of_kept, persons, effects, resamples)["kept.eer"].value == pytest.approx(1.0)
+    assert share_agreement(of_kept, persons, ranks, resamples)["kept.eer"].value == pytest.approx(1.0)
     opposite = Shares(WAVES, np.tile(rises.max() - rises, (10, 1)), np.full((10, 6), 1 / 6))
-    assert share_agreement(opposite, persons, effects, resamples)["replaced.eer"].value == pytest.approx(-1.0)
+    assert share_agreement(opposite, persons, ranks, resamples)["replaced.eer"].value == pytest.approx(-1.0)
 
 
-def test_rank_correlation_by_hand_and_where_it_is_undefined() -> None:
-    shares = np.array([0.1, 0.2, 0.3, 0.15, 0.05, 0.2])
-    # ranks 2, 4.5, 6, 3, 1, 4.5 against 2, 3, 6, 4, 1, 5: Pearson of the ranks
-    effects = np.array([1.0, 2.0, 9.0, 3.0, 0.0, 4.0])
-    expected = pd.Series([2, 4.5, 6, 3, 1, 4.5]).corr(pd.Series([2, 3, 6, 4, 1, 5]))
-    assert rank_correlation(shares, effects) == pytest.approx(expected)
-    assert np.isnan(rank_correlation(shares, np.zeros(6)))
-    assert np.isnan(rank_correlation(np.array([0.1, np.nan, 0.3, 0.2, 0.2, 0.2]), effects))
+def test_rank_correlations_by_hand_and_where_they_are_undefined() -> None:
+    ranks, others = np.array([2, 4.5, 6, 3, 1, 4.5]), np.array([[2, 3, 6, 4, 1, 5], [3.5] * 6, [np.nan] * 6, [6] * 6])
+    found = rank_correlations(ranks, others)
+    assert found[0] == np.corrcoef(ranks, others[0])[0, 1]
+    assert np.isnan(found[1:]).all()
+    assert np.isnan(rank_correlations(np.full(6, 3.5), others[:1])).all()

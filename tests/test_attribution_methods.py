@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecgstudy.attribution import gradients
-from ecgstudy.attribution.methods import METHODS, Question, attribute, completeness, obstacle, relevance
+from ecgstudy.attribution import methods
+from ecgstudy.attribution.explain import applicable, attribute, completeness, not_applicable, relevance
+from ecgstudy.attribution.methods import METHODS, Question, rollout
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.models import create_model
@@ -84,12 +85,7 @@ def ask(model: SignalModel, **changed: object) -> Question:
     )
 
 
-def applicable(name: str) -> list[str]:
-    """Methods that apply to a network."""
-    return [method for method in METHODS if obstacle(METHODS[method], network(name)) is None]
-
-
-CASES = [(name, method) for name in SIZES for method in applicable(name)]
+CASES = [(name, method.name) for name in SIZES for method in applicable(network(name))]
 
 
 def test_the_studys_order() -> None:
@@ -148,7 +144,7 @@ def test_the_mean_beat_is_what_windows_are_compared_with(linear: Question) -> No
 
 
 def test_gradient_shap_averages_over_baselines(linear: Question, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "_NOISE_SD", 0.0)
+    monkeypatch.setattr(methods, "_NOISE_SD", 0.0)
     pair = replace(linear, windows=linear.windows[:2], targets=linear.targets[:2], waves=None, mean_beats=None)
     found = attribute(METHODS["gradient_shap"], pair)
     difference = pair.windows - pair.windows[::-1]
@@ -205,8 +201,8 @@ def test_network_is_left_as_it_was() -> None:
     model = network("resnet1d").train()
     model.stem[0].weight.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for name in applicable("resnet1d"):
-        attribute(METHODS[name], ask(model))
+    for method in applicable(model):
+        attribute(method, ask(model))
     for name in ("deep_lift", "guided_grad_cam"):  # fail while their hooks are set
         with pytest.raises((IndexError, RuntimeError)):
             attribute(METHODS[name], ask(model, targets=np.full(N, 99)))
@@ -221,14 +217,11 @@ def test_network_is_left_as_it_was() -> None:
         assert not module._backward_pre_hooks
 
 
-def test_obstacles_are_sentences() -> None:
-    sentences = {
-        (name, method): obstacle(METHODS[method], network(name))
-        for name in SIZES
-        for method in METHODS
-        if obstacle(METHODS[method], network(name))
-    }
-    assert sentences == {
+def test_why_a_method_does_not_apply_is_a_sentence() -> None:
+    models = {name: network(name) for name in SIZES}
+    asked = ((name, method) for name in SIZES for method in METHODS.values())
+    sentences = {(name, method.name): not_applicable(method, models[name]) for name, method in asked}
+    assert {key: sentence for key, sentence in sentences.items() if sentence} == {
         ("resnet1d", "attention_rollout"): "attention_rollout needs attention weights, which resnet1d does not have",
         ("resnet1d", "last_attention"): "last_attention needs attention weights, which resnet1d does not have",
         ("transecg", "deep_lift"): "deep_lift has no rule for GELU and LayerNorm, of which transecg is built",
@@ -282,3 +275,60 @@ def test_deep_lift_with_products_is_seen_to_be_incomplete() -> None:
     question = ask(network("resnet1d", reduction=2))
     delta = completeness(METHODS["deep_lift"], question, attribute(METHODS["deep_lift"], question))
     assert np.median(delta) > 0.02
+
+
+def patched(name: str, **sizes: object) -> Question:
+    """Five windows for a small network; 103 samples at 50 Hz are 20 patches of 5 and one of 3."""
+    shape = {"n_leads": 1, "n_samples": 103, "fs": 50.0, "classes": {"person": "abc"}, "lead_names": ["I"]}
+    windows = np.random.default_rng(0).standard_normal((5, 1, 103)).astype(np.float32)
+    model: SignalModel = create_model(name, 0, **shape, **sizes).eval()
+    return Question(model, "person", windows, np.arange(5) % 3, None, seed=0)
+
+
+def test_rollout_of_three_tokens() -> None:
+    identity = torch.eye(3)
+    # one head that attends to token 1 and one that stays: their mean takes a half from each
+    first = torch.stack([torch.tensor([[0.0, 1, 0], [0, 1, 0], [0, 0, 1]]), identity])
+    second = torch.tensor([[0.0, 0, 1], [0, 1, 0], [0, 0, 1]]).expand(2, 3, 3)
+    flow = rollout(torch.stack([first, second])[:, None])
+    # layer 1 with its residual: (3/4, 1/4, 0); layer 2 mixes half of it with token 2
+    torch.testing.assert_close(flow[0], torch.tensor([[3 / 8, 1 / 8, 1 / 2], [0, 1, 0], [0, 0, 1]]))
+
+
+def test_attention_is_spread_over_the_samples_of_its_patch() -> None:
+    question = patched("transecg", width=8, n_layers=3, n_heads=2)
+    model = question.model
+    maps = model.attention_maps(torch.from_numpy(question.windows)).detach()
+    expected = {"last_attention": maps[-1].mean(1)[:, 0, 1:], "attention_rollout": rollout(maps)[:, 0, 1:]}
+    for name, weights in expected.items():
+        found = attribute(METHODS[name], question)
+        for patch, (start, end) in enumerate(model.patch_bounds):
+            assert np.ptp(found[:, start:end], axis=1).max() == 0
+            np.testing.assert_allclose(found[:, start:end].sum(axis=1), weights[:, patch], rtol=1e-5)
+
+
+def test_grad_cam_by_its_equation() -> None:
+    question = patched("resnet1d", widths=[4, 6], margin=None)
+    model, targets = question.model, torch.from_numpy(question.targets)
+    activations = model.stages(model.stem(torch.from_numpy(question.windows)))
+    logits = model.heads["person"](model.embedding(activations.mean(dim=-1)))
+    (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), activations)
+    coarse = (gradient.mean(dim=-1, keepdim=True) * activations).sum(dim=1).clamp_min(0).detach().numpy()
+    assert coarse.shape == (5, 26)
+    # cell i of 26 stands for the middle of its stretch of the window
+    centres = (np.arange(26) + 0.5) * 103 / 26 - 0.5
+    expected = np.stack([np.interp(np.arange(103), centres, row) for row in coarse])
+    expected[(expected == 0).all(axis=1)] = np.nan
+    found = attribute(METHODS["grad_cam"], question)
+    assert np.isfinite(found).any()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    guided = attribute(METHODS["guided_grad_cam"], question)
+    assert (np.nan_to_num(guided[found == 0]) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "guided_grad_cam", "saliency"])
+def test_a_map_without_mass_is_undefined(name: str) -> None:
+    question = patched("resnet1d", widths=[4, 6], margin=None)
+    question.model.heads["person"].weight.data[1] = 0  # the logit of class 1 no longer depends on the window
+    found = attribute(METHODS[name], question)
+    assert np.isnan(found[question.targets == 1]).all()

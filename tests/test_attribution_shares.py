@@ -6,13 +6,23 @@ import pytest
 
 from ecgstudy.attribution.shares import (
     NO_RELEVANCE,
+    clustered_means,
     failure_table,
+    feature_shares,
+    mean_shares,
+    method_agreement,
+    model_agreement,
+    rank_correlation,
     region_shares,
+    seed_agreement,
     share_table,
     wave_shares,
+    wave_weights,
 )
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
 from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.learn.classical import FeaturesGbm
+from ecgstudy.signals.features import FEATURES
 
 CODES = np.repeat(np.array([UNKNOWN_WAVE, 0, 1, 2, 3, 4, 5], dtype=np.int8), [10, 8, 4, 8, 10, 20, 50])[None]
 """One window of 110 samples, the first 10 of which have no wave."""
@@ -68,6 +78,15 @@ def test_every_person_weighs_the_same_and_intervals_resample_persons() -> None:
     assert table.loc["T", "enrichment_high"] == pytest.approx(1 / 0.2)
 
 
+def test_a_person_drawn_twice_counts_twice() -> None:
+    relevance = np.zeros((3, 110))
+    for row, place in enumerate((12, 24, 50)):  # P, QRS and T
+        relevance[row, place] = 1.0
+    shares = wave_shares(relevance, windows(3))
+    means = mean_shares(shares, np.array([*"abc"]), Resamples.draw("abc", 0, 5))
+    np.testing.assert_allclose(means(np.array([2.0, 1.0, 0.0]))[0], [2 / 3, 0, 1 / 3, 0, 0, 0])
+
+
 def test_windows_without_relevance_leave_share_and_time() -> None:
     codes = windows(2)
     codes[1, codes[1] == WAVES.index("TP")] = UNKNOWN_WAVE
@@ -115,3 +134,88 @@ def test_failures_are_counted_by_class_and_reason() -> None:
     assert found.loc[("sex", "M"), ["P wave not found", "no beats"]].tolist() == [2, 0]
     assert found.loc[("age_group", "unknown"), "windows"] == 3
     assert found.loc[("person", "c"), "rate"] == 0
+
+
+def test_clustered_means_by_hand() -> None:
+    persons = np.array(["a", "a", "a", "b", "c"])
+    values = {"x": np.array([0, 1, np.nan, 2.5, np.nan]), "none": np.full(5, np.nan)}
+    found = clustered_means(values, persons, Resamples.draw(persons, 1, 200), "nothing there")
+    assert found["x"].value == 1.5  # (0.5 + 2.5) / 2: a person without a number has no part
+    assert (found["x"].low, found["x"].high) == (0.5, 2.5)
+    assert np.isnan(found["none"].value)
+    assert found["none"].reason == "nothing there"
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    first = np.array([[1.0, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 1, 1, 1, 1], [1, 2, 3, 4, np.nan], [1, 2, 2, 4, 5]])
+    second = np.array([[2.0, 4, 6, 8, 9], [9, 8, 6, 4, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
+    # ranks 1, 2.5, 2.5, 4, 5 against 1 to 5: covariance sum 9.5, squares 9.5 and 10
+    np.testing.assert_allclose(rank_correlation(first, second), [1, -1, np.nan, np.nan, np.sqrt(0.95)])
+
+
+def test_agreement_of_methods_and_seeds_by_hand() -> None:
+    persons = np.array([*"aabbcc"])
+    resamples = Resamples.draw(persons, 0, 50)
+    rising = np.tile(np.arange(10.0), (6, 1))
+    some = np.where(np.arange(6)[:, None] < 2, rising, -rising)  # person a agrees, b and c do not
+    found = method_agreement({"x": rising, "y": some, "z": np.full((6, 10), np.nan)}, persons, resamples)
+    found = found.set_index(["first", "second"])
+    assert found.loc[("x", "y"), "correlation"] == pytest.approx(-1 / 3)
+    assert np.isnan(found.loc[("x", "z"), "correlation"])
+    assert found.loc[("x", "z"), "reason"]
+    seeds = seed_agreement([{"m": rising}, {"m": rising}, {"m": -rising}], persons, resamples)
+    assert seeds["correlation"][0] == pytest.approx(-1 / 3)  # pairs 1, -1, -1
+    assert seeds["seeds"][0] == 3
+
+
+def test_agreement_of_models_by_hand() -> None:
+    waves = {"P": 1.0, "QRS": 2.0, "T": 3.0}
+    found = model_agreement(
+        {"a": waves, "b": {"P": 3, "QRS": 2, "T": 1}, "c": dict.fromkeys(waves, 1.0), "d": {"P": 1}}
+    )
+    found = found.set_index(["first", "second"])
+    assert found.loc[("a", "b"), "correlation"] == pytest.approx(-1)
+    assert found.loc[("a", "c"), "reason"] == "all waves of one have the same enrichment"
+    assert found.loc[("a", "d"), "reason"] == "fewer than three waves are known to both"
+
+
+def test_every_feature_is_split_between_waves() -> None:
+    weights = wave_weights()
+    assert list(weights.index) == list(FEATURES)
+    assert list(weights.columns) == list(WAVES)
+    np.testing.assert_array_equal(weights.sum(axis=1), 1)
+    expected = {
+        "P-Q interval": {"P": 0.5, "QRS": 0.5},
+        "S-R amplitude": {"QRS": 1},
+        "T-R amplitude": {"QRS": 0.5, "T": 0.5},
+        "P-T interval": {"P": 0.5, "T": 0.5},
+        "QT duration": {"QRS": 0.5, "T": 0.5},
+        "P duration": {"P": 1},
+        "R-R interval": {"TP": 1},
+    }
+    for feature, waves in expected.items():
+        assert weights.loc[feature][weights.loc[feature] > 0].to_dict() == waves
+
+
+def test_shares_of_the_feature_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features = pd.DataFrame(rng.standard_normal((300, len(FEATURES))), columns=list(FEATURES))
+    labels = np.digitize(features["T duration"], [-0.5, 0.5]) * 10  # classes 0, 10, 20, told by T alone
+    model = FeaturesGbm(seed=0, max_iter=10).fit(features, labels)
+    asked = features[:20].copy()
+    asked.iloc[0] = np.nan
+    shares = feature_shares(model, asked, labels[:20])
+    assert shares.iloc[0].isna().all()
+    np.testing.assert_allclose(shares[1:].sum(axis=1), 1)
+    assert shares["T"][1:].median() > 0.8
+    with pytest.raises(ValueError, match="not a class"):
+        feature_shares(model, asked, np.full(20, 7))
+
+    values = np.zeros((20, len(FEATURES), 3))
+    values[:, list(FEATURES).index("P-Q interval"), 1] = -3
+    values[:, list(FEATURES).index("T duration"), 1] = 1
+    values[:, list(FEATURES).index("P duration"), 2] = 50  # of another class
+    monkeypatch.setattr(model, "shap_values", lambda _: values)
+    shares = feature_shares(model, asked, np.full(20, 10))
+    np.testing.assert_allclose(shares.iloc[5], [1.5 / 4, 0, 1.5 / 4, 0, 1 / 4, 0])
+    assert feature_shares(model, asked, np.full(20, 0)).isna().all(axis=None)  # nothing speaks for class 0

@@ -4,8 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution.splicing import GRID, Spans, average_waves, splice, wave_spans
-from ecgstudy.attribution.waves import WAVES
+from ecgstudy.attribution.waves import (
+    DONOR_BEAT,
+    GRID,
+    MEAN_BEAT,
+    WAVES,
+    Spans,
+    average_waves,
+    infills,
+    splice,
+    wave_spans,
+)
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 FS = 100.0
@@ -115,6 +124,14 @@ def test_joints_are_continuous(replaced: tuple[str, ...]) -> None:
     assert np.abs(np.diff(found)).max() < 0.01
 
 
+def test_average_waves_of_different_levels_meet_halfway() -> None:
+    flat = np.zeros((len(WAVES), GRID.size))
+    flat[WAVES.index("TP")] = 1.0
+    found = splice(np.zeros(180, dtype=np.float32), wave_spans(beats(2), 180), flat, ("T", "TP"), FS)
+    # T from 40 to 60 and T-P to 90: halfway is 1/2, less 2/5 of the shift by which the block comes back to 0
+    assert found[60] == pytest.approx(0.1, abs=1e-6)
+
+
 def test_a_wave_without_an_average_stays(values: np.ndarray, spans: Spans, other: np.ndarray) -> None:
     other[T] = np.nan
     np.testing.assert_array_equal(splice(values, spans, other, ("T",), FS), values)
@@ -127,3 +144,26 @@ def test_a_recording_without_beats_stays(values: np.ndarray, other: np.ndarray) 
     sums, counts = average_waves(values, nothing)
     assert not sums.any()
     assert not counts.any()
+
+
+def test_infills_keep_the_time_and_change_the_person() -> None:
+    points = np.array([[50, 60, 70, 90, 100, 110, 140, 160, 180]]) + 200 * np.arange(3)[:, None]
+    fiducials = pd.DataFrame(points.astype(float), columns=list(FIDUCIAL_COLUMNS))
+    time = np.arange(600)
+    shape = np.zeros(600)
+    for onset, offset, height in ((50, 70, 1.0), (90, 110, 5.0), (140, 180, 2.0)):
+        for start in points[:, 0] - 50:
+            place = (time - start - onset) / (offset - onset)
+            shape += np.where((place > 0) & (place < 1), height * np.sin(np.pi * np.clip(place, 0, 1)) ** 2, 0)
+    heights = np.array([1.0, 1.0, 1.0, 2.0, 3.0])
+    persons = np.array(["a", "a", "a", "b", "c"])
+    windows = (heights[:, None] * shape)[:, None].astype(np.float32)
+    filled = infills(windows, [fiducials] * 5, persons, 500.0, 0)
+    # persons weigh the same: heights 1, 2 and 3
+    for infilled in filled[MEAN_BEAT]:
+        # the first and the last whole wave fade into the window's own
+        np.testing.assert_allclose(infilled[0, 70:540], 2 * shape[70:540], atol=0.05)
+    given = filled[DONOR_BEAT][:, 0, 100] / shape[100]
+    np.testing.assert_allclose(given, np.round(given), atol=0.02)
+    assert (np.round(given) != heights).all()
+    assert set(np.round(given)) <= {1, 2, 3}

@@ -73,15 +73,15 @@ def test_scores_of_a_lead_worked_out_by_hand() -> None:
         [("QRS", 1000, 1020, 1050), ("T", NAN, 1200, 1250), ("QRS", 1500, 1520, 1550), ("T", NAN, 2380, 2400)]
     )
     found = fiducials(
-        # 500 lies before the marks and matches nothing: not counted. 940 lies before them but matches.
-        qrs_onset=[500, 940, 1505, 2000],
+        # 500 lies before the marks and matches nothing: not counted. 925 lies before them but matches, 150 ms away.
+        qrs_onset=[500, 925, 1505, 2000],
         t_peak=[700, 1190, NAN, 2456],
         p_peak=[450, 900, 1400, 2500],
     )
     scored = score_lead(reference, found, 500.0)
     onset = row_of(scored, "QRS", "onset")
     assert (onset["n_reference"], onset["n_detected"], onset["n_matched"]) == (2, 3, 2)
-    assert (onset["errors_ms"], onset["squares_ms"]) == pytest.approx((-120.0 + 10.0, 120.0**2 + 10.0**2))
+    assert (onset["errors_ms"], onset["squares_ms"]) == pytest.approx((-150.0 + 10.0, 150.0**2 + 10.0**2))
     t_peak = row_of(scored, "T", "peak")
     assert (t_peak["n_reference"], t_peak["n_detected"], t_peak["n_matched"]) == (2, 1, 1)
     assert t_peak["errors_ms"] == pytest.approx(-20.0)
@@ -107,7 +107,9 @@ def matches(rows: list[tuple[str, int, int, list[float]]]) -> pd.DataFrame:
         ],
         columns=["subject_id", "n_reference", "n_detected", "n_matched", "errors_ms", "squares_ms"],
     )
-    return table.assign(record_id=table["subject_id"], lead="II", wave="P", boundary="onset", failure=None)
+    return table.assign(
+        record_id=[f"r{n}" for n in range(len(table))], lead="II", wave="P", boundary="onset", failure=None
+    )
 
 
 def test_summary_pools_beats_and_resamples_persons() -> None:
@@ -198,9 +200,9 @@ def test_cohort_is_scored_lead_by_lead() -> None:
 
 
 @pytest.mark.realdata
-def test_ludb_figures_hold_on_every_twentieth_record(realdata: Callable[[str], Cohort]) -> None:
+def test_ludb_figures_hold_on_every_fortieth_record(realdata: Callable[[str], Cohort]) -> None:
     cohort = realdata("ludb")
-    some = cohort.records().iloc[::20].reset_index(drop=True)
+    some = cohort.records().iloc[::40].reset_index(drop=True)
     cohort.records = lambda: some
     table = delineation_table(score_cohort(cohort), 0).set_index(["wave", "boundary"])
     # Measured on all 200 records: sensitivity 0.95, 0.99 and 0.97 for P, QRS and T onsets, PPV 0.81, 0.99, 0.98.
@@ -210,4 +212,4 @@ def test_ludb_figures_hold_on_every_twentieth_record(realdata: Callable[[str], C
     assert table.loc[("QRS", "onset"), "ppv"] > 0.97
     assert abs(table.loc[("QRS", "peak"), "error_ms_mean"]) < 5.0
     assert (table["error_ms_sd"] < 50.0).all()
-    assert (table["n_reference"] > 500).all()
+    assert (table["n_reference"] > 300).all()

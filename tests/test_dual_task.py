@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.base import Signal
 from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
@@ -109,14 +110,6 @@ def test_what_is_missing_is_listed_with_its_reason(context: Context) -> None:
     assert "Usable records by electrode: dry 2, gel 2, textile 1." in told
 
 
-def test_windows_lie_inside_their_segments_on_the_stride_beside_flaws(context: Context) -> None:
-    name = "synthetic/S002_1_rest_1"
-    part = pd.DataFrame({"record_id": [name], "subject_id": ["synthetic/S002"], "start": [430], "stop": [1730]})
-    assert context.dataset.grid(part, 4.0, 2.0)["start"].tolist() == [500, 700, 900, 1100, 1300]
-    across_a_gap = part.assign(record_id="synthetic/S003_1_rest_1", stop=1830)
-    assert context.dataset.grid(across_a_gap, 4.0)["start"].tolist() == [500, 600, 1100, 1200, 1300, 1400]
-
-
 def test_amplitude_channel_is_the_logarithm_of_the_spread(context: Context) -> None:
     index = context.dataset.grid(segments(context.records("synthetic")), 4.0).iloc[:3]
     samples, values = WINDOW.read(context.dataset, index), context.dataset.gather(index)
@@ -134,7 +127,6 @@ def test_protocols_go_on_with_what_is_there(context: Context) -> None:
     unseen = predictions(context, LeaveSubjectOut(2))
     assert unseen.windows["person_predicted"].isna().all()
     assert unseen.windows["subject_id"].nunique() == 4
-    assert np.isnan(unseen.probabilities["person"]).all()
 
 
 def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context) -> None:
@@ -142,7 +134,7 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
     both = by_network(run(predict, jobs, context, "t"), jobs)["blocked_time", DT4ECG]
     assert both.windows["seed"].tolist() == sorted([0, 1] * (len(both.windows) // 2))
     for task in plan.TASKS:
-        best = np.array(both.classes[task])[both.probabilities[task].argmax(axis=1)]
+        best = np.array(both.classes[task])[both.shares(task).argmax(axis=1)]
         assert both.windows[f"{task}_predicted"].tolist() == best.tolist()
     assert len(both.histories) == 2
 
@@ -249,14 +241,8 @@ def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
 
 def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(_: object, jobs: list[Job]) -> dict[str, Predictions]:
-        rows = [
-            ("a", "rest", "a", "rest"),
-            ("b", "rest", "a", "rest"),
-            ("a", "run", "a", "run"),
-            ("b", "run", "b", "run"),
-        ]
-        names = ["subject_id", "activity", "person_predicted", "activity_predicted"]
-        table = pd.DataFrame(rows, columns=names)
+        table = pd.DataFrame({"subject_id": list("abab"), "activity": ["rest", "rest", "run", "run"]})
+        table = table.assign(person_predicted=list("aaab"), activity_predicted=table["activity"])
         parts = [table.iloc[:2], table.iloc[1:], table.iloc[:2].assign(activity_predicted=None)]
         assert [job.seed for job in jobs] == [5, 5, 5]
         return {job.name: Predictions(part) for job, part in zip(jobs, parts, strict=True)}
@@ -281,15 +267,21 @@ def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Co
         predictions(changed(context, at_rest), BlockedTime())
 
 
+def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ECGSTUDY_CACHE", str(tmp_path))
+    store = SimpleNamespace(records=pd.DataFrame({"reference_lead": ["II", "II", "I"]}))
+    monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
+    cohort = SyntheticCohort(n_subjects=1)
+    assert plan.open_context("demo", cohort, 100.0, 0, "cpu").lead == "II"
+    assert plan.open_context("demo", cohort, 100.0, 0, "cpu", "V5").lead == "V5"
+
+
 def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     budget = plan.budget_of("real", 4)
     jobs = plan.plan("motion", WINDOW, budget)
-    asked = {
-        (job.protocol.name, job.attacker): [
-            j.seed for j in jobs if (j.protocol, j.attacker) == (job.protocol, job.attacker)
-        ]
-        for job in jobs
-    }
+    asked: dict[tuple[str, str], list[int]] = {}
+    for job in jobs:
+        asked.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
     names = ["random_windows", "blocked_time", "cross_electrode", "cross_activity", "leave_subject_out"]
     assert [name for name, attacker in asked if attacker == DT4ECG] == names
     others = [attacker for name, attacker in asked if name == "blocked_time" and attacker != DT4ECG]
@@ -325,7 +317,7 @@ def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
     windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
     worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
     np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
-    assert np.isnan(tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0)).all()
+    assert tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0).isna().all()
 
 
 def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
@@ -334,7 +326,7 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     model = context.fitted(Job("synthetic", BlockedTime(), DT4ECG, 0)).model
     said = streaming.read_long_records(context, ["motion"], 0, model)
     assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
-    asked = []
+    asked, read = [], []
     followed = replace(context, stores={"mitdb": context.stores["synthetic"]})
     monkeypatch.setattr(streaming, "study_cohort", lambda name, seed: name)
     monkeypatch.setattr(streaming, "open_context", lambda *given: asked.append(given) or followed)
@@ -343,12 +335,16 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     assert said == "No half-hour record was followed: no usable window is left to test on."
     # in minutes: 9 s enrol, the part from 12 to 23 s is asked
     monkeypatch.setattr(streaming, "TimeSeparated", lambda: TimeSeparated(((0, 0.15),), (0.2, 0.4)))
+    shares = streaming.class_probabilities
+    monkeypatch.setattr(streaming, "class_probabilities", lambda *given: read.append(given[1].copy()) or shares(*given))
     long = streaming.read_long_records(context, ["mitdb"], 0, model)
+    # amplitudes in another unit are shifted for the network of the other cohort only
+    assert np.median(read[0][:, 1]) < 0 < np.median(read[1][:, 1]) == pytest.approx(1.0)
     assert long.late.windows["start"].between(1200, 1900).all()
     assert long.late.windows["record_id"].nunique() == 5
     assert long.whole.windows["record_id"].unique().tolist() == [long.late.windows["record_id"].iloc[0]]
     assert long.whole.windows["start"].iloc[0] == 0
-    np.testing.assert_allclose(long.whole.probabilities["person"].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(long.whole.shares("person").sum(axis=1), 1, rtol=1e-5)
     assert long.enrolled[["start", "stop"]].to_numpy().tolist() == [[0, 900]]
     assert long.activity.index.tolist() == ["rest", "squats"]
     assert long.activity.sum() == pytest.approx(1)
@@ -357,12 +353,3 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     names = [f"mitdb.monitoring.person_accuracy_after_{n}_s" for n in (4, 11)]
     assert late["name"].tolist() == names
     assert late["value"].tolist() == by_time["accuracy"].iloc[[0, -1]].tolist()
-
-
-@pytest.mark.realdata
-def test_motion_cohort_has_what_the_protocols_need(realdata: Callable[[str], Cohort]) -> None:
-    cohort = realdata("motion")
-    table = cohort.records()
-    assert (table["subject_id"].nunique(), table["activity"].nunique(), table["electrode"].nunique()) == (10, 5, 3)
-    degrees = cohort.artefacts(table["record_id"].iloc[0])
-    assert degrees["degree"].min() >= 1

@@ -1,55 +1,30 @@
-"""Every case that is explained: a cohort, a protocol, a network and a task, with the relevance of each method."""
+"""What is explained: probe windows of the people on trial, by the networks of stage 02, task by task."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import torch
-from joblib import Memory
-from joblib import hash as joblib_hash
 
-from ecgstudy.attribution import (
-    attention,
-    cams,
-    controls,
-    faithfulness,
-    gradients,
-    methods,
-    perturbation,
-    question,
-    splicing,
-)
-from ecgstudy.attribution.faithfulness import MEAN_BEAT, infills
-from ecgstudy.attribution.methods import METHODS, Method, Question, attribute, completeness, obstacle, relevance
-from ecgstudy.attribution.subjects import (
-    Explained,
-    Network,
-    cardiologist_codes,
-    explain,
-    load_network,
-    true_codes,
-)
+from ecgstudy.attribution.explain import Windows, answers, tables
+from ecgstudy.attribution.waves import fiducials_of_boundaries, wave_codes
 from ecgstudy.data.ludb import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.splits import Split, with_cohort
-from ecgstudy.experiment.jobs import Workshop
-from ecgstudy.experiment.plan import SPLIT_SEED, Job, plan
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.experiment.attackers import FittedNetwork
+from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run
+from ecgstudy.experiment.networks import CLASSES, targets
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.learn import train as training
-from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.base import PERSON, UNKNOWN
+from ecgstudy.learn.batches import standardise
 from ecgstudy.learn.scoring import class_probabilities
-from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.cache import code_digest
-from ecgstudy.study.config import cache_dir
-from ecgstudy.study.parallel import in_parallel
+from ecgstudy.reidentification.plan import plan
 
-MODELS = ("resnet1d", "transecg")
+NETWORKS = ("resnet1d", "transecg")
 """Networks that are explained; a method's figures are those of the first that it applies to."""
-TASKS = ("person", "sex", "age_group")
+TASKS = (PERSON, "sex", "age_group")
 LEAKY = "random_windows"
 UNSEEN = "subject_disjoint_cross_record"
 """Sex and age group of people none of whose recordings were learnt from."""
@@ -65,7 +40,10 @@ DEMO_PROTOCOLS = ("cross_record",)
 WINDOWS_A_PERSON = {"real": 2, "demo": 1}
 FEW_PERSONS = 20
 """Cohorts of fewer persons give more windows of each."""
-_CODE = (attention, cams, controls, faithfulness, gradients, methods, perturbation, question, splicing)
+MARGIN_S = 2.0
+"""Beats so far before and after a window help to code its edges: a wave needs both its boundaries."""
+LEAST_STRIDE_S = 1.0
+"""Windows of one segment start at least so far apart: a beat apart, or they would repeat each other."""
 
 
 @dataclass(frozen=True)
@@ -76,218 +54,262 @@ class Case:
     ----------
     cohort, protocol, model, task : str
         What is explained.
-    windows : numpy.ndarray
-        float32, shape (n, n_samples), standardised.
-    persons, records : numpy.ndarray
-        str, shape (n,), as ``cohort/name``.
-    codes : numpy.ndarray
-        int8, shape (n, n_samples): the wave of each sample.
-    regions : numpy.ndarray
-        bool, shape (n, n_regions, n_samples): TransECG's regions.
-    peaks : list of numpy.ndarray
-        R peaks of each window, in samples from its start; those of beats around it too.
+    windows : Windows
+        Whose waves are known.
+    attempts : pandas.DataFrame
+        One row a labelled window, those left out too: cohort, person, sex, age_group, record, start, reason
+        (why its waves are not known, or None).
+    unlabelled : int
+        Windows left out because the task's label is unknown, or no class of the network.
     reference_codes : numpy.ndarray or None
-        `codes` from boundaries that no algorithm drew (cardiologists, or the simulator), where the cohort has them.
+        Wave codes from boundaries that no algorithm drew (cardiologists, or the simulator), where the cohort has them.
+    recognised : numpy.ndarray
+        bool, shape (n,): whether the network names the true class; what it does not know cannot be explained.
     relevance : dict of str to numpy.ndarray
         Shape (n, n_samples), 0 or more, by method; NaN rows are undefined.
-    obstacles : dict of str to str
-        Why a method does not apply to the network.
     incompleteness : dict of str to float
         Median relative convergence delta of the methods that promise completeness.
-    attempts : pandas.DataFrame
-        One row a window that was tried, see :class:`~ecgstudy.attribution.subjects.Explained`.
-    unlabelled : int
-        Windows without a known label.
-    accuracy : float
-        Share of the windows whose class the network names: what it does not know cannot be explained.
-    fs : float
-        Sampling rate in Hz.
     """
 
     cohort: str
     protocol: str
     model: str
     task: str
-    windows: np.ndarray
-    persons: np.ndarray
-    records: np.ndarray
-    codes: np.ndarray
-    regions: np.ndarray
-    peaks: list[np.ndarray]
-    reference_codes: np.ndarray | None
-    relevance: dict[str, np.ndarray]
-    obstacles: dict[str, str]
-    incompleteness: dict[str, float]
+    windows: Windows
     attempts: pd.DataFrame
     unlabelled: int
-    accuracy: float
-    fs: float
+    reference_codes: np.ndarray | None
+    recognised: np.ndarray
+    relevance: dict[str, np.ndarray]
+    incompleteness: dict[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the windows whose class the network names."""
+        return float(self.recognised.mean())
 
 
-def explained_jobs(stores: Mapping[str, RecordStore], profile: str, seed: int) -> list[Job]:
-    """Jobs of stage 02 whose networks are explained: one seed of each network and protocol."""
-    asked = DEMO_PROTOCOLS if profile == "demo" else tuple(PROTOCOLS)
-    return [
-        job
-        for job in plan(stores, profile, seed)
-        if job.model in MODELS and job.seed == seed and job.protocol.name in asked
-    ]
+@dataclass(frozen=True)
+class Part:
+    """One part (a task, an audit) of what is asked about the networks of jobs of stage 02 that differ in their seed."""
+
+    jobs: tuple[Job, ...]
+    part: str
+
+    @property
+    def name(self) -> str:
+        """Name for files and logs."""
+        return f"{self.jobs[0].name}.{self.part}"
+
+    @property
+    def attacker(self) -> str:
+        """The network."""
+        return self.jobs[0].attacker
+
+    def about(self) -> dict[str, object]:
+        """First columns of a row about this job."""
+        return self.jobs[0].about() | {"task": self.part}
+
+    def made_from(self, context: Context) -> dict[str, object]:
+        """JSON values that the answer depends on, besides code."""
+        known = [job.made_from(context) for job in self.jobs]
+        return {"jobs": known, "part": self.part, "profile": context.profile}
 
 
-def explain_cases(
-    profile: str, stores: Mapping[str, RecordStore], seed: int, device: str
-) -> tuple[list[Case], dict[str, str]]:
-    """Explain every case of a profile, on all processor cores.
+def network_jobs(context: Context, seed: int) -> list[Job]:
+    """Jobs of stage 02 that fit a network, without the protocols that the records refuse."""
+    jobs = []
+    for job in plan(context, seed):
+        if job.attacker in NETWORKS:
+            try:
+                context.splits(job)
+            except StudyError:
+                continue
+            jobs.append(job)
+    return jobs
+
+
+def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
+    """Explain every case of a profile, on all processor cores: one seed of each network and protocol.
 
     Returns
     -------
     cases : list of Case
         In the order of the plan.
-    refused : dict of str to str
-        Cases that cannot be explained (no sex is known, nobody could be delineated), each with the sentence that
-        says why.
+    outcome : Outcome
+        With the refusals: cases that cannot be explained (no sex is known, nobody could be delineated).
     """
-    folders = tuple((name, store.folder) for name, store in stores.items())
-    asked = [(profile, folders, device, job) for job in explained_jobs(stores, profile, seed)]
-    cases: list[Case] = []
-    refused: dict[str, str] = {}
-    for done in in_parallel(explain_job, asked, device, "explanations"):
-        for name, outcome in done.items():
-            if isinstance(outcome, Case):
-                cases.append(outcome)
-            else:
-                refused[name] = outcome
-    return cases, refused
+    asked = DEMO_PROTOCOLS if context.profile == "demo" else tuple(PROTOCOLS)
+    jobs = [job for job in network_jobs(context, seed) if job.seed == seed and job.protocol.name in asked]
+    parts = [Part((job,), task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
+    outcome = run(explain_case, parts, context, "explanations")
+    return list(outcome.values.values()), outcome
 
 
-def open_network(workshop: Workshop, job: Job) -> tuple[Network, Split]:
-    """Network of a job's first fold, and the split it was trained on."""
-    split = first_split(workshop, job)
-    return load_network(workshop, job, split), split
+def explain_case(context: Context, part: Part) -> Case:
+    """Ask every method about windows of the people on trial."""
+    job, task = part.jobs[0], part.part
+    few = context.splits(job)[0].probe[SUBJECT].nunique() < FEW_PERSONS
+    case = case_windows(context, job, task, WINDOWS_A_PERSON[context.profile] * (6 if few else 1))
+    relevance, incompleteness = answers(case.windows.question(context.fitted(job).model, task))
+    return replace(case, relevance=relevance, incompleteness=incompleteness)
 
 
-def first_split(workshop: Workshop, job: Job) -> Split:
-    """First fold of a job's protocol."""
-    store = workshop.stores[job.cohort]
-    return job.protocol.splits(with_cohort(job.cohort, store.records), store.fs, SPLIT_SEED)[0]
+def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
+    """Choose probe windows of a job's first split, label and delineate them; a case that no method has explained yet.
 
+    Parameters
+    ----------
+    context, job
+        The network of stage 02.
+    task : str
+        "person", "sex" or "age_group".
+    most : int
+        Windows of a person at most, evenly spread over the person's probe segments.
 
-def windows_a_person(profile: str, split: Split) -> int:
-    """Windows of each person that are explained at most."""
-    few = split.probe["subject_id"].nunique() < FEW_PERSONS
-    return WINDOWS_A_PERSON[profile] * (6 if few else 1)
-
-
-def explain_job(profile: str, folders: tuple[tuple[str, Path], ...], device: str, job: Job) -> dict[str, Case | str]:
-    """Explain every task of one network."""
-    torch.set_num_threads(training.THREADS)
-    workshop = process_workshop(profile, folders, device)
-    network, split = open_network(workshop, job)
-    outcomes: dict[str, Case | str] = {}
-    for task in PROTOCOLS[job.protocol.name]:
-        name = f"{job.cohort}.{job.protocol.name}.{job.model}.{task}"
-        try:
-            explained = explain(workshop, job, split, network, task, windows_a_person(profile, split))
-        except StudyError as impossible:
-            outcomes[name] = str(impossible)
-        else:
-            outcomes[name] = _case(explained, cache_dir(profile) / "attribution")
-    return outcomes
-
-
-@lru_cache(maxsize=1)
-def process_workshop(profile: str, folders: tuple[tuple[str, Path], ...], device: str) -> Workshop:
-    """Workshop that a process keeps from job to job."""
-    return Workshop.open(profile, {name: RecordStore(folder) for name, folder in folders}, device)
-
-
-def _case(explained: Explained, cache: Path) -> Case:
-    """Ask every method about the windows, or load its answers."""
-    model = explained.network.model
-    asked = question_about(explained)
-    code = code_digest(*_CODE)
-    remembered = Memory(cache, verbose=0).cache(_named_answers, ignore=["asked"])
-    weights = joblib_hash({name: value.numpy() for name, value in model.state_dict().items()})
-    name = (
-        code,
-        weights,
-        asked.task,
-        joblib_hash((asked.windows, asked.targets, asked.waves, asked.mean_beats)),
-        asked.seed,
+    Raises
+    ------
+    StudyError
+        The attacker reads averaged beats, which have no place in a window; the network has no such task; or no probe
+        window is left.
+    """
+    split, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
+    if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
+        raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
+    model = fitted.model
+    if task not in model.classes:
+        raise StudyError(f"{job.name} was not trained for {task}; it knows {', '.join(model.classes)}.")
+    n_samples = fitted.recipe.n_samples(dataset.fs)
+    chosen = spread_windows(dataset.pieces(split.probe), n_samples, most, dataset.fs)
+    labels = targets(chosen[SUBJECT].to_numpy(dtype=str), context.people, {task: (), PERSON: model.classes[PERSON]})[
+        task
+    ]
+    labelled = labels != UNKNOWN
+    if not labelled.any():
+        unknown = "person class: the network has never seen them" if task == PERSON else f"known {task}"
+        raise StudyError(f"Nobody on trial in {job.cohort} has a {unknown.replace('_', ' ')}.")
+    chosen, labels = chosen[labelled].reset_index(drop=True), labels[labelled]
+    fiducials = [window_fiducials(dataset, row.record_id, row.start, n_samples) for row in chosen.itertuples()]
+    coded = [wave_codes(points, n_samples) for points in fiducials]
+    attempts = _attempts(context, job.cohort, chosen, [reason for _, reason in coded])
+    kept = np.flatnonzero(attempts["reason"].isna())
+    if not kept.size:
+        raise StudyError(f"No probe window of {job.cohort} could be delineated; look at its failures by class.")
+    samples = [
+        dataset.segment(row.record_id, row.segment_start, row.segment_stop)[row.start - row.segment_start :][:n_samples]
+        for row in chosen.iloc[kept].itertuples()
+    ]
+    windows = Windows(
+        samples=standardise(np.stack(samples))[:, None],
+        targets=labels[kept],
+        persons=chosen[SUBJECT].to_numpy(dtype=str)[kept],
+        records=chosen[RECORD].to_numpy(dtype=str)[kept],
+        starts=chosen["start"].to_numpy()[kept],
+        codes=np.stack([coded[row][0] for row in kept]),
+        fiducials=tables([fiducials[row] for row in kept]),
+        fs=dataset.fs,
+        seed=job.seed,
     )
-    found, incompleteness = remembered(asked, name)
-    named = class_probabilities(
-        model, explained.windows, explained.task, explained.network.classes[explained.task]
-    ).argmax(axis=1)
-    job = explained.job
+    named = class_probabilities(model, windows.samples, task, CLASSES.get(task)).argmax(axis=1)
     return Case(
         job.cohort,
         job.protocol.name,
-        job.model,
-        explained.task,
-        explained.windows[:, 0],
-        explained.persons,
-        explained.records,
-        explained.codes,
-        explained.region_masks(),
-        [points["r_peak"].to_numpy() for points in explained.fiducials],
-        _reference_codes(explained),
-        found,
-        {name: why for name, method in METHODS.items() if (why := obstacle(method, model))},
-        incompleteness,
-        explained.attempts,
-        explained.unlabelled,
-        float((named == explained.targets).mean()),
-        explained.network.trainer.signals.fs,
+        job.attacker,
+        task,
+        windows,
+        attempts,
+        int((~labelled).sum()),
+        _reference_codes(job, windows),
+        named == windows.targets,
+        {},
+        {},
     )
 
 
-def question_about(explained: Explained) -> Question:
-    """Ask for the logit of the true class."""
-    seed = explained.job.seed
-    fs = explained.network.trainer.signals.fs
-    filled = infills(explained.windows, explained.fiducials, explained.persons, fs, seed)[MEAN_BEAT]
-    model, targets = explained.network.model, explained.targets
-    return Question(model, explained.task, explained.windows, targets, explained.codes, seed, filled)
+def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) -> pd.DataFrame:
+    """Choose up to `most` windows of each person, evenly spread over the person's segments.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a window: subject_id, record_id, start (sample in the record), segment_start, segment_stop.
+    """
+    parts = []
+    roomy = segments[segments["stop"] - segments["start"] >= length]
+    for _, own in roomy.groupby(SUBJECT):
+        each = -(-most // len(own))
+        windows = pd.concat([_cut(segment, length, each, fs) for segment in own.itertuples()], ignore_index=True)
+        picks = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(np.int64))
+        parts.append(windows.iloc[picks])
+    columns = [SUBJECT, RECORD, "start", "segment_start", "segment_stop"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def _named_answers(asked: Question, name: tuple[object, ...]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Ask every method; `name` stands for the question in the cache."""
-    return answers(asked)
+def _cut(segment: tuple, length: int, most: int, fs: float) -> pd.DataFrame:
+    """Evenly spread windows of one segment."""
+    room = segment.stop - segment.start - length
+    n = int(min(most, room // (LEAST_STRIDE_S * fs) + 1))
+    # a single window lies in the middle, where the filters of the record's ends do not reach
+    places = np.linspace(0, room, n) if n > 1 else np.array([room / 2])
+    return pd.DataFrame(
+        {
+            SUBJECT: segment.subject_id,
+            RECORD: segment.record_id,
+            "start": segment.start + places.astype(np.int64),
+            "segment_start": segment.start,
+            "segment_stop": segment.stop,
+        }
+    )
 
 
-def answers(asked: Question) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Relevance by every method that applies, and the median relative convergence delta where one is promised."""
-    found: dict[str, np.ndarray] = {}
-    incompleteness: dict[str, float] = {}
-    for method in applicable(asked.model):
-        name, attribution = method.name, attribute(method, asked)
-        found[name] = relevance(method, attribution)
-        if method.complete:
-            incompleteness[name] = float(np.nanmedian(completeness(method, asked, attribution)))
-    return found, incompleteness
+def window_fiducials(dataset: Dataset, record_id: str, start: int, n_samples: int) -> pd.DataFrame:
+    """Automatic fiducial points of a window and of the beats around it, in samples from the window's start."""
+    margin = round(MARGIN_S * dataset.fs)
+    return dataset.fiducials(record_id, start - margin, start + n_samples + margin) - margin
 
 
-def applicable(model: SignalModel) -> list[Method]:
-    """Methods that apply to a network."""
-    return [method for method in METHODS.values() if not obstacle(method, model)]
+def _attempts(context: Context, cohort: str, chosen: pd.DataFrame, reasons: list[str | None]) -> pd.DataFrame:
+    """Rows of :attr:`Case.attempts`; a record that could not be delineated at all keeps its own reason."""
+    records = context.stores[cohort].records
+    undelineated = dict(zip(cohort + "/" + records["record_id"], records["delineation_failure"], strict=True))
+    whole = chosen[RECORD].map(without_lead).map(undelineated)
+    known = context.people.reindex(chosen[SUBJECT])
+    reason = pd.Series([str(reason) if reason else None for reason in reasons], index=chosen.index, dtype=object)
+    return pd.DataFrame(
+        {
+            "cohort": cohort,
+            "person": chosen[SUBJECT],
+            "sex": known["sex"].to_numpy(),
+            "age_group": known["age_group"].to_numpy(),
+            "record": chosen[RECORD],
+            "start": chosen["start"],
+            "reason": whole.where(reason.notna() & whole.notna(), reason),
+        }
+    )
 
 
-def _reference_codes(explained: Explained) -> np.ndarray | None:
+def _reference_codes(job: Job, windows: Windows) -> np.ndarray | None:
     """Wave codes from boundaries that no algorithm drew, where the cohort has them."""
-    cohort = study_cohort(explained.job.cohort, explained.job.seed)
-    fs, n_samples = explained.network.trainer.signals.fs, explained.codes.shape[1]
-    if isinstance(cohort, LudbCohort):
-        return cardiologist_codes(cohort, explained.records, explained.starts, n_samples, fs)[0]
-    if isinstance(cohort, SyntheticCohort):
-        places = zip(explained.records, explained.starts, strict=True)
-        return np.stack([true_codes(cohort, r.split("/", 1)[1], start, n_samples, fs)[0] for r, start in places])
-    return None
+    cohort = study_cohort(job.cohort, job.seed)
+    if not isinstance(cohort, LudbCohort | SyntheticCohort):
+        return None
+    return reference_codes(cohort, windows.records, windows.starts, windows.codes.shape[1], windows.fs)
 
 
-def by_place(cases: list[Case]) -> Iterator[tuple[tuple[str, str, str], list[Case]]]:
-    """Cases of one cohort, protocol and task, a case a network."""
-    grouped: dict[tuple[str, str, str], list[Case]] = {}
-    for case in cases:
-        grouped.setdefault((case.cohort, case.protocol, case.task), []).append(case)
-    yield from grouped.items()
+def reference_codes(
+    cohort: LudbCohort | SyntheticCohort, records: np.ndarray, starts: np.ndarray, n_samples: int, fs: float
+) -> np.ndarray:
+    """Wave codes, int8 (n, n_samples), of windows from the boundaries that cardiologists drew or the simulator knows.
+
+    Records are named ``cohort/name``. Cardiologists marked lead I, and not the first and last beats of a record, so
+    compare tables on the samples that both sources know: :func:`ecgstudy.attribution.waves.on_common_samples`.
+    """
+    coded = []
+    for record, start in zip(records, starts, strict=True):
+        name = without_lead(record).split("/", 1)[1]
+        if isinstance(cohort, SyntheticCohort):
+            marks, own_fs = cohort.boundaries(name), cohort.fs
+        else:
+            marks, own_fs = cohort.boundaries(name, IDENTITY_LEAD), cohort.header(name).fs
+        coded.append(wave_codes(fiducials_of_boundaries(marks, fs / own_fs, start), n_samples)[0])
+    return np.stack(coded)

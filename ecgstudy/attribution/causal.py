@@ -1,7 +1,7 @@
 """Which wave an attacker really uses: the fall of its accuracy when a wave is taken from every probe beat.
 
 Enrolment stays as recorded. A wave is taken away by putting the average wave of the cohort's other persons in its
-place (:mod:`ecgstudy.attribution.splicing`); the reverse keeps one wave and replaces all others. The control puts
+place (:class:`WaveSplice`, a view of the probes); the reverse keeps one wave and replaces all others. The control puts
 the person's OWN average wave in place of every beat's: what that costs is the price of averaging and of the joints.
 Intervals between waves and the level of the recording at the joints stay the person's own, so the effects are
 those of the waves' shapes.
@@ -15,20 +15,20 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ecgstudy.attribution.shares import Shares, mean_shares
-from ecgstudy.attribution.splicing import average_waves, splice, wave_spans
-from ecgstudy.attribution.waves import WAVES
+from ecgstudy.attribution.shares import Shares, columns_of, mean_shares
+from ecgstudy.attribution.waves import GRID, WAVES, average_waves, splice, wave_spans
 from ecgstudy.evaluate.biometric import ScoredFold, eer_statistic, rank1_statistic
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, bootstrap_each
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Embedded, Fitted
-from ecgstudy.experiment.dataset import Signals
-from ecgstudy.experiment.jobs import _trial
-from ecgstudy.experiment.selection import never_matched
+from ecgstudy.experiment.dataset import Dataset, View
+from ecgstudy.experiment.scores import never_matched, trial
 
 ALL = "all"
 """Stands for all waves at once."""
 MEASURES = ("rank1", "eer")
+UNKNOWN = np.full((len(WAVES), GRID.size), np.nan)
+"""Average waves of a person of whom no wave is known: nothing is replaced."""
 UNORDERED = "all waves have the same share or the same effect"
 
 
@@ -46,51 +46,21 @@ CONDITIONS = (
     *((Change.OWN_AVERAGE, wave) for wave in (*WAVES, ALL)),
 )
 """Changes and the waves that they are about. All waves replaced: what intervals and levels give away alone."""
+AGREEMENTS = [(change, sign, at) for change, sign in ((Change.REPLACED, 1), (Change.KEPT, -1)) for at in (0, 1)]
+"""Effects that shares are compared with: the loss when a wave is replaced, what is left when it alone is kept."""
 
 
 @dataclass(frozen=True)
-class Attack:
-    """An embedding attacker on trial.
+class WaveSplice(View):
+    """Recordings in which some waves are replaced by average ones, shape (n_waves, n_grid), by record."""
 
-    Attributes
-    ----------
-    split : Split
-        Enrolment and probe.
-    signals : Signals
-        Recordings as they are.
-    reading : callable
-        From recordings to the trained attacker that reads them, such as
-        :meth:`ecgstudy.attribution.subjects.Network.reading`.
-    """
+    averages: Mapping[str, np.ndarray]
+    replaced: tuple[str, ...]
 
-    split: Split
-    signals: Signals
-    reading: Callable[[Signals], Fitted]
-
-
-class SplicedSignals(Signals):
-    """Recordings in which some waves are replaced by average ones.
-
-    Parameters
-    ----------
-    original : Signals
-        Recordings as they are.
-    averages : mapping of str to numpy.ndarray
-        Average waves to put into each record, shape (n_waves, n_grid).
-    replaced : tuple of str
-        Names of the waves to replace.
-    """
-
-    def __init__(self, original: Signals, averages: Mapping[str, np.ndarray], replaced: tuple[str, ...]) -> None:
-        vars(self).update(vars(original))  # the same records, without indexing them again
-        self._averages = averages
-        self._replaced = replaced
-
-    def segment(self, record_id: str, start: int, stop: int) -> np.ndarray:
-        """Give the samples of one segment as :class:`Signals` does, with the waves replaced."""
-        values = super().segment(record_id, start, stop)
-        spans = wave_spans(self.fiducials(record_id, start, stop), len(values))
-        return splice(values, spans, self._averages[record_id], self._replaced, self.fs)
+    def scaled(self, dataset: Dataset, record_id: str, start: int, values: np.ndarray) -> np.ndarray:
+        """Replace the waves that lie wholly inside the segment."""
+        spans = wave_spans(dataset.fiducials(record_id, start, start + len(values)), len(values))
+        return splice(values, spans, self.averages[record_id], self.replaced, dataset.fs)
 
 
 @dataclass(frozen=True)
@@ -122,32 +92,33 @@ class Effects:
         return (after - before) * [-1, 1] + 0.0  # no negative zeros
 
 
-def wave_effects(attacks: Sequence[Attack], resamples: Resamples) -> Effects:
+def wave_effects(attacks: Sequence[tuple[Fitted, Split]], dataset: Dataset, resamples: Resamples) -> Effects:
     """Let an attacker recognise probes as they are and under every condition.
 
     Parameters
     ----------
-    attacks : sequence of Attack
-        One a fold of the protocol; rank-1 and EER are means over the folds.
+    attacks : sequence of tuple
+        A fitted attacker and the split it is tried on, one a fold; rank-1 and EER are means over the folds.
+    dataset : Dataset
+        Recordings as they are.
     resamples : Resamples
         The persons to resample; they must include all who are enrolled or probed.
     """
     unchanged, changed = [], {condition: [] for condition in CONDITIONS}
     known = []
-    for attack in attacks:
-        probe = attack.split.probe
-        owner = dict(zip(probe[RECORD], probe[SUBJECT], strict=True))
-        enrolled = attack.reading(attack.signals).embed(attack.split.enrolment)
-        unchanged.append(_scored(attack, enrolled, attack.signals, resamples))
-        own, found = _wave_sums(attack.signals, probe)
-        others = _of_others(_wave_sums(attack.signals, attack.split.enrolment)[0], own)
+    for fitted, split in attacks:
+        owner = dict(zip(split.probe[RECORD], split.probe[SUBJECT], strict=True))
+        enrolled = fitted.embed(dataset, split.enrolment)
+        unchanged.append(_scored(split, enrolled, fitted.embed(dataset, split.probe), resamples))
+        own, found = _wave_averages(dataset, split.probe)
+        others = _of_others(_wave_averages(dataset, split.enrolment)[0], set(owner.values()))
         known.append(found)
         for change, wave in CONDITIONS:
             averages = own if change is Change.OWN_AVERAGE else others
-            by_record = {record: averages[person] for record, person in owner.items()}
-            spliced = SplicedSignals(attack.signals, by_record, _replaced(change, wave))
-            changed[change, wave].append(_scored(attack, enrolled, spliced, resamples))
-    n_persons = len({person for attack in attacks for person in attack.split.probe[SUBJECT]})
+            by_record = {record: averages.get(person, UNKNOWN) for record, person in owner.items()}
+            probed = fitted.embed(dataset.viewed(WaveSplice(by_record, _replaced(change, wave))), split.probe)
+            changed[change, wave].append(_scored(split, enrolled, probed, resamples))
+    n_persons = len({person for _, split in attacks for person in split.probe[SUBJECT]})
     measured = {condition: _measured(folds) for condition, folds in changed.items()}
     return Effects(_measured(unchanged), measured, n_persons, np.mean(known, axis=0))
 
@@ -179,35 +150,28 @@ def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
     for at, ((change, wave), measure) in enumerate(effects.changed.items()):
         row: dict[str, object] = {"change": str(change), "wave": wave}
         row |= dict(zip(MEASURES, measure(everybody), strict=True))
-        found = estimates[2 * at : 2 * at + 2]
-        for name, estimate in zip(("rank1_fall", "eer_rise"), found, strict=True):
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        reason = next((estimate.reason for estimate in found if estimate.reason), None)
+        found = dict(zip(("rank1_fall", "eer_rise"), estimates[2 * at : 2 * at + 2], strict=True))
+        reason = next((estimate.reason for estimate in found.values() if estimate.reason), None)
+        row |= columns_of(found)
         row["waves_a_beat"] = effects.known[[WAVES.index(w) for w in _replaced(change, wave)]].min()
         rows.append(row | {"persons": effects.n_persons, "reason": reason})
     return pd.DataFrame(rows)
 
 
-def rank_correlation(shares_by_wave: np.ndarray, effect_by_wave: np.ndarray) -> float:
-    """Spearman correlation of the waves' shares with the effects of changing them.
-
-    Parameters
-    ----------
-    shares_by_wave, effect_by_wave : numpy.ndarray
-        Shape (n_waves,).
-
-    Returns
-    -------
-    float
-        NaN where either is undefined for a wave or the same for all.
-    """
-    ranks = rankdata([shares_by_wave, effect_by_wave], axis=1, nan_policy="propagate")
-    if np.isnan(ranks).any() or not np.ptp(ranks, axis=1).all():
-        return np.nan
-    return float(np.corrcoef(ranks)[0, 1])
+def effect_ranks(effects: Effects, resamples: Resamples) -> dict[bytes, np.ndarray]:
+    """Ranks of the waves by each of :data:`AGREEMENTS`, shape (4, n_waves), by draw of the persons."""
+    conditions = [(change, wave) for change in (Change.REPLACED, Change.KEPT) for wave in WAVES]
+    found = {}
+    for multiplicity in (np.ones(resamples.persons.size), *resamples.multiplicities):
+        losses = effects.losses(multiplicity, conditions).reshape(2, len(WAVES), 2)
+        ordered = [sign * losses[int(change is Change.KEPT), :, at] for change, sign, at in AGREEMENTS]
+        found[multiplicity.tobytes()] = rankdata(ordered, axis=1, nan_policy="propagate")
+    return found
 
 
-def share_agreement(shares: Shares, persons: np.ndarray, effects: Effects, resamples: Resamples) -> dict[str, Estimate]:
+def share_agreement(
+    shares: Shares, persons: np.ndarray, ranks: Mapping[bytes, np.ndarray], resamples: Resamples
+) -> dict[str, Estimate]:
     """Rank correlation of a method's shares with what each wave does to recognition.
 
     Both sides are resampled together. Six waves are few: an interval from -1 to 1 says that they cannot be ordered.
@@ -218,8 +182,8 @@ def share_agreement(shares: Shares, persons: np.ndarray, effects: Effects, resam
         From :func:`ecgstudy.attribution.shares.wave_shares`.
     persons : numpy.ndarray
         Person of each window, str, shape (n,).
-    effects : Effects
-        Of the same attacker.
+    ranks : mapping
+        From :func:`effect_ranks`, of the same attacker.
     resamples : Resamples
         The persons to resample.
 
@@ -230,31 +194,36 @@ def share_agreement(shares: Shares, persons: np.ndarray, effects: Effects, resam
         with what is left when it alone is kept. 1 = the method ranks the waves as recognition does.
     """
     of_method = mean_shares(shares, persons, resamples)
-    n_persons = np.unique(persons).size
 
-    def correlation(change: Change, sign: int, measure: int) -> Statistic:
-        conditions = [(change, wave) for wave in WAVES]
-        return lambda multiplicity: rank_correlation(
-            of_method(multiplicity)[0], sign * effects.losses(multiplicity, conditions)[:, measure]
-        )
+    def correlations(multiplicity: np.ndarray) -> np.ndarray:
+        own = rankdata(of_method(multiplicity)[0], nan_policy="propagate")
+        return rank_correlations(own, ranks[multiplicity.tobytes()])
 
-    return {
-        f"{change}.{name}": bootstrap(correlation(change, sign, measure), resamples, n_persons, UNORDERED)
-        for change, sign in ((Change.REPLACED, 1), (Change.KEPT, -1))
-        for measure, name in enumerate(MEASURES)
-    }
+    estimates = bootstrap_each(correlations, resamples, np.unique(persons).size, [UNORDERED] * len(AGREEMENTS))
+    names = [f"{change}.{MEASURES[at]}" for change, _, at in AGREEMENTS]
+    return dict(zip(names, estimates, strict=True))
 
 
-def _wave_sums(signals: Signals, segments: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def rank_correlations(ranks: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Correlation of the ranks of waves (n_waves,) with each row of others (k, n_waves); NaN where all are tied."""
+    centred, rows = ranks - ranks.mean(), others - others.mean(axis=1, keepdims=True)
+    step = 1 / (ranks.size - 1)
+    spread, spreads = np.sqrt((centred**2).sum() * step), np.sqrt((rows**2).sum(axis=1) * step)
+    shared = (rows * centred).sum(axis=1) * step
+    tied = (spreads == 0) | (spread == 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(tied, np.nan, np.clip(shared / spread / spreads, -1, 1))
+
+
+def _wave_averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Average waves of each person, shape (n_waves, n_grid), NaN where none is known; and the known waves a beat."""
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     n_beats = 0
-    for segment in segments.itertuples():
-        values = signals.segment(segment.record_id, segment.start, segment.stop)
-        fiducials = signals.fiducials(segment.record_id, segment.start, segment.stop)
+    for piece in dataset.pieces(segments).itertuples():
+        values = dataset.segment(piece.record_id, piece.start, piece.stop)
+        fiducials = dataset.fiducials(piece.record_id, piece.start, piece.stop)
         n_beats += len(fiducials)
-        sums = average_waves(values, wave_spans(fiducials, len(values)))
-        found.setdefault(segment.subject_id, []).append(sums)
+        found.setdefault(piece.subject_id, []).append(average_waves(values, wave_spans(fiducials, len(values))))
     totals = {person: [sum(parts) for parts in zip(*pairs, strict=True)] for person, pairs in found.items()}
     with np.errstate(invalid="ignore"):
         averages = {person: total / count for person, (total, count) in totals.items()}
@@ -269,7 +238,7 @@ def _of_others(own: Mapping[str, np.ndarray], persons: Iterable[str]) -> dict[st
     total, count = np.where(known, everybody, 0.0).sum(axis=0), known.sum(axis=0)
     averages = {}
     for person in persons:
-        mine = own.get(person, np.full_like(total, np.nan))
+        mine = own.get(person, UNKNOWN)
         others = count - np.isfinite(mine)
         averages[person] = np.divide(
             total - np.nan_to_num(mine), others, out=np.full_like(total, np.nan), where=others > 0
@@ -277,11 +246,9 @@ def _of_others(own: Mapping[str, np.ndarray], persons: Iterable[str]) -> dict[st
     return averages
 
 
-def _scored(attack: Attack, enrolled: Embedded, signals: Signals, resamples: Resamples) -> ScoredFold:
-    """Search the probes, read from `signals`, among the enrolled."""
-    split = attack.split
-    probed = attack.reading(signals).embed(split.probe)
-    scores, persons, _, gallery = _trial(split.enrolment, enrolled, split.probe, probed)
+def _scored(split: Split, enrolled: Embedded, probed: Embedded, resamples: Resamples) -> ScoredFold:
+    """Search the probes among the enrolled."""
+    scores, persons, _, gallery = trial(split.enrolment, enrolled, split.probe, probed)
     return ScoredFold(never_matched(scores), persons, gallery, resamples, np.random.default_rng(resamples.seed))
 
 

@@ -5,20 +5,27 @@ the jagged signals that no network has seen, so windows are taken apart in chunk
 filled from a whole, plausible ECG: the cohort's mean beat or another person's, stretched to the window's own
 beats. Such curves still depend on the infill, so that of a random order stands beside each, and the methods' order
 is compared between infills.
+
+Infidelity and sensitivity are Captum's (Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS
+2019). Both depend on how windows are perturbed, so they stand beside the controls and at several scales, and no
+verdict of the study rests on them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
+from captum.metrics import infidelity, sensitivity_max
+from pytorch_lightning.utilities.seed import isolate_rng
 from scipy.stats import kendalltau, spearmanr
+from torch import Tensor
 
-from ecgstudy.attribution.clustered import clustered_means, columns_of
-from ecgstudy.attribution.splicing import average_waves, splice, wave_spans
-from ecgstudy.attribution.waves import WAVES
+from ecgstudy.attribution.explain import attribute, not_applicable
+from ecgstudy.attribution.methods import Method, Question
+from ecgstudy.attribution.shares import NO_RELEVANCE, clustered_means, columns_of, mean_rows
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.scoring import class_probabilities
 
 CHUNK_S = 0.05
@@ -27,78 +34,37 @@ FRACTIONS = np.linspace(0.0, 1.0, 11)
 """Shares of the window taken away (or put in), at which the probability is computed."""
 RANDOM_ORDERS = 4
 """Random orders whose mean curve the methods are compared with."""
-MEAN_BEAT, DONOR_BEAT = "mean beat", "donor beat"
-DELETION, INSERTION = "deletion", "insertion"
+KINDS = ("deletion", "insertion")
 RANDOM_ORDER = "random order"
-UNDEFINED = "the method gives no window any relevance"
+NOISE_SD = (0.05, 0.2, 0.5)
+"""Noise, in standard deviations of a window, that takes the place of what is removed."""
+REMOVED = 0.2
+N_PERTURBATIONS = 16
+RADIUS = 0.02
+"""Largest change of a sample, in standard deviations of a window, under which an explanation should stay the same."""
+N_NEIGHBOURS = 4
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Probability of the class as chunks are exchanged for the infill, most relevant first.
+class Faithfulness:
+    """Removal curves of several methods on one network.
 
     Attributes
     ----------
-    deletion : numpy.ndarray
-        Shape (n, n_fractions): from the window to the infill.
-    insertion : numpy.ndarray
-        From the infill to the window.
+    table : pandas.DataFrame
+        One row a method and infill: method, model, infill, deletion and insertion (areas), deletion_gap (area of the
+        random order less the method's: higher is better) and insertion_gap (the method's less the random order's),
+        each with ``_low`` and ``_high``, persons, windows, reason.
+    curves : pandas.DataFrame
+        Mean curves: method ("random order" for the comparison), infill, kind, fraction, probability.
+    stability : pandas.DataFrame
+        One row a kind: kendall and spearman correlation of the methods' gaps between the two infills, methods (how
+        many), reason.
     """
 
-    deletion: np.ndarray
-    insertion: np.ndarray
-
-    def areas(self) -> dict[str, np.ndarray]:
-        """Mean height of each window's two curves (trapezoids over the fractions 0 to 1), shape (n,) each."""
-        curves = {DELETION: self.deletion, INSERTION: self.insertion}
-        return {name: np.trapezoid(curve, FRACTIONS, axis=1) for name, curve in curves.items()}
-
-
-def infills(
-    windows: np.ndarray, fiducials: Sequence[pd.DataFrame], persons: np.ndarray, fs: float, seed: int
-) -> dict[str, np.ndarray]:
-    """Give what windows are filled with: the same beats in time, but not the person's.
-
-    Parameters
-    ----------
-    windows : numpy.ndarray
-        float32, shape (n, 1, n_samples).
-    fiducials : sequence of pandas.DataFrame
-        Fiducial points of each window in samples from its start.
-    persons : numpy.ndarray
-        Person of each window, str, shape (n,); at least two.
-    fs : float
-        Sampling rate in Hz.
-    seed : int
-        Seed of the choice of donors.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        By :data:`MEAN_BEAT` and :data:`DONOR_BEAT`, shape of `windows`. Each wave of a window is the average of that
-        wave over everybody's windows (every person weighing the same), or over those of another person drawn for
-        the window. Waves cut by the window's edge, and those that could not be delineated, stay as they are.
-    """
-    n_samples = windows.shape[-1]
-    spans = [wave_spans(points, n_samples) for points in fiducials]
-    names, owner = np.unique(persons, return_inverse=True)
-    parts = [average_waves(window[0], of_window) for window, of_window in zip(windows, spans, strict=True)]
-    sums, counts = (np.zeros((len(names), *parts[0][at].shape)) for at in (0, 1))
-    for person, (of_sums, of_counts) in zip(owner, parts, strict=True):
-        sums[person] += of_sums
-        counts[person] += of_counts
-    waves = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    known = np.isfinite(waves)
-    everybody = np.divide(
-        np.where(known, waves, 0).sum(0), known.sum(0), out=np.full(waves.shape[1:], np.nan), where=known.any(0)
-    )
-    donor = (owner + np.random.default_rng(seed).integers(1, len(names), len(owner))) % len(names)
-    waves = np.where(known, waves, everybody)  # a wave that the donor lacks
-    filled = {name: np.empty_like(windows) for name in (MEAN_BEAT, DONOR_BEAT)}
-    for at, (window, of_window) in enumerate(zip(windows, spans, strict=True)):
-        filled[MEAN_BEAT][at, 0] = splice(window[0], of_window, everybody, WAVES, fs)
-        filled[DONOR_BEAT][at, 0] = splice(window[0], of_window, waves[donor[at]], WAVES, fs)
-    return filled
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    stability: pd.DataFrame
 
 
 def chunk_ranks(relevances: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -128,120 +94,75 @@ def chunk_ranks(relevances: np.ndarray, length: int, rng: np.random.Generator) -
     return np.repeat(ranks / len(starts), lengths, axis=1)
 
 
-def curves(
-    model: SignalModel, task: str, windows: np.ndarray, targets: np.ndarray, infill: np.ndarray, ranks: np.ndarray
-) -> Curves:
-    """Compute deletion and insertion curves of all windows, in one pass of batches.
+def curves(question: Question, infill: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Probability of the class as chunks are exchanged, the most relevant first, shape (2, n, n_fractions).
 
-    Parameters
-    ----------
-    model : SignalModel
-        The network.
-    task : str
-        One of its tasks.
-    windows, infill : numpy.ndarray
-        float32, shape (n, n_leads, n_samples).
-    targets : numpy.ndarray
-        int64, shape (n,).
-    ranks : numpy.ndarray
-        From :func:`chunk_ranks`.
+    Deletion goes from the window to `infill`, insertion back; `ranks` are those of :func:`chunk_ranks`.
     """
+    windows, targets = question.windows, question.targets
     taken = (ranks <= FRACTIONS[:, None, None] + 1e-9)[:, :, None]  # (n_fractions, n, 1, n_samples)
     changed = np.concatenate([np.where(taken, infill, windows), np.where(taken, windows, infill)])
     # one fraction at a time would start a batch of few windows each
-    flat = class_probabilities(model, changed.reshape(-1, *windows.shape[1:]), task)
+    flat = class_probabilities(question.model, changed.reshape(-1, *windows.shape[1:]), question.task)
     heights = flat.reshape(2, len(FRACTIONS), len(windows), -1)
-    chosen = heights[:, :, np.arange(len(windows)), targets].transpose(0, 2, 1)
-    return Curves(chosen[0], chosen[1])
+    return heights[:, :, np.arange(len(windows)), targets].transpose(0, 2, 1)
 
 
-@dataclass(frozen=True)
-class Faithfulness:
-    """Removal curves of several methods on one network.
-
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        One row a method and infill: method, model, infill, deletion and insertion (areas), deletion_gap (area of the
-        random order less the method's: higher is better) and insertion_gap (the method's less the random order's),
-        each with ``_low`` and ``_high``, persons, windows, reason.
-    curves : pandas.DataFrame
-        Mean curves: method ("random order" for the comparison), infill, kind, fraction, probability.
-    stability : pandas.DataFrame
-        One row a kind: kendall and spearman correlation of the methods' gaps between the two infills, methods (how
-        many), reason.
-    """
-
-    table: pd.DataFrame
-    curves: pd.DataFrame
-    stability: pd.DataFrame
+def areas(found: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean height of each window's two curves (trapezoids over the fractions 0 to 1), shape (n,) each."""
+    return {kind: np.trapezoid(curve, FRACTIONS, axis=1) for kind, curve in zip(KINDS, found, strict=True)}
 
 
 def faithfulness(
-    model: SignalModel,
-    task: str,
-    windows: np.ndarray,
-    targets: np.ndarray,
+    question: Question,
     relevances: Mapping[str, np.ndarray],
     filled: Mapping[str, np.ndarray],
     persons: np.ndarray,
     resamples: Resamples,
-    seed: int,
 ) -> Faithfulness:
     """Compare the removal curves of methods with those of random orders.
 
     Parameters
     ----------
-    model, task, windows, targets
-        As in :func:`curves`; give windows whose class the network names, or there is nothing to lose.
+    question : Question
+        Give windows whose class the network names, or there is nothing to lose.
     relevances : mapping of str to numpy.ndarray
         Relevance by each method, shape (n, n_samples), 0 or more; rows with NaN are left out of its means.
     filled : mapping of str to numpy.ndarray
-        From :func:`infills`.
+        From :func:`ecgstudy.attribution.waves.infills`.
     persons : numpy.ndarray
         Person of each window, str, shape (n,).
     resamples : Resamples
         The persons to resample.
-    seed : int
-        Seed of the random orders.
     """
-    rng = np.random.default_rng(seed)
-    length = max(1, round(CHUNK_S * model.hparams.fs))
+    rng = np.random.default_rng(question.seed)
+    length = max(1, round(CHUNK_S * question.model.hparams.fs))
+    nothing = np.zeros_like(question.windows[:, 0])
     rows, drawn = [], []
     for name, infill in filled.items():
-        orders = [chunk_ranks(np.zeros_like(windows[:, 0]), length, rng) for _ in range(RANDOM_ORDERS)]
-        by_chance = [curves(model, task, windows, targets, infill, ranks) for ranks in orders]
-        chance = Curves(
-            np.mean([found.deletion for found in by_chance], axis=0),
-            np.mean([found.insertion for found in by_chance], axis=0),
-        )
-        drawn += _curve_rows(RANDOM_ORDER, name, chance, np.ones(len(windows), dtype=bool))
+        orders = [chunk_ranks(nothing, length, rng) for _ in range(RANDOM_ORDERS)]
+        chance = np.mean([curves(question, infill, ranks) for ranks in orders], axis=0)
+        drawn += _curve_rows(RANDOM_ORDER, name, chance, np.ones(len(nothing), dtype=bool))
         for method, relevance in relevances.items():
             defined = np.isfinite(relevance).all(axis=1)
-            ranks = chunk_ranks(np.where(defined[:, None], relevance, 0.0), length, rng)
-            found = curves(model, task, windows, targets, infill, ranks)
+            found = curves(question, infill, chunk_ranks(np.where(defined[:, None], relevance, 0.0), length, rng))
             drawn += _curve_rows(method, name, found, defined)
-            areas = found.areas() | _gaps(found, chance)
-            values = {key: np.where(defined, area, np.nan) for key, area in areas.items()}
-            estimates = clustered_means(values, persons, resamples, UNDEFINED)
-            about = {"method": method, "model": model.name, "infill": name}
+            ours, random = areas(found), areas(chance)
+            ours["deletion_gap"] = random["deletion"] - ours["deletion"]
+            ours["insertion_gap"] = ours["insertion"] - random["insertion"]
+            values = {key: np.where(defined, value, np.nan) for key, value in ours.items()}
+            estimates = clustered_means(values, persons, resamples, NO_RELEVANCE)
             counts = {"persons": len(np.unique(persons[defined])), "windows": int(defined.sum())}
-            reason = estimates["deletion_gap"].reason
-            rows.append(about | columns_of(estimates) | counts | {"reason": reason})
+            about = {"method": method, "model": question.model.name, "infill": name}
+            rows.append(about | columns_of(estimates) | counts | {"reason": estimates["deletion_gap"].reason})
     table = pd.DataFrame(rows)
     return Faithfulness(table, pd.DataFrame(drawn), infill_stability(table))
 
 
-def _gaps(found: Curves, chance: Curves) -> dict[str, np.ndarray]:
-    """How much better than a random order, shape (n,) each."""
-    ours, random = found.areas(), chance.areas()
-    return {"deletion_gap": random[DELETION] - ours[DELETION], "insertion_gap": ours[INSERTION] - random[INSERTION]}
-
-
-def _curve_rows(method: str, infill: str, found: Curves, defined: np.ndarray) -> list[dict[str, object]]:
+def _curve_rows(method: str, infill: str, found: np.ndarray, defined: np.ndarray) -> list[dict[str, object]]:
     """Mean curves as rows of a table."""
     rows = []
-    for kind, curve in ((DELETION, found.deletion), (INSERTION, found.insertion)):
+    for kind, curve in zip(KINDS, found, strict=True):
         means = curve[defined].mean(axis=0) if defined.any() else np.full(len(FRACTIONS), np.nan)
         about = {"method": method, "infill": infill, "kind": kind}
         rows += [about | {"fraction": f, "probability": p} for f, p in zip(FRACTIONS, means, strict=True)]
@@ -249,20 +170,9 @@ def _curve_rows(method: str, infill: str, found: Curves, defined: np.ndarray) ->
 
 
 def infill_stability(table: pd.DataFrame) -> pd.DataFrame:
-    """Whether two infills bring the methods into the same order.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        ``Faithfulness.table`` of one network.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``Faithfulness.stability``.
-    """
+    """Whether two infills bring the methods of a ``Faithfulness.table`` into the same order."""
     rows = []
-    for kind in (DELETION, INSERTION):
+    for kind in KINDS:
         gaps = table.pivot_table(index="method", columns="infill", values=f"{kind}_gap").dropna()
         row: dict[str, object] = {"kind": kind, "methods": len(gaps), "kendall": np.nan, "spearman": np.nan}
         reason = None if len(gaps) > 2 and gaps.shape[1] == 2 else "fewer than three methods or two infills"
@@ -271,3 +181,96 @@ def infill_stability(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"kendall": kendalltau(first, second).statistic, "spearman": spearmanr(first, second).statistic}
         rows.append(row | {"reason": reason})
     return pd.DataFrame(rows)
+
+
+def robustness_table(
+    question: Question, methods: Iterable[Method], persons: np.ndarray, resamples: Resamples
+) -> pd.DataFrame:
+    """Infidelity at every scale, and the greatest change of the explanation under a small change of the window.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a method and measure: method, model, control, measure ("infidelity" or "sensitivity"), scale (noise or
+        radius), value (mean over persons; lower is better) with ``_low`` and ``_high``, reason. A method that does
+        not apply has one row with the reason.
+    """
+    rows = []
+    for method in methods:
+        about = {"method": method.name, "model": question.model.name, "control": method.control}
+        reason = not_applicable(method, question.model)
+        if reason is not None:
+            rows.append(about | {"reason": reason})
+            continue
+        attribution = attribute(method, question)
+        values = {("infidelity", scale): infidelities(attribution, question, scale) for scale in NOISE_SD}
+        values["sensitivity", RADIUS] = sensitivities(method, question, attribution)
+        found = mean_rows(values, ("measure", "scale"), "value", persons, resamples, NO_RELEVANCE)
+        rows += [about | row for row in found]
+    return pd.DataFrame(rows).drop(columns="persons")
+
+
+def infidelities(attribution: np.ndarray, question: Question, noise: float) -> np.ndarray:
+    """Squared error of an attribution's promise of what the logit loses with a part of the window.
+
+    Chunks of :data:`CHUNK_S` that make up :data:`REMOVED` of the window on average are replaced by noise; the
+    attribution of the removed samples is compared with the logit's loss, after the best common factor per window
+    (Captum's ``normalize``), as attributions come in units of their own.
+
+    Parameters
+    ----------
+    attribution : numpy.ndarray
+        As :func:`ecgstudy.attribution.explain.attribute` gives, shape (n, n_samples).
+    question : Question
+        What was asked.
+    noise : float
+        Standard deviation of the noise.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (n,), in squared units of the logit; NaN where the attribution is undefined.
+    """
+    promised = torch.from_numpy(attribution)[:, None]
+    length = max(1, round(CHUNK_S * question.model.hparams.fs))
+
+    def perturb(x: Tensor) -> tuple[Tensor, Tensor]:
+        n_chunks = -(-x.shape[-1] // length)
+        removed = (torch.rand(len(x), 1, n_chunks) < REMOVED).repeat_interleave(length, dim=2)[..., : x.shape[-1]]
+        removed = removed.to(x.device)
+        return removed.float(), torch.where(removed, noise * torch.randn_like(x), x)
+
+    answer = np.empty(len(question.windows))
+    with isolate_rng(), torch.no_grad():
+        torch.manual_seed(question.seed)
+        for rows, x, target in question.chunks():
+            answer[rows] = infidelity(
+                question.logits,
+                perturb,
+                x,
+                promised[rows].to(x.device),
+                target=target,
+                n_perturb_samples=N_PERTURBATIONS,
+                max_examples_per_batch=len(x) * min(4, N_PERTURBATIONS),
+                normalize=True,
+            ).cpu()
+    return np.where(np.isfinite(attribution).all(axis=1), answer, np.nan)
+
+
+def sensitivities(method: Method, question: Question, attribution: np.ndarray) -> np.ndarray:
+    """Greatest relative change of an explanation under changes of the window of at most :data:`RADIUS`, shape (n,)."""
+
+    def explain(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        windows = x[0].detach().cpu().numpy()
+        if np.array_equal(windows, question.windows):
+            return (torch.from_numpy(attribution)[:, None],)
+        rows = np.repeat(np.arange(len(question.windows)), len(windows) // len(question.windows))
+        arrays = {name: getattr(question, name) for name in ("targets", "waves", "mean_beats")}
+        repeated = {name: None if values is None else values[rows] for name, values in arrays.items()}
+        return (torch.from_numpy(attribute(method, replace(question, windows=windows, **repeated)))[:, None],)
+
+    with isolate_rng():
+        torch.manual_seed(question.seed)
+        windows = torch.from_numpy(question.windows)
+        change = sensitivity_max(explain, windows, perturb_radius=RADIUS, n_perturb_samples=N_NEIGHBOURS)
+    return change.double().numpy()

@@ -1,35 +1,44 @@
-"""How much of a method's relevance each wave holds, beside how much of the time it takes.
+"""How much of a method's relevance each wave holds, beside how much of the time it takes; means, and agreement.
 
 A wave that lasts half the beat holds half of any attribution that means nothing. So each share of relevance
 stands beside the wave's share of time, and their ratio, the enrichment, is 1 for a method that knows nothing.
+A person's windows are averaged first, so that everybody weighs the same however many windows could be delineated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata, spearmanr
 
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
+from ecgstudy.evaluate.results import interval
+from ecgstudy.learn.classical import FeaturesGbm
+from ecgstudy.signals.features import FEATURES
 
 NO_RELEVANCE = "the method gives no window any relevance"
+NO_AGREEMENT = "one of the two gives no window any relevance, or the same to all samples"
 CLASS_COLUMNS = ("cohort", "sex", "age_group", "person")
 """Classes for which left-out windows are counted: a table by wave speaks of those whose waves could be found."""
+_WAVE_OF_PEAK = {"P": "P", "Q": "QRS", "R": "QRS", "S": "QRS", "T": "T"}
+_WAVES_OF_DURATION = {
+    "P duration": ("P", "P"),
+    "PR duration": ("P", "QRS"),
+    "QRS duration": ("QRS", "QRS"),
+    "QT duration": ("QRS", "T"),
+    "T duration": ("T", "T"),
+    "R-R interval": ("TP", "TP"),
+}
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of each window's relevance and time; only samples whose wave is known count.
+    """Shares of each window's relevance (`mass`, NaN without relevance) and time, shape (n, n_names) each.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Waves or regions.
-    mass : numpy.ndarray
-        Share of the relevance, float64, shape (n, n_names); NaN rows where a window has no relevance.
-    time : numpy.ndarray
-        Share of the samples, same shape.
+    Only samples whose wave is known count.
     """
 
     names: tuple[str, ...]
@@ -38,32 +47,13 @@ class Shares:
 
 
 def wave_shares(relevance: np.ndarray, codes: np.ndarray) -> Shares:
-    """Shares of the waves, which add up to 1.
-
-    Parameters
-    ----------
-    relevance : numpy.ndarray
-        Shape (n, n_samples), 0 or more; a row with NaN is undefined.
-    codes : numpy.ndarray
-        int8, shape (n, n_samples), from :func:`ecgstudy.attribution.waves.wave_codes`.
-
-    Raises
-    ------
-    ValueError
-        A relevance is negative.
-    """
+    """Shares of the waves, which add up to 1, from relevance and wave codes of shape (n, n_samples)."""
     masks = codes[:, None, :] == np.arange(len(WAVES), dtype=codes.dtype)[:, None]
     return _shares(WAVES, relevance, masks, codes)
 
 
 def region_shares(relevance: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> Shares:
-    """Shares of TransECG's regions, which overlap; other parameters as in :func:`wave_shares`.
-
-    Parameters
-    ----------
-    masks : numpy.ndarray
-        bool, shape (n, n_regions, n_samples), from :func:`ecgstudy.attribution.waves.region_masks`.
-    """
+    """Shares of TransECG's regions, which overlap; `masks` of shape (n, n_regions, n_samples)."""
     return _shares(tuple(REGIONS), relevance, masks, codes)
 
 
@@ -83,8 +73,7 @@ def _shares(names: tuple[str, ...], relevance: np.ndarray, masks: np.ndarray, co
 def share_table(shares: Shares, persons: np.ndarray, resamples: Resamples) -> pd.DataFrame:
     """Mean shares and enrichment of each wave with person-clustered bootstrap intervals.
 
-    A person's windows are averaged first, so that everybody weighs the same however many windows could be
-    delineated. Enrichment is the mean share of relevance over the mean share of time.
+    Enrichment is the mean share of relevance over the mean share of time.
 
     Parameters
     ----------
@@ -105,22 +94,24 @@ def share_table(shares: Shares, persons: np.ndarray, resamples: Resamples) -> pd
     defined = np.isfinite(shares.mass).all(axis=1)
     means = mean_shares(shares, persons, resamples)
     n_persons, k = np.unique(persons[defined]).size, len(shares.names)
+    never = [f"no window has a {name}" if n_persons else NO_RELEVANCE for name in shares.names]
     estimates = bootstrap_each(
-        lambda multiplicity: means(multiplicity).ravel(), resamples, n_persons, _reasons(shares.names, n_persons)
+        lambda multiplicity: means(multiplicity).ravel(), resamples, n_persons, [NO_RELEVANCE] * (2 * k) + never
     )
-    numbers = len(defined), int((~defined).sum())
-    return pd.DataFrame([_row(name, estimates[at::k], *numbers) for at, name in enumerate(shares.names)])
+    rows = []
+    for at, name in enumerate(shares.names):
+        own = dict(zip(("share", "time", "enrichment"), estimates[at::k], strict=True))
+        reason = next((estimate.reason for estimate in own.values() if estimate.reason), None)
+        counts = {"persons": n_persons, "windows": int(defined.sum()), "undefined": int((~defined).sum())}
+        rows.append({"wave": name} | columns_of(own) | counts | {"reason": reason})
+    return pd.DataFrame(rows)
 
 
 def mean_shares(shares: Shares, persons: np.ndarray, resamples: Resamples) -> Callable[[np.ndarray], np.ndarray]:
     """Mean share of relevance, mean share of time and enrichment of each wave, for the bootstrap.
 
-    Parameters are those of :func:`share_table`.
-
-    Returns
-    -------
-    callable
-        From the persons' multiplicities, shape (n_persons,), to an array of shape (3, n_names); NaN where undefined.
+    Parameters are those of :func:`share_table`; the callable that is returned goes from the persons' multiplicities,
+    shape (n_persons,), to an array of shape (3, n_names); NaN where undefined.
     """
     defined = np.isfinite(shares.mass).all(axis=1)
     who = np.unique(persons[defined])
@@ -135,26 +126,6 @@ def mean_shares(shares: Shares, persons: np.ndarray, resamples: Resamples) -> Ca
             return np.stack([share, time, np.where(time > 0, share / time, np.nan)])
 
     return weighted
-
-
-def _reasons(names: tuple[str, ...], n_persons: int) -> list[str]:
-    """Why each number of :func:`mean_shares` would be undefined."""
-    never = [f"no window has a {name}" if n_persons else NO_RELEVANCE for name in names]
-    return [NO_RELEVANCE] * (2 * len(names)) + never
-
-
-def _row(name: str, estimates: Sequence[Estimate], n_windows: int, n_undefined: int) -> dict[str, object]:
-    """One wave of the table from the estimates of its share, time and enrichment."""
-    row: dict[str, object] = {"wave": name}
-    for column, estimate in zip(("share", "time", "enrichment"), estimates, strict=True):
-        row |= {column: estimate.value, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
-    reason = next((estimate.reason for estimate in estimates if estimate.reason), None)
-    return row | {
-        "persons": estimates[0].n,
-        "windows": n_windows - n_undefined,
-        "undefined": n_undefined,
-        "reason": reason,
-    }
 
 
 def failure_table(attempts: pd.DataFrame) -> pd.DataFrame:
@@ -177,12 +148,176 @@ def failure_table(attempts: pd.DataFrame) -> pd.DataFrame:
     for column in CLASS_COLUMNS:
         names = attempts[column].where(attempts[column].notna(), "unknown").astype(str).rename("name")
         grouped = attempts.groupby(names)
-        table = grouped.agg(
-            persons=("person", "nunique"), windows=("reason", "size"), left_out=("reason", "count")
-        ).reset_index()
+        counts = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), left_out=("reason", "count"))
+        table = counts.reset_index()
         for reason in reasons:
             table[reason] = (attempts["reason"] == reason).groupby(names).sum().to_numpy()
         table.insert(0, "class_of", column)
         table.insert(5, "rate", table["left_out"] / table["windows"])
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
+
+
+def clustered_means(
+    values: Mapping[str, np.ndarray], persons: np.ndarray, resamples: Resamples, if_undefined: str
+) -> dict[str, Estimate]:
+    """Mean of several numbers of each window, with person-clustered bootstrap intervals.
+
+    Parameters
+    ----------
+    values : mapping of str to numpy.ndarray
+        Numbers of each window, shape (n,); NaN is left out.
+    persons : numpy.ndarray
+        Person of each window, str, shape (n,).
+    resamples : Resamples
+        The persons to resample, the same draws for everything that is compared.
+    if_undefined : str
+        Reason to report where no window has a number.
+
+    Returns
+    -------
+    dict of str to Estimate
+        One estimate a name; its `n` counts the persons of any window.
+    """
+    means = pd.DataFrame({name: np.asarray(column, dtype=float) for name, column in values.items()})
+    means = means.groupby(np.asarray(persons)).mean()
+    drawn = resamples.index_of(means.index.to_numpy(dtype=str))
+    known = means.notna().to_numpy(dtype=float)
+    sums = means.fillna(0.0).to_numpy()
+
+    def statistics(multiplicity: np.ndarray) -> np.ndarray:
+        weights = multiplicity[drawn]
+        total = weights @ known
+        return np.divide(weights @ sums, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+    estimates = bootstrap_each(statistics, resamples, len(means), [if_undefined] * len(values))
+    return dict(zip(values, estimates, strict=True))
+
+
+def mean_rows(
+    values: Mapping[tuple, np.ndarray],
+    keys: Sequence[str],
+    column: str,
+    persons: np.ndarray,
+    resamples: Resamples,
+    if_undefined: str,
+) -> list[dict[str, object]]:
+    """Means of :func:`clustered_means` as rows: the parts of each key, `column` with its interval, persons, reason."""
+    return [
+        dict(zip(keys, key, strict=True)) | interval(column, mean) | {"persons": mean.n, "reason": mean.reason}
+        for key, mean in clustered_means(values, persons, resamples, if_undefined).items()
+    ]
+
+
+def columns_of(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Lay estimates out as columns of a table row: the value, then ``_low`` and ``_high``."""
+    return {column: value for name, found in estimates.items() for column, value in interval(name, found).items()}
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of each row of two arrays (n, n_samples).
+
+    float64, shape (n,); ties share their mean rank; NaN where a row is constant or holds NaN.
+    """
+    centred = []
+    for values in (first, second):
+        ranks = rankdata(values, axis=1, nan_policy="propagate")
+        centred.append(ranks - ranks.mean(axis=1, keepdims=True))
+    spread = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
+    shared = (centred[0] * centred[1]).sum(axis=1)
+    return np.divide(shared, spread, out=np.full(len(spread), np.nan), where=spread > 0)
+
+
+def method_agreement(relevances: Mapping[str, np.ndarray], persons: np.ndarray, resamples: Resamples) -> pd.DataFrame:
+    """Rank correlation of every two methods on one network: first, second, correlation (mean over persons), reason."""
+    pairs = {pair: rank_correlation(*(relevances[name] for name in pair)) for pair in combinations(relevances, 2)}
+    rows = mean_rows(pairs, ("first", "second"), "correlation", persons, resamples, NO_AGREEMENT)
+    return pd.DataFrame(rows).drop(columns="persons")
+
+
+def seed_agreement(
+    by_seed: Sequence[Mapping[str, np.ndarray]], persons: np.ndarray, resamples: Resamples
+) -> pd.DataFrame:
+    """Rank correlation of each method's explanations of networks that differ in their seed only.
+
+    One row a method: method, seeds (how many), correlation (each window's mean over the pairs of seeds, then
+    the mean over persons) with ``_low`` and ``_high``, reason. `by_seed` holds two networks' relevances or more.
+    """
+    pairs = list(combinations(by_seed, 2))
+    values = {
+        (method, len(by_seed)): np.mean([rank_correlation(a[method], b[method]) for a, b in pairs], axis=0)
+        for method in by_seed[0]
+    }
+    rows = mean_rows(values, ("method", "seeds"), "correlation", persons, resamples, NO_AGREEMENT)
+    return pd.DataFrame(rows).drop(columns="persons")
+
+
+def model_agreement(enrichments: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Rank correlation of every two models' waves, ordered by enrichment.
+
+    Models read different inputs (windows, features), so they are compared by waves and not by samples; with six waves
+    a correlation has no useful interval. One row a pair: first, second, waves (those both know), correlation, reason.
+    """
+    table = pd.DataFrame(enrichments)
+    rows = []
+    for first, second in combinations(table.columns, 2):
+        both = table[[first, second]].dropna()
+        row: dict[str, object] = {"first": first, "second": second, "waves": len(both), "correlation": np.nan}
+        reason = None
+        if len(both) < 3:
+            reason = "fewer than three waves are known to both"
+        elif (both.nunique() < 2).any():
+            reason = "all waves of one have the same enrichment"
+        else:
+            row["correlation"] = float(spearmanr(both[first], both[second]).statistic)
+        rows.append(row | {"reason": reason})
+    return pd.DataFrame(rows)
+
+
+def wave_weights() -> pd.DataFrame:
+    """Split each feature between waves: rows the features, columns the waves, rows summing to 1.
+
+    A feature between two points belongs half to the wave of each: peaks Q, R and S and both ends of the QRS complex
+    count as QRS, so "P-Q interval" is half P and half QRS, and no feature belongs to the P-R or S-T segment alone.
+    The R-R interval, the heart rate, is given to T-P, the rest that changes most with it (our choice).
+    """
+    weights = pd.DataFrame(0.0, index=list(FEATURES), columns=list(WAVES))
+    for feature in FEATURES:
+        ends = [_WAVE_OF_PEAK.get(peak) for peak in feature.split()[0].split("-")]
+        for wave in _WAVES_OF_DURATION.get(feature) or ends:
+            weights.loc[feature, wave] += 0.5
+    return weights
+
+
+def feature_shares(model: FeaturesGbm, features: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
+    """Share of each wave in the SHAP values of the feature model.
+
+    Parameters
+    ----------
+    model : FeaturesGbm
+        Trained on the features.
+    features : pandas.DataFrame
+        One row a window.
+    targets : numpy.ndarray
+        Class of each window, as the model was trained (a member of ``model.classes``).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a window, columns the waves: absolute SHAP values of the target's log-odds, split by
+        :func:`wave_weights`, as shares that sum to 1; NaN for a window without any feature.
+
+    Raises
+    ------
+    ValueError
+        A target is not a class of the model.
+    """
+    if not np.isin(targets, model.classes).all():
+        raise ValueError("a target is not a class of the feature model")
+    column = np.searchsorted(model.classes, targets)
+    strength = np.abs(model.shap_values(features)[np.arange(len(features)), :, column])
+    mass = strength @ wave_weights().loc[features.columns].to_numpy()
+    total = mass.sum(axis=1, keepdims=True)
+    undefined = features.isna().to_numpy().all(axis=1, keepdims=True) | (total == 0)
+    shares = np.divide(mass, total, out=np.full_like(mass, np.nan), where=~undefined)
+    return pd.DataFrame(shares, columns=list(WAVES), index=features.index)

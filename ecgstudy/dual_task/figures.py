@@ -9,7 +9,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ecgstudy.dual_task.plan import TASKS, Predictions, WindowConfig
 from ecgstudy.dual_task.streaming import SHOWN_SWITCHING, LongRecords, forward_filter, sessions
@@ -82,25 +82,28 @@ def activity_matrix_figure(matrix: pd.DataFrame) -> Figure:
 
 def balance_figure(compared: Mapping[str, Predictions]) -> Figure:
     """Weights and losses of both tasks over training, one line a seed, by the balance that trained the networks."""
-    size = (4.2 * len(compared), 5.4)
-    figure, axes = plt.subplots(2, len(compared), figsize=size, sharex=True, sharey="row", squeeze=False)
-    for (top, bottom), (name, predictions) in zip(axes.T, compared.items(), strict=True):
-        for number, task in enumerate(TASKS):
-            for history in predictions.histories:
-                epochs, style = history["epoch"] + 1, {"color": PALETTE[number], "alpha": 0.7}
-                top.plot(epochs, history[f"weight_{task}"], **style)
-                bottom.plot(epochs, history[f"train_{task}_loss"], **style)
-            top.plot([], [], color=PALETTE[number], label=task)
-        top.set_title(plain(name))
-        bottom.set(xlabel="epoch", yscale="log")
+    columns = {f"weight_{task}": "weight of the task" for task in TASKS}
+    columns |= {f"train_{task}_loss": "its loss (unweighted)" for task in TASKS}
+    parts = [
+        history.assign(epoch=history["epoch"] + 1, seed=seed, balance=plain(name))
+        for name, predictions in compared.items()
+        for seed, history in enumerate(predictions.histories)
+    ]
+    rows = pd.concat(parts).melt(["epoch", "seed", "balance"], list(columns))
+    rows = rows.assign(task=rows["variable"].str.extract("(person|activity)"), shown=rows["variable"].map(columns))
+    line = {"units": "seed", "estimator": None, "kind": "line", "alpha": 0.7, "height": 2.7, "aspect": 1.5}
+    facets = {"row": "shown", "col": "balance", "facet_kws": {"sharey": "row"}}
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = sns.relplot(rows, x="epoch", y="value", hue="task", **facets, **line)
+    for top, bottom in grid.axes.T:
+        top.set_title(top.get_title().rpartition("= ")[2])
+        bottom.set(title="", yscale="log")
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bottom.yaxis.set_major_formatter("{x:g}")
-        bottom.yaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].set_ylabel("weight of the task")
-    axes[1, 0].set_ylabel("its loss (unweighted)")
-    axes[0, 0].legend()
-    return figure
+        bottom.yaxis.set_minor_formatter("{x:g}")
+    for ax, name in zip(grid.axes[:, 0], dict.fromkeys(columns.values()), strict=True):
+        ax.set_ylabel(name)
+    return grid.figure
 
 
 def attention_figure(
@@ -115,57 +118,48 @@ def attention_figure(
     samples = window.read(dataset, drawn)
     with torch.inference_mode():
         channel, sequence = (values.numpy() for values in model.attention_maps(torch.from_numpy(samples)))
-    time = np.arange(*BEAT_S, 1 / dataset.fs)
-    beats = beat_phases(dataset, drawn, samples[:, 0], sequence, time, model.samples_per_point)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 3.9), width_ratios=[3, 2])
-    _draw_attention(left, beats, 1000 * time)
-    weights = (
-        pd.DataFrame(channel).groupby(drawn["activity"].to_numpy()).mean().reindex(predictions.classes["activity"])
-    )
+    left.set(title="attention over a beat", xlabel="time from R peak (ms)", ylabel="attention / even attention")
+    beat, seen = beat_phases(dataset, drawn, samples[:, 0], sequence, model.samples_per_point)
+    if beat.empty:
+        left.text(0.5, 0.5, "no R peak is known in these windows", ha="center", transform=left.transAxes)
+    else:
+        behind = left.twinx()
+        behind.fill_between(1000 * beat.columns, beat.mean(), color="black", alpha=0.12)
+        behind.set(yticks=[])
+        left.set(zorder=behind.get_zorder() + 1, frame_on=False)
+        left.plot(1000 * seen.columns, seen.T, label=[plain(activity) for activity in seen.index])
+        left.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        left.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    weights = pd.DataFrame(channel).groupby(drawn["activity"].to_numpy()).mean()
+    weights = weights.reindex(predictions.classes["activity"])
     most = weights.std().sort_values(ascending=False).index[:20]
-    shade = {"cmap": "cividis", "xticklabels": False, "cbar_kws": {"label": "weight"}}
-    sns.heatmap(weights[most].rename(index=plain), ax=right, **shade)
+    sns.heatmap(
+        weights[most].rename(index=plain), ax=right, cmap="cividis", xticklabels=False, cbar_kws={"label": "weight"}
+    )
     right.set(title="the 20 channels that differ most", xlabel="channel", ylabel="")
     return figure
 
 
 def beat_phases(
-    dataset: Dataset, index: pd.DataFrame, lead: np.ndarray, sequence: np.ndarray, time: np.ndarray, point: int
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean beat and mean attention around the R peaks of windows, by activity; 1 where all points weigh the same.
+    dataset: Dataset, index: pd.DataFrame, lead: np.ndarray, sequence: np.ndarray, point: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean beat and mean attention by activity (row) and seconds from the R peak (column).
 
-    `lead` holds the samples of each window and `sequence` its attention, one value every `point` samples; `time` is
-    what to read, in seconds from the R peak.
+    `lead` holds the samples of each window and `sequence` its attention, one value every `point` samples, which
+    becomes 1 where all points weigh the same.
     """
-    fs, found = dataset.fs, []
+    fs, beats, seen, activities = dataset.fs, [], [], []
+    time = np.arange(*BEAT_S, 1 / fs)
     for row, window in enumerate(index.itertuples()):
         peaks = dataset.peaks(window.record_id, window.start, window.start + window.n_samples) / fs
         whole = peaks[(peaks + time[0] >= 0) & (peaks + time[-1] < (window.n_samples - 1) / fs)]
         if len(whole):
             at, share = whole[:, None] + time, sequence[row] * sequence.shape[1]
-            beat = np.interp(at, np.arange(window.n_samples) / fs, lead[row]).mean(axis=0)
-            seen = np.interp(at, np.arange(len(share)) * point / fs, share).mean(axis=0)
-            found.append((window.activity, beat, seen))
-    table = pd.DataFrame(found, columns=["activity", "beat", "seen"]).groupby("activity")
-    return {activity: (np.mean([*rows["beat"]], axis=0), np.mean([*rows["seen"]], axis=0)) for activity, rows in table}
-
-
-def _draw_attention(ax: Axes, beats: Mapping[str, tuple[np.ndarray, np.ndarray]], time: np.ndarray) -> None:
-    """Draw attention by activity, and the mean beat of all in grey behind it."""
-    ax.set(title="attention over a beat", xlabel="time from R peak (ms)", ylabel="attention / even attention")
-    if not beats:
-        ax.text(0.5, 0.5, "no R peak is known in these windows", ha="center", transform=ax.transAxes)
-        return
-    behind = ax.twinx()
-    behind.fill_between(time, np.mean([beat for beat, _ in beats.values()], axis=0), color="black", alpha=0.12)
-    behind.set(yticks=[])
-    behind.grid(False)
-    for number, (activity, (_, seen)) in enumerate(beats.items()):
-        ax.plot(time, seen, color=PALETTE[number], label=plain(activity))
-    ax.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    ax.set_zorder(behind.get_zorder() + 1)
-    ax.patch.set_visible(False)
-    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+            beats.append(np.interp(at, np.arange(window.n_samples) / fs, lead[row]).mean(axis=0))
+            seen.append(np.interp(at, np.arange(len(share)) * point / fs, share).mean(axis=0))
+            activities.append(window.activity)
+    return tuple(pd.DataFrame(rows, columns=time).groupby(activities).mean() for rows in (beats, seen))
 
 
 def session_figure(heard: Predictions, seconds: float) -> Figure:
@@ -175,7 +169,7 @@ def session_figure(heard: Predictions, seconds: float) -> Figure:
     stream = ordered[len(ordered) // 2]
     names, person = stream.classes["activity"], stream.windows[SUBJECT].iloc[0]
     minutes = np.arange(len(stream.windows)) * GRID_S / 60
-    activity = forward_filter(stream.probabilities["activity"], SHOWN_SWITCHING, GRID_S / seconds)
+    activity = forward_filter(stream.shares("activity"), SHOWN_SWITCHING, GRID_S / seconds)
     extent = (0, minutes[-1], len(names) - 0.5, -0.5)
     top.imshow(activity.T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=extent)
     truth = pd.Index(names).get_indexer(stream.windows["activity"])
@@ -184,9 +178,8 @@ def session_figure(heard: Predictions, seconds: float) -> Figure:
     top.set_title(f"{plain(person)}: probability of each activity (dark: sure)")
     top.grid(False)
     top.legend(loc="upper right")
-    alone = stream.probabilities["person"]
+    alone, column = stream.shares("person"), stream.classes["person"].index(person)
     carried = forward_filter(alone, 1e-4, GRID_S / seconds)
-    column = stream.classes["person"].index(person)
     bottom.plot(minutes, alone[:, column], color=PALETTE[7], linewidth=0.8, label="each window alone")
     bottom.plot(minutes, carried[:, column], color=PALETTE[0], label="evidence carried on")
     bottom.set(xlabel="minutes of signal heard", ylabel="probability of\nthe true person", ylim=(-0.05, 1.05))
@@ -220,7 +213,7 @@ def long_record_figure(long: LongRecords, by_time: pd.DataFrame, fs: float) -> F
     whole, activity, person = long.whole, long.activity, long.whole.windows[SUBJECT].iloc[0]
     for row in long.enrolled.itertuples():
         axes[0].axvspan(row.start / fs / 60, row.stop / fs / 60, color="black", alpha=0.1, linewidth=0)
-    own = whole.probabilities["person"][:, whole.classes["person"].index(person)]
+    own = whole.shares("person")[:, whole.classes["person"].index(person)]
     axes[0].plot(whole.windows["start"] / fs / 60, own, color=PALETTE[0], linewidth=0.6)
     axes[0].set(title=f"record {plain(person)}: the true person", xlabel="minutes (grey: enrolled)", ylim=(-0.05, 1.05))
     axes[0].set_ylabel("probability")

@@ -15,7 +15,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from ecgstudy.data.mitdb import MitdbCohort
-from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, Predictions, open_context, predict
+from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, by_network, open_context, predict
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
@@ -31,16 +31,11 @@ SHOWN_SWITCHING = 0.01
 
 
 def forward_filter(probabilities: np.ndarray, switching: float, new_share: float) -> np.ndarray:
-    """Probability of each class after each window, given all windows so far.
+    """Probability of each class after each window, given all windows so far, shape (n, n_classes).
 
-    Parameters
-    ----------
-    probabilities : numpy.ndarray
-        Classes' probabilities from each window alone under equal priors, shape (n, n_classes).
-    switching : float
-        Probability that the class changes from one window to the next, to each other class alike.
-    new_share : float
-        Share of a window's evidence that the window before did not hold, in (0, 1].
+    `probabilities` are those of each window alone under equal priors, `switching` the probability that the class
+    changes from one window to the next, to each other class alike, and `new_share` the share of a window's evidence
+    that the window before did not hold, in (0, 1].
     """
     n, n_classes = probabilities.shape
     evidence = np.clip(probabilities, 1e-6, None) ** new_share
@@ -63,9 +58,9 @@ def stream(found: Mapping[tuple[str, str], Predictions]) -> tuple[str, Predictio
     """
     protocol = "blocked_time" if found["cross_electrode", DT4ECG].windows.empty else "cross_electrode"
     predictions = found[protocol, DT4ECG]
-    known = np.all([np.isfinite(shares).all(axis=1) for shares in predictions.probabilities.values()], axis=0)
-    first = predictions.windows["seed"] == predictions.windows["seed"].min()
-    return protocol, predictions.subset(known & first.to_numpy())
+    windows = predictions.windows
+    known = windows[[f"{task}_predicted" for task in TASKS]].notna().all(axis=1)
+    return protocol, predictions.subset((known & (windows["seed"] == windows["seed"].min())).to_numpy())
 
 
 def sessions(heard: Predictions) -> dict[str, Predictions]:
@@ -80,26 +75,17 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     the first right decision, over changes that are noticed), late (90th percentile), missed (share of changes never
     noticed before the next), changes. NaN where there is no stream, or no change.
     """
-    rows = []
+    rows, persons = [], sessions(heard).values()
     for switching in SWITCHING:
-        hits, delays = [], []
-        for session in sessions(heard).values():
-            filtered = forward_filter(session.probabilities["activity"], switching, GRID_S / seconds)
-            hits.append(session.correct("activity", filtered))
-            delays += _delays(hits[-1], session.windows[RECORD].to_numpy(), seconds)
-        delay = np.array(delays)
+        filtered = [forward_filter(one.shares("activity"), switching, GRID_S / seconds) for one in persons]
+        hits = [one.correct("activity", carried) for one, carried in zip(persons, filtered, strict=True)]
+        records = [one.windows[RECORD].to_numpy() for one in persons]
+        delays = [_delays(*pair, seconds) for pair in zip(hits, records, strict=True)]
+        right, delay = (pd.Series(np.concatenate([np.empty(0), *parts])) for parts in (hits, delays))
         noticed = delay[np.isfinite(delay)]
-        rows.append(
-            {
-                "switching": f"{switching:g}",
-                "accuracy": float(np.concatenate(hits).mean()) if hits else math.nan,
-                "delay": float(np.median(noticed)) if len(noticed) else math.nan,
-                "late": float(np.quantile(noticed, 0.9)) if len(noticed) else math.nan,
-                "missed": float(np.mean(~np.isfinite(delay))) if len(delay) else math.nan,
-                "changes": len(delay),
-            }
-        )
-    return pd.DataFrame(rows)
+        late = noticed.quantile(0.9)
+        rows.append((f"{switching:g}", right.mean(), noticed.median(), late, np.isinf(delay).mean(), len(delay)))
+    return pd.DataFrame(rows, columns=["switching", "accuracy", "delay", "late", "missed", "changes"])
 
 
 def _delays(right: np.ndarray, records: np.ndarray, seconds: float) -> list[float]:
@@ -118,12 +104,11 @@ def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
     """
     rows = [pd.DataFrame({"seconds": [], "task": [], "right": []})]
     for mine in predictions.windows.groupby(RECORD, sort=False).indices.values():
-        record = predictions.subset(mine)
-        heard = seconds + GRID_S * np.arange(len(mine))
-        for task, own in record.probabilities.items():
-            if np.isfinite(own).all():
-                right = record.correct(task, np.cumsum(np.log(np.clip(own, 1e-6, None)), axis=0))
-                rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": right}))
+        record, heard = predictions.subset(mine), seconds + GRID_S * np.arange(len(mine))
+        for task in TASKS:
+            if not math.isnan(record.accuracy(task)):
+                added = np.cumsum(np.log(np.clip(record.shares(task), 1e-6, None)), axis=0)
+                rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": record.correct(task, added)}))
     table = pd.concat(rows).groupby(["task", "seconds"])["right"].agg(accuracy="mean", records="size").reset_index()
     # a handful of longest records would make the end of the line
     return table[table["records"] >= 0.5 * table.groupby("task")["records"].transform("max")]
@@ -139,18 +124,9 @@ def milliseconds_per_window(model: SignalModel) -> float:
 
 @dataclass(frozen=True)
 class LongRecords:
-    """Half-hour records, read by a network that knows the persons from the first minutes.
+    """Half-hour records: everybody's minutes 25 to 30, one whole record, and what was enrolled of that.
 
-    Attributes
-    ----------
-    late : Predictions
-        Minutes 25 to 30 of everybody.
-    whole : Predictions
-        One whole record.
-    enrolled : pandas.DataFrame
-        Its enrolled segments.
-    activity : pandas.Series
-        Share of its windows in which a network of another cohort predicts each activity.
+    `activity` is the share of its windows in which a network of another cohort predicts each activity.
     """
 
     late: Predictions
@@ -162,51 +138,30 @@ class LongRecords:
 def read_long_records(context: Context, names: Sequence[str], seed: int, model: SignalModel) -> LongRecords | str:
     """Enrol everybody of MIT-BIH from the first minutes, and read the records as streams.
 
-    Parameters
-    ----------
-    context : Context
-        Of the cohort with activities: its profile, attackers, rate and device.
-    names : sequence of str
-        Cohorts of the profile.
-    seed : int
-        Seed of the training.
-    model : SignalModel
-        Network of the other cohort, with an activity head.
-
-    Returns
-    -------
-    LongRecords or str
-        What was read, or the sentence that says why nothing could be.
+    `context` and `model` (with an activity head) are those of the cohort with activities, `names` the cohorts of the
+    profile. Gives the sentence that says why where nothing can be read.
     """
-    if MitdbCohort.name not in names:
-        return f"No half-hour record was followed: the {context.profile} profile has no MIT-BIH records here."
+    job = Job(MitdbCohort.name, TimeSeparated(), LONG_RECORDS, seed)
     try:
-        opened = open_context(
-            context.profile, study_cohort(MitdbCohort.name, 0), context.dataset.fs, seed, context.device, "MLII"
-        )
-        return _read(replace(opened, attackers=context.attackers), seed, model)
+        if job.cohort not in names:
+            raise StudyError(f"the {context.profile} profile has no MIT-BIH records here")
+        opened = study_cohort(job.cohort, 0), context.dataset.fs, seed, context.device, "MLII"
+        followed = replace(open_context(context.profile, *opened), attackers=context.attackers)
+        late = by_network(run(predict, [job], followed, "long records"), [job])[job.protocol.name, job.attacker]
+        if late.gap:
+            raise StudyError(late.gap)
     except StudyError as impossible:
         return f"No half-hour record was followed: {str(impossible).removesuffix('.')}."
-
-
-def _read(context: Context, seed: int, model: SignalModel) -> LongRecords:
-    """Read the records of a context; StudyError where a part of them has no usable window."""
-    job = Job(MitdbCohort.name, TimeSeparated(), LONG_RECORDS, seed)
-    outcome = run(predict, [job], context, "long records")
-    if job.name not in outcome.values:
-        raise StudyError(outcome.refusals["reason"].iloc[0])
-    late, window = outcome.values[job.name], context.attackers[LONG_RECORDS].window
-    split, first = context.splits(job)[0], late.windows[RECORD].iloc[0]
-    records = context.records(job.cohort)
-    index = context.dataset.grid(segments(records[records[RECORD] == first]), window.seconds)
-    samples = window.read(context.dataset, index)
-    own = class_probabilities(context.fitted(job).model, samples, "person")
+    window, first = context.attackers[LONG_RECORDS].window, late.windows[RECORD].iloc[0]
+    enrolled, whole = followed.splits(job)[0].enrolment, segments(followed.records(job.cohort))
+    index = followed.dataset.grid(whole[whole[RECORD] == first], window.seconds)
+    samples = window.read(followed.dataset, index)
+    index["person_shares"] = [*class_probabilities(followed.fitted(job).model, samples, "person")]
     if window.amplitude:
         # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
         # middle of what the network knows
         samples[:, 1] -= np.median(samples[:, 1]) - 1.0
     activities = model.classes["activity"]
-    likeliest = class_probabilities(model, samples, "activity").argmax(axis=1)
-    share = pd.Series(np.array(activities)[likeliest]).value_counts(normalize=True).reindex(activities).fillna(0)
-    enrolled = split.enrolment[split.enrolment[RECORD] == first]
-    return LongRecords(late, Predictions(index, {"person": own}, late.classes), enrolled, share)
+    likeliest = np.array(activities)[class_probabilities(model, samples, "activity").argmax(axis=1)]
+    share = pd.Series(likeliest).value_counts(normalize=True).reindex(activities).fillna(0)
+    return LongRecords(late, replace(late, windows=index), enrolled[enrolled[RECORD] == first], share)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import product
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,9 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.signals.store import RecordStore
 
-METRICS = {"person_accuracy": accuracy, "activity_accuracy": accuracy, "activity_macro_f1": macro_f1}
-"""Functions of a confusion matrix; a name begins with its task."""
+METRICS = {"person_accuracy": ("person", accuracy), "activity_accuracy": ("activity", accuracy)}
+METRICS["activity_macro_f1"] = ("activity", macro_f1)
+"""Task, and function of its confusion matrix."""
 RESAMPLES = 1000
 UNDEFINED = "these networks do not answer this question under this protocol"
 PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": 15}
@@ -40,30 +41,24 @@ def estimate(
     With `minus`, of the same windows: the paired difference to it.
     """
     for one in (predictions, minus or predictions):
-        gap = one.gap if one.windows.empty else UNDEFINED if math.isnan(one.accuracy(_task(metric))) else ""
-        if gap:
-            return Estimate(math.nan, math.nan, math.nan, 0, 0, gap)
+        if math.isnan(one.accuracy(METRICS[metric][0])):
+            return Estimate(math.nan, math.nan, math.nan, 0, 0, one.gap if one.windows.empty else UNDEFINED)
     resamples = Resamples.draw(predictions.windows[cluster], seed, RESAMPLES)
-    statistic, n = _statistic(predictions, metric, resamples, cluster), len(resamples.persons)
+    statistic, n = _statistic(predictions.windows, metric, resamples, cluster), len(resamples.persons)
     if minus is None:
         return bootstrap(statistic, resamples, n, UNDEFINED)
-    return paired_difference(statistic, _statistic(minus, metric, resamples, cluster), resamples, n, UNDEFINED)
+    return paired_difference(statistic, _statistic(minus.windows, metric, resamples, cluster), resamples, n, UNDEFINED)
 
 
-def _task(metric: str) -> str:
-    """Task of a metric."""
-    return metric.partition("_")[0]
-
-
-def _statistic(predictions: Predictions, metric: str, resamples: Resamples, cluster: str) -> Statistic:
+def _statistic(windows: pd.DataFrame, metric: str, resamples: Resamples, cluster: str) -> Statistic:
     """Metric as a function of how often each person (or record) was drawn, over all seeds at once."""
-    truth = predictions.windows[TASKS[_task(metric)]]
-    predicted = predictions.windows[f"{_task(metric)}_predicted"]
-    classes, size = pd.Index(sorted(set(truth) | set(predicted))), len(resamples.persons)
-    cells = resamples.index_of(predictions.windows[cluster]), classes.get_indexer(truth), classes.get_indexer(predicted)
-    confusion = np.zeros((size, len(classes), len(classes)))
+    task, of_confusion = METRICS[metric]
+    truth, predicted = windows[TASKS[task]], windows[f"{task}_predicted"]
+    names, size = pd.Index(sorted(set(truth) | set(predicted))), len(resamples.persons)
+    confusion = np.zeros((size, len(names), len(names)))
+    cells = (resamples.index_of(windows[cluster]), names.get_indexer(truth), names.get_indexer(predicted))
     np.add.at(confusion, cells, 1)
-    return lambda multiplicity: METRICS[metric](np.tensordot(multiplicity, confusion, axes=1))
+    return lambda multiplicity: of_confusion(np.tensordot(multiplicity, confusion, axes=1))
 
 
 def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int) -> pd.DataFrame:
@@ -83,7 +78,7 @@ def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int
             estimates |= {f"{metric}_gain": estimate(full, metric, seed, minus=one) for metric in METRICS}
         for metric, value in estimates.items():
             note = one.gap or ("" if math.isfinite(value.value) else UNDEFINED)
-            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": _task(metric)}
+            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": metric.partition("_")[0]}
             about["name"] = f"ablation.{attacker}.{metric}" if ablated else f"{cohort}.{protocol}.{attacker}.{metric}"
             numbers = (value.value, "share", value.low, value.high, persons, note)
             row = result(metric.partition("_")[2], *numbers, **about)
@@ -93,9 +88,13 @@ def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int
 
 def spread(predictions: Predictions, metric: str, seed: int) -> dict[str, object]:
     """How sure a metric is: its interval over records as text, and its standard deviation over seeds."""
-    by_record, numbers = estimate(predictions, metric, seed, RECORD), predictions.windows.get("seed", pd.Series())
+    by_record, windows = estimate(predictions, metric, seed, RECORD), predictions.windows
+    if math.isnan(by_record.value):
+        return {"by_record": None, "sd": math.nan}
+    persons = Resamples.draw(windows[SUBJECT], seed, 1)
+    everybody, parts = np.ones(len(persons.persons)), windows.groupby("seed")
+    each = [_statistic(part, metric, persons, SUBJECT)(everybody) for _, part in parts]
     text = None if math.isnan(by_record.low) else f"{by_record.low:.3f} to {by_record.high:.3f}"
-    each = [estimate(predictions.subset((numbers == number).to_numpy()), metric, seed).value for number in set(numbers)]
     return {"by_record": text, "sd": float(np.std(each, ddof=1)) if len(each) > 1 else math.nan}
 
 
@@ -189,38 +188,30 @@ def activity_matrix(predictions: Predictions, activities: Sequence[str]) -> pd.D
 
 def matrix_results(cohort: str, matrix: pd.DataFrame, n_persons: int) -> pd.DataFrame:
     """Long table of the cells of :func:`activity_matrix`."""
-    rows, about = [], {"cohort": cohort, "protocol": "activity_pairs", "attacker": DT4ECG, "task": "person"}
-    for known, heard in product(matrix.index, matrix.columns):
-        value = matrix.loc[known, heard]
-        view, note = f"{known}_to_{heard}", "" if math.isfinite(value) else "no window of this pair"
-        name = f"{cohort}.activity_pairs.{view}.person_accuracy"
-        rows.append(result("accuracy", value, "share", n=n_persons, note=note, view=view, name=name, **about))
-    return pd.DataFrame(rows)
+    rows = matrix.rename_axis("known").melt(var_name="heard", ignore_index=False).reset_index()
+    view, note = rows["known"] + "_to_" + rows["heard"], np.where(rows["value"].isna(), "no window of this pair", "")
+    about = {"protocol": "activity_pairs", "attacker": DT4ECG, "task": "person", "metric": "accuracy", "unit": "share"}
+    name = f"{cohort}.activity_pairs." + view + ".person_accuracy"
+    return rows.assign(cohort=cohort, view=view, n=n_persons, note=note, name=name, **about)
 
 
-def monitoring_results(cohort: str, delays: pd.DataFrame, n_persons: int, milliseconds: float) -> pd.DataFrame:
-    """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`) and of its speed."""
-    stem, about = f"{cohort}.monitoring", {"cohort": cohort, "protocol": "monitoring", "attacker": DT4ECG}
-    rows = [result("milliseconds_per_window", milliseconds, "ms", name=f"{stem}.milliseconds_per_window", **about)]
-    for row in delays.to_dict("records"):
-        view = f"switching_{row['switching']}"
-        counts = {"activity_accuracy": n_persons, "delay": row["changes"], "missed": row["changes"]}
-        for metric, n in counts.items():
-            value = row[metric.removeprefix("activity_")]
-            note = "" if math.isfinite(value) else "no change of activity was heard, or none was noticed"
-            named = {"name": f"{stem}.{view}.{metric}", "view": view, "task": "activity"}
-            rows.append(result(metric, value, "s" if metric == "delay" else "share", n=n, note=note, **named, **about))
-    return pd.DataFrame(rows)
+def delay_results(cohort: str, delays: pd.DataFrame, n_persons: int) -> pd.DataFrame:
+    """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`)."""
+    rows = delays.melt(["switching", "changes"], ["accuracy", "delay", "missed"], "metric")
+    rows["n"] = rows["changes"].where(rows["metric"] != "accuracy", n_persons)
+    rows["unit"] = np.where(rows["metric"] == "delay", "s", "share")
+    rows["note"] = np.where(rows["value"].isna(), "no change of activity was heard, or none was noticed", "")
+    rows["view"] = "switching_" + rows["switching"]
+    name = f"{cohort}.monitoring." + rows["view"] + "." + rows["metric"].replace("accuracy", "activity_accuracy")
+    return rows.assign(cohort=cohort, protocol="monitoring", attacker=DT4ECG, task="activity", name=name)
 
 
 def late_results(by_time: pd.DataFrame, n_persons: int) -> pd.DataFrame:
     """Long table of how the late minutes of long records are recognised, from the first window and from all of them."""
-    about = {"cohort": "mitdb", "protocol": "monitoring", "attacker": LONG_RECORDS, "task": "person"}
-    rows = []
-    for row in (by_time.iloc[0], by_time.iloc[-1]):
-        metric = f"person_accuracy_after_{row['seconds']:.0f}_s"
-        rows.append(result(metric, row["accuracy"], "share", n=n_persons, name=f"mitdb.monitoring.{metric}", **about))
-    return pd.DataFrame(rows)
+    rows = by_time.iloc[[0, -1]].rename(columns={"accuracy": "value"})
+    metric = "person_accuracy_after_" + rows["seconds"].map("{:.0f}_s".format)
+    about = {"cohort": "mitdb", "protocol": "monitoring", "attacker": LONG_RECORDS, "unit": "share"}
+    return rows.assign(metric=metric, n=n_persons, name="mitdb.monitoring." + metric, **about)
 
 
 def monitoring_finding(protocol: str, delays: pd.DataFrame, milliseconds: float) -> str:
@@ -244,22 +235,19 @@ def coverage_table(store: RecordStore, records: pd.DataFrame) -> pd.DataFrame:
     any usable record too), missing (activities of which they have no usable record) and left_out (their excluded
     records with the reason).
     """
-    persons, excluded = records[SUBJECT].str.partition("/")[2], store.exclusions
-    activities = list(dict.fromkeys([*activities_of(records), *ACTIVITIES]))
-    counts = pd.crosstab(persons, records["activity"]).reindex(columns=activities, fill_value=0)
+    columns = list(dict.fromkeys([*activities_of(records), *ACTIVITIES]))
+    counts = pd.crosstab(records[SUBJECT].str.partition("/")[2], records["activity"])
+    excluded = store.exclusions
     left_out = (excluded[RECORD] + " (" + excluded["reason"] + ")").groupby(excluded[SUBJECT]).agg(", ".join)
     # somebody without any usable record is named too
-    counts = counts.reindex(counts.index.union(left_out.index), fill_value=0)
-    missing = [", ".join(row.index[row == 0]) for _, row in counts.iterrows()]
+    counts = counts.reindex(counts.index.union(left_out.index), columns=columns, fill_value=0)
+    missing = (counts == 0).apply(lambda row: ", ".join(row.index[row]), axis=1)
     table = counts.assign(missing=missing, left_out=left_out.reindex(counts.index).fillna(""))
-    alike = table.rename_axis("who").reset_index().groupby([*table.columns], sort=False)["who"]
-    grouped = alike.agg(persons="size", who=_short_list).reset_index()
-    return grouped[["persons", "who", *table.columns]].sort_values("who", ignore_index=True)
-
-
-def _short_list(names: pd.Series) -> str:
-    """Join a few names; of many, name the first and the last."""
-    return ", ".join(names) if len(names) <= 10 else f"{names.iloc[0]} to {names.iloc[-1]}"
+    alike = table.rename_axis("who").reset_index().groupby([*table], sort=False)["who"]
+    short = alike.agg(
+        persons="size", who=lambda names: ", ".join(names) if len(names) <= 10 else f"{min(names)} to {max(names)}"
+    )
+    return short.reset_index()[["persons", "who", *table]].sort_values("who", ignore_index=True)
 
 
 def coverage_finding(records: pd.DataFrame, coverage: pd.DataFrame, index: pd.DataFrame) -> str:
@@ -286,28 +274,29 @@ def degree_table(predictions: Predictions, cohort: Cohort, fs: float, seed: int)
 
     Empty where nobody marked any.
     """
-    worst, rows = worst_degree(predictions.windows, cohort, fs), []
-    for degree in np.unique(worst[np.isfinite(worst)]):
-        part = predictions.subset(worst == degree)
-        row = {"degree": int(degree), "windows": len(part.windows) // part.windows["seed"].nunique()}
-        row["persons"] = part.windows[SUBJECT].nunique()
+    rows = []
+    for degree, windows in predictions.windows.groupby(worst_degree(predictions.windows, cohort, fs)):
+        part = replace(predictions, windows=windows)
+        row = {"degree": int(degree), "windows": len(windows) // windows["seed"].nunique()}
+        row["persons"] = windows[SUBJECT].nunique()
         for metric in ("person_accuracy", "activity_accuracy"):
             row |= interval(metric, estimate(part, metric, seed))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def worst_degree(windows: pd.DataFrame, cohort: Cohort, fs: float) -> np.ndarray:
-    """Highest artefact degree that a window touches, float, shape (n,); NaN where nobody marked any."""
-    worst = np.full(len(windows), np.nan)
+def worst_degree(windows: pd.DataFrame, cohort: Cohort, fs: float) -> pd.Series:
+    """Highest artefact degree that each window touches; NaN where nobody marked any."""
     if not isinstance(cohort, MotionCohort):
-        return worst
-    rates = cohort.records().set_index(RECORD)["fs"]
-    for name, rows in windows.groupby(RECORD).indices.items():
-        record_id = name.partition("/")[2]
-        starts = windows["start"].to_numpy()[rows] / fs
-        stops = starts + windows["n_samples"].to_numpy()[rows] / fs
-        for marked in cohort.artefacts(record_id).itertuples():
-            touches = (marked.start / rates[record_id] < stops) & (marked.end / rates[record_id] > starts)
-            worst[rows[touches]] = np.fmax(worst[rows[touches]], marked.degree)
-    return worst
+        return pd.Series(np.nan, windows.index)
+    marked = []
+    for name, rate in cohort.records().set_index(RECORD)["fs"].items():
+        spans = cohort.artefacts(name)
+        marked.append(
+            spans.assign(record_id=f"{cohort.name}/{name}", first=spans["start"] / rate, last=spans["end"] / rate)
+        )
+    pairs = windows.reset_index()[["index", RECORD, "start", "n_samples"]]
+    pairs = pairs.merge(pd.concat(marked)[[RECORD, "first", "last", "degree"]], on=RECORD)
+    start = pairs["start"] / fs
+    touching = pairs[(pairs["first"] < start + pairs["n_samples"] / fs) & (pairs["last"] > start)]
+    return touching.groupby("index")["degree"].max().reindex(windows.index)

@@ -244,10 +244,11 @@ def do(
 ) -> tuple[Any, str, str | None]:
     """Value of one job, the commit that made it, and None; or, where the records do not allow it, the reason."""
     torch.set_num_threads(THREADS)  # the same digits whichever process does the job
+    attacker = context.attackers.get(getattr(job, "attacker", ""))
     try:
         made_from = {
             "code": code_key(work),
-            "attackers": code_key(type(context.attackers.get(getattr(job, "attacker", ""), work))),
+            "attackers": None if attacker is None else code_key(type(attacker)),
             "stores": {name: store.manifest["key"] for name, store in context.stores.items()},
             "lead": context.lead,
             "versions": library_versions(),

@@ -49,18 +49,9 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained.
+    """How a network is trained: passes over the windows, windows a step, seed of order, augmentation and dropout.
 
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training windows; the schedule of the learning rate ends with the last.
-    batch_size : int
-        Windows a step.
-    seed : int
-        Seed of order, augmentation and dropout.
-    augmentation : Augmentation, optional
-        Random changes of the training windows; none where it is None.
+    The schedule of the learning rate ends with the last epoch. Without `augmentation` windows are not changed.
     """
 
     epochs: int = 30
@@ -71,20 +62,10 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A complete run.
+    """A complete run: the network with the chosen weights, on the processor, in evaluation mode, and how it came about.
 
-    Attributes
-    ----------
-    model : SignalModel
-        The network with the chosen weights, on the processor, in evaluation mode.
-    history : pandas.DataFrame
-        One row an epoch: epoch (from 0), train_loss and validation metrics.
-    best_epoch : int
-        Epoch (from 0) whose weights were kept: the best on the validation set, the last without one.
-    folder : Path
-        Where the run is kept.
-    commit : str
-        Commit of the code that trained it.
+    `history` has one row an epoch: epoch (from 0), train_loss and validation metrics. `best_epoch` is the one whose
+    weights were kept: the best on the validation set, the last without one. `commit` is that of the code that trained.
     """
 
     model: SignalModel

@@ -13,10 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ecgstudy.attribution.gradients import N_STEPS
-from ecgstudy.attribution.methods import METHODS, Question, attribute
-from ecgstudy.attribution.perturbation import OCCLUSION_SECONDS
-from ecgstudy.attribution.question import chunks, frozen_logits
+from ecgstudy.attribution.explain import attribute
+from ecgstudy.attribution.methods import METHODS, N_STEPS, OCCLUSION_SECONDS, Question
 from ecgstudy.learn.models import create_model
 
 N_WINDOWS, N_SAMPLES, FS = 64, 400, 100.0
@@ -35,22 +33,20 @@ def ask(model: str, n_windows: int, chunk: int) -> Question:
 
 def bare_gradients(question: Question) -> None:
     """As many forward-backward passes as integrated gradients takes steps."""
-    logits = frozen_logits(question)
-    for _, x, target in chunks(question):
+    for _, x, target in question.chunks():
         for _ in range(N_STEPS):
             x.requires_grad_()
-            torch.autograd.grad(logits(x).gather(1, target[:, None]).sum(), x)
+            torch.autograd.grad(question.logits(x).gather(1, target[:, None]).sum(), x)
 
 
 def bare_forwards(question: Question) -> None:
     """As many forward passes as the occluding patch has places, and one of the whole window."""
-    logits = frozen_logits(question)
     length = round(OCCLUSION_SECONDS * FS)
     places = -(-(N_SAMPLES - length) // (length // 2)) + 1
     with torch.no_grad():
-        for _, x, _ in chunks(question):
+        for _, x, _ in question.chunks():
             for _ in range(places + 1):
-                logits(x)
+                question.logits(x)
 
 
 def seconds(run: Callable[[], object]) -> float:

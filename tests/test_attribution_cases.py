@@ -1,0 +1,176 @@
+"""Probe windows come from where they say, with the classes of the network that is explained."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgstudy.attribution.cases import Case, Part, case_windows, network_jobs, reference_codes, spread_windows
+from ecgstudy.attribution.cases import window_fiducials as fiducials_of
+from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, region_masks, wave_codes
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.experiment import networks
+from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker
+from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.networks import Recipe
+from ecgstudy.learn.batches import standardise
+from ecgstudy.signals.ingest import build_store
+
+COHORT = SyntheticCohort(n_subjects=6, n_sessions=1, n_records=2, seed=3, noise=False)
+JOB = Job("synthetic", CrossRecord(), "resnet1d", 0)
+ASKED = {
+    "resnet1d": NetworkAttacker(Recipe("resnet1d", seconds=3.0, epochs=2, batch_size=16)),
+    "beatnet": ATTACKERS["beatnet"],
+}
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """Six persons with two records each, and a network trained a little."""
+    cache = tmp_path_factory.mktemp("cache")
+    found = Context("demo", {"synthetic": build_store(COHORT, cache, workers=1)}, "cpu", ASKED, cache=cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "ROWS", 240)
+        found.fitted(JOB)
+    return found
+
+
+@pytest.fixture(scope="module")
+def case(context: Context) -> Case:
+    """Up to four windows a person, of second records; the first ones enrolled."""
+    return case_windows(context, JOB, "person", 4)
+
+
+def test_windows_are_spread_evenly_over_all_segments_of_a_person() -> None:
+    rows = [("a", "r1", 0, 1000), ("a", "r2", 100, 1100), ("b", "r3", 0, 450), ("c", "r4", 0, 399)]
+    segments = pd.DataFrame(rows, columns=["subject_id", "record_id", "start", "stop"])
+    chosen = spread_windows(segments, 400, 4, 100.0)
+    found = [(row.subject_id, row.record_id, row.start) for row in chosen.itertuples()]
+    assert found == [("a", "r1", 0), ("a", "r1", 600), ("a", "r2", 100), ("a", "r2", 700), ("b", "r3", 25)]
+    of_a = spread_windows(segments, 400, 3, 100.0)
+    assert len(of_a[of_a["subject_id"] == "a"]) == 3
+    assert set(of_a["record_id"]) == {"r1", "r2", "r3"}
+
+
+def test_windows_are_the_samples_that_stage_two_reads(context: Context, case: Case) -> None:
+    windows, probe = case.windows, context.splits(JOB)[0].probe.set_index("record_id")
+    assert len(case.attempts) == 24
+    assert windows.samples.shape == (case.attempts["reason"].isna().sum(), 1, 300)
+    for window, record, start in zip(windows.samples, windows.records, windows.starts, strict=True):
+        whole = context.dataset.segment(record, probe.loc[record, "start"], probe.loc[record, "stop"])
+        at = start - probe.loc[record, "start"]
+        np.testing.assert_array_equal(window[0], standardise(whole[at : at + 300]))
+
+
+def test_targets_name_the_persons_and_the_network_learnt_those_classes(context: Context, case: Case) -> None:
+    names = context.fitted(JOB).model.classes["person"]
+    assert [names[target] for target in case.windows.targets] == case.windows.persons.tolist()
+    # a wrong order of the classes would leave chance, one in six
+    assert case.accuracy == case.recognised.mean() > 0.4
+
+
+def test_codes_follow_the_automatic_boundaries_and_agree_with_the_true_ones(context: Context, case: Case) -> None:
+    windows = case.windows
+    for codes, record, start in zip(windows.codes, windows.records, windows.starts, strict=True):
+        np.testing.assert_array_equal(codes, wave_codes(fiducials_of(context.dataset, record, start, 300), 300)[0])
+    truth = reference_codes(COHORT, windows.records, windows.starts, 300, 100.0)
+    both = (windows.codes != UNKNOWN_WAVE) & (truth != UNKNOWN_WAVE)
+    assert (windows.codes == truth)[both].mean() > 0.8
+    masks = np.stack([region_masks(points, 300) for points in windows.fiducials])
+    np.testing.assert_array_equal(masks[:, 1], windows.codes == WAVES.index("QRS"))
+
+
+def test_true_codes_hold_at_any_rate() -> None:
+    fine = SyntheticCohort(n_subjects=1, n_sessions=1, n_records=1, fs=500.0, noise=False)
+    record = fine.records()["record_id"].iloc[0]
+    codes = reference_codes(fine, np.array([f"synthetic/{record}"]), np.array([200]), 400, 100.0)[0]
+    first = fine.boundaries(record).query("wave == 'QRS' and onset >= 1000").iloc[0]
+    qrs = np.flatnonzero(codes == WAVES.index("QRS"))
+    assert qrs[qrs >= np.ceil(first["onset"] / 5 - 200)][0] == np.ceil(first["onset"] / 5 - 200)
+
+
+def test_windows_that_were_not_delineated_are_counted_and_left_out(
+    context: Context, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = context.splits(JOB)[0].probe["record_id"].iloc[0]
+    monkeypatch.delitem(context.dataset._fiducials, lost)
+    left = case_windows(context, JOB, "person", 4)
+    assert left.windows.records.tolist() == [record for record in case.windows.records if record != lost]
+    tried = left.attempts[left.attempts["record"] == lost]
+    assert tried["reason"].tolist() == ["no beats"] * 4
+    assert len(left.attempts) == 24
+
+
+def test_no_window_touches_a_flaw(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = context.splits(JOB)[0].probe.iloc[0]
+    name = segment["record_id"]
+    lead = context.dataset._leads[name]
+    flaw = pd.DataFrame({"lead": [lead], "start": [350], "stop": [360], "reason": ["flat"]})
+    monkeypatch.setitem(vars(context.dataset), "_flaws", {name: flaw})
+    found = case_windows(context, JOB, "person", 4).attempts
+    own = found[found["record"] == name]
+    assert len(own) == 3  # one before, two after
+    assert ((own["start"] + 300 <= 350) | (own["start"] >= 360)).all()
+
+
+def test_windows_without_a_label_are_counted(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = context.people.copy()
+    unknown.loc[context.splits(JOB)[0].probe["subject_id"].iloc[0], "sex"] = None
+    monkeypatch.setitem(vars(context), "people", unknown)
+    found = case_windows(context, JOB, "sex", 4)
+    assert (found.unlabelled, len(found.attempts)) == (4, 20)
+    names = context.fitted(JOB).model.classes["sex"]
+    sexes = unknown["sex"].reindex(found.windows.persons)
+    assert [names[target] for target in found.windows.targets] == sexes.tolist()
+
+
+def test_people_never_seen_have_no_person_class(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = context.fitted(JOB).model
+    monkeypatch.setitem(model.hparams, "classes", {"person": ["x", "y"], "sex": ["F", "M"]})
+    with pytest.raises(StudyError, match="never seen"):
+        case_windows(context, JOB, "person", 4)
+    with pytest.raises(StudyError, match="not trained for age_group"):
+        case_windows(context, JOB, "age_group", 4)
+
+
+def test_an_attacker_that_reads_averaged_beats_is_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = replace(context.fitted(JOB), recipe=ATTACKERS["beatnet"].recipe)
+    monkeypatch.setattr(Context, "fitted", lambda *_: beats)
+    with pytest.raises(StudyError, match="averaged beats"):
+        case_windows(context, JOB, "person", 4)
+
+
+def test_the_plan_is_of_networks_and_of_protocols_that_the_records_allow(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = network_jobs(context, 0)
+    assert {job.attacker for job in jobs} == {"resnet1d"}
+    assert "cross_record" in {job.protocol.name for job in jobs}
+    refuse = lambda *_: (_ for _ in ()).throw(StudyError("too few"))  # noqa: E731
+    monkeypatch.setattr(Context, "splits", refuse)
+    assert network_jobs(context, 0) == []
+
+
+def test_parts_of_a_job_are_kept_apart(context: Context) -> None:
+    one, other = Part((JOB,), "sex"), Part((JOB,), "person")
+    assert one.name == "synthetic.cross_record.resnet1d.0.sex"
+    assert one.made_from(context) != other.made_from(context)
+    assert one.about()["task"] == "sex"
+    assert one.attacker == "resnet1d"
+
+
+@pytest.mark.realdata
+def test_cardiologists_boundaries_code_windows_of_ludb(realdata: Callable[[str], Cohort]) -> None:
+    cohort = realdata("ludb")
+    codes = reference_codes(cohort, np.array(["ludb/1", "ludb/1"]), np.array([0, 300]), 400, 100.0)
+    np.testing.assert_array_equal(codes[0, 300:], codes[1, :100])
+    qrs = cohort.boundaries("1", "I").query("wave == 'QRS' and onset < 2000")[["onset", "offset"]].to_numpy()
+    spans = np.minimum(np.ceil(qrs / 5), 400).astype(int)
+    assert len(spans) == 3
+    expected = np.concatenate([np.arange(start, stop) for start, stop in spans])
+    np.testing.assert_array_equal(np.flatnonzero(codes[0] == WAVES.index("QRS")), expected)
