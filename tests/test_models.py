@@ -5,6 +5,7 @@ import inspect
 import json
 import pkgutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,6 +182,16 @@ def test_wrong_arguments_are_named(name: str) -> None:
         MODELS[name](n_leads=2, n_samples=200, fs=100.0, classes=CLASSES, lead_names=["I"])
     with pytest.raises(ValueError, match=r"\(n, 1, 200\) expected, got \(6, 1, 199\)"):
         make(name).embed(windows(1, 199))
+
+
+@by_name
+def test_kernels_are_decayed_and_biases_and_norms_are_not(name: str) -> None:
+    model = make(name)
+    model.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    optimizer = model.configure_optimizers()["optimizer"]
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert all(decay[id(p)] == (model.hparams.weight_decay if p.ndim > 1 else 0) for p in model.parameters())
+    assert model.hparams.weight_decay > 0
 
 
 @pytest.mark.parametrize(

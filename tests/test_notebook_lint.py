@@ -38,6 +38,14 @@ def test_notebooks_and_stages_are_the_same_list() -> None:
     assert [path.stem for path in NOTEBOOKS] == [stage.name for stage in STAGES]
 
 
+def test_each_stage_but_the_first_rests_on_earlier_ones() -> None:
+    earlier: set[str] = set()
+    for stage in STAGES:
+        assert set(stage.needs) <= earlier
+        assert bool(stage.needs) == bool(earlier)
+        earlier.add(stage.name)
+
+
 def test_each_stage_has_a_module_of_its_word() -> None:
     package = Path(__file__).parent.parent / "ecgstudy"
     words = [stage.name[3:] for stage in STAGES]

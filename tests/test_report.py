@@ -41,6 +41,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stage.headline("c.eer", "equal error rate")
     stage.headline("c.rank1", "rank-1")
     stage.finding("Half of it & more.")
+    stage.commits({"abcdef0123456789", "1234567890abcdef"})
     figure, ax = plt.subplots()
     ax.plot([0, 1])
     stage.figure("line", figure, "a caption", "a rising line")
@@ -56,6 +57,7 @@ def test_front_page_shows_numbers_intervals_and_the_reason_of_an_undefined_one(r
     assert "one person &lt;is&gt; no gallery" in page
     assert "Half of it &amp; more." in page
     assert "SYNTHETIC" in page
+    assert "rests on artefacts of commits 1234567890, abcdef0123" in page
 
 
 def test_front_page_links_only_to_files_that_exist(results: Path) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study import cache
 from ecgstudy.study import stage as stage_module
+from ecgstudy.study.config import results_dir
+from ecgstudy.study.plots import strip_figure
 from ecgstudy.study.stage import Stage, read_metrics, shown_table, table_html
 
 PARAMETERS = {"profile": "demo", "seed": 3, "device": "cpu"}
@@ -219,6 +222,22 @@ def test_two_equal_runs_write_equal_bytes(results: Path) -> None:
 def test_wrong_parameters_stop_the_stage(results: Path, change: dict, sentence: str) -> None:
     with pytest.raises(StudyError, match=sentence):
         Stage.open("90_trial", PARAMETERS | change)
+
+
+def test_ecg_paper_is_true_to_scale() -> None:
+    ax = strip_figure(np.zeros(500), fs=250).axes[0]
+    assert ax.get_aspect() == pytest.approx(0.4)  # 10 mm a mV over 25 mm a second
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 2), (-1.5, 1.5))
+    assert [label.get_text() for label in ax.get_xticklabels() if label.get_text()] == ["0.0", "1.0", "2.0"]
+    plt.close("all")
+
+
+def test_paths_do_not_depend_on_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECGSTUDY_RESULTS", "own/results")
+    before = results_dir("demo")
+    monkeypatch.chdir(tmp_path)
+    assert results_dir("demo") == before
+    assert before.parts[-3:] == ("own", "results", "demo")
 
 
 def test_table_shows_undefined_as_a_dash_and_escapes_nothing_away() -> None:

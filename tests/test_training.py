@@ -5,6 +5,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import WindowSet
 from ecgstudy.learn.models import MODELS, create_model
 from ecgstudy.learn.resnet1d import ResNet1d
-from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit, make_trainer
+from ecgstudy.learn.train import Epochs, TrainedRun, TrainingSettings, fit, make_trainer
 
 SMALL = {
     "transecg": {"width": 8, "n_layers": 1, "n_heads": 2},
@@ -150,6 +151,14 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     assert same_weights(resumed.model, whole.model)
     assert resumed.history.equals(whole.history)
     assert resumed.history["epoch"].tolist() == [0, 1, 2]
+
+
+def test_every_epoch_and_every_run_has_random_numbers_of_its_own() -> None:
+    seeds = set()
+    for seed, epoch in [(0, 0), (0, 1), (1, 0), (0, 0)]:
+        Epochs(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch), None)
+        seeds.add(torch.initial_seed())
+    assert len(seeds) == 3
 
 
 def test_epoch_is_the_best_on_validation(tmp_path: Path) -> None:

@@ -21,18 +21,9 @@ MOST_RESAMPLED_TRIALS = 100_000
 
 
 class ScoredFold:
-    """One score matrix, prepared to be measured under any weights of its persons.
+    """One score matrix (n_probe, n_gallery; higher = more similar), to be measured under any weights of its persons.
 
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_probe, n_gallery), higher = more similar.
-    probe_persons, gallery_persons : array_like
-        Person ids of the rows and of the columns.
-    resamples : Resamples
-        The persons to resample; the same object for every system that is compared.
-    rng : numpy.random.Generator
-        Draws the halves of the calibration.
+    `resamples` is the same object for every system that is compared; `rng` draws the halves of the calibration.
     """
 
     def __init__(
@@ -151,15 +142,11 @@ def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
 
 
 def per_person_risk(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> pd.DataFrame:
-    """How exposed each enrolled person is.
+    """How exposed each person with an enrolled probe is, one row each.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each person with an enrolled probe: ``person``, ``probes``, ``rank1`` (share of the person's
-        probes that rank first), ``tar_at_far_1e-2`` (share of genuine trials above the threshold that holds
-        over all persons; NaN where the FAR cannot be resolved) and ``eer`` (of the person's own probes; above
-        0.5 the person's scores are inverted).
+    Columns ``person``, ``probes``, ``rank1`` (share of the person's probes that rank first), ``tar_at_far_1e-2`` (share
+    of genuine trials above the threshold that holds over all persons; NaN where the FAR cannot be resolved) and ``eer``
+    (of the person's own probes; above 0.5 the person's scores are inverted).
     """
     matrix = np.asarray(scores)
     probe, gallery = np.asarray(probe_persons).astype(str), np.asarray(gallery_persons).astype(str)

@@ -76,14 +76,8 @@ class PairedDifference(Estimate):
 class Resamples:
     """Draws of persons with replacement, made once and used for every system that is compared.
 
-    Attributes
-    ----------
-    persons : numpy.ndarray
-        Distinct person ids, sorted, as text, shape (n_persons,).
-    indices : numpy.ndarray
-        int32, shape (n_resamples, n_persons): the persons drawn, as positions in `persons`.
-    seed : int
-        Seed the draws came from.
+    `persons` are the distinct ids, sorted, as text; `indices` the persons drawn, as positions in them, int32, shape
+    (n_resamples, n_persons); `seed` is what the draws came from.
     """
 
     persons: np.ndarray
@@ -118,18 +112,9 @@ class Resamples:
 
 
 def bootstrap(statistic: Statistic, resamples: Resamples, n_persons: int, if_undefined: str) -> Estimate:
-    """Value of `statistic` with its percentile interval over `resamples`.
+    """Value of `statistic` (everybody once) with its percentile interval over `resamples`.
 
-    Parameters
-    ----------
-    statistic : callable
-        See :data:`Statistic`; the point value is that of multiplicity 1 for everybody.
-    resamples : Resamples
-        The draws.
-    n_persons : int
-        Persons that contribute; with fewer than two there is no interval.
-    if_undefined : str
-        Reason to report where the point value is NaN.
+    `n_persons` contribute; with fewer than two there is no interval. `if_undefined` is the reason where it is NaN.
     """
     return bootstrap_each(lambda multiplicity: (statistic(multiplicity),), resamples, n_persons, (if_undefined,))[0]
 

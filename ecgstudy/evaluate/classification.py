@@ -50,25 +50,10 @@ def classification_report(
 ) -> dict[str, Estimate]:
     """Accuracy, balanced accuracy, macro F1 and AUROC of a classifier, and each averaged per person.
 
-    Parameters
-    ----------
-    truth : sequence
-        True class of each sample; None or NaN where the label is missing (such samples are left out).
-    probabilities : array_like
-        Score of each class, shape (n_samples, n_classes); the highest is predicted, the first of equals.
-    classes : sequence
-        What the columns stand for; another label is refused.
-    persons : array_like
-        Person of each sample.
-    resamples : Resamples
-        The persons to resample.
-
-    Returns
-    -------
-    dict
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auroc`` (one class against the rest, averaged over
-        the classes that occur) and the same names with ``_per_person``, in which every person weighs the same.
-        With fewer than two true classes all are NaN, with the reason.
+    `truth` (one of `classes`; None or NaN is left out) and `persons` are of each sample; the highest of `probabilities`
+    (n_samples, n_classes) is predicted, the first of equals. Gives ``accuracy``, ``balanced_accuracy``, ``macro_f1``,
+    ``auroc`` (one class against the rest, averaged over the classes that occur) and the same with ``_per_person``, in
+    which every person weighs the same. With fewer than two true classes all are NaN, with the reason.
     """
     labelled = ~pd.isna(np.array(truth, dtype=object))
     truth = _codes(np.array(truth, dtype=object)[labelled], classes)

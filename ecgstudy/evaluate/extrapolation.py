@@ -158,24 +158,10 @@ def extrapolate_rank1(
     resamples: Resamples,
     sizes: Sequence[int] = (1_000_000, 100_000_000),
 ) -> dict[int, dict[str, Estimate]]:
-    """Rank-1 extrapolated to galleries of `sizes` persons; see the module for the assumptions.
+    """Rank-1 extrapolated to galleries of `sizes` persons: size -> tail model -> estimate; see the module.
 
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_probe, n_gallery), higher = more similar.
-    probe_persons, gallery_persons : array_like
-        Person ids of the rows and of the columns.
-    resamples : Resamples
-        The persons to resample.
-    sizes : sequence of int
-        Persons in the galleries.
-
-    Returns
-    -------
-    dict
-        Size -> tail model -> estimate, with "envelope" beside :data:`TAILS`: the value of the Pareto tail and the
-        union of the three intervals. NaN with a reason where there are too few impostors to fit a tail to.
+    Beside :data:`TAILS` stands "envelope": the value of the Pareto tail and the union of the three intervals. NaN with
+    a reason where there are too few impostors to fit a tail to.
     """
     model = RankOneModel(scores, probe_persons, gallery_persons, resamples)
     n_persons = np.unique(model.probe).size

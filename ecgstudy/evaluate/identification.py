@@ -30,14 +30,8 @@ _PROBED_SHARE = 1 / 32
 class Searches:
     """Every probe searched in the gallery.
 
-    Attributes
-    ----------
-    scores : numpy.ndarray
-        Best score with each gallery person, shape (n_probe, n_enrolled).
-    own : numpy.ndarray
-        Column of the probe's person, -1 where that person is not enrolled, shape (n_probe,).
-    ahead : numpy.ndarray
-        Impostors who score at least as high as the true person, shape (n_probe,); meaningless where own is -1.
+    `scores` are the best with each gallery person (n_probe, n_enrolled), `own` the column of the probe's person (-1
+    where not enrolled), `ahead` counts impostors who score at least as high as the true person.
     """
 
     scores: np.ndarray
@@ -74,15 +68,7 @@ class Searches:
 
 
 def search_gallery(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> Searches:
-    """Search every probe in the gallery.
-
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_probe, n_gallery), higher = more similar; NaN is refused, and so is an empty gallery.
-    probe_persons, gallery_persons : array_like
-        Person ids of the rows and of the columns.
-    """
+    """Search every probe in the gallery, by scores (n_probe, n_gallery) and the persons of the rows and columns."""
     matrix, probe = np.asarray(scores), np.asarray(probe_persons).astype(str)
     enrolled, column = np.unique(np.asarray(gallery_persons).astype(str), return_inverse=True)
     if not enrolled.size:
@@ -150,18 +136,11 @@ def _share(hits: np.ndarray, weights: np.ndarray) -> float:
 
 
 class GallerySearch:
-    """Enrolled embeddings, searched for the most similar ones by cosine, through faiss.
+    """Enrolled embeddings (n_entries, dim) of the persons `ids`, searched by cosine through faiss.
 
-    Parameters
-    ----------
-    embeddings : numpy.ndarray
-        Shape (n_entries, dim); scaled to length 1 on entry. One that is not finite or all 0 is refused.
-    ids : array_like
-        Person of each entry.
-    approximate : bool
-        Search a 32nd of an inverted file (faiss ``IndexIVFFlat``, about ``2 sqrt(n_entries)`` lists by k-means)
-        instead of everything. Faster, but a true match is missed now and then: measure the recall against
-        the exact search on your embeddings before you report a rate.
+    `approximate` searches a 32nd of an inverted file (``IndexIVFFlat``, about ``2 sqrt(n_entries)`` lists by k-means)
+    instead of everything. Faster, but a true match is missed now and then: measure the recall against the exact search
+    on your embeddings before you report a rate.
     """
 
     def __init__(self, embeddings: np.ndarray, ids: ArrayLike, approximate: bool = False) -> None:

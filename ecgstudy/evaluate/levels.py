@@ -47,21 +47,9 @@ class ScoreLevels:
 
 
 class SortedScores:
-    """Labelled scores in ascending order, ready to be counted under many weightings.
+    """Labelled scores (n_trials,) in ascending order, ready to be counted under many weightings; NaN is refused.
 
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_trials,), higher = more similar; infinite scores are allowed, NaN is refused.
-    genuine : array_like
-        bool, shape (n_trials,).
-
-    Attributes
-    ----------
-    order : numpy.ndarray
-        Positions that sort `scores` ascending, shape (n_trials,).
-    genuine : numpy.ndarray
-        bool labels in that order.
+    `order` are the positions that sort the scores, `genuine` the labels in that order.
     """
 
     def __init__(self, scores: ArrayLike, genuine: ArrayLike) -> None:
@@ -95,16 +83,9 @@ def _level_starts(ascending: np.ndarray, genuine: np.ndarray) -> np.ndarray:
 
 
 class Trials:
-    """Every probe against every gallery entry, sorted by score.
+    """Every probe against every gallery entry of a score matrix (n_probe, n_gallery), sorted by score.
 
-    Parameters
-    ----------
-    scores : array_like
-        Shape (n_probe, n_gallery), higher = more similar.
-    probe_persons, gallery_persons : array_like
-        Person ids of the rows and of the columns; a person may own several of each.
-    resamples : Resamples
-        The persons to resample; they must include everybody who appears here.
+    A person may own several rows and columns; `resamples` must include everybody who appears here.
     """
 
     def __init__(

@@ -75,7 +75,6 @@ class RandomWindows(Protocol):
         return [Split(self.name, *(part.reset_index(drop=True) for part in parts), within_record=True)]
 
 
-@dataclass(frozen=True)
 class CrossRecord(Protocol):
     """Each person's first record enrols, the second probes; on ECG-ID mostly of one day."""
 
@@ -88,7 +87,6 @@ class CrossRecord(Protocol):
         return [_closed_set(self, records, segments(records[nth == 0]), segments(records[nth == 1]), fs)]
 
 
-@dataclass(frozen=True)
 class CrossDay(Protocol):
     """All of a person's first day enrols, all later days probe; the gallery holds everybody."""
 
@@ -101,7 +99,6 @@ class CrossDay(Protocol):
         return [_closed_set(self, records, segments(records[first]), segments(records[~first]), fs)]
 
 
-@dataclass(frozen=True)
 class LeaveLastDay(Protocol):
     """All days but the last enrol, the last probes; people with one day stay in the gallery.
 
@@ -162,7 +159,6 @@ class CrossLabel(Protocol):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class CrossActivity(CrossLabel):
     """Rest enrols, every other activity probes."""
 
@@ -175,7 +171,6 @@ class CrossActivity(CrossLabel):
         return [(["rest"], sorted(set(records[self.label]) - {"rest"}))]
 
 
-@dataclass(frozen=True)
 class CrossElectrode(CrossLabel):
     """Two electrode types enrol, the third probes, in turn (confounded with time on the motion cohort)."""
 
@@ -254,7 +249,6 @@ class CrossCohort(Protocol):
         return [_of_unseen(self, learnt, inner) for inner in self.inner.splits(records, fs, seed)]
 
 
-@dataclass(frozen=True)
 class BlockedTime(Protocol):
     """The first 60 % of every record are known, the last 30 % probe; a tenth between them belongs to neither."""
 
@@ -266,7 +260,6 @@ class BlockedTime(Protocol):
         return [_blocked(self, records, records, fs)]
 
 
-@dataclass(frozen=True)
 class ActivityPairs(Protocol):
     """One activity is known, every activity probes: one split an activity, cut as in :class:`BlockedTime`.
 

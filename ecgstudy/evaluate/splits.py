@@ -75,6 +75,7 @@ class Split:
         return cache_key(protocol=self.protocol, rows=rows)
 
 
+@dataclass(frozen=True)
 class Protocol(ABC):
     """A rule that turns a cohort's records into splits.
 

@@ -101,14 +101,8 @@ def check_targets(windows: WindowSet, classes: Mapping[str, Sequence[str]]) -> N
 class Augmentation:
     """How strongly training windows are changed; person, sex and age stay what they are.
 
-    Attributes
-    ----------
-    gain : float
-        Standard deviation of the natural logarithm of a factor on the whole window.
-    noise : float
-        Standard deviation of white Gaussian noise, relative to that of the window's lead.
-    wander : float
-        Standard deviation of the amplitude (as relative) of one sine of 0.05-0.5 Hz, random phase, per lead.
+    Standard deviations: `gain` of the natural logarithm of a factor on the whole window; relative to each lead's own,
+    `noise` of white Gaussian noise and `wander` of the amplitude of one sine of 0.05-0.5 Hz and random phase.
     """
 
     gain: float = 0.1

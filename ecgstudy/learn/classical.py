@@ -25,20 +25,8 @@ _LEAST_PROBABILITY = 1e-6  # below it the trees' probabilities are noise, and th
 def template_embeddings(recordings: Sequence[np.ndarray], r_peaks: Sequence[np.ndarray], fs: float) -> np.ndarray:
     """Embed recordings as their average beats: the cosine of two embeddings is the correlation of the beats.
 
-    Parameters
-    ----------
-    recordings : sequence of numpy.ndarray
-        Each of shape (n_leads, n_samples), the same leads; lengths may differ.
-    r_peaks : sequence of numpy.ndarray
-        Samples of each recording's R peaks.
-    fs : float
-        Sampling rate in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, n_leads * beat), rows of unit length whose leads have mean 0; NaN for a recording without a whole
-        beat or with a constant one.
+    From recordings (n_leads, n_samples) of any lengths and the samples of their R peaks, at `fs` Hz, to rows of unit
+    length (n, n_leads * beat) whose leads have mean 0; NaN for a recording without a whole beat or with a constant one.
     """
     before, after = round(BEFORE_R_S * fs), round(AFTER_R_S * fs)
     both = zip(recordings, r_peaks, strict=True)
@@ -50,12 +38,7 @@ def template_embeddings(recordings: Sequence[np.ndarray], r_peaks: Sequence[np.n
 class FeaturesGbm:
     """Histogram gradient boosting over named features; missing values need no filling.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the booster.
-    max_iter : int
-        Boosting rounds; each grows one tree per class, of few leaves because the trees are many.
+    Each of `max_iter` rounds grows one tree per class, of few leaves because the trees are many.
     """
 
     name = "features_gbm"

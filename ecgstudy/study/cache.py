@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import joblib
@@ -48,26 +46,9 @@ def remember(
 ) -> tuple[T, str]:
     """Give the value that was made from the same things before, or make it and keep it; and the commit that made it.
 
-    One process makes it, others that want it wait. Beside ``<name>-<key>.joblib`` a ``.json`` says what made it.
-    A damaged file is made again.
-
-    Parameters
-    ----------
-    folder : Path
-        Where values are kept.
-    name : str
-        Readable beginning of the file's name.
-    made_from : dict
-        JSON values: all that the value depends on (inputs, parameters, :func:`code_key`, :func:`library_versions`).
-    make : callable
-        Makes the value.
-    wait : bool
-        Wait for another process that is making it.
-
-    Raises
-    ------
-    filelock.Timeout
-        Another process is making it, and `wait` is off.
+    `made_from` holds, as JSON values, all that it depends on: inputs, parameters, code and library versions. One
+    process makes it, others wait, or raise ``filelock.Timeout`` with `wait` off. Beside ``<name>-<key>.joblib`` a
+    ``.json`` says what made it; a damaged file is made again.
     """
     key = cache_key(**made_from)
     file = folder / f"{name}-{key[:KEY_LENGTH]}.joblib"
@@ -99,20 +80,12 @@ def _remembered(file: Path, key: str) -> tuple[T, str] | None:
         if about["key"] != key or about["sha256"] != file_digest(file):
             return None
         return joblib.load(file), about["commit"]
-    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, pickle.PickleError):
+    except Exception:  # whatever is wrong with a value, it is made again
         return None
 
 
 def cache_key(**what_made_it: object) -> str:
-    """SHA-256 (hex) over named JSON values, whatever the order of the names.
-
-    Raises
-    ------
-    TypeError
-        A value is not plain JSON, so it has no stable text.
-    ValueError
-        A value is NaN or infinite.
-    """
+    """SHA-256 (hex) over named JSON values in any order; what is not plain JSON, as NaN, is an error."""
     text = json.dumps(what_made_it, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -121,21 +94,11 @@ def code_key(maker: Callable | type) -> str:
     """SHA-256 (hex) over the code that a function or class runs on: its module and all that it imports of this package.
 
     Imports count wherever they stand, also inside a function. A changed docstring, comment or format changes nothing.
-
-    Raises
-    ------
-    StudyError
-        The function stands in a notebook, whose code is in no file.
     """
     file = getattr(inspect.getmodule(maker), "__file__", None)
     if file is None:
         raise StudyError(f"{maker.__qualname__} stands in no module, so that a change of it would go unnoticed.")
     return _closure_key(maker.__module__, Path(file))
-
-
-def code_digest(*modules: ModuleType) -> str:
-    """SHA-256 (hex) over the sources of `modules` (leaves when nobody uses it: take :func:`code_key`)."""
-    return cache_key(**{module.__name__: inspect.getsource(module) for module in modules})
 
 
 @cache
@@ -223,15 +186,7 @@ def waveform_digest(values: np.ndarray) -> str:
 
 @contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk, or a refusal to write in `folder`, inside the block into a sentence that names it.
-
-    Other failures pass, such as a file elsewhere that may not be read.
-
-    Raises
-    ------
-    StudyError
-        The disk that holds `folder` is full, or `folder` cannot be written.
-    """
+    """Turn a full disk, or a refusal to write in `folder`, into a sentence that names it; other failures pass."""
     try:
         yield
     except OSError as failed:
@@ -278,8 +233,7 @@ def write_text(path: Path, text: str) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name beside `path`; it takes that name when the block ends well.
 
-    Whatever was left under either name is deleted first, so only one process may do this at a time (callers hold a
-    lock).
+    What was left under either name is deleted first, so callers hold a lock.
     """
     partial = path.with_name(path.name + PARTIAL)
     with naming_disk_errors(path.parent):

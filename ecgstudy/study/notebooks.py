@@ -36,18 +36,6 @@ def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
 
     Only a run that comes to its end publishes anything: its results, the executed notebook and its page take the place
     of an older run's. One that fails leaves ``<stage>.failed.ipynb`` with the traceback.
-
-    Parameters
-    ----------
-    stage : str
-        Notebook name without suffix, as "01_ingestion".
-    given : mapping
-        Parameters, checked against names and types of the notebook's own.
-
-    Raises
-    ------
-    StudyError
-        A parameter is wrong, a cell failed, or the notebook ended without its results.
     """
     # an optional part of jsonschema, a grammar of web addresses, takes two seconds to build and is not needed
     sys.modules.setdefault("rfc3987_syntax", None)

@@ -40,27 +40,10 @@ def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") ->
 def in_parallel(
     function: Callable[..., Any], items: Sequence[tuple[Any, ...]], device: str, desc: str, workers: int | None = None
 ) -> Iterator[Any]:
-    """Call a function once an item, in processes beside each other, and give the results in order.
+    """Call a module's function once an item, in processes beside each other; give the results in order.
 
-    The processes end with this one, however it ends. In a batch run each finished item is one line on stderr.
-
-    Parameters
-    ----------
-    function : callable
-        A function of a module (it travels to the processes by name).
-    items : sequence of tuple
-        Arguments of each call; they are copied to the processes, so keep them small.
-    device : {"auto", "cpu", "cuda"}
-        On a GPU the calls follow each other: they would only share it.
-    desc : str
-        Name of the progress bar.
-    workers : int, optional
-        Processes; as many as there are cores unless told.
-
-    Raises
-    ------
-    Exception
-        The first error of a call, as it was raised.
+    There are as many processes as cores unless `workers` says otherwise, and one where `device` is a GPU, which they
+    would only share. They end with this process, however it ends. In a batch run each finished item is one line.
     """
     if resolve_device(device) == "cuda":
         workers = 1
@@ -102,13 +85,7 @@ def _become_worker(parent: int) -> None:
 
 
 def resolve_device(device: str) -> str:
-    """Turn "auto" into "cuda" where there is one and "cpu" elsewhere; keep "cpu" and "cuda".
-
-    Raises
-    ------
-    StudyError
-        The device is none of the three, or a GPU is asked for and there is none.
-    """
+    """Turn "auto" into "cuda" where there is one and "cpu" elsewhere; keep "cpu", and "cuda" where there is one."""
     if device not in ("auto", "cpu", "cuda"):
         raise StudyError(f"There is no device {device!r}; choose auto, cpu or cuda.")
     if device == "cpu":

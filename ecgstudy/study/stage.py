@@ -66,7 +66,7 @@ class Stage:
 
     @classmethod
     def open(cls, name: str, variables: Mapping[str, object]) -> "Stage":
-        """Check the notebook's parameters; nothing of an older run is touched.
+        """Open the notebook `name` after a check of its parameters; nothing of an older run is touched.
 
         Parameters
         ----------
@@ -74,11 +74,6 @@ class Stage:
             The notebook's name, as "01_ingestion".
         variables : mapping
             The notebook's ``globals()``; must hold `profile`, `seed` and `device`.
-
-        Raises
-        ------
-        StudyError
-            A parameter is unknown or has the wrong type, or there is no such profile.
         """
         declared = declared_parameters(notebook_path(name))
         shell = get_ipython()
