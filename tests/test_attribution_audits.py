@@ -1,5 +1,8 @@
 """Sanity, faithfulness and robustness of explanations, on networks whose right explanation is known."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +11,15 @@ from linear_model import LinearModel, linear_model
 
 from ecgstudy.attribution import audits
 from ecgstudy.attribution import faithfulness as faith
-from ecgstudy.attribution.explain import attribute
+from ecgstudy.attribution.cases import Case, Part
+from ecgstudy.attribution.explain import Windows, attribute
+from ecgstudy.attribution.explain import tables as objects
 from ecgstudy.attribution.methods import METHODS, Question
 from ecgstudy.attribution.waves import DONOR_BEAT, MEAN_BEAT
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.protocols import CrossRecord, RandomWindows
+from ecgstudy.experiment.jobs import Job, Outcome
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.models import MODELS, create_model
 
@@ -34,6 +42,7 @@ def _question(model: SignalModel, n: int = 6, seed: int = 0) -> Question:
     return Question(model, PERSON, windows, np.zeros(n, dtype=np.int64), None, seed)
 
 
+JOB = Job("c", CrossRecord(), "resnet1d", 0)
 PERSONS = np.array(["a", "a", "b", "b", "c", "c"])
 
 
@@ -66,6 +75,17 @@ def test_randomised_changes_the_named_weights_only() -> None:
     assert drawn <= set(part)
     for name, before in model.state_dict().items():
         assert torch.equal(before, changed[name]) == (name not in drawn or name not in part)
+
+
+def test_a_cascade_randomises_every_part_above() -> None:
+    model = _network("transecg")
+    networks, parts = audits._networks(_question(model)), audits.parts_from_head(model)
+    drawn = [next(name for name in part if name.endswith("weight") and "norm" not in name) for part in parts]
+    for at in range(4):
+        for kind, changed in (("cascading", range(at + 1)), ("independent", [at])):
+            weights = networks[kind, float(at)].state_dict()
+            differs = [not torch.equal(weights[name], model.state_dict()[name]) for name in drawn]
+            assert differs == [number in changed for number in range(4)]
 
 
 def test_randomisation_of_known_cases(resamples: Resamples) -> None:
@@ -191,3 +211,59 @@ def test_robustness_table_names_what_does_not_apply(resamples: Resamples) -> Non
     )
     better = pivot["infidelity"]["input_x_gradient"] < pivot["infidelity"]["random"]
     assert better[[0.05, 0.2, 0.5]].all()
+
+
+def _case(recognised: list[bool]) -> Case:
+    """Six windows of three persons."""
+    none = np.zeros(6, dtype=int)
+    samples = np.zeros((6, 1, 10), dtype=np.float32) + np.arange(6)[:, None, None]
+    windows = Windows(samples, none, PERSONS, PERSONS, none, np.zeros((6, 10), np.int8), objects([None] * 6), 100.0, 0)
+    return Case("c", "p", "m", PERSON, windows, pd.DataFrame(), 0, None, np.array(recognised), {}, {})
+
+
+def test_only_recognised_windows_are_audited_evenly_spread() -> None:
+    chosen = audits.recognised(_case([True, False, True, True, True, True]), JOB, 3)
+    assert chosen.samples[:, 0, 0].tolist() == [0, 3, 5]
+    with pytest.raises(StudyError, match="too few windows"):
+        audits.recognised(_case([True, True, False, False, False, False]), JOB, 3)
+
+
+def test_other_seeds_networks_are_asked_about_the_same_windows(resamples: Resamples) -> None:
+    models = {seed: linear_model(np.random.default_rng(seed).standard_normal(100)) for seed in range(3)}
+    context = SimpleNamespace(fitted=lambda job: SimpleNamespace(model=models[job.seed]))
+    asked = _question(models[0])
+    asked = replace(asked, waves=np.zeros((6, 100), np.int8), mean_beats=np.zeros_like(asked.windows))
+    found = audits.seed_relevances(context, tuple(replace(JOB, seed=seed) for seed in range(3)), asked)
+    weights = [np.abs(models[seed].trunk.weight.detach().numpy()[0]) for seed in (1, 2)]
+    for relevances, expected in zip(found, weights, strict=True):
+        np.testing.assert_allclose(relevances["saliency"], np.tile(expected, (6, 1)), rtol=1e-5)
+
+
+def test_audits_of_all_networks_are_joined_and_a_refusal_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = pd.DataFrame({"x": [1]})
+    outcome = {f"{JOB.name}.{part}": {part: table} for part in audits.AUDITS}
+    outcome |= {f"{replace(JOB, attacker='transecg').name}.{part}": {part: table} for part in audits.AUDITS}
+    asked = []
+
+    def run(work: object, jobs: list[Part], *_: object) -> Outcome:
+        asked.extend(jobs)
+        return Outcome(outcome, pd.DataFrame({"reason": refusals}))
+
+    refusals: list[str] = []
+    jobs = [replace(JOB, attacker=name, seed=seed) for name in ("resnet1d", "transecg") for seed in (0, 1)]
+    other = replace(JOB, cohort="other")
+    monkeypatch.setattr(audits, "network_jobs", lambda *_: [*jobs, other, replace(JOB, protocol=RandomWindows())])
+    monkeypatch.setattr(audits, "run", run)
+    found, _ = audits.audit_people(None, 0)
+    assert [[job.seed for job in part.jobs] for part in asked] == [[0, 1]] * 4
+    assert {name: list(joined["model"]) for name, joined in found.items()} == {
+        part: ["resnet1d", "transecg"] for part in audits.AUDITS
+    }
+    refusals.append("Nobody is recognised.")
+    with pytest.raises(StudyError, match="Nobody is recognised"):
+        audits.audit_people(None, 0)
+    monkeypatch.setattr(audits, "network_jobs", lambda *_: [])
+    with pytest.raises(StudyError, match="No cohort has several records"):
+        audits.audit_people(None, 0)

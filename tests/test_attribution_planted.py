@@ -61,7 +61,7 @@ def test_persons_differ_in_the_planted_wave_only(people: tuple[WindowSet, Window
 def test_every_cohort_seed_draws_other_persons(people: tuple[WindowSet, Windows]) -> None:
     again, other = (plants.plant("P", SIZE, cohort_seed=seed, seed=5)[1] for seed in (0, 1))
     np.testing.assert_array_equal(again.samples, people[1].samples)
-    assert np.abs(other.samples - again.samples).max() > 0.5
+    assert (other.codes != again.codes).any()  # other hearts, not only other noise
     assert {name: size.seeds for name, size in plants.SIZES.items()} == {"demo": 2, "real": 5}
 
 

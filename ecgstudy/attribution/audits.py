@@ -222,7 +222,7 @@ def _faithful(context: Context, jobs: tuple[Job, ...], windows: Windows, resampl
             shares.wave_shares(own, windows.codes), persons, ranks, resamples
         ).items()
     ]
-    others = [answers(replace(question, model=context.fitted(job).model))[0] for job in jobs[1:]]
+    others = seed_relevances(context, jobs, question)
     seeds = shares.seed_agreement([relevances, *others], persons, resamples) if others else pd.DataFrame()
     return {
         "faithfulness": found.table,
@@ -233,6 +233,11 @@ def _faithful(context: Context, jobs: tuple[Job, ...], windows: Windows, resampl
         "method_agreement": shares.method_agreement(relevances, persons, resamples),
         "seed_agreement": seeds,
     }
+
+
+def seed_relevances(context: Context, jobs: tuple[Job, ...], question: Question) -> list[dict[str, np.ndarray]]:
+    """Relevances of the same windows to the networks of the other seeds."""
+    return [answers(replace(question, model=context.fitted(job).model))[0] for job in jobs[1:]]
 
 
 AUDITS = {"sanity": _sanity, "faithful": _faithful}
