@@ -106,6 +106,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     (base / "data" / "mitdb" / "RECORDS").write_bytes(b"\xff\xfe")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     own = {f"ECGSTUDY_{name}": str(base / name.lower()) for name in ("DATA", "RESULTS", "CACHE")}
+    # a few synthetic persons stand beside the records: every process imports this first
+    made = "from ecgstudy.data.synthetic import SyntheticCohort as cohort"
+    few = "cohort.__init__.__defaults__ = (4, 1, 1, *cohort.__init__.__defaults__[3:])"
+    (base / "sitecustomize.py").write_text(f"{made}\n{few}\n")
+    own["PYTHONPATH"] = os.pathsep.join([str(base), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "ecgstudy", "run", "01_ingestion", "-p", "profile", "real"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | own, check=False)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before

@@ -107,7 +107,9 @@ def matches(rows: list[tuple[str, int, int, list[float]]]) -> pd.DataFrame:
         ],
         columns=["subject_id", "n_reference", "n_detected", "n_matched", "errors_ms", "squares_ms"],
     )
-    return table.assign(record_id=table["subject_id"], lead="II", wave="P", boundary="onset", failure=None)
+    return table.assign(
+        record_id=[f"r{n}" for n in range(len(table))], lead="II", wave="P", boundary="onset", failure=None
+    )
 
 
 def test_summary_pools_beats_and_resamples_persons() -> None:
@@ -198,9 +200,9 @@ def test_cohort_is_scored_lead_by_lead() -> None:
 
 
 @pytest.mark.realdata
-def test_ludb_figures_hold_on_every_twentieth_record(realdata: Callable[[str], Cohort]) -> None:
+def test_ludb_figures_hold_on_every_fortieth_record(realdata: Callable[[str], Cohort]) -> None:
     cohort = realdata("ludb")
-    some = cohort.records().iloc[::20].reset_index(drop=True)
+    some = cohort.records().iloc[::40].reset_index(drop=True)
     cohort.records = lambda: some
     table = delineation_table(score_cohort(cohort), 0).set_index(["wave", "boundary"])
     # Measured on all 200 records: sensitivity 0.95, 0.99 and 0.97 for P, QRS and T onsets, PPV 0.81, 0.99, 0.98.
@@ -210,4 +212,4 @@ def test_ludb_figures_hold_on_every_twentieth_record(realdata: Callable[[str], C
     assert table.loc[("QRS", "onset"), "ppv"] > 0.97
     assert abs(table.loc[("QRS", "peak"), "error_ms_mean"]) < 5.0
     assert (table["error_ms_sd"] < 50.0).all()
-    assert (table["n_reference"] > 500).all()
+    assert (table["n_reference"] > 300).all()

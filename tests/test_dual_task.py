@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -240,14 +241,8 @@ def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
 
 def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(_: object, jobs: list[Job]) -> dict[str, Predictions]:
-        rows = [
-            ("a", "rest", "a", "rest"),
-            ("b", "rest", "a", "rest"),
-            ("a", "run", "a", "run"),
-            ("b", "run", "b", "run"),
-        ]
-        names = ["subject_id", "activity", "person_predicted", "activity_predicted"]
-        table = pd.DataFrame(rows, columns=names)
+        table = pd.DataFrame({"subject_id": list("abab"), "activity": ["rest", "rest", "run", "run"]})
+        table = table.assign(person_predicted=list("aaab"), activity_predicted=table["activity"])
         parts = [table.iloc[:2], table.iloc[1:], table.iloc[:2].assign(activity_predicted=None)]
         assert [job.seed for job in jobs] == [5, 5, 5]
         return {job.name: Predictions(part) for job, part in zip(jobs, parts, strict=True)}
@@ -272,15 +267,21 @@ def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Co
         predictions(changed(context, at_rest), BlockedTime())
 
 
+def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ECGSTUDY_CACHE", str(tmp_path))
+    store = SimpleNamespace(records=pd.DataFrame({"reference_lead": ["II", "II", "I"]}))
+    monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
+    cohort = SyntheticCohort(n_subjects=1)
+    assert plan.open_context("demo", cohort, 100.0, 0, "cpu").lead == "II"
+    assert plan.open_context("demo", cohort, 100.0, 0, "cpu", "V5").lead == "V5"
+
+
 def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     budget = plan.budget_of("real", 4)
     jobs = plan.plan("motion", WINDOW, budget)
-    asked = {
-        (job.protocol.name, job.attacker): [
-            j.seed for j in jobs if (j.protocol, j.attacker) == (job.protocol, job.attacker)
-        ]
-        for job in jobs
-    }
+    asked: dict[tuple[str, str], list[int]] = {}
+    for job in jobs:
+        asked.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
     names = ["random_windows", "blocked_time", "cross_electrode", "cross_activity", "leave_subject_out"]
     assert [name for name, attacker in asked if attacker == DT4ECG] == names
     others = [attacker for name, attacker in asked if name == "blocked_time" and attacker != DT4ECG]
@@ -325,7 +326,7 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     model = context.fitted(Job("synthetic", BlockedTime(), DT4ECG, 0)).model
     said = streaming.read_long_records(context, ["motion"], 0, model)
     assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
-    asked = []
+    asked, read = [], []
     followed = replace(context, stores={"mitdb": context.stores["synthetic"]})
     monkeypatch.setattr(streaming, "study_cohort", lambda name, seed: name)
     monkeypatch.setattr(streaming, "open_context", lambda *given: asked.append(given) or followed)
@@ -334,7 +335,11 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     assert said == "No half-hour record was followed: no usable window is left to test on."
     # in minutes: 9 s enrol, the part from 12 to 23 s is asked
     monkeypatch.setattr(streaming, "TimeSeparated", lambda: TimeSeparated(((0, 0.15),), (0.2, 0.4)))
+    shares = streaming.class_probabilities
+    monkeypatch.setattr(streaming, "class_probabilities", lambda *given: read.append(given[1].copy()) or shares(*given))
     long = streaming.read_long_records(context, ["mitdb"], 0, model)
+    # amplitudes in another unit are shifted for the network of the other cohort only
+    assert np.median(read[0][:, 1]) < 0 < np.median(read[1][:, 1]) == pytest.approx(1.0)
     assert long.late.windows["start"].between(1200, 1900).all()
     assert long.late.windows["record_id"].nunique() == 5
     assert long.whole.windows["record_id"].unique().tolist() == [long.late.windows["record_id"].iloc[0]]

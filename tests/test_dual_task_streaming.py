@@ -1,6 +1,7 @@
 """Streams: the filter against exact inference, delays and accumulated evidence by hand."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -56,24 +57,33 @@ def test_delay_counts_from_the_change_to_the_first_right_decision() -> None:
     assert table.loc["0.0001", "missed"] == 1
     assert table.loc["0.0001", "accuracy"] == pytest.approx(10 / 20)
     assert table.loc["0.0001", "changes"] == 1
-    rows = tables.delay_results("x", delays, 1).set_index("name")
+    rows = tables.delay_results("x", delays, 7).set_index("name")
     assert rows.loc["x.monitoring.switching_0.5.delay", ["value", "n", "unit"]].tolist() == [7, 1, "s"]
     assert (
         rows.loc["x.monitoring.switching_0.0001.delay", "note"]
         == "no change of activity was heard, or none was noticed"
     )
     assert rows.loc["x.monitoring.switching_0.5.activity_accuracy", "value"] == pytest.approx(17 / 20)
+    assert rows.loc["x.monitoring.switching_0.5.activity_accuracy", "n"] == 7
     said = tables.monitoring_finding("cross_electrode", delays, 0.5)
     assert "networks of cross electrode, the activity is right in at most 85.0 % of the seconds" in said
     assert "a change is noticed after 7 s (median; 0 % of the changes never are); one window takes 0.5 ms" in said
 
 
-def test_two_persons_are_two_sessions_and_a_change_between_them_is_none() -> None:
-    one = heard()
-    two = one.subset(np.arange(20))
+def test_two_persons_are_two_sessions() -> None:
+    two = heard()
     two.windows["subject_id"] = ["p1"] * 10 + ["p2"] * 10
     assert delay_table(two, 4.0)["changes"].tolist() == [0] * 5
-    assert set(streaming.sessions(two)) == {"p1", "p2"}
+    # p2 is heard twice, the second time from the third window of running on: right at the second decision
+    again = heard().windows.drop(index=[10, 11]).assign(subject_id="p2")
+    both = replace(two, windows=pd.concat([heard().windows, again], ignore_index=True))
+    table = delay_table(both, 4.0).set_index("switching").loc["0.5"]
+    # after 7 s and after 5 s
+    assert (table["delay"], table["late"], table["changes"]) == (6, pytest.approx(6.8), 2)
+    worst = again.assign(subject_id="p3", activity_predicted="rest")
+    three = replace(two, windows=pd.concat([both.windows, worst], ignore_index=True))
+    # right in 17 of 20, 17 of 18 and 10 of 18 windows: the first is the median person
+    assert figures.session_figure(three, 4.0).axes[0].get_title().startswith("p1: ")
 
 
 def test_only_the_first_seed_and_networks_of_both_tasks_are_read() -> None:
@@ -106,6 +116,10 @@ def test_evidence_adds_up_within_a_record() -> None:
     activity = table[table["task"] == "activity"]["accuracy"].tolist()
     assert activity[:5] == [0.5] * 5
     assert activity[6:] == [1.0] * 4
+    # of three records one goes on: its end is not shown
+    more = [heard().windows.iloc[:4].assign(record_id=name) for name in "bc"]
+    long = replace(heard(), windows=pd.concat([heard().windows.iloc[:10], *more], ignore_index=True))
+    assert accuracy_by_time(long, 4.0)["seconds"].max() == 7
 
 
 def test_a_window_is_timed_and_the_threads_are_put_back() -> None:
