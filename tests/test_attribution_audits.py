@@ -6,24 +6,9 @@ import pytest
 import torch
 from linear_model import LinearModel, linear_model
 
-from ecgstudy.attribution.audits import (
-    layers_from_head,
-    parts_from_head,
-    randomisation_table,
-    randomised,
-    sanity_table,
-)
+from ecgstudy.attribution import audits
+from ecgstudy.attribution import faithfulness as faith
 from ecgstudy.attribution.explain import attribute
-from ecgstudy.attribution.faithfulness import (
-    areas,
-    chunk_ranks,
-    curves,
-    faithfulness,
-    infidelities,
-    infill_stability,
-    robustness_table,
-    sensitivities,
-)
 from ecgstudy.attribution.methods import METHODS, Question
 from ecgstudy.attribution.waves import DONOR_BEAT, MEAN_BEAT
 from ecgstudy.evaluate.bootstrap import Resamples
@@ -59,15 +44,15 @@ def resamples() -> Resamples:
 
 def test_layers_run_from_the_head_to_the_input() -> None:
     stages = [f"stages.{number}." for number in (3, 2, 1, 0)]
-    assert layers_from_head(_network("resnet1d")) == ["heads.", "embedding.", *stages, "stem."]
+    assert audits.layers_from_head(_network("resnet1d")) == ["heads.", "embedding.", *stages, "stem."]
     blocks = ["blocks.1.", "blocks.0."]
-    assert layers_from_head(_network("transecg")) == ["heads.", "embedding.", "norm.", *blocks, "to_tokens."]
+    assert audits.layers_from_head(_network("transecg")) == ["heads.", "embedding.", "norm.", *blocks, "to_tokens."]
 
 
 @pytest.mark.parametrize("name", ["resnet1d", "transecg"])
 def test_parts_hold_every_weight_once(name: str) -> None:
     model = _network(name)
-    parts = parts_from_head(model)
+    parts = audits.parts_from_head(model)
     assert len(parts) == 4
     assert sorted(weight for part in parts for weight in part) == sorted(model.state_dict())
     assert {weight.split(".")[0] for weight in parts[0]} == {"heads", "embedding"}
@@ -75,8 +60,8 @@ def test_parts_hold_every_weight_once(name: str) -> None:
 
 def test_randomised_changes_the_named_weights_only() -> None:
     model = _network("transecg")
-    part = parts_from_head(model)[-1]
-    changed = randomised(model, part, 5).state_dict()
+    part = audits.parts_from_head(model)[-1]
+    changed = audits.randomised(model, part, 5).state_dict()
     drawn = {"class_token", "positions", "to_tokens.weight", "to_tokens.bias"}
     assert drawn <= set(part)
     for name, before in model.state_dict().items():
@@ -86,9 +71,9 @@ def test_randomised_changes_the_named_weights_only() -> None:
 def test_randomisation_of_known_cases(resamples: Resamples) -> None:
     model = linear_model(np.random.default_rng(1).standard_normal(400))
     methods = [METHODS[name] for name in ("saliency", "magnitude", "uniform", "attention_rollout")]
-    table = randomisation_table(_question(model), methods, PERSONS, resamples)
+    table = audits.randomisation_table(_question(model), methods, PERSONS, resamples)
     permuted = pd.DataFrame({"model": ["linear"], "method": ["saliency"], "permuted": [0.25], "reason": [None]})
-    found = sanity_table(table, permuted).set_index("method")
+    found = audits.sanity_table(table, permuted).set_index("method")
     assert found.loc["saliency", "permuted"] == 0.25
     assert np.isnan(found.loc["magnitude", "permuted"])
     # the saliency of a linear network is its weights: nothing is left when others are drawn (sd of Spearman's 0.05)
@@ -104,7 +89,7 @@ def test_randomisation_of_known_cases(resamples: Resamples) -> None:
 
 
 def test_attention_does_not_see_the_head(resamples: Resamples) -> None:
-    table = randomisation_table(_question(_network("transecg")), [METHODS["last_attention"]], PERSONS, resamples)
+    table = audits.randomisation_table(_question(_network("transecg")), [METHODS["last_attention"]], PERSONS, resamples)
     found = table.set_index(["kind", "part"])["correlation"]
     np.testing.assert_allclose(found["cascading", 0.0], 1, atol=1e-6)
     assert found["cascading", 3.0] < 0.9
@@ -113,9 +98,9 @@ def test_attention_does_not_see_the_head(resamples: Resamples) -> None:
 
 def test_chunk_ranks_by_hand() -> None:
     relevance = np.array([[0, 0, 5, 1, 1, 1, 4]])  # chunks of 3: means 5/3, 1, 4
-    ranks = chunk_ranks(relevance, 3, np.random.default_rng(0)) * 3
+    ranks = faith.chunk_ranks(relevance, 3, np.random.default_rng(0)) * 3
     np.testing.assert_allclose(ranks, [[2, 2, 2, 3, 3, 3, 1]])
-    ties = np.stack([chunk_ranks(np.zeros((1, 6)), 3, np.random.default_rng(seed))[0, 0] for seed in range(50)])
+    ties = np.stack([faith.chunk_ranks(np.zeros((1, 6)), 3, np.random.default_rng(seed))[0, 0] for seed in range(50)])
     assert 0.3 < (ties == 0.5).mean() < 0.7
 
 
@@ -124,14 +109,14 @@ def test_areas_of_a_tiny_case_are_exact() -> None:
     windows = np.ones((1, 1, 20), dtype=np.float32)
     infill = np.zeros_like(windows)
     high, low = 1 / (1 + np.exp(-2)), 0.5
-    best = chunk_ranks(np.repeat([[0.0, 1, 0, 0]], 5, axis=1), 5, np.random.default_rng(0))
-    worst = chunk_ranks(np.repeat([[2.0, 1, 3, 4]], 5, axis=1), 5, np.random.default_rng(0))
+    best = faith.chunk_ranks(np.repeat([[0.0, 1, 0, 0]], 5, axis=1), 5, np.random.default_rng(0))
+    worst = faith.chunk_ranks(np.repeat([[2.0, 1, 3, 4]], 5, axis=1), 5, np.random.default_rng(0))
     # the first of four chunks goes from a fraction of 0.25 on, the last at 1
     question = Question(model, PERSON, windows, np.zeros(1, dtype=np.int64), None, 0)
-    found = areas(curves(question, infill, best))
+    found = faith.areas(faith.curves(question, infill, best))
     np.testing.assert_allclose(found["deletion"], low + (high - low) * 0.25, rtol=1e-5)
     np.testing.assert_allclose(found["insertion"], high - (high - low) * 0.25, rtol=1e-5)
-    found = areas(curves(question, infill, worst))
+    found = faith.areas(faith.curves(question, infill, worst))
     np.testing.assert_allclose(found["deletion"], low + (high - low) * 0.95, rtol=1e-5)
 
 
@@ -147,7 +132,7 @@ def test_gaps_tell_the_right_explanation_from_the_wrong_one(resamples: Resamples
     }
     filled = {MEAN_BEAT: np.zeros_like(windows), DONOR_BEAT: -windows}
     question = Question(model, PERSON, windows, np.zeros(6, dtype=np.int64), None, 0)
-    found = faithfulness(question, relevances, filled, PERSONS, resamples)
+    found = faith.faithfulness(question, relevances, filled, PERSONS, resamples)
     table = found.table.set_index(["method", "infill"])
     for infill in filled:
         right, wrong = table.loc[("right", infill)], table.loc[("wrong", infill)]
@@ -170,7 +155,7 @@ def test_stability_of_the_order_of_methods_by_hand() -> None:
         for method, both in gaps.items()
         for infill, gap in zip((MEAN_BEAT, DONOR_BEAT), both, strict=True)
     ]
-    found = infill_stability(pd.DataFrame(rows)).set_index("kind")
+    found = faith.infill_stability(pd.DataFrame(rows)).set_index("kind")
     assert found.loc["deletion", "kendall"] == pytest.approx(4 / 6)  # one of six pairs is turned round
     assert found.loc["deletion", "spearman"] == pytest.approx(0.8)
     assert "fewer than three methods" in found.loc["insertion", "reason"]
@@ -179,17 +164,17 @@ def test_stability_of_the_order_of_methods_by_hand() -> None:
 def test_infidelity_of_the_right_explanation_of_a_linear_network_is_zero() -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
     found = {name: attribute(METHODS[name], question) for name in ("input_x_gradient", "random")}
-    np.testing.assert_allclose(infidelities(found["input_x_gradient"], question, noise=0.0), 0, atol=1e-4)
-    assert (infidelities(found["random"], question, noise=0.0) > 1).all()
-    assert np.isnan(infidelities(np.full((6, 100), np.nan, dtype=np.float32), question, noise=0.0)).all()
+    np.testing.assert_allclose(faith.infidelities(found["input_x_gradient"], question, noise=0.0), 0, atol=1e-4)
+    assert (faith.infidelities(found["random"], question, noise=0.0) > 1).all()
+    assert np.isnan(faith.infidelities(np.full((6, 100), np.nan, dtype=np.float32), question, noise=0.0)).all()
 
 
 def test_sensitivity_by_hand() -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
     found = {name: attribute(METHODS[name], question) for name in ("saliency", "magnitude")}
-    np.testing.assert_allclose(sensitivities(METHODS["saliency"], question, found["saliency"]), 0, atol=1e-6)
+    np.testing.assert_allclose(faith.sensitivities(METHODS["saliency"], question, found["saliency"]), 0, atol=1e-6)
     # |x| changes by at most the radius a sample
-    found = sensitivities(METHODS["magnitude"], question, found["magnitude"])
+    found = faith.sensitivities(METHODS["magnitude"], question, found["magnitude"])
     assert (found > 0).all()
     assert (found <= 0.02 * np.sqrt(100) / np.linalg.norm(question.windows[:, 0], axis=1) + 1e-6).all()
 
@@ -197,7 +182,7 @@ def test_sensitivity_by_hand() -> None:
 def test_robustness_table_names_what_does_not_apply(resamples: Resamples) -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
     methods = [METHODS["input_x_gradient"], METHODS["random"], METHODS["grad_cam"]]
-    table = robustness_table(question, methods, PERSONS, resamples).set_index("method")
+    table = faith.robustness_table(question, methods, PERSONS, resamples).set_index("method")
     assert "convolutional" in table.loc["grad_cam", "reason"]
     pivot = (
         table.drop(index="grad_cam")

@@ -6,17 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution.causal import (
-    ALL,
-    CONDITIONS,
-    Change,
-    Effects,
-    effect_ranks,
-    effect_table,
-    rank_correlations,
-    share_agreement,
-    wave_effects,
-)
+from ecgstudy.attribution import causal
 from ecgstudy.attribution.shares import Shares
 from ecgstudy.attribution.waves import WAVES, average_waves, fiducials_of_boundaries, splice, wave_spans
 from ecgstudy.data.synthetic import SyntheticCohort
@@ -39,11 +29,13 @@ def planted(wave: str, folder: Path, persons: int = 10) -> tuple[Dataset, Split]
 
 
 @pytest.fixture(scope="module", params=["T", "QRS"])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Effects, Resamples]:
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, causal.Effects, Resamples]:
     """Effects of all changes, with the wave that carries identity."""
     dataset, split = planted(request.param, tmp_path_factory.mktemp(request.param))
     resamples = Resamples.draw(split.enrolment["subject_id"], 0, 50)
-    return request.param, wave_effects([(TemplateAttacker(), split)], dataset, resamples), resamples
+    return request.param, causal.wave_effects([(TemplateAttacker(), split)], dataset, resamples), resamples
 
 
 class Recorder(Fitted):
@@ -61,7 +53,7 @@ class Recorder(Fitted):
 def test_waves_put_in_are_those_of_the_others_enrolment_or_of_the_own_probe(tmp_path: Path) -> None:
     dataset, split = planted("T", tmp_path, persons=3)
     recorder = Recorder()
-    wave_effects([(recorder, split)], dataset, Resamples.draw(split.probe["subject_id"], 0, 5))
+    causal.wave_effects([(recorder, split)], dataset, Resamples.draw(split.probe["subject_id"], 0, 5))
     enrolled, probed, *changed = recorder.read
 
     def average(part: pd.DataFrame, values: list[np.ndarray], row: int) -> tuple[np.ndarray, object]:
@@ -74,25 +66,25 @@ def test_waves_put_in_are_those_of_the_others_enrolment_or_of_the_own_probe(tmp_
     me = split.probe["subject_id"].iloc[0]
     others = [row for row in range(3) if split.enrolment["subject_id"].iloc[row] != me]
     expected = {
-        Change.REPLACED: np.mean([average(split.enrolment, enrolled, row)[0] for row in others], axis=0),
-        Change.OWN_AVERAGE: own,
+        causal.Change.REPLACED: np.mean([average(split.enrolment, enrolled, row)[0] for row in others], axis=0),
+        causal.Change.OWN_AVERAGE: own,
     }
     for change, waves in expected.items():
         spliced = splice(probed[0], spans, waves, ("T",), dataset.fs)
-        np.testing.assert_allclose(changed[CONDITIONS.index((change, "T"))][0], spliced, atol=1e-5)
-    assert len(changed) == len(CONDITIONS)
+        np.testing.assert_allclose(changed[causal.CONDITIONS.index((change, "T"))][0], spliced, atol=1e-5)
+    assert len(changed) == len(causal.CONDITIONS)
 
 
 def test_replacing_the_planted_wave_ends_recognition_and_replacing_others_does_not(
-    case: tuple[str, Effects, Resamples],
+    case: tuple[str, causal.Effects, Resamples],
 ) -> None:
     wave, effects, resamples = case
-    table = effect_table(effects, resamples).set_index(["change", "wave"])
-    replaced, kept, own = (table.loc[str(change)] for change in Change)
+    table = causal.effect_table(effects, resamples).set_index(["change", "wave"])
+    replaced, kept, own = (table.loc[str(change)] for change in causal.Change)
     assert effects.unchanged(np.ones(10))[0] >= 0.6  # chance is one in ten
-    assert replaced["eer_rise"].drop(ALL).idxmax() == wave
+    assert replaced["eer_rise"].drop(causal.ALL).idxmax() == wave
     assert kept["eer"].idxmin() == wave
-    assert replaced.loc[ALL, "rank1"] <= 0.2
+    assert replaced.loc[causal.ALL, "rank1"] <= 0.2
     # a person's own average tells as much as the person's beats
     assert own["rank1_fall"].abs().max() == 0
     assert own["eer_rise"].abs().max() < 0.02
@@ -100,42 +92,44 @@ def test_replacing_the_planted_wave_ends_recognition_and_replacing_others_does_n
     if wave == "T":  # QRS rules the scale of a window, so its size also shows in the others
         assert replaced.loc["T", "rank1"] <= 0.1
         assert replaced.loc["T", "rank1_fall_low"] >= 0.3
-        assert replaced["rank1_fall"].drop(["T", ALL]).abs().max() == 0
+        assert replaced["rank1_fall"].drop(["T", causal.ALL]).abs().max() == 0
         assert kept.loc["T", "rank1_fall"] == 0
         assert kept["rank1"].drop("T").max() <= 0.2
 
 
-def test_effects_are_paired_differences_to_the_unchanged_recordings(case: tuple[str, Effects, Resamples]) -> None:
+def test_effects_are_paired_differences_to_the_unchanged_recordings(
+    case: tuple[str, causal.Effects, Resamples],
+) -> None:
     _, effects, resamples = case
-    table = effect_table(effects, resamples)
+    table = causal.effect_table(effects, resamples)
     before = effects.unchanged(np.ones(10))
     np.testing.assert_allclose(table["rank1_fall"], before[0] - table["rank1"])
     np.testing.assert_allclose(table["eer_rise"], table["eer"] - before[1])
     draws = np.array([effects.losses(multiplicity) for multiplicity in resamples.multiplicities])
     np.testing.assert_allclose(table["rank1_fall_high"], np.quantile(draws[:, :, 0], 0.975, axis=0))
-    assert list(zip(table["change"], table["wave"], strict=True)) == list(CONDITIONS)
+    assert list(zip(table["change"], table["wave"], strict=True)) == list(causal.CONDITIONS)
 
 
-def test_shares_that_name_the_planted_wave_agree_with_its_effect(case: tuple[str, Effects, Resamples]) -> None:
+def test_shares_that_name_the_planted_wave_agree_with_its_effect(case: tuple[str, causal.Effects, Resamples]) -> None:
     wave, effects, resamples = case
-    rises = effects.losses(np.ones(10), [(Change.REPLACED, w) for w in WAVES])[:, 1]
+    rises = effects.losses(np.ones(10), [(causal.Change.REPLACED, w) for w in WAVES])[:, 1]
     assert WAVES[rises.argmax()] == wave
-    persons, ranks = resamples.persons.astype(str), effect_ranks(effects, resamples)
+    persons, ranks = resamples.persons.astype(str), causal.effect_ranks(effects, resamples)
     alike = Shares(WAVES, np.tile(rises - rises.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    agreement = share_agreement(alike, persons, ranks, resamples)["replaced.eer"]
+    agreement = causal.share_agreement(alike, persons, ranks, resamples)["replaced.eer"]
     assert agreement.value == pytest.approx(1.0)
     assert agreement.low <= agreement.high <= 1.0
-    left = -effects.losses(np.ones(10), [(Change.KEPT, w) for w in WAVES])[:, 1]
+    left = -effects.losses(np.ones(10), [(causal.Change.KEPT, w) for w in WAVES])[:, 1]
     assert WAVES[left.argmax()] == wave
     of_kept = Shares(WAVES, np.tile(left - left.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    assert share_agreement(of_kept, persons, ranks, resamples)["kept.eer"].value == pytest.approx(1.0)
+    assert causal.share_agreement(of_kept, persons, ranks, resamples)["kept.eer"].value == pytest.approx(1.0)
     opposite = Shares(WAVES, np.tile(rises.max() - rises, (10, 1)), np.full((10, 6), 1 / 6))
-    assert share_agreement(opposite, persons, ranks, resamples)["replaced.eer"].value == pytest.approx(-1.0)
+    assert causal.share_agreement(opposite, persons, ranks, resamples)["replaced.eer"].value == pytest.approx(-1.0)
 
 
 def test_rank_correlations_by_hand_and_where_they_are_undefined() -> None:
     ranks, others = np.array([2, 4.5, 6, 3, 1, 4.5]), np.array([[2, 3, 6, 4, 1, 5], [3.5] * 6, [np.nan] * 6, [6] * 6])
-    found = rank_correlations(ranks, others)
+    found = causal.rank_correlations(ranks, others)
     assert found[0] == np.corrcoef(ranks, others[0])[0, 1]
     assert np.isnan(found[1:]).all()
-    assert np.isnan(rank_correlations(np.full(6, 3.5), others[:1])).all()
+    assert np.isnan(causal.rank_correlations(np.full(6, 3.5), others[:1])).all()

@@ -8,20 +8,8 @@ import pytest
 from joblib import parallel_config
 from linear_model import LinearModel, linear_model
 
+from ecgstudy.attribution import planted as plants
 from ecgstudy.attribution.explain import Windows, applicable, tables
-from ecgstudy.attribution.planted import (
-    SIZES,
-    PlantedAudit,
-    PlantedJob,
-    Size,
-    audit_network,
-    audit_planted,
-    least_accuracy,
-    localise,
-    permuted_labels,
-    plant,
-    planted_table,
-)
 from ecgstudy.attribution.waves import WAVES
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.learn.base import PERSON, SignalModel
@@ -29,7 +17,7 @@ from ecgstudy.learn.batches import WindowSet
 from ecgstudy.learn.models import MODELS
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
-SIZE = Size(seeds=2, persons=4, records=3, held_out=2, epochs={})
+SIZE = plants.Size(seeds=2, persons=4, records=3, held_out=2, epochs={})
 P, QRS, TP = (WAVES.index(wave) for wave in ("P", "QRS", "TP"))
 
 
@@ -40,7 +28,7 @@ def _linear_model_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def people() -> tuple[WindowSet, Windows]:
-    return plant("P", SIZE, cohort_seed=0, seed=5)
+    return plants.plant("P", SIZE, cohort_seed=0, seed=5)
 
 
 def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people: tuple[WindowSet, Windows]) -> None:
@@ -71,17 +59,17 @@ def test_persons_differ_in_the_planted_wave_only(people: tuple[WindowSet, Window
 
 
 def test_every_cohort_seed_draws_other_persons(people: tuple[WindowSet, Windows]) -> None:
-    again, other = (plant("P", SIZE, cohort_seed=seed, seed=5)[1] for seed in (0, 1))
+    again, other = (plants.plant("P", SIZE, cohort_seed=seed, seed=5)[1] for seed in (0, 1))
     np.testing.assert_array_equal(again.samples, people[1].samples)
     assert np.abs(other.samples - again.samples).max() > 0.5
-    assert {name: size.seeds for name, size in SIZES.items()} == {"demo": 2, "real": 5}
+    assert {name: size.seeds for name, size in plants.SIZES.items()} == {"demo": 2, "real": 5}
 
 
 def test_permuted_labels_stay_with_records_and_keep_their_numbers() -> None:
     records = np.repeat([f"r{number}" for number in range(40)], 2)
     targets = np.repeat(np.arange(40) % 4, 2)
     train = WindowSet(np.zeros((80, 1, 5), dtype=np.float32), {PERSON: targets}, records, records)
-    dealt = permuted_labels(train, PERSON, 3).targets[PERSON]
+    dealt = plants.permuted_labels(train, PERSON, 3).targets[PERSON]
     np.testing.assert_array_equal(dealt[::2], dealt[1::2])
     assert np.bincount(dealt).tolist() == [20, 20, 20, 20]
     assert (dealt == targets).mean() < 0.6
@@ -98,13 +86,13 @@ def test_localise_by_hand() -> None:
             [np.nan] * 8,
         ]
     )
-    found = localise(relevances, codes, "P", margin=0)
+    found = plants.localise(relevances, codes, "P", margin=0)
     np.testing.assert_allclose(found["mass_in_wave"], [1, 0.25, 0.25, 0, np.nan])
     np.testing.assert_allclose(found["enrichment"], [4, 1, 1, 0, np.nan])
     np.testing.assert_allclose(found["pointing"], [1, 0, 0.25, 0, np.nan])
     np.testing.assert_allclose(found["highest"], [1, 0, 0, 0, np.nan])
     assert found["rank"][:2].tolist() == [1, 2]
-    with_margin = localise(relevances, codes, "P", margin=1)
+    with_margin = plants.localise(relevances, codes, "P", margin=1)
     np.testing.assert_allclose(with_margin["mass_in_wave"], [1, 0.75, 0.375, 1, np.nan])
     np.testing.assert_allclose(with_margin["pointing"][[1, 3]], [1, 1])
     np.testing.assert_allclose(with_margin["enrichment"], found["enrichment"])
@@ -123,9 +111,9 @@ def hand_planted() -> Windows:
     return Windows(samples, targets, persons, persons, np.zeros(12, int), codes, tables([points] * 12), 100.0, 0)
 
 
-def audited(weights: np.ndarray, cohort_seed: int = 0) -> PlantedAudit:
+def audited(weights: np.ndarray, cohort_seed: int = 0) -> plants.PlantedAudit:
     """Audit of a network whose logit of one person is a weighted sum."""
-    return audit_network(hand_planted(), PlantedJob("P", cohort_seed, 0), linear_model(weights))
+    return plants.audit_network(hand_planted(), plants.PlantedJob("P", cohort_seed, 0), linear_model(weights))
 
 
 READS_P = (hand_planted().codes[0] == P).astype(float)
@@ -135,7 +123,7 @@ NOT_FOUND = np.r_[np.zeros(99), 1.0]
 def test_audit_of_a_network_that_reads_the_planted_wave_alone() -> None:
     audit = audited(READS_P)
     assert audit.recognised.all()
-    table = planted_table([audit], 0).set_index("method")
+    table = plants.planted_table([audit], 0).set_index("method")
     told = ["saliency", "input_x_gradient", "gradients_from_mean_beat", "wave_replacement"]
     assert (table.loc[told, ["mass_in_wave", "pointing", "highest", "rank"]] == 1).all(None)
     np.testing.assert_allclose(table.loc["saliency", "enrichment"], 10, rtol=1e-6)
@@ -152,16 +140,16 @@ def test_audit_of_a_network_that_reads_the_planted_wave_alone() -> None:
 def test_only_windows_that_the_network_names_are_explained() -> None:
     windows = hand_planted()
     windows.samples[0] *= -1  # as of the other person
-    audit = audit_network(windows, PlantedJob("P", 0, 0), linear_model(READS_P))
+    audit = plants.audit_network(windows, plants.PlantedJob("P", 0, 0), linear_model(READS_P))
     assert audit.recognised.tolist() == [False] + [True] * 11
-    row = planted_table([audit], 0).set_index("method").loc["saliency"]
+    row = plants.planted_table([audit], 0).set_index("method").loc["saliency"]
     assert row[["windows", "persons", "accuracy"]].tolist() == [11, 2, 11 / 12]
 
 
 def test_a_network_that_has_not_found_the_cue_is_not_explained() -> None:
     audit = audited(NOT_FOUND)
-    table = planted_table([audit], 0).set_index("method")
-    assert table.loc["saliency", "accuracy"] < least_accuracy(2) == 0.75
+    table = plants.planted_table([audit], 0).set_index("method")
+    assert table.loc["saliency", "accuracy"] < plants.least_accuracy(2) == 0.75
     assert "has not found the cue" in table.loc["saliency", "reason"]
     assert table["mass_in_wave"].isna().all()
     assert (table["seeds"] == 0).all()
@@ -172,7 +160,7 @@ def test_cohorts_are_pooled_by_their_persons_and_those_without_the_cue_left_out(
     # in the second cohort half of the mass of person a lies elsewhere; the logit of person b depends on nothing
     person = audits[1].persons == "1/a"
     audits[1].measures["saliency"]["mass_in_wave"][person] = 0.5
-    row = planted_table(audits, 0).set_index("method").loc["saliency"]
+    row = plants.planted_table(audits, 0).set_index("method").loc["saliency"]
     assert row["mass_in_wave"] == pytest.approx((1 + 0.5) / 2)
     assert row[["seeds", "persons", "windows"]].tolist() == [2, 4, 24]
     assert row["mass_in_wave_low"] < row["mass_in_wave"] <= row["mass_in_wave_high"] == 1
@@ -182,7 +170,7 @@ def test_cohorts_are_pooled_by_their_persons_and_those_without_the_cue_left_out(
 def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
 
-    def train(context: Context, windows: WindowSet, name: str, size: Size, seed: int) -> SignalModel:
+    def train(context: Context, windows: WindowSet, name: str, size: plants.Size, seed: int) -> SignalModel:
         trained.append((name, bool((windows.targets[PERSON] == np.repeat([0, 1], 3)).all())))
         model = linear_model(np.random.default_rng(len(trained)).normal(size=400))
         model.hparams.classes = {PERSON: sorted(set(windows.subjects))}
@@ -191,10 +179,10 @@ def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("ecgstudy.attribution.planted.train_planted", train)
     named = np.repeat(np.eye(2), 3, axis=0)
     monkeypatch.setattr("ecgstudy.attribution.planted.class_probabilities", lambda *_: named)
-    monkeypatch.setitem(SIZES, "demo", Size(2, 2, 3, 3, {}))
+    monkeypatch.setitem(plants.SIZES, "demo", plants.Size(2, 2, 3, 3, {}))
     context = Context("demo", {}, "cpu", {}, cache=tmp_path)
     with parallel_config(backend="sequential"):
-        truth = audit_planted(context, 0)
+        truth = plants.audit_planted(context, 0)
     # two networks a wave and cohort, and two of permuted labels
     assert len(trained) == 2 * 3 * 2 + 2
     assert [shuffled for _, shuffled in trained].count(False) == 2

@@ -4,21 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution.shares import (
-    NO_RELEVANCE,
-    clustered_means,
-    failure_table,
-    feature_shares,
-    mean_shares,
-    method_agreement,
-    model_agreement,
-    rank_correlation,
-    region_shares,
-    seed_agreement,
-    share_table,
-    wave_shares,
-    wave_weights,
-)
+from ecgstudy.attribution import shares as shared
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.learn.classical import FeaturesGbm
@@ -39,7 +25,7 @@ def test_shares_of_a_known_relevance() -> None:
     relevance[10] = 1.0
     relevance[22:30] = 1.0
     relevance[109] = 3.0
-    shares = wave_shares(relevance[None], CODES)
+    shares = shared.wave_shares(relevance[None], CODES)
     np.testing.assert_allclose(shares.mass[0], [1 / 12, 0, 8 / 12, 0, 0, 3 / 12])
     np.testing.assert_allclose(shares.time[0], [0.08, 0.04, 0.08, 0.10, 0.20, 0.50])
     assert shares.names == WAVES
@@ -50,14 +36,14 @@ def test_regions_overlap_and_are_shared_out_among_the_same_samples() -> None:
     masks[0, 0, 24:28] = True
     masks[0, 1, 22:30] = True
     masks[0, 2, :26] = True  # its first 10 samples are in no wave
-    shares = region_shares(np.ones((1, 110)), masks, CODES)
+    shares = shared.region_shares(np.ones((1, 110)), masks, CODES)
     np.testing.assert_allclose(shares.mass[0], [0.04, 0.08, 0.16, 0, 0])
     np.testing.assert_allclose(shares.time[0], shares.mass[0])
 
 
 def test_uniform_relevance_is_enriched_nowhere() -> None:
-    table = share_table(
-        wave_shares(np.full((4, 110), 0.7), windows(4)), np.array([*"aabc"]), Resamples.draw("abc", 0, 50)
+    table = shared.share_table(
+        shared.wave_shares(np.full((4, 110), 0.7), windows(4)), np.array([*"aabc"]), Resamples.draw("abc", 0, 50)
     )
     np.testing.assert_allclose(table[["enrichment", "enrichment_low", "enrichment_high"]], 1.0)
     np.testing.assert_allclose(table["share"], [0.08, 0.04, 0.08, 0.10, 0.20, 0.50])
@@ -68,8 +54,8 @@ def test_every_person_weighs_the_same_and_intervals_resample_persons() -> None:
     relevance = np.zeros((4, 110))
     relevance[:3, 22:30] = 1.0  # three windows of one person: all in QRS
     relevance[3, 40:60] = 1.0  # one of another: all in T
-    table = share_table(
-        wave_shares(relevance, windows(4)), np.array([*"aaab"]), Resamples.draw("ab", 0, 200)
+    table = shared.share_table(
+        shared.wave_shares(relevance, windows(4)), np.array([*"aaab"]), Resamples.draw("ab", 0, 200)
     ).set_index("wave")
     assert table.loc["QRS", "share"] == pytest.approx(0.5)
     assert table.loc["QRS", "enrichment"] == pytest.approx(0.5 / 0.08)
@@ -82,8 +68,8 @@ def test_a_person_drawn_twice_counts_twice() -> None:
     relevance = np.zeros((3, 110))
     for row, place in enumerate((12, 24, 50)):  # P, QRS and T
         relevance[row, place] = 1.0
-    shares = wave_shares(relevance, windows(3))
-    means = mean_shares(shares, np.array([*"abc"]), Resamples.draw("abc", 0, 5))
+    shares = shared.wave_shares(relevance, windows(3))
+    means = shared.mean_shares(shares, np.array([*"abc"]), Resamples.draw("abc", 0, 5))
     np.testing.assert_allclose(means(np.array([2.0, 1.0, 0.0]))[0], [2 / 3, 0, 1 / 3, 0, 0, 0])
 
 
@@ -91,7 +77,7 @@ def test_windows_without_relevance_leave_share_and_time() -> None:
     codes = windows(2)
     codes[1, codes[1] == WAVES.index("TP")] = UNKNOWN_WAVE
     relevance = np.array([np.ones(110), np.full(110, np.nan)])
-    table = share_table(wave_shares(relevance, codes), np.array([*"ab"]), Resamples.draw("ab", 0, 20))
+    table = shared.share_table(shared.wave_shares(relevance, codes), np.array([*"ab"]), Resamples.draw("ab", 0, 20))
     assert table["time"].tolist() == pytest.approx([0.08, 0.04, 0.08, 0.10, 0.20, 0.50])
     assert table["undefined"].tolist() == [1] * 6
     assert table["share_low"].isna().all()
@@ -99,15 +85,19 @@ def test_windows_without_relevance_leave_share_and_time() -> None:
 
 
 def test_a_method_without_any_relevance_is_undefined_with_a_reason() -> None:
-    table = share_table(wave_shares(np.zeros((2, 110)), windows(2)), np.array([*"ab"]), Resamples.draw("ab", 0, 20))
+    table = shared.share_table(
+        shared.wave_shares(np.zeros((2, 110)), windows(2)), np.array([*"ab"]), Resamples.draw("ab", 0, 20)
+    )
     assert table[["share", "time", "enrichment"]].isna().all(axis=None)
-    assert (table["reason"] == NO_RELEVANCE).all()
+    assert (table["reason"] == shared.NO_RELEVANCE).all()
 
 
 def test_a_wave_that_no_window_has_is_undefined_with_a_reason() -> None:
     codes = windows(2)
     codes[codes == WAVES.index("PR")] = UNKNOWN_WAVE
-    table = share_table(wave_shares(np.ones((2, 110)), codes), np.array([*"ab"]), Resamples.draw("ab", 0, 20))
+    table = shared.share_table(
+        shared.wave_shares(np.ones((2, 110)), codes), np.array([*"ab"]), Resamples.draw("ab", 0, 20)
+    )
     row = table.set_index("wave").loc["PR"]
     assert row["time"] == 0
     assert np.isnan(row["enrichment"])
@@ -116,7 +106,7 @@ def test_a_wave_that_no_window_has_is_undefined_with_a_reason() -> None:
 
 def test_signed_attributions_are_refused() -> None:
     with pytest.raises(ValueError, match="magnitude"):
-        wave_shares(np.full((1, 110), -1.0), CODES)
+        shared.wave_shares(np.full((1, 110), -1.0), CODES)
 
 
 def test_failures_are_counted_by_class_and_reason() -> None:
@@ -127,7 +117,7 @@ def test_failures_are_counted_by_class_and_reason() -> None:
         ("x", "M", None, "b", "P wave not found"),
         ("x", "M", None, "c", None),
     ]
-    table = failure_table(pd.DataFrame(rows, columns=["cohort", "sex", "age_group", "person", "reason"]))
+    table = shared.failure_table(pd.DataFrame(rows, columns=["cohort", "sex", "age_group", "person", "reason"]))
     found = table.set_index(["class_of", "name"])
     assert found.loc[("cohort", "x"), ["persons", "windows", "left_out"]].tolist() == [3, 5, 3]
     assert found.loc[("sex", "M"), "rate"] == pytest.approx(2 / 3)
@@ -139,7 +129,7 @@ def test_failures_are_counted_by_class_and_reason() -> None:
 def test_clustered_means_by_hand() -> None:
     persons = np.array(["a", "a", "a", "b", "c"])
     values = {"x": np.array([0, 1, np.nan, 2.5, np.nan]), "none": np.full(5, np.nan)}
-    found = clustered_means(values, persons, Resamples.draw(persons, 1, 200), "nothing there")
+    found = shared.clustered_means(values, persons, Resamples.draw(persons, 1, 200), "nothing there")
     assert found["x"].value == 1.5  # (0.5 + 2.5) / 2: a person without a number has no part
     assert (found["x"].low, found["x"].high) == (0.5, 2.5)
     assert np.isnan(found["none"].value)
@@ -150,7 +140,7 @@ def test_rank_correlation_is_spearmans() -> None:
     first = np.array([[1.0, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 1, 1, 1, 1], [1, 2, 3, 4, np.nan], [1, 2, 2, 4, 5]])
     second = np.array([[2.0, 4, 6, 8, 9], [9, 8, 6, 4, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
     # ranks 1, 2.5, 2.5, 4, 5 against 1 to 5: covariance sum 9.5, squares 9.5 and 10
-    np.testing.assert_allclose(rank_correlation(first, second), [1, -1, np.nan, np.nan, np.sqrt(0.95)])
+    np.testing.assert_allclose(shared.rank_correlation(first, second), [1, -1, np.nan, np.nan, np.sqrt(0.95)])
 
 
 def test_agreement_of_methods_and_seeds_by_hand() -> None:
@@ -158,19 +148,19 @@ def test_agreement_of_methods_and_seeds_by_hand() -> None:
     resamples = Resamples.draw(persons, 0, 50)
     rising = np.tile(np.arange(10.0), (6, 1))
     some = np.where(np.arange(6)[:, None] < 2, rising, -rising)  # person a agrees, b and c do not
-    found = method_agreement({"x": rising, "y": some, "z": np.full((6, 10), np.nan)}, persons, resamples)
+    found = shared.method_agreement({"x": rising, "y": some, "z": np.full((6, 10), np.nan)}, persons, resamples)
     found = found.set_index(["first", "second"])
     assert found.loc[("x", "y"), "correlation"] == pytest.approx(-1 / 3)
     assert np.isnan(found.loc[("x", "z"), "correlation"])
     assert found.loc[("x", "z"), "reason"]
-    seeds = seed_agreement([{"m": rising}, {"m": rising}, {"m": -rising}], persons, resamples)
+    seeds = shared.seed_agreement([{"m": rising}, {"m": rising}, {"m": -rising}], persons, resamples)
     assert seeds["correlation"][0] == pytest.approx(-1 / 3)  # pairs 1, -1, -1
     assert seeds["seeds"][0] == 3
 
 
 def test_agreement_of_models_by_hand() -> None:
     waves = {"P": 1.0, "QRS": 2.0, "T": 3.0}
-    found = model_agreement(
+    found = shared.model_agreement(
         {"a": waves, "b": {"P": 3, "QRS": 2, "T": 1}, "c": dict.fromkeys(waves, 1.0), "d": {"P": 1}}
     )
     found = found.set_index(["first", "second"])
@@ -180,7 +170,7 @@ def test_agreement_of_models_by_hand() -> None:
 
 
 def test_every_feature_is_split_between_waves() -> None:
-    weights = wave_weights()
+    weights = shared.wave_weights()
     assert list(weights.index) == list(FEATURES)
     assert list(weights.columns) == list(WAVES)
     np.testing.assert_array_equal(weights.sum(axis=1), 1)
@@ -204,18 +194,18 @@ def test_shares_of_the_feature_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FeaturesGbm(seed=0, max_iter=10).fit(features, labels)
     asked = features[:20].copy()
     asked.iloc[0] = np.nan
-    shares = feature_shares(model, asked, labels[:20])
+    shares = shared.feature_shares(model, asked, labels[:20])
     assert shares.iloc[0].isna().all()
     np.testing.assert_allclose(shares[1:].sum(axis=1), 1)
     assert shares["T"][1:].median() > 0.8
     with pytest.raises(ValueError, match="not a class"):
-        feature_shares(model, asked, np.full(20, 7))
+        shared.feature_shares(model, asked, np.full(20, 7))
 
     values = np.zeros((20, len(FEATURES), 3))
     values[:, list(FEATURES).index("P-Q interval"), 1] = -3
     values[:, list(FEATURES).index("T duration"), 1] = 1
     values[:, list(FEATURES).index("P duration"), 2] = 50  # of another class
     monkeypatch.setattr(model, "shap_values", lambda _: values)
-    shares = feature_shares(model, asked, np.full(20, 10))
+    shares = shared.feature_shares(model, asked, np.full(20, 10))
     np.testing.assert_allclose(shares.iloc[5], [1.5 / 4, 0, 1.5 / 4, 0, 1 / 4, 0])
-    assert feature_shares(model, asked, np.full(20, 0)).isna().all(axis=None)  # nothing speaks for class 0
+    assert shared.feature_shares(model, asked, np.full(20, 0)).isna().all(axis=None)  # nothing speaks for class 0

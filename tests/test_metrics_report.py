@@ -140,6 +140,10 @@ def test_folds_are_averaged_and_share_their_resamples() -> None:
     alone = [biometric_report([fold], resamples, np.random.default_rng(0)) for fold in folds]
     for name in ("rank1", "eer_per_person", "d_sys", "cllr", "zebra_bits", "dir_at_far_1e-2"):
         assert report[name].value == pytest.approx(np.mean([one[name].value for one in alone])), name
+    drawn = np.random.default_rng(0)
+    null = np.mean([fold.linkability.null_draws(report_module.N_PERMUTATIONS, drawn) for fold in folds], axis=0)
+    found = report["d_sys_null"]
+    assert (found.value, found.low, found.high) == pytest.approx((null.mean(), *np.quantile(null, [0.025, 0.975])))
     draws = [np.mean([fold.headlines(m)["eer"] for fold in folds]) for m in resamples.multiplicities]
     assert (report["eer"].low, report["eer"].high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
     assert (report["persons"], report["enrolled"]) == (40, 40)

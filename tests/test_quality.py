@@ -82,6 +82,7 @@ def capped(height: float, jitter: float) -> np.ndarray:
 
 
 PULSES = np.tile(np.r_[0, 0.1, 0.3, 0.6, 1, 1, 0.6, 0.3, 0.1, 0, -0.1 * np.sin(np.linspace(0, np.pi, 40))], 50)
+SLOW = 0.5 * np.sin(np.arange(1000) / 100)
 WAVES = np.tile(np.sin(np.linspace(0, 2 * np.pi, 250)) ** 9, 10)
 
 
@@ -91,8 +92,8 @@ WAVES = np.tile(np.sin(np.linspace(0, 2 * np.pi, 250)) ** 9, 10)
         # entered by 0.15 and by 0.05 of the lead's span at once: an amplifier does that, a wave does not
         (capped(0.7, 0.005), Problem.SATURATED),
         (capped(0.9, 0.005), None),
-        # left by 5 quanta at once
-        (np.round(np.clip(np.sin(np.arange(2500) / 8), -0.6, 0.6) / 0.02) * 0.02, Problem.SATURATED),
+        # left by four quanta at once
+        (np.round(np.r_[np.clip(np.sin(np.arange(1500) / 10), -0.6, 0.6), SLOW] / 0.02) * 0.02, Problem.SATURATED),
         # a quantised lead rests at its lowest value and leaves it by one quantum
         (np.round(np.maximum(WAVES, 0) / 0.05) * 0.05, None),
         # two equal samples are a summit that fell between them

@@ -156,19 +156,10 @@ def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
 def audit_people(context: Context, seed: int) -> tuple[Tables, Outcome]:
     """Audit all methods on the networks that recognise people across recordings, on all processor cores.
 
-    Returns
-    -------
-    tables : dict of str to pandas.DataFrame
-        All networks joined: sanity_parts (:func:`randomisation_table`), faithfulness, curves and stability
-        (:class:`~ecgstudy.attribution.faithfulness.Faithfulness`), robustness, effects, causal (one row a method and
-        effect: correlation of its shares with the effect, persons, reason), method_agreement and seed_agreement.
-    outcome : Outcome
-        With the commits.
-
-    Raises
-    ------
-    StudyError
-        No cohort has several records a person, or nobody is recognised.
+    Tables of all networks joined, and the outcome with their commits: sanity_parts (:func:`randomisation_table`),
+    faithfulness, curves and stability (:class:`~ecgstudy.attribution.faithfulness.Faithfulness`), robustness, effects,
+    causal (one row a method and effect: correlation of its shares with the effect), method_agreement and
+    seed_agreement. ``StudyError`` where no cohort has several records a person, or nobody is recognised.
     """
     networks = audited_jobs(context, seed)
     if not networks:

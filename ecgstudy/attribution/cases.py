@@ -50,25 +50,12 @@ LEAST_STRIDE_S = 1.0
 class Case:
     """Windows of one cohort, protocol, network and task, and how relevant each method finds their samples.
 
-    Attributes
-    ----------
-    cohort, protocol, model, task : str
-        What is explained.
-    windows : Windows
-        Whose waves are known.
-    attempts : pandas.DataFrame
-        One row a labelled window, those left out too: cohort, person, sex, age_group, record, start, reason
-        (why its waves are not known, or None).
-    unlabelled : int
-        Windows left out because the task's label is unknown, or no class of the network.
-    reference_codes : numpy.ndarray or None
-        Wave codes from boundaries that no algorithm drew (cardiologists, or the simulator), where the cohort has them.
-    recognised : numpy.ndarray
-        bool, shape (n,): whether the network names the true class; what it does not know cannot be explained.
-    relevance : dict of str to numpy.ndarray
-        Shape (n, n_samples), 0 or more, by method; NaN rows are undefined.
-    incompleteness : dict of str to float
-        Median relative convergence delta of the methods that promise completeness.
+    `attempts` has one row a labelled window, those left out too: cohort, person, sex, age_group, record, start, reason
+    (why its waves are not known, or None). `unlabelled` counts windows whose label is unknown, or no class of the
+    network. `reference_codes` are from boundaries that no algorithm drew (cardiologists, or the simulator), where the
+    cohort has them. `recognised` says whether the network names the true class: what it does not know cannot be
+    explained. `relevance` has shape (n, n_samples), 0 or more, by method; NaN rows are undefined. `incompleteness` is
+    the median relative convergence delta of the methods that promise completeness.
     """
 
     cohort: str
@@ -130,14 +117,9 @@ def network_jobs(context: Context, seed: int) -> list[Job]:
 
 
 def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
-    """Explain every case of a profile, on all processor cores: one seed of each network and protocol.
+    """Explain every case of a profile, in the order of the plan: one seed of each network and protocol.
 
-    Returns
-    -------
-    cases : list of Case
-        In the order of the plan.
-    outcome : Outcome
-        With the refusals: cases that cannot be explained (no sex is known, nobody could be delineated).
+    The outcome has the refusals: cases that cannot be explained (no sex is known, nobody could be delineated).
     """
     asked = DEMO_PROTOCOLS if context.profile == "demo" else tuple(PROTOCOLS)
     jobs = [job for job in network_jobs(context, seed) if job.seed == seed and job.protocol.name in asked]
@@ -156,22 +138,10 @@ def explain_case(context: Context, part: Part) -> Case:
 
 
 def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
-    """Choose probe windows of a job's first split, label and delineate them; a case that no method has explained yet.
+    """Choose probe windows of a job's first split, label and delineate them; no method has explained them yet.
 
-    Parameters
-    ----------
-    context, job
-        The network of stage 02.
-    task : str
-        "person", "sex" or "age_group".
-    most : int
-        Windows of a person at most, evenly spread over the person's probe segments.
-
-    Raises
-    ------
-    StudyError
-        The attacker reads averaged beats, which have no place in a window; the network has no such task; or no probe
-        window is left.
+    At most `most` windows of a person, evenly spread. ``StudyError`` where the attacker reads averaged beats, which
+    have no place in a window, the network has no such task, or no probe window is left.
     """
     split, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
@@ -229,37 +199,22 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
 def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) -> pd.DataFrame:
     """Choose up to `most` windows of each person, evenly spread over the person's segments.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a window: subject_id, record_id, start (sample in the record), segment_start, segment_stop.
+    One row a window: subject_id, record_id, start (sample in the record), segment_start, segment_stop.
     """
-    parts = []
-    roomy = segments[segments["stop"] - segments["start"] >= length]
-    for _, own in roomy.groupby(SUBJECT):
-        each = -(-most // len(own))
-        windows = pd.concat([_cut(segment, length, each, fs) for segment in own.itertuples()], ignore_index=True)
-        picks = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(np.int64))
-        parts.append(windows.iloc[picks])
     columns = [SUBJECT, RECORD, "start", "segment_start", "segment_stop"]
+    parts = []
+    for person, own in segments[segments["stop"] - segments["start"] >= length].groupby(SUBJECT):
+        each, rows = -(-most // len(own)), []
+        for segment in own.itertuples():
+            room = segment.stop - segment.start - length
+            n = int(min(each, room // (LEAST_STRIDE_S * fs) + 1))
+            # a single window lies in the middle, where the filters of the record's ends do not reach
+            places = np.linspace(0, room, n) if n > 1 else np.array([room / 2])
+            starts = segment.start + places.astype(np.int64)
+            rows += [(person, segment.record_id, start, segment.start, segment.stop) for start in starts]
+        picks = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))
+        parts.append(pd.DataFrame([rows[pick] for pick in picks], columns=columns))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-def _cut(segment: tuple, length: int, most: int, fs: float) -> pd.DataFrame:
-    """Evenly spread windows of one segment."""
-    room = segment.stop - segment.start - length
-    n = int(min(most, room // (LEAST_STRIDE_S * fs) + 1))
-    # a single window lies in the middle, where the filters of the record's ends do not reach
-    places = np.linspace(0, room, n) if n > 1 else np.array([room / 2])
-    return pd.DataFrame(
-        {
-            SUBJECT: segment.subject_id,
-            RECORD: segment.record_id,
-            "start": segment.start + places.astype(np.int64),
-            "segment_start": segment.start,
-            "segment_stop": segment.stop,
-        }
-    )
 
 
 def window_fiducials(dataset: Dataset, record_id: str, start: int, n_samples: int) -> pd.DataFrame:

@@ -67,17 +67,9 @@ class WaveSplice(View):
 class Effects:
     """An attacker under every condition, to be weighted by persons.
 
-    Attributes
-    ----------
-    unchanged : callable
-        From the persons' multiplicities to rank-1 and EER on the recordings as they are.
-    changed : dict
-        The same by :data:`CONDITIONS`.
-    n_persons : int
-        Persons with a probe.
-    known : numpy.ndarray
-        Waves of each kind that could be replaced, a beat, shape (n_waves,): what the delineation did not find and
-        what the ends of a probe cut through stays as recorded.
+    `unchanged` goes from the persons' multiplicities to rank-1 and EER on the recordings as they are, `changed` does so
+    under each of :data:`CONDITIONS`. `known` counts the waves of each kind that could be replaced, a beat, shape
+    (n_waves,): what the delineation did not find and what the ends of a probe cut through stays as recorded.
     """
 
     unchanged: Callable[[np.ndarray], np.ndarray]
@@ -95,14 +87,8 @@ class Effects:
 def wave_effects(attacks: Sequence[tuple[Fitted, Split]], dataset: Dataset, resamples: Resamples) -> Effects:
     """Let an attacker recognise probes as they are and under every condition.
 
-    Parameters
-    ----------
-    attacks : sequence of tuple
-        A fitted attacker and the split it is tried on, one a fold; rank-1 and EER are means over the folds.
-    dataset : Dataset
-        Recordings as they are.
-    resamples : Resamples
-        The persons to resample; they must include all who are enrolled or probed.
+    `attacks` are fitted attackers and the splits they are tried on, one a fold; rank-1 and EER are means over the
+    folds.
     """
     unchanged, changed = [], {condition: [] for condition in CONDITIONS}
     known = []
@@ -132,12 +118,9 @@ def _replaced(change: Change, wave: str) -> tuple[str, ...]:
 def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
     """Fall of rank-1 and rise of EER under each condition, with paired, person-clustered bootstrap intervals.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a condition: change, wave; rank1 and eer under it; rank1_fall and eer_rise against the recordings
-        as they are, each also with ``_low`` and ``_high``; waves_a_beat (replaced ones, of the least found wave:
-        below 1 some stayed); persons; reason (why something is NaN, else None).
+    One row a condition: change, wave; rank1 and eer under it; rank1_fall and eer_rise against the recordings as they
+    are, with ``_low`` and ``_high``; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed);
+    persons; reason.
     """
     estimates = bootstrap_each(
         lambda multiplicity: effects.losses(multiplicity).ravel(),
@@ -172,26 +155,11 @@ def effect_ranks(effects: Effects, resamples: Resamples) -> dict[bytes, np.ndarr
 def share_agreement(
     shares: Shares, persons: np.ndarray, ranks: Mapping[bytes, np.ndarray], resamples: Resamples
 ) -> dict[str, Estimate]:
-    """Rank correlation of a method's shares with what each wave does to recognition.
+    """Rank correlation of a method's shares with what each wave does to recognition (`ranks` of :func:`effect_ranks`).
 
     Both sides are resampled together. Six waves are few: an interval from -1 to 1 says that they cannot be ordered.
-
-    Parameters
-    ----------
-    shares : Shares
-        From :func:`ecgstudy.attribution.shares.wave_shares`.
-    persons : numpy.ndarray
-        Person of each window, str, shape (n,).
-    ranks : mapping
-        From :func:`effect_ranks`, of the same attacker.
-    resamples : Resamples
-        The persons to resample.
-
-    Returns
-    -------
-    dict of str to Estimate
-        "replaced.rank1" and "replaced.eer": with the loss when the wave is replaced; "kept.rank1" and "kept.eer":
-        with what is left when it alone is kept. 1 = the method ranks the waves as recognition does.
+    "replaced.rank1" and "replaced.eer" are with the loss when the wave is replaced, "kept.rank1" and "kept.eer" with
+    what is left when it alone is kept. 1 = the method ranks the waves as recognition does.
     """
     of_method = mean_shares(shares, persons, resamples)
 

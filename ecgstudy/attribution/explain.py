@@ -25,25 +25,10 @@ _WITHOUT_RULE = (nn.GELU, nn.LayerNorm)  # Captum's DeepLift passes the plain gr
 class Windows:
     """Windows of people whose waves are known, as networks read them.
 
-    Attributes
-    ----------
-    samples : numpy.ndarray
-        float32, shape (n, 1, n_samples).
-    targets : numpy.ndarray
-        int64, shape (n,): true class of each window.
-    persons, records : numpy.ndarray
-        str, shape (n,).
-    starts : numpy.ndarray
-        int64, shape (n,): first sample of each window in its record.
-    codes : numpy.ndarray
-        int8, shape (n, n_samples), from :func:`ecgstudy.attribution.waves.wave_codes`.
-    fiducials : numpy.ndarray
-        Object, shape (n,): tables of the fiducial points of each window in samples from its start, with those of the
-        beats around it.
-    fs : float
-        Sampling rate in Hz.
-    seed : int
-        Seed of donors, and of methods that draw random numbers.
+    `samples` float32 (n, 1, n_samples); `targets` true class of each; `persons` and `records` their names; `starts`
+    first sample in the record; `codes` from :func:`ecgstudy.attribution.waves.wave_codes`; `fiducials` tables of the
+    fiducial points in samples from the window's start, with those of the beats around it; `seed` that of donors and
+    methods.
     """
 
     samples: np.ndarray
@@ -136,32 +121,17 @@ def attribute(method: Method, question: Question) -> np.ndarray:
 
 
 def relevance(method: Method, attribution: np.ndarray) -> np.ndarray:
-    """How much each sample matters, for or against: the magnitude; NaN for a window that is 0 everywhere.
-
-    Raises
-    ------
-    ValueError
-        An unsigned method has negative values.
-    """
+    """How much each sample matters, for or against: the magnitude; NaN for a window that is 0 everywhere."""
     if not method.signed and (attribution < 0).any():
         raise ValueError(f"{method.name} is unsigned and has negative values")
     return _undefined_where_zero(np.abs(attribution))
 
 
 def completeness(method: Method, question: Question, attribution: np.ndarray) -> np.ndarray:
-    """Relative convergence delta of each window, for methods that promise completeness.
+    """Relative convergence delta |sum - change| / |change| of each window, for methods that promise completeness.
 
-    Returns
-    -------
-    numpy.ndarray
-        float64, shape (n,): |sum - change| / |change|, where change is the logit of the window less that of the
-        baseline, which is zero or the mean beat (Sundararajan et al., ICML 2017, proposition 1). NaN where the
-        logit does not change.
-
-    Raises
-    ------
-    ValueError
-        The method promises no completeness.
+    The change is the logit of the window less that of the baseline, which is zero or the mean beat (Sundararajan et
+    al., ICML 2017, proposition 1). NaN where the logit does not change.
     """
     if not method.complete:
         raise ValueError(f"{method.name} does not promise completeness")

@@ -49,17 +49,11 @@ N_NEIGHBOURS = 4
 class Faithfulness:
     """Removal curves of several methods on one network.
 
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        One row a method and infill: method, model, infill, deletion and insertion (areas), deletion_gap (area of the
-        random order less the method's: higher is better) and insertion_gap (the method's less the random order's),
-        each with ``_low`` and ``_high``, persons, windows, reason.
-    curves : pandas.DataFrame
-        Mean curves: method ("random order" for the comparison), infill, kind, fraction, probability.
-    stability : pandas.DataFrame
-        One row a kind: kendall and spearman correlation of the methods' gaps between the two infills, methods (how
-        many), reason.
+    `table`: one row a method and infill: method, model, infill, deletion and insertion (areas), deletion_gap (area of
+    the random order less the method's: higher is better) and insertion_gap (the method's less the random order's), each
+    with ``_low`` and ``_high``, persons, windows, reason. `curves`: means by method ("random order" for the
+    comparison), infill, kind, fraction. `stability`: kendall and spearman correlation of the methods' gaps between the
+    two infills.
     """
 
     table: pd.DataFrame
@@ -68,22 +62,10 @@ class Faithfulness:
 
 
 def chunk_ranks(relevances: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Rank of each sample's chunk in its window, as a share: the most relevant chunk comes first.
+    """Rank of each sample's chunk (of `length` samples; the last may be shorter) in its window, as a share.
 
-    Parameters
-    ----------
-    relevances : numpy.ndarray
-        Shape (n, n_samples).
-    length : int
-        Samples of a chunk; the last may be shorter. Chunks are compared by their mean relevance.
-    rng : numpy.random.Generator
-        Orders chunks of the same relevance.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, n_samples): 1/m for the first of m chunks, 1 for the last; a share f of the window is what has f or
-        less (rounded to whole chunks).
+    1/m for the first, by mean relevance, of m chunks, 1 for the last; a share f of the window is what has f or less
+    (rounded to whole chunks). `rng` orders chunks of the same relevance.
     """
     starts = np.arange(0, relevances.shape[1], length)
     lengths = np.diff(np.r_[starts, relevances.shape[1]])
@@ -122,18 +104,8 @@ def faithfulness(
 ) -> Faithfulness:
     """Compare the removal curves of methods with those of random orders.
 
-    Parameters
-    ----------
-    question : Question
-        Give windows whose class the network names, or there is nothing to lose.
-    relevances : mapping of str to numpy.ndarray
-        Relevance by each method, shape (n, n_samples), 0 or more; rows with NaN are left out of its means.
-    filled : mapping of str to numpy.ndarray
-        From :func:`ecgstudy.attribution.waves.infills`.
-    persons : numpy.ndarray
-        Person of each window, str, shape (n,).
-    resamples : Resamples
-        The persons to resample.
+    Give windows whose class the network names, or there is nothing to lose; relevances of shape (n, n_samples), whose
+    rows with NaN are left out of means, and infills (:func:`ecgstudy.attribution.waves.infills`) by name.
     """
     rng = np.random.default_rng(question.seed)
     length = max(1, round(CHUNK_S * question.model.hparams.fs))
@@ -188,12 +160,8 @@ def robustness_table(
 ) -> pd.DataFrame:
     """Infidelity at every scale, and the greatest change of the explanation under a small change of the window.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a method and measure: method, model, control, measure ("infidelity" or "sensitivity"), scale (noise or
-        radius), value (mean over persons; lower is better) with ``_low`` and ``_high``, reason. A method that does
-        not apply has one row with the reason.
+    One row a method and measure: method, model, control, measure, scale (noise or radius), value (mean over persons;
+    lower is better) with ``_low`` and ``_high``, reason. A method that does not apply has one row with the reason.
     """
     rows = []
     for method in methods:
@@ -211,25 +179,11 @@ def robustness_table(
 
 
 def infidelities(attribution: np.ndarray, question: Question, noise: float) -> np.ndarray:
-    """Squared error of an attribution's promise of what the logit loses with a part of the window.
+    """Squared error of an attribution's promise of what the logit loses with a part of the window, shape (n,).
 
     Chunks of :data:`CHUNK_S` that make up :data:`REMOVED` of the window on average are replaced by noise; the
     attribution of the removed samples is compared with the logit's loss, after the best common factor per window
-    (Captum's ``normalize``), as attributions come in units of their own.
-
-    Parameters
-    ----------
-    attribution : numpy.ndarray
-        As :func:`ecgstudy.attribution.explain.attribute` gives, shape (n, n_samples).
-    question : Question
-        What was asked.
-    noise : float
-        Standard deviation of the noise.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, shape (n,), in squared units of the logit; NaN where the attribution is undefined.
+    (Captum's ``normalize``), as attributions come in units of their own. NaN where the attribution is undefined.
     """
     promised = torch.from_numpy(attribution)[:, None]
     length = max(1, round(CHUNK_S * question.model.hparams.fs))

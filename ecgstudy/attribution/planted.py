@@ -28,7 +28,14 @@ from scipy.stats import rankdata
 
 from ecgstudy.attribution.explain import Windows, applicable, attribute, not_applicable, relevance, tables
 from ecgstudy.attribution.methods import METHODS
-from ecgstudy.attribution.shares import NO_RELEVANCE, clustered_means, columns_of, rank_correlation, wave_shares
+from ecgstudy.attribution.shares import (
+    NO_RELEVANCE,
+    clustered_means,
+    columns_of,
+    mean_rows,
+    rank_correlation,
+    wave_shares,
+)
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.simulator.people import IDENTITY_WAVES
 from ecgstudy.data.synthetic import SyntheticCohort
@@ -81,14 +88,10 @@ SIZES = {
 
 
 def plant(wave: str, size: Size, cohort_seed: int, seed: int) -> tuple[WindowSet, Windows]:
-    """Make the synthetic persons who differ in `wave` only.
+    """Make the synthetic persons who differ in `wave` only: training records, and windows of held-out ones.
 
-    Returns
-    -------
-    train : WindowSet
-        Training records, longer than the networks' windows.
-    windows : Windows
-        One window from the middle of each held-out record with its true waves; `seed` is that of the methods.
+    Training records are longer than the networks' windows; of each held-out record there is one window from its middle
+    with its true waves, and `seed` is that of the methods.
     """
     cohort = SyntheticCohort(
         n_subjects=size.persons,
@@ -167,27 +170,13 @@ def train_planted(context: Context, train: WindowSet, name: str, size: Size, see
 
 
 def localise(relevances: np.ndarray, codes: np.ndarray, wave: str, margin: int) -> dict[str, np.ndarray]:
-    """How well the relevance of each window lies in a wave.
+    """How well the relevance (0 or more; a row with NaN is undefined) of each window lies in a wave.
 
-    Parameters
-    ----------
-    relevances : numpy.ndarray
-        Shape (n, n_samples), 0 or more; rows with NaN are undefined.
-    codes : numpy.ndarray
-        int8, shape (n, n_samples): true wave of each sample.
-    wave : str
-        One of :data:`ecgstudy.attribution.waves.WAVES`.
-    margin : int
-        Samples on either side of the wave that count as part of it for mass and pointing.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        float64, shape (n,), NaN where undefined. mass_in_wave: share of the relevance in the wave. enrichment: share
-        of relevance over share of time, no margin. pointing: 1 where the highest relevance is in the wave (Zhang et
-        al., "Top-down neural attention by excitation backprop", IJCV 2018; where several samples share the highest,
-        the share of them in it). highest: 1 where the wave's enrichment is the highest of all. rank: of the wave by
-        enrichment, 1 is the highest.
+    mass_in_wave: share of the relevance in the wave, `margin` samples on either side counted in. enrichment: share of
+    relevance over share of time, no margin. pointing: 1 where the highest relevance is in the wave with its margin
+    (Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018; where several samples share the
+    highest, the share of them in it). highest: 1 where the wave's enrichment is the highest of all. rank: of the wave
+    by enrichment, 1 is highest.
     """
     at = WAVES.index(wave)
     inside = binary_dilation(codes == at, np.ones((1, 2 * margin + 1), dtype=bool))
@@ -240,22 +229,10 @@ class PlantedJob:
 class PlantedAudit:
     """One network on planted persons, window by window.
 
-    Attributes
-    ----------
-    wave, model : str
-        Planted wave and network.
-    cohort_seed : int
-        Which persons.
-    persons : numpy.ndarray
-        All held-out windows' persons, with the cohort's seed in the name.
-    recognised : numpy.ndarray
-        bool, shape (n,): windows that were explained; where the network errs, the cue is not what it read.
-    reasons : dict of str to str
-        Why a method does not apply to the network.
-    measures : dict of str to dict of str to numpy.ndarray
-        By method and name of :data:`MEASURES`, one value an explained window; none where the cue was not found.
-    permuted : dict of str to numpy.ndarray
-        By method, rank correlation with the explanation of the same network trained on permuted labels.
+    `persons` are those of all held-out windows, the cohort's seed in the name; `recognised` (bool) marks the windows
+    that were explained: where the network errs, the cue is not what it read. `reasons` say why a method does not apply.
+    `measures` holds :data:`MEASURES` of the explained windows by method, nothing where the cue was not found;
+    `permuted` the rank correlation with the explanation of the same network trained on permuted labels.
     """
 
     wave: str
@@ -310,17 +287,11 @@ def audit_network(
 
 @dataclass(frozen=True)
 class Truth:
-    """What the planted networks say about every method.
+    """What the planted networks say about every method, and the commits that made it.
 
-    Attributes
-    ----------
-    planted, by_seed : pandas.DataFrame
-        From :func:`planted_table`, over all cohorts; and cohort by cohort (column cohort_seed).
-    permuted : pandas.DataFrame
-        One row a method and network: model, method, permuted (rank correlation of its explanations with those of
-        the same network trained on permuted labels, Adebayo et al. 2018) with ``_low`` and ``_high``, reason.
-    commits : set of str
-        Commits whose code made the audits.
+    `planted` and `by_seed` are from :func:`planted_table`, over all cohorts and cohort by cohort (column cohort_seed);
+    `permuted` has one row a method and network: rank correlation of its explanations with those of the same network
+    trained on permuted labels (Adebayo et al. 2018).
     """
 
     planted: pd.DataFrame
@@ -338,30 +309,30 @@ def audit_planted(context: Context, seed: int) -> Truth:
         raise StudyError(outcome.refusals["reason"].iloc[0])
     audits = [audit for found in outcome.values.values() for audit in found]
     by_seed = [planted_table([a for a in audits if a.cohort_seed == at], seed).assign(cohort_seed=at) for at in seeds]
-    rows = []
-    for audit in audits:
-        if audit.permuted:
-            resamples = Resamples.draw(audit.persons, seed)
-            estimates = clustered_means(audit.permuted, audit.persons[audit.recognised], resamples, NO_RELEVANCE)
-            rows += [
-                {"model": audit.model, "method": method, "reason": estimate.reason} | columns_of({"permuted": estimate})
-                for method, estimate in estimates.items()
-            ]
-    columns = ["model", "method", "reason", "permuted", "permuted_low", "permuted_high"]
-    permuted = pd.DataFrame(rows, columns=columns)
-    return Truth(planted_table(audits, seed), pd.concat(by_seed, ignore_index=True), permuted, outcome.commits)
+    permuted = [
+        {"model": audit.model} | row
+        for audit in audits
+        if audit.permuted
+        for row in mean_rows(
+            {(method,): values for method, values in audit.permuted.items()},
+            ("method",),
+            "permuted",
+            audit.persons[audit.recognised],
+            Resamples.draw(audit.persons, seed),
+            NO_RELEVANCE,
+        )
+    ]
+    table = pd.DataFrame(permuted, columns=["model", "method", "permuted", "permuted_low", "permuted_high", "reason"])
+    return Truth(planted_table(audits, seed), pd.concat(by_seed, ignore_index=True), table, outcome.commits)
 
 
 def planted_table(audits: Sequence[PlantedAudit], seed: int) -> pd.DataFrame:
     """Means over the persons of all cohorts of a planted wave, with intervals over persons.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a wave, network and method: wave, model, method, control, applies (to this kind of network), accuracy
-        (of the network on all held-out windows), persons, windows (explained), seeds (cohorts whose cue the network
-        found: the others are not explained), reason (why the rest is NaN, else None), and :data:`MEASURES`, each also
-        with ``_low`` and ``_high``.
+    One row a wave, network and method: wave, model, method, control, applies (to this kind of network), accuracy (of
+    the network on all held-out windows), persons, windows (explained), seeds (cohorts whose cue the network found: the
+    others are not explained), reason (why the rest is NaN, else None), and :data:`MEASURES` with ``_low`` and
+    ``_high``.
     """
     grouped: dict[tuple[str, str], list[PlantedAudit]] = {}
     for audit in audits:

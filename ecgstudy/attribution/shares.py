@@ -71,25 +71,11 @@ def _shares(names: tuple[str, ...], relevance: np.ndarray, masks: np.ndarray, co
 
 
 def share_table(shares: Shares, persons: np.ndarray, resamples: Resamples) -> pd.DataFrame:
-    """Mean shares and enrichment of each wave with person-clustered bootstrap intervals.
+    """Mean shares of relevance and time, and enrichment (their quotient), of each wave, with intervals over persons.
 
-    Enrichment is the mean share of relevance over the mean share of time.
-
-    Parameters
-    ----------
-    shares : Shares
-        Of windows of one method, task, cohort and protocol.
-    persons : numpy.ndarray
-        Person of each window, str, shape (n,).
-    resamples : Resamples
-        The persons to resample, the same draws for every method.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a wave: wave; share, time and enrichment, each also with ``_low`` and ``_high`` (95 % interval);
-        persons, windows, undefined (windows without relevance, left out of share and time alike), reason (why
-        a value or its interval is NaN, else None).
+    One row a wave: wave; share, time and enrichment with ``_low`` and ``_high`` (95 %); persons, windows, undefined
+    (windows without relevance, left out of share and time alike), reason (why a value or its interval is NaN, else
+    None).
     """
     defined = np.isfinite(shares.mass).all(axis=1)
     means = mean_shares(shares, persons, resamples)
@@ -129,19 +115,10 @@ def mean_shares(shares: Shares, persons: np.ndarray, resamples: Resamples) -> Ca
 
 
 def failure_table(attempts: pd.DataFrame) -> pd.DataFrame:
-    """Count the windows that could not be delineated, by class and by reason.
+    """Count the windows that could not be delineated, by class (:data:`CLASS_COLUMNS`) and by reason (None: it counts).
 
-    Parameters
-    ----------
-    attempts : pandas.DataFrame
-        One row a window: columns :data:`CLASS_COLUMNS` (None or NaN where not known) and reason (None where the
-        window counts).
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a class: class_of (one of :data:`CLASS_COLUMNS`), name ("unknown" where not known), persons,
-        windows, left_out, rate (share left out) and one column a reason that occurs.
+    One row a class: class_of, name ("unknown" where not known), persons, windows, left_out, rate (share left out) and
+    one column a reason that occurs.
     """
     reasons = sorted(attempts["reason"].dropna().unique())
     parts = []
@@ -161,23 +138,9 @@ def failure_table(attempts: pd.DataFrame) -> pd.DataFrame:
 def clustered_means(
     values: Mapping[str, np.ndarray], persons: np.ndarray, resamples: Resamples, if_undefined: str
 ) -> dict[str, Estimate]:
-    """Mean of several numbers of each window, with person-clustered bootstrap intervals.
+    """Mean of several numbers of each window (NaN is left out), with person-clustered bootstrap intervals.
 
-    Parameters
-    ----------
-    values : mapping of str to numpy.ndarray
-        Numbers of each window, shape (n,); NaN is left out.
-    persons : numpy.ndarray
-        Person of each window, str, shape (n,).
-    resamples : Resamples
-        The persons to resample, the same draws for everything that is compared.
-    if_undefined : str
-        Reason to report where no window has a number.
-
-    Returns
-    -------
-    dict of str to Estimate
-        One estimate a name; its `n` counts the persons of any window.
+    An estimate's `n` counts the persons of any window; `if_undefined` is its reason where no window has a number.
     """
     means = pd.DataFrame({name: np.asarray(column, dtype=float) for name, column in values.items()})
     means = means.groupby(np.asarray(persons)).mean()
@@ -290,27 +253,10 @@ def wave_weights() -> pd.DataFrame:
 
 
 def feature_shares(model: FeaturesGbm, features: pd.DataFrame, targets: np.ndarray) -> pd.DataFrame:
-    """Share of each wave in the SHAP values of the feature model.
+    """Share of each wave in the SHAP values of the feature model, one row a window, columns the waves.
 
-    Parameters
-    ----------
-    model : FeaturesGbm
-        Trained on the features.
-    features : pandas.DataFrame
-        One row a window.
-    targets : numpy.ndarray
-        Class of each window, as the model was trained (a member of ``model.classes``).
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a window, columns the waves: absolute SHAP values of the target's log-odds, split by
-        :func:`wave_weights`, as shares that sum to 1; NaN for a window without any feature.
-
-    Raises
-    ------
-    ValueError
-        A target is not a class of the model.
+    Absolute SHAP values of the target's log-odds, split by :func:`wave_weights`, as shares that sum to 1; NaN for a
+    window without any feature. ``ValueError`` where a target is not a class of the model.
     """
     if not np.isin(targets, model.classes).all():
         raise ValueError("a target is not a class of the feature model")

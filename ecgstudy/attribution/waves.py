@@ -69,26 +69,12 @@ _NOT_FOUND = {"p": Undelineated.NO_P, "qrs": Undelineated.NO_QRS, "t": Undelinea
 
 
 def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, Undelineated | None]:
-    """Wave of every sample of a window.
+    """Wave of every sample of a window, int8 positions in :data:`WAVES`, and why the window does not count, or None.
 
-    A window counts when it holds two R peaks and :data:`LEAST_KNOWN` of the samples from the first to the last of
-    them have a code. Samples before and after are coded as far as boundaries are known, so give the beats that
-    lie around the window too.
-
-    Parameters
-    ----------
-    fiducials : pandas.DataFrame
-        Columns the fiducials in (fractional) samples from the window's start, NaN
-        where not found; one row a beat in order of time. Points may lie outside the window.
-    n_samples : int
-        Length of the window.
-
-    Returns
-    -------
-    codes : numpy.ndarray
-        int8, shape (n_samples,): positions in :data:`WAVES`, :data:`UNKNOWN_WAVE` where not known.
-    reason : Undelineated or None
-        Why the window does not count; the wave that is missing most often where several are.
+    A window counts when it holds two R peaks and :data:`LEAST_KNOWN` of the samples from the first to the last of them
+    have a code; the reason names the wave that is missing most often. Samples before and after are coded as far as
+    boundaries are known, so give the beats that lie around the window too: `fiducials` has one row a beat in order of
+    time, in (fractional) samples from the window's start, NaN where not found.
     """
     codes = np.full(n_samples, UNKNOWN_WAVE, dtype=np.int8)
     points = fiducial_points(fiducials)
@@ -123,24 +109,10 @@ def on_common_samples(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, n
 
 
 def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float) -> pd.DataFrame:
-    """Arrange reference boundaries, one row a wave, as fiducial points, one row a beat.
+    """Arrange reference boundaries (wave, onset, peak, offset; one row a wave) as fiducial points, one row a beat.
 
     A QRS complex takes the last P between the QRS before and itself, and the first T between itself and the next.
-
-    Parameters
-    ----------
-    boundaries : pandas.DataFrame
-        Columns wave ("P", "QRS", "T"), onset, peak, offset in samples of the source, as
-        ``LudbCohort.boundaries`` and ``SyntheticCohort.boundaries`` give them.
-    scale : float
-        Samples of the window's rate per sample of the source.
-    start : float
-        Start of the window in samples of its own rate.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns the fiducials, in samples from the window's start.
+    `scale` is the window's samples per sample of the source, `start` the window's first sample at its own rate.
     """
     waves = boundaries["wave"].to_numpy(dtype=object)
     places = np.stack([boundaries[end].to_numpy(dtype=float) for end in ("onset", "peak", "offset")], axis=1)
@@ -217,15 +189,7 @@ def wave_spans(fiducials: pd.DataFrame, n_samples: int) -> Spans:
 
 
 def average_waves(values: np.ndarray, spans: Spans) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the waves of a stretch of recording on :data:`GRID`.
-
-    Returns
-    -------
-    sums : numpy.ndarray
-        Shape (n_waves, n_grid); divided by the counts they are the average waves.
-    counts : numpy.ndarray
-        Waves of each kind, shape (n_waves, 1).
-    """
+    """Add up the waves of a stretch of recording on :data:`GRID`: sums (n_waves, n_grid) and counts (n_waves, 1)."""
     sums, counts = np.zeros((len(WAVES), GRID.size)), np.bincount(spans.waves, minlength=len(WAVES))[:, None]
     if spans.waves.size:
         np.add.at(sums, spans.waves, CubicSpline(np.arange(values.size), values)(spans.times()))
@@ -233,30 +197,13 @@ def average_waves(values: np.ndarray, spans: Spans) -> tuple[np.ndarray, np.ndar
 
 
 def splice(values: np.ndarray, spans: Spans, average: np.ndarray, replaced: Collection[str], fs: float) -> np.ndarray:
-    """Replace some waves of every beat by average ones, without steps at the joints.
+    """Replace some waves of every beat by average ones, without steps at the joints; float32, the shape of `values`.
 
-    Its place in time stays: an average wave is stretched to the beat's own onset, peak and offset, so that only its
-    shape and level change, and intervals do not. Neighbouring waves that are all replaced form one block. At a
-    block's two ends the average is shifted to the recording's own level, the shift in between being linear in time;
-    there the recording fades into the average over :data:`FADE_S`.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape (n_samples,).
-    spans : Spans
-        Its waves.
-    average : numpy.ndarray
-        Shape (n_waves, n_grid) on :data:`GRID`; a wave whose row is NaN is not replaced.
-    replaced : collection of str
-        Names of :data:`WAVES`.
-    fs : float
-        Sampling rate in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n_samples,); equal to `values` outside the replaced waves.
+    `average` has shape (n_waves, n_grid); a wave whose row is NaN stays. A wave keeps its place in time: the average is
+    stretched to the beat's own onset, peak and offset, so that only its shape and level change, and intervals do not.
+    Neighbouring waves that are all replaced form one block. At a block's two ends the average is shifted to the
+    recording's own level, the shift in between being linear in time; there the recording fades into the average over
+    :data:`FADE_S`.
     """
     known = np.isfinite(average).all(axis=1) & np.isin(WAVES, list(replaced))
     spans = spans.chosen(known[spans.waves])
@@ -309,27 +256,11 @@ def _levels(
 def infills(
     windows: np.ndarray, fiducials: Sequence[pd.DataFrame], persons: np.ndarray, fs: float, seed: int
 ) -> dict[str, np.ndarray]:
-    """Give what windows are filled with: the same beats in time, but not the person's.
+    """Give what windows (n, 1, n_samples) of two persons or more are filled with: the same beats in time, of others.
 
-    Parameters
-    ----------
-    windows : numpy.ndarray
-        float32, shape (n, 1, n_samples).
-    fiducials : sequence of pandas.DataFrame
-        Fiducial points of each window in samples from its start.
-    persons : numpy.ndarray
-        Person of each window, str, shape (n,); at least two.
-    fs : float
-        Sampling rate in Hz.
-    seed : int
-        Seed of the choice of donors.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        By :data:`MEAN_BEAT` and :data:`DONOR_BEAT`, shape of `windows`. Each wave of a window is the average of that
-        wave over everybody's windows (every person weighing the same), or over those of another person drawn for
-        the window. Waves cut by the window's edge, and those that could not be delineated, stay as they are.
+    By :data:`MEAN_BEAT` and :data:`DONOR_BEAT`: each wave of a window is the average of that wave over everybody's
+    windows (every person weighing the same), or over those of another person drawn for the window. Waves cut by the
+    window's edge, and those that could not be delineated, stay as they are.
     """
     spans = [wave_spans(points, windows.shape[-1]) for points in fiducials]
     names, owner = np.unique(persons, return_inverse=True)

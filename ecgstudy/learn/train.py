@@ -146,16 +146,7 @@ def fit(
         raise ValueError(f"windows of {train.samples.shape[-1]} samples for a model of {model.hparams.n_samples}")
     if validation and all((validation.targets[task] == UNKNOWN).all() for task in model.classes):
         raise StudyError("No validation window has a label of a training class; train without validation.")
-    key = cache_key(
-        model=model.name,
-        hyper_parameters=dict(model.hparams),
-        initial_weights=_weights_digest(model),
-        settings=asdict(settings),
-        train=train.digest(),
-        validation=validation.digest() if validation else None,
-        code=[code_key(fit), code_key(type(model))],
-        libraries=library_versions(_LIBRARIES),
-    )
+    key = _run_key(model, train, validation, settings)
     folder = runs / f"{model.name}-{key[:KEY_LENGTH]}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / f".{folder.name}.lock"):
@@ -170,10 +161,19 @@ def fit(
     return TrainedRun(trained.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder, run["commit"])
 
 
-def _weights_digest(model: SignalModel) -> str:
-    """SHA-256 (hex) over all weights and buffers."""
-    parts = (name.encode() + value.cpu().numpy().tobytes() for name, value in model.state_dict().items())
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+def _run_key(model: SignalModel, train: WindowSet, validation: WindowSet | None, settings: TrainingSettings) -> str:
+    """SHA-256 (hex) over everything a run's weights depend on, save the machine."""
+    weights = (name.encode() + value.cpu().numpy().tobytes() for name, value in model.state_dict().items())
+    return cache_key(
+        model=model.name,
+        hyper_parameters=dict(model.hparams),
+        initial_weights=hashlib.sha256(b"".join(weights)).hexdigest(),
+        settings=asdict(settings),
+        train=train.digest(),
+        validation=validation.digest() if validation else None,
+        code=[code_key(fit), code_key(type(model))],
+        libraries=library_versions(_LIBRARIES),
+    )
 
 
 def _train(
