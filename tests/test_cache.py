@@ -129,7 +129,7 @@ def key_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
             assert old in text or path != file
             (tmp_path / "planted" / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "planted" / path).write_text(text.replace(old, new) if path == file else text)
-        for name in [name for name in sys.modules if name.startswith("planted")]:
+        for name in [name for name in sys.modules if name.split(".")[0] == "planted"]:
             del sys.modules[name]
         cache._closure_key.cache_clear()
         cache._code.cache_clear()

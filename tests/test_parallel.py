@@ -22,6 +22,9 @@ def test_a_batch_run_is_one_line_a_job_and_the_jobs_are_silent(
 ) -> None:
     monkeypatch.setenv("ECGSTUDY_BATCH", "1")
     assert list(in_parallel(_told, [(3,), (1,)], "cpu", "attackers")) == [(3, True), (1, True)]
+    assert capsys.readouterr().err == "attackers 2/2, 0 s\n"  # lines in quick succession are left out
+    monkeypatch.setattr(parallel, "_SECONDS_BETWEEN_LINES", 0)
+    list(in_parallel(_told, [(3,), (1,)], "cpu", "attackers"))
     assert capsys.readouterr().err == "attackers 1/2, 0 s\nattackers 2/2, 0 s\n"
     assert list(progress([1, 2], desc="records")) == [1, 2]
     assert capsys.readouterr().err == ""

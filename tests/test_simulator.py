@@ -1,7 +1,6 @@
 """The simulator against closed forms, published effects and an independent delineator."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 
 import neurokit2 as nk
@@ -28,7 +27,7 @@ from ecgstudy.data.simulator.heart import (
     fibrillatory_waves,
     place_waves,
 )
-from ecgstudy.data.simulator.people import Drift, draw_drift, draw_people, rotate
+from ecgstudy.data.simulator.people import draw_drift, draw_people, rotate
 from ecgstudy.data.simulator.render import ACTIVITIES, Batch, Plan, electrode_noise, render
 from ecgstudy.data.synthetic import SyntheticCohort
 
@@ -41,16 +40,11 @@ def _row(wave: str, values: np.ndarray) -> np.ndarray:
 
 
 def _render(
-    identity_wave: str | None = None,
-    person: int = 0,
-    diagnosis: str = "NORM",
-    rhythm: str = "SR",
-    noise: bool = False,
-    drift: Drift | None = None,
+    identity_wave: str | None = None, person: int = 0, diagnosis: str = "NORM", rhythm: str = "SR", noise: bool = False
 ) -> Batch:
     """Render one 10-s record at 500 Hz whose randomness does not depend on the person."""
     people = draw_people(np.random.default_rng(3), 4, identity_wave)
-    drift = drift or draw_drift(np.random.default_rng(4), 1, 5.0)
+    drift = draw_drift(np.random.default_rng(4), 1, 5.0)
     plan = Plan(np.array([person]), np.array([0]), *(np.array([v], dtype=object) for v in ("rest", rhythm, diagnosis)))
     return render(np.random.default_rng(5), people, drift, plan, FS, 5000, noise)
 
@@ -217,6 +211,7 @@ def test_age_lengthens_pr_and_qtc_and_turns_the_axis_left() -> None:
     table = _population()[0]
     slope = {name: linregress(table["age"], table[name]).slope for name in ("pr", "qtc", "qrs_axis")}
     assert slope["pr"] == pytest.approx(0.35, abs=0.12)
+    assert table["pr"].max() < 200  # or it would be a block
     assert slope["qtc"] == pytest.approx(0.58, abs=0.12)
     assert -0.9 < slope["qrs_axis"] < -0.25
 
@@ -234,24 +229,6 @@ def test_electrode_noise_has_the_sizes_of_its_activity() -> None:
         variance = activity.wander**2 + 0.625 * activity.movement**2 + activity.muscle**2
         assert noise.shape == (60, len(INDEPENDENT), 3000)
         assert noise.std() == pytest.approx(np.sqrt(variance), rel=0.06)
-
-
-def test_drift_moves_rate_amplitude_t_direction_and_electrodes() -> None:
-    drawn = draw_drift(np.random.default_rng(0), 2000, 5.0)
-    assert drawn.heart_rate.std() == pytest.approx(5, rel=0.1)
-    assert np.abs(drawn.heart_rate).max() <= 12.5
-    assert [np.log(gain).std() for gain in (drawn.gain, drawn.t_gain)] == pytest.approx([0.05, 0.08], rel=0.1)
-    none = Drift(np.zeros(1), np.ones(1), np.ones(1), np.zeros((1, 3)), np.zeros((1, *DOWER.shape)))
-    still = _render(drift=none)
-    for name in ("turn", "leads", "heart_rate", "t_gain"):
-        moved = _render(drift=replace(none, **{name: getattr(none, name) + 0.5})).signals
-        assert np.abs(still.signals - moved).max() > 0.1, name
-    louder = _render(drift=replace(none, gain=np.array([2.0])))
-    np.testing.assert_allclose(louder.signals, 2 * still.signals, atol=1e-5)
-    taller = _render(drift=replace(none, t_gain=np.array([1.5])))
-    for row in still.boundaries(0, FS).query("wave == 'QRS'").itertuples():  # a greater T leaves QRS alone
-        inside = slice(int(row.onset), int(row.onset) + 15)
-        np.testing.assert_array_equal(still.signals[..., inside], taller.signals[..., inside])
 
 
 def test_sinus_rr_follows_breathing_and_has_the_wanted_rate() -> None:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 BATCH = "ECGSTUDY_BATCH"
 """Environment variable: "1" where nobody watches, "worker" where another process tells of the progress."""
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LINES = 2.0
 _WORKER_GROWTH = 4_000_000_000
 """Bytes by which a worker may grow before another takes its place."""
 
@@ -43,7 +44,7 @@ def in_parallel(
     """Call a module's function once an item, in processes beside each other; give the results in order.
 
     There are as many processes as cores unless `workers` says otherwise, and one where `device` is a GPU, which they
-    would only share. They end with this process, however it ends. In a batch run each finished item is one line.
+    would only share. They end with this process, however it ends. In a batch run a finished item is one line at most.
     """
     if resolve_device(device) == "cuda":
         workers = 1
@@ -54,11 +55,13 @@ def in_parallel(
 
 
 def _told(results: Iterable[T], total: int, desc: str) -> Iterator[T]:
-    """Pass the results on, with a line for each in a batch run."""
-    began = time.monotonic()
+    """Pass the results on, with a line for each in a batch run, but for those that come in quick succession."""
+    began = told = time.monotonic()
     for at, result in enumerate(results, start=1):
-        if os.environ.get(BATCH) == "1":
-            print(f"{desc} {at}/{total}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        now = time.monotonic()
+        if os.environ.get(BATCH) == "1" and (at == total or now - told > _SECONDS_BETWEEN_LINES):
+            print(f"{desc} {at}/{total}, {now - began:.0f} s", file=sys.stderr, flush=True)
+            told = now
         yield result
 
 
