@@ -252,6 +252,8 @@ def test_completeness_by_hand(linear: Question, contributions: np.ndarray) -> No
     method = METHODS["integrated_gradients"]
     np.testing.assert_allclose(completeness(method, linear, contributions), 0, atol=1e-4)
     np.testing.assert_allclose(completeness(method, linear, 1.25 * contributions), 0.25, atol=1e-4)
+    apart = (linear.model.weights()[linear.targets] * (linear.windows - linear.mean_beats)).sum(axis=1)
+    np.testing.assert_allclose(completeness(METHODS["gradients_from_mean_beat"], linear, apart), 0, atol=1e-4)
     silent = replace(linear, windows=np.zeros_like(linear.windows))
     assert np.isnan(completeness(method, silent, contributions)).all()
     with pytest.raises(ValueError, match="saliency does not promise completeness"):

@@ -11,7 +11,8 @@ from linear_model import LinearModel, linear_model
 from ecgstudy.attribution import planted as plants
 from ecgstudy.attribution.explain import Windows, applicable, tables
 from ecgstudy.attribution.waves import WAVES
-from ecgstudy.experiment.jobs import Context
+from ecgstudy.errors import StudyError
+from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import WindowSet
 from ecgstudy.learn.models import MODELS
@@ -192,3 +193,10 @@ def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch:
     assert set(truth.permuted["method"]) == {method.name for method in applicable(linear_model(np.ones(400)))}
     assert truth.permuted.set_index("method").loc["magnitude", "permuted"].tolist() == [1, 1]
     assert truth.commits
+    monkeypatch.setattr("ecgstudy.attribution.planted.class_probabilities", lambda *_: 1 / 0)
+    with parallel_config(backend="sequential"):
+        assert plants.audit_planted(context, 0).planted.equals(truth.planted)  # remembered
+    refusals = pd.DataFrame({"reason": ["The disk is full."]})
+    monkeypatch.setattr("ecgstudy.attribution.planted.run", lambda *_: Outcome({}, refusals))
+    with pytest.raises(StudyError, match="disk is full"):
+        plants.audit_planted(context, 0)
