@@ -82,7 +82,7 @@ class Size:
 
 SIZES = {
     "demo": Size(2, 4, 60, 4, {"resnet1d": 8, "transecg": 14}, {"transecg": {"n_layers": 2, "dropout": 0.0}}),
-    "real": Size(5, 6, 100, 8, {"resnet1d": 12, "transecg": 30}),
+    "real": Size(5, 4, 120, 8, {"resnet1d": 15, "transecg": 30}),
 }
 """By profile. The demo's Vision Transformer has two blocks instead of four, to learn within seconds."""
 
