@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import papermill
@@ -110,7 +111,10 @@ def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: T
         older = _older_run(results / "demo" / "90_trial")
         command = [sys.executable, "-m", "ecgstudy", "run", "90_trial"]
         environment = os.environ | {"ECGSTUDY_RESULTS": str(results), "TMPDIR": str(results)}
-        runs[how] = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True), results, older
+        # a shell that runs the tests in the background has its children ignore Ctrl-C
+        listening = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+        run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **listening)
+        runs[how] = run, results, older
     deadline = time.monotonic() + 60
     families = {}
     while len(families) < len(runs) and time.monotonic() < deadline:
