@@ -117,3 +117,17 @@ def test_a_window_without_a_beat_is_none(
     assert 2 not in dataset.windows(parts, 300)[1]
     index = dataset.grid_index(parts, 2.0)
     assert set(index.loc[index["record_id"] == "fake/good_2", "problem"]) == {"no beats"}
+
+
+def test_a_flaw_of_the_lead_whose_beats_are_known_cuts_too_and_that_of_a_third_lead_does_not(
+    dataset: Dataset, parts: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaw = {"start": [300], "stop": [350], "reason": ["flat"]}
+    known = {
+        "fake/good_2": pd.DataFrame({"lead": ["II"], **flaw}),  # lead I is read, beats are known in lead II
+        "fake/other_leads": pd.DataFrame({"lead": ["V1"], **flaw}),  # MLII is read, and its beats are known
+    }
+    monkeypatch.setattr(dataset, "_flaws", known)
+    pieces = dataset.pieces(parts)
+    assert pieces.loc[pieces["row"] == 2, ["start", "stop"]].to_numpy().tolist() == [[0, 300], [350, 1000]]
+    assert (pieces["row"] == 3).sum() == 1

@@ -100,7 +100,9 @@ def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray, m
     before, after = round(BEFORE_S * fs), round(AFTER_S * fs)
     start = int(np.argmax(np.abs(window[0, 0, before:-after])))  # the R peak stands out
     beat = slice(start, start + before + after)
-    return beat_figure(window[0, 0, beat], found[beat] / found.mean(), fs)
+    figure = beat_figure(window[0, 0, beat], found[beat] / found.mean(), fs)
+    plt.close(figure)  # shown once, by whoever asked for it
+    return figure
 
 
 def whole_beats(case: Case, method: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
