@@ -22,6 +22,7 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.results import COLUMNS
 from ecgstudy.study.cache import LIBRARIES, METRICS, commit, library_versions, new_file, publish, write_text
 from ecgstudy.study.config import check_profile, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
@@ -31,7 +32,6 @@ from ecgstudy.study.plots import use_house_style
 STORY = "report.json"
 RESULTS = "results.csv"
 _NAMED_BY = ("cohort", "task", "protocol", "attacker", "view", "metric")
-_COLUMNS = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Stage:
             value, low, high = (math.nan if row.get(key) is None else row[key] for key in ("value", "low", "high"))
             n = None if row.get("n") is None else int(row["n"])
             self.metric(name, value, low, high, n, row.get("unit") or "", row.get("note") or "")
-            self._record("result", name, {column: row.get(column) for column in _COLUMNS})
+            self._record("result", name, {column: row.get(column) for column in COLUMNS})
 
     def headline(self, metric: str, label: str) -> None:
         """Show a recorded metric on the report's front page under a plain-words label."""
