@@ -35,31 +35,9 @@ LONG_RECORD_S = 1700.0
 class Recipe:
     """What a network (`model` in :data:`ecgstudy.learn.MODELS`) reads and how it is trained.
 
-    <<<<<<< HEAD
-
-    Attributes
-    ----------
-    model : str
-        Key of :data:`ecgstudy.learn.models.MODELS`.
-    beats : bool
-        Reads averaged beats instead of free windows.
-    seconds : float
-        Length of the network's input (free windows).
-    pretraining_epochs, epochs : int
-        On the auxiliary cohorts, and then on the persons at hand.
-    pretraining_rate, learning_rate : float
-        Highest rates of the two one-cycle schedules.
-    batch_size : int
-        Windows a step.
-    noise : float
-        Augmentation noise, in standard deviations of a window.
-    auxiliary_leads : tuple of str
-        Leads of the auxiliary cohorts that are trained on; each lead of a person counts as a class of its own.
-    =======
     It reads averaged beats or free windows of some `seconds`, and is trained on the auxiliary cohorts first
     (`pretraining_...`) and then on the persons at hand; rates are the highest of one-cycle schedules, `noise` is in
     standard deviations of a window. Each of the `auxiliary_leads` of a person counts as a class of its own.
-    >>>>>>> main
     """
 
     model: str
