@@ -51,14 +51,19 @@ class RecordError(StudyError):
         What is wrong with it, in a few words ("is shorter than its header says").
     remedy : str, optional
         What to do about it.
+    detail : str, optional
+        What the file holds there. It stands in the message and in no table: it may name somebody.
     """
 
-    def __init__(self, file: Path | str, reason: str, remedy: str = "download the record again") -> None:
+    def __init__(
+        self, file: Path | str, reason: str, remedy: str = "download the record again", detail: str = ""
+    ) -> None:
         self.file = str(file)
         self.reason = reason
         self.remedy = remedy
-        super().__init__(f"{self.file} {reason}; {remedy}.")
+        self.detail = detail
+        super().__init__(f"{self.file} {reason}{f' ({detail[:60]})' if detail else ''}; {remedy}.")
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        """Rebuild from the three parts, so that the error survives a process pool."""
-        return type(self), (self.file, self.reason, self.remedy)
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        """Rebuild from its parts, so that the error survives a process pool."""
+        return type(self), (self.file, self.reason, self.remedy, self.detail)

@@ -12,11 +12,11 @@ from ecgstudy.data.mitdb import MitdbCohort
 from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.data.wfdb_folder import WfdbFolderCohort
+from ecgstudy.data.own import FolderCohort
 from ecgstudy.errors import DataNotFoundError, StudyError
 from ecgstudy.study.config import check_profile, data_root
 
-_COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, WfdbFolderCohort)
+_COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, FolderCohort)
 REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in _COHORTS}
 """Cohort classes by name; a test holds each to a data card, a test and a row in ``data/README.md``."""
 

@@ -91,7 +91,11 @@ class WfdbCohort(Cohort):
                 file = Path(error.file)
                 file = file.relative_to(self._root) if file.is_relative_to(self._root) else file
                 failures.append((record_id, file.as_posix(), error.reason, error.remedy))
-        table = self._finish(pd.DataFrame(rows)) if rows else pd.DataFrame()
+        found = pd.DataFrame(rows)
+        if disputed := self._disputed(found) if rows else {}:
+            failures += [(record_id, f"{record_id}.hea", *why) for record_id, why in disputed.items()]
+            found = found[~found["record_id"].isin(disputed)]
+        table = self._finish(found) if len(found) else pd.DataFrame()
         return as_tables(table, failures + self._orphans(listed))
 
     def _listed(self) -> list[str]:
@@ -120,6 +124,10 @@ class WfdbCohort(Cohort):
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         """Person, session, age, sex and labels of one record; :class:`RecordError` where they cannot be known."""
         raise NotImplementedError
+
+    def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        """Reason and remedy for each record that the other records speak against."""
+        return {}
 
     def _finish(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Columns that need the other records too, such as the rank of a session."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ecgstudy.data.wfdb_folder import WfdbFolderCohort
+from ecgstudy.data.own import FolderCohort
 from ecgstudy.signals.delineation import WAVES
 from ecgstudy.signals.features import average_beat
 from ecgstudy.signals.store import RecordStore
@@ -41,7 +41,7 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
         rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
     )
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
-        if name == WfdbFolderCohort.name:
+        if name == FolderCohort.name:
             ax.set_title(name)
             _say(ax, "your own records:\nnot drawn, because a trace\nidentifies its owner")
         else:
@@ -113,9 +113,9 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
 
     A reader's own records have a panel from ten persons on: the middle of a few is a trace of one of them.
     """
-    own = stores.get(WfdbFolderCohort.name)
+    own = stores.get(FolderCohort.name)
     if own and own.records["subject_id"].nunique() < FEWEST_OWN_PERSONS:
-        stores = {name: store for name, store in stores.items() if name != WfdbFolderCohort.name}
+        stores = {name: store for name, store in stores.items() if name != FolderCohort.name}
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
     for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
         beats = average_beats(store)
