@@ -73,7 +73,7 @@ class NetworkAttacker(Attacker):
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
         ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
         if isinstance(job.protocol, CrossCohort):
-            return FittedNetwork(self.recipe.pretrained(context, job.seed), self.recipe, ages)
+            return FittedNetwork(self.recipe.pretrained(context, job.seed)[0], self.recipe, ages)
         names = auxiliary_cohorts(context)
         validation = None if split.unseen_persons else split.validation
         helped = bool(names) and job.cohort not in names
