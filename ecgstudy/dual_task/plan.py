@@ -20,10 +20,9 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.base import SignalModel, class_probabilities
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.study.config import cache_dir

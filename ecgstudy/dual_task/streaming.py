@@ -22,8 +22,7 @@ from ecgstudy.evaluate.protocols import TimeSeparated
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.experiment.jobs import Context, Job, run
-from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.learn.base import SignalModel, class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
