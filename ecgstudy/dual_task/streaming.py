@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from ecgstudy.data.mitdb import MitdbCohort
+from ecgstudy.data.public import MitdbCohort
 from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, by_network, open_context, predict
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated
