@@ -1,13 +1,16 @@
 """The one long table of results: every number of a stage in a row, with its interval, n, unit and what it is of."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from ecgstudy.evaluate.bootstrap import Estimate
 
 COLUMNS = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
+VALUE = {"value": ""}
+INTERVAL = VALUE | {"low": "_low", "high": "_high"}
+"""What :func:`pivot` shows of a row, and how the names of the columns end; a page shows the three as one column."""
 
 
 def result(
@@ -58,3 +61,42 @@ def interval(name: str, estimate: Estimate | None) -> dict[str, float]:
     """Value and interval under names that a shown table puts in one column; NaN without an estimate."""
     values = (estimate.value, estimate.low, estimate.high) if estimate else (math.nan,) * 3
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
+def pivot(
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    across: str = "metric",
+    shown: Mapping[str, str] | None = None,
+    ends: Mapping[str, str] = VALUE,
+) -> pd.DataFrame:
+    """Turn rows of results into a table to show: one row a cell, its metrics (or attackers, tasks, ...) side by side.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Long table: the columns of :data:`COLUMNS`, and any others.
+    keys : sequence of str
+        Columns that say what a row of the table is of, in the order of their first appearance; they come first.
+    across : str
+        Column whose values stand side by side: "metric", "attacker", "task", ...
+    shown : mapping, optional
+        Which values of `across` are shown, in this order, and the name of each one's column; all as they are called and
+        come, unless told.
+    ends : mapping
+        Columns of `rows` that are shown of each, and how their names end: :data:`VALUE` or :data:`INTERVAL`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `keys`, then those of `shown` with their `ends`; NaN where there is no row, the last of several rows.
+    """
+    shown = shown or {name: name for name in rows[across]}
+    cells: dict[tuple[object, ...], dict[str, object]] = {}
+    for row in rows.to_dict("records"):
+        key = tuple(row[column] for column in keys)
+        cell = cells.setdefault(key, dict(zip(keys, key, strict=True)))
+        if name := shown.get(row[across]):
+            cell |= {name + end: row[column] for column, end in ends.items()}
+    side_by_side = [name + end for name in shown.values() for end in ends.values()]
+    return pd.DataFrame(cells.values(), columns=[*keys, *side_by_side])

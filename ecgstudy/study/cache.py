@@ -127,16 +127,18 @@ def _code(file: Path, name: str) -> tuple[str, frozenset[str]]:
             above = package[: len(package) + 1 - node.level] if node.level else []
             origin = ".".join([*above, *filter(None, [node.module])])
             imported |= {f"{origin}.{alias.name}" for alias in node.names}
-        if isinstance(body := getattr(node, "body", None), list):
-            node.body = [line for line in body if not _is_text(line)]
     # the packages' __init__ files run before their modules
     parts = [module.split(".") for module in imported]
-    return ast.dump(tree), frozenset(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
+    modules = frozenset(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
+    return ast.dump(_WithoutTexts().visit(tree)), modules
 
 
-def _is_text(line: ast.stmt) -> bool:
-    """Whether a statement is a bare string: a docstring of a module, class, function or attribute."""
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+class _WithoutTexts(ast.NodeTransformer):
+    """Drops bare strings: the docstrings of modules, classes, functions and attributes."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Keep what computes."""
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
 def _source(module: str) -> Path | None:
@@ -190,23 +192,15 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failed:
-        if failed.errno in _REFUSED and _is_about(failed, folder):
-            raise StudyError(
-                f"{failed.filename} cannot be written ({failed.strerror}); make it writable, or set ECGSTUDY_CACHE and "
-                "ECGSTUDY_RESULTS to folders that are, and run the same command again."
-            ) from failed
-        if failed.errno not in _NO_SPACE:
+        file = Path(failed.filename or "")  # in the folder, or above it
+        if failed.errno in _REFUSED and (file.is_relative_to(folder) or folder.is_relative_to(file)):
+            trouble, cure = f"{file} cannot be written ({failed.strerror}); make it writable", "folders that are"
+        elif failed.errno in _NO_SPACE:
+            trouble, cure = f"No space is left on the disk that holds {folder}; free some", "folders on a larger disk"
+        else:
             raise
-        raise StudyError(
-            f"No space is left on the disk that holds {folder}; free some, or set ECGSTUDY_CACHE and "
-            "ECGSTUDY_RESULTS to folders on a larger disk, and run the same command again."
-        ) from failed
-
-
-def _is_about(failed: OSError, folder: Path) -> bool:
-    """Whether the file that the system complains of is `folder`, in it or above it."""
-    file = Path(failed.filename or "")
-    return file.is_relative_to(folder) or folder.is_relative_to(file)
+        where = f"or set ECGSTUDY_CACHE and ECGSTUDY_RESULTS to {cure}, and run the same command again."
+        raise StudyError(f"{trouble}, {where}") from failed
 
 
 @contextmanager
