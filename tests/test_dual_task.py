@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ecgstudy.data.base import Signal
-from ecgstudy.data.motion import MotionCohort
+from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
 from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, by_network, predict

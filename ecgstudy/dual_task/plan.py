@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.cohorts import cohorts_of
-from ecgstudy.data.motion import MotionCohort
-from ecgstudy.data.simulator.render import ACTIVITIES
+from ecgstudy.data.public import MotionCohort
+from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate import protocols

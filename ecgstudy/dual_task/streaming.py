@@ -15,7 +15,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from ecgstudy.data.cohorts import cohorts_of
-from ecgstudy.data.mitdb import MitdbCohort
+from ecgstudy.data.public import MitdbCohort
 from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, by_network, open_context, predict
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated

@@ -9,8 +9,8 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.motion import MotionCohort
-from ecgstudy.data.simulator.render import ACTIVITIES
+from ecgstudy.data.public import MotionCohort
+from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1
