@@ -298,6 +298,17 @@ def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     assert [one.seconds for one in plan.budget_of("demo", 0).candidates] == [3.0, 3.0]
 
 
+def test_shared_jobs_are_the_notebooks_once_the_window_is_chosen(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "open_context", lambda *asked: context if asked[1:3] == ("synthetic", 100.0) else None)
+    monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None))
+    work, jobs, shared = plan.shared("demo", 0, "cpu")
+    budget = plan.budget_of("demo", 0)
+    assert (work, jobs) == (predict, plan.plan("synthetic", OURS, budget))
+    assert (shared.attackers, shared.stores) == (budget.attackers(OURS), context.stores)
+
+
 class Marked(MotionCohort):
     """Marks the first six seconds of one record, sampled at 200 Hz, in three segments."""
 
