@@ -14,8 +14,36 @@ TOKEN = "Smith4711"
 """Stands wherever a mutation writes a name or free text: it may reach no table."""
 N_MUTATIONS = 560
 VICTIM = "v"
-_NUMBERS = ("-1", "0", "1", "nan", "inf", "1e308", "10000000000000", str(2**31), str(2**63), str(10**20), "9" * 5000, "")
-_NAMES = (".", "..", "/", "/etc/passwd", "../../x.dat", "b.dat", "sub", "~", "", "-", "x y.dat", f"{TOKEN}.dat", "*", "\x00")
+_NUMBERS = (
+    "-1",
+    "0",
+    "1",
+    "nan",
+    "inf",
+    "1e308",
+    "10000000000000",
+    str(2**31),
+    str(2**63),
+    str(10**20),
+    "9" * 5000,
+    "",
+)
+_NAMES = (
+    ".",
+    "..",
+    "/",
+    "/etc/passwd",
+    "../../x.dat",
+    "b.dat",
+    "sub",
+    "~",
+    "",
+    "-",
+    "x y.dat",
+    f"{TOKEN}.dat",
+    "*",
+    "\x00",
+)
 _FORMATS = ("8", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524", "999", "16x0", "16x5000")
 _FORMATS += ("16:999999999", "16+24", "16+1000000000000", "16-1", "16x2:3+4", "1" * 500, "sixteen")
 _GAINS = ("0", "nan", "inf", "1e308", "200(99999999999999999999)/mV", f"200/{TOKEN}", "200(", "-5", "1e-308")
@@ -121,7 +149,9 @@ def _field(folder: Path, rng: np.random.Generator) -> str:
 def _signal_line(folder: Path, rng: np.random.Generator) -> str:
     path, lines = _header(folder)
     both = bool(rng.integers(0, 2))
-    at, choices = [(0, _NAMES), (1, _FORMATS), (2, _GAINS), (8, (TOKEN, "I", "x" * 5000, "\u00b5V", ""))][rng.integers(0, 4)]
+    at, choices = [(0, _NAMES), (1, _FORMATS), (2, _GAINS), (8, (TOKEN, "I", "x" * 5000, "\u00b5V", ""))][
+        rng.integers(0, 4)
+    ]
     value = str(rng.choice(choices))
     for row in (1, 2) if both else (1,):
         fields = lines[row].split(maxsplit=8)
@@ -152,7 +182,9 @@ def _data(folder: Path, rng: np.random.Generator) -> str:
             handle.truncate(1 << 40)
     elif kind == 7:
         path.write_bytes(b"\x00\x80" * (len(raw) // 2))
-    return ("cut", "longer", "a folder", "a device", "a pipe", "a link to itself", "a terabyte", "invalid", "gone")[kind]
+    return ("cut", "longer", "a folder", "a device", "a pipe", "a link to itself", "a terabyte", "invalid", "gone")[
+        kind
+    ]
 
 
 def _segments(folder: Path, rng: np.random.Generator) -> str:
@@ -185,14 +217,18 @@ def _table(folder: Path, rng: np.random.Generator) -> str:
 
 def _comments(folder: Path, rng: np.random.Generator) -> str:
     path, lines = _header(folder)
-    said = str(rng.choice(["Age: 9e999", "Age: -5", f"Age: {TOKEN}", f"Sex: {TOKEN}", f"Dx: {TOKEN}", "Dx: " + "1," * 9000]))
+    said = str(
+        rng.choice(["Age: 9e999", "Age: -5", f"Age: {TOKEN}", f"Sex: {TOKEN}", f"Dx: {TOKEN}", "Dx: " + "1," * 9000])
+    )
     lines += [f"# {said}"] * int(rng.choice([1, 3, 3000]))
     _write(path, lines)
     return said[:30]
 
 
 def _names(folder: Path, rng: np.random.Generator) -> str:
-    name = [b"\xff\xfe", b"new\nline", b"-rf", b"%s", b"x" * 200, b" ", b"A", TOKEN.encode(), "\u202ev".encode()][rng.integers(0, 9)]
+    name = [b"\xff\xfe", b"new\nline", b"-rf", b"%s", b"x" * 200, b" ", b"A", TOKEN.encode(), "\u202ev".encode()][
+        rng.integers(0, 9)
+    ]
     for suffix in (b".hea", b".dat"):
         raw = (folder / f"{VICTIM}{suffix.decode()}").read_bytes()
         raw = raw.replace(b"v", name) if suffix == b".hea" and rng.integers(0, 2) else raw

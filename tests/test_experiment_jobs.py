@@ -16,7 +16,7 @@ from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, TemplateAttacker, attackers_of
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
-from ecgstudy.experiment.networks import auxiliary_cohorts, targets, trainable_classes
+from ecgstudy.experiment.networks import Recipe, auxiliary_cohorts, targets, trainable_classes
 from ecgstudy.experiment.scores import ScoreSet, ensemble, score
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
 from ecgstudy.reidentification.tables import evaluation_results, refusal_results
@@ -116,6 +116,15 @@ def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_coho
     unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
     assert names == ["random_windows", *inner, *unseen]
     assert [protocol.name for protocol in protocols_of("others", context)] == ["random_windows"]
+
+
+def test_the_auxiliary_cohorts_are_cut_once_a_process(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = []
+    monkeypatch.setattr(Recipe, "_rows", lambda *about: cut.append(about))
+    monkeypatch.setattr(Recipe, "_fit", lambda *_: None)
+    for seed in (0, 0, 1):
+        Recipe("resnet1d").pretrained(context, seed)
+    assert len(cut) == 2 * 2  # of all classes, and of some, for each seed
 
 
 def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:

@@ -102,7 +102,7 @@ def test_every_pair_of_parts_may_share_what_the_claim_allows(kind: str, one: str
             with pytest.raises(LeakageError, match=f"{one} and .*{other}.* {named}"):
                 Split("trial", **parts, **flags)
         else:
-            assert Split("trial", **parts, **flags).persons == 1
+            assert len(Split("trial", **parts, **flags).probe) == 1
 
 
 def test_cross_record_enrols_first_and_probes_second_records() -> None:
@@ -110,7 +110,7 @@ def test_cross_record_enrols_first_and_probes_second_records() -> None:
     assert _names(split.enrolment) == ["a1", "b1", "c1"]
     assert _names(split.probe) == ["a2", "b2"]
     assert split.dropped == {"nothing to probe with": 1}
-    assert split.persons == 2
+    assert split.probe["subject_id"].nunique() == 2
 
 
 def test_cross_day_enrols_first_days_and_probes_all_later_days_against_everybody() -> None:
@@ -159,8 +159,8 @@ def test_random_windows_never_share_a_sample_and_probe_about_a_fifth() -> None:
     assert 0.07 < len(split.validation) / len(split.enrolment) < 0.13
     both = pd.concat([split.train, split.validation]).sort_values([RECORD, "start"], ignore_index=True)
     pd.testing.assert_frame_equal(both, split.enrolment.sort_values([RECORD, "start"], ignore_index=True))
-    assert _only(RandomWindows(5.0), records).digest() == split.digest()
-    assert RandomWindows(5.0).splits(records, FS, seed=1)[0].digest() != split.digest()
+    assert _only(RandomWindows(5.0), records).digest == split.digest
+    assert RandomWindows(5.0).splits(records, FS, seed=1)[0].digest != split.digest
 
 
 def test_random_windows_of_a_record_are_limited_and_nobody_is_probed_who_is_not_enrolled() -> None:
@@ -202,7 +202,7 @@ def test_persons_of_several_days_are_spread_evenly_over_the_folds() -> None:
     few = _records([(f"p{n}d{k}", f"p{n}", k) for n in range(12) for k in ((1, 2) if n < 4 else (1,))])
     for seed in range(5):
         folds = SubjectDisjoint(CrossDay(), folds=4).splits(few, FS, seed)
-        assert [fold.persons for fold in folds] == [1, 1, 1, 1]
+        assert [fold.probe["subject_id"].nunique() for fold in folds] == [1, 1, 1, 1]
 
 
 def test_cross_cohort_trains_on_the_others_only() -> None:
@@ -210,6 +210,9 @@ def test_cross_cohort_trains_on_the_others_only() -> None:
     split = _only(CrossCohort(others, CrossRecord()), DAYS)
     assert (len(split.train), len(split.validation), split.unseen_persons) == (8, 2, True)
     assert _names(split.probe) == ["a2", "b2"]
+    digests = {CrossCohort(others[:n], inner).digest for n in (9, 10) for inner in (CrossRecord(), CrossDay())}
+    assert len(digests) == 4
+    assert others[RECORD][0] not in repr(CrossCohort(others, CrossRecord()))
     with pytest.raises(LeakageError, match="train and probe share 2 value"):
         CrossCohort(DAYS.assign(record_id="x" + DAYS[RECORD]), CrossRecord()).splits(DAYS, FS, seed=0)
 
@@ -258,7 +261,7 @@ def test_manifest_and_digest_name_every_segment() -> None:
     assert manifest["part"].value_counts().to_dict() == {"train": 3, "validation": 3, "enrolment": 3, "probe": 2}
     moved = Split("cross_record", split.train, split.validation, split.enrolment, split.probe.assign(stop=1999))
     renamed = Split("cross_day", split.train, split.validation, split.enrolment, split.probe)
-    assert len({one.digest() for one in (split, moved, renamed)}) == 3
+    assert len({one.digest for one in (split, moved, renamed)}) == 3
 
 
 def _waves(*rows: tuple[str, str, str | None]) -> pd.DataFrame:

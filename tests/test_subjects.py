@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ecgstudy.data.base import as_tables
 from ecgstudy.data.subjects import Subjects, age_of, contradictions, facts_of_comments, read_subjects, sex_of
 from ecgstudy.errors import StudyError
 
@@ -64,8 +65,10 @@ def test_dates_become_sessions_and_days_between(
     rows = "".join(f"{name},Ann,{date}\n" for name, date in zip("abc", dates, strict=True))
     found = read(tmp_path, "record,subject_id,session\n" + rows)
     assert not found.problems
-    assert found.rows["session"].tolist() == session
-    np.testing.assert_array_equal(found.rows["session_day"], days)
+    facts = {"record_id": found.rows.index, "fs": 1.0, "leads": "I", "n_samples": 1, "unit": "mV"}
+    table = as_tables(found.rows.assign(**facts), [])[0]
+    assert table["session"].tolist() == session
+    np.testing.assert_array_equal(table["session_day"], days)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +91,14 @@ def test_dates_become_sessions_and_days_between(
         ("b,Bob,1,40,M,Smith", "line 3, column 6: has more cells than the first line names", "Smith"),
     ],
 )
-def test_a_bad_row_costs_its_own_record_and_is_one_sentence(
-    tmp_path: Path, row: str, sentence: str, cell: str
-) -> None:
+def test_a_bad_row_costs_its_own_record_and_is_one_sentence(tmp_path: Path, row: str, sentence: str, cell: str) -> None:
     found = read(tmp_path, f"record,subject_id,session,age,sex\na,Ann,,40,F\n{row}\n")
     assert "a" in found.rows.index or "session" in sentence
     assert "b" not in found.rows.index
     assert found.problems["b"].reason.startswith(sentence)
-    assert cell not in found.problems["b"].reason.replace(sentence, "") or cell in "0b24"  # tables show the reason alone
+    assert (
+        cell not in found.problems["b"].reason.replace(sentence, "") or cell in "0b24"
+    )  # tables show the reason alone
     assert cell in str(found.problems["b"])
 
 
@@ -129,7 +132,7 @@ def test_ages_and_sexes_of_cells_and_comments() -> None:
 def test_one_person_of_two_sexes_ages_or_spellings_is_named() -> None:
     persons = ["Ann", "Ann", "bob", "Bob", "Cy", "Cy", "Di", "Di", "Eve", "Eve"]
     rows = pd.DataFrame({"record_id": list("abcdefghij"), "subject_id": persons})
-    rows["session_day"] = [np.nan] * 6 + [0, 3653, np.nan, np.nan]
+    rows["date"] = pd.to_datetime([None] * 6 + ["2010-01-01", "2020-01-01", None, None])
     rows["age"] = [20, 80, 1, 1, 30, 30, 40, 50, 40, 50]
     rows["sex"] = ["F", "F", None, None, "F", "M", None, None, "F", None]
     found = contradictions(rows)

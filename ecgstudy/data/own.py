@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Signal
-from ecgstudy.data.simulator.render import ACTIVITIES
+from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.subjects import (
     LABELS,
     Subjects,
@@ -74,11 +74,11 @@ class FolderCohort(WfdbCohort):
     def _listed(self) -> list[str]:
         """Every header below the folder, apart from those that are segments of another record."""
         # Hidden files are droppings of file managers, not records.
-        paths = sorted(path for path in self._root.rglob("*.hea") if not path.name.startswith("."))
+        paths = sorted(path for path in self.root.rglob("*.hea") if not path.name.startswith("."))
         segments = set()
         for path in paths:
             try:
-                segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self._root).parts}
+                segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self.root).parts}
             except RecordError:
                 continue  # The scan lists it among the failures.
         return [self._record_id(path) for path in paths if path not in segments]
@@ -86,11 +86,11 @@ class FolderCohort(WfdbCohort):
     @cached_property
     def subjects(self) -> Subjects | None:
         """What ``subjects.csv`` says; None where there is none."""
-        path = self._root / SUBJECTS
-        return read_subjects(checked_path(path, self._root)) if path.exists() else None
+        path = self.root / SUBJECTS
+        return read_subjects(checked_path(path, self.root)) if path.exists() else None
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
-        path, written = self._root / SUBJECTS, self._written_name(header.path)
+        path, written = self.root / SUBJECTS, self._written_name(header.path)
         said, unread = facts_of_comments(header.comments), 0
         facts: dict[str, Any] = {"age": float("nan"), "sex": None}
         for name, read in (("age", age_of), ("sex", sex_of)):
@@ -99,7 +99,7 @@ class FolderCohort(WfdbCohort):
             except ValueError:
                 unread += 1
         codes = said.get("dx", "").replace(",", " ").split()
-        row = {"subject_id": record_id, "session": 1, "session_day": float("nan"), **facts}
+        row = {"subject_id": record_id, "unit": unit_of(header), **facts}
         row |= {"diagnoses": tuple(DIAGNOSES[code] for code in codes if code in DIAGNOSES)}
         row |= {"from_header": tuple(name for name, value in facts.items() if pd.notna(value)), "unread": unread}
         if self.subjects is None:
@@ -115,7 +115,7 @@ class FolderCohort(WfdbCohort):
 
     def _written_name(self, path: Path) -> str:
         """Name of the record with the header `path` as ``subjects.csv`` writes it."""
-        return path.relative_to(self._root).with_suffix("").as_posix()
+        return path.relative_to(self.root).with_suffix("").as_posix()
 
     def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
         return contradictions(rows)
@@ -129,12 +129,12 @@ class FolderCohort(WfdbCohort):
 
     def header(self, record_id: str) -> Header:
         """Read and check the header of one record."""
-        return read_header(self._header_path(record_id), self._root)
+        return read_header(self._header_path(record_id), self.root)
 
     def signal(self, record_id: str) -> Signal:
         """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
         header = self.header(record_id)
-        signal, unit = read_signal(header, self._root), unit_of(header)
+        signal, unit = read_signal(header, self.root), unit_of(header)
         if unit == "mV":
             scale = np.array([MILLIVOLTS[channel.unit.lower()] for channel in header.channels], dtype=np.float32)
             signal = replace(signal, values=signal.values * scale[:, None])
@@ -175,11 +175,11 @@ class OwnCohort(FolderCohort):
 
     def __reduce__(self) -> tuple[type, tuple[str, Path]]:
         """Travel to another process without any name."""
-        return type(self), (self.name, self._root)
+        return type(self), (self.name, self.root)
 
     def pseudonym(self, kind: str, name: str) -> str:
         """Keyed pseudonym of a "record" or "person": its initial and 12 hexadecimal digits."""
-        text = f"{kind}\0{self._root.name}\0{name}".encode(errors="surrogateescape")
+        text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
     def _record_id(self, path: Path) -> str:
@@ -187,7 +187,7 @@ class OwnCohort(FolderCohort):
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        paths = self._root.rglob("*.hea")
+        paths = self.root.rglob("*.hea")
         return {self._record_id(path): path for path in paths}
 
     def _header_path(self, record_id: str) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, sessions
+from ecgstudy.data.tables import OVER_89_YEARS, SEX
 from ecgstudy.errors import RecordError, StudyError
 
 NEEDED = ("record", "subject_id")
@@ -24,7 +24,7 @@ OLDEST = 130
 MAX_BYTES = 1 << 26
 MOST_YEARS_DATED, MOST_YEARS_UNDATED = 2.0, 15.0
 """Years by which ages of one person may differ: beyond the time between dated sessions, and without dates."""
-SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
+SEXES = {**SEX, "woman": "F", "man": "M"}
 _UNKNOWN = frozenset({"", "?", "-", "u", "unk", "unknown", "na", "n/a", "nan", "none", "null"})
 _AGE = re.compile(r"([<>]?)\s*(\d{1,3}(?:[.,]\d+)?)\s*(\+?)\s*(?:a|y|yr|yrs|years?)?", re.IGNORECASE)
 _DATES = (
@@ -42,8 +42,8 @@ class Subjects:
     Attributes
     ----------
     rows : pandas.DataFrame
-        Usable rows by record: line, subject_id, session (int), session_day (days, NaN where sessions are numbered), age
-        (years), sex ("F", "M", None), and those of :data:`LABELS` that the table has.
+        Usable rows by record: line, subject_id, session (int) or date (where sessions are dates), age (years), sex
+        ("F", "M", None), and those of :data:`LABELS` that the table has.
     problems : dict of str to RecordError
         Why the row of a record cannot be used.
     ignored : tuple of str
@@ -215,14 +215,11 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
     blank = pd.Series("", index=rows.index)
     written = rows.get("session", blank)
     dates = _dates(written)
+    facts = {"age": rows.get("age", blank).map(age_of).astype(float), "sex": rows.get("sex", blank).map(sex_of)}
     if dates.notna().any():
-        session, day = sessions(rows["subject_id"], dates)
-    else:
-        number = written.where(~written.str.lower().isin(_UNKNOWN), "1").str.replace(",", ".").astype(float)
-        session, day = number.astype(int), pd.Series(float("nan"), index=rows.index)
-    facts = {"session": session, "session_day": day}
-    facts |= {"age": rows.get("age", blank).map(age_of).astype(float), "sex": rows.get("sex", blank).map(sex_of)}
-    return rows.assign(**facts)
+        return rows.drop(columns="session").assign(date=dates, **facts)
+    number = written.where(~written.str.lower().isin(_UNKNOWN), "1").str.replace(",", ".").astype(float)
+    return rows.assign(session=number.astype(int), **facts)
 
 
 def facts_of_comments(comments: Iterable[str]) -> dict[str, str]:
@@ -238,14 +235,15 @@ def facts_of_comments(comments: Iterable[str]) -> dict[str, str]:
 def contradictions(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Reason and remedy for each record of a person whose ids, sexes or ages do not fit together.
 
-    `rows` has record_id, subject_id, session_day, age and sex.
+    `rows` has record_id, subject_id, age and sex, and may have date.
     """
     found: dict[str, tuple[str, str]] = {}
     alike = rows["subject_id"].str.casefold()
     spelt = rows.groupby(alike)["subject_id"].transform("nunique") > 1
     sexes = rows.groupby("subject_id")["sex"].transform("nunique") > 1
-    born = rows["age"] - rows["session_day"].fillna(0) / 365.25
-    dated = rows.groupby("subject_id")["session_day"].transform(lambda days: days.notna().all())
+    dates = rows.get("date", pd.Series(pd.NaT, index=rows.index))
+    dated = dates.notna().groupby(rows["subject_id"]).transform("all")
+    born = rows["age"] - (dates - dates.min()).dt.days.where(dated, 0) / 365.25
     by_person = born.groupby(rows["subject_id"])
     apart = by_person.transform("max") - by_person.transform("min")
     ages = apart > dated.map({True: MOST_YEARS_DATED, False: MOST_YEARS_UNDATED}).astype(float)

@@ -1,12 +1,8 @@
-"""Identification: rank-k, CMC, rank-1 against gallery size, open-set DIR at a FAR, and search of very large galleries.
+"""Identification: rank-k, CMC, rank-1 against gallery size, open-set DIR at a FAR.
 
 A probe's score with a person is its best score over that person's gallery entries. Ties count against the system: the
 rank of the true person is 1 + the number of impostors who score at least as high. Constant scores therefore give the
 worst rank, never a lucky first.
-
-faiss is imported when a gallery is built, not with the package: it brings its own OpenMP runtime, which on Linux lives
-peacefully beside PyTorch's (tested in both import orders), but which on macOS is known to abort the process when both
-are loaded from wheels (faiss-wheels issue 73).
 """
 
 import math
@@ -20,10 +16,6 @@ from scipy.stats import hypergeom
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.levels import threshold_at_far
-
-_MIN_APPROXIMATE = 10_000  # below this many entries an inverted file saves nothing
-_TRAINING_PER_LIST = 64
-_PROBED_SHARE = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -133,47 +125,3 @@ def _share(hits: np.ndarray, weights: np.ndarray) -> float:
     """Weighted share of `hits`; NaN without weight."""
     total = weights.sum()
     return float((hits * weights).sum() / total) if total > 0 else math.nan
-
-
-class GallerySearch:
-    """Enrolled embeddings (n_entries, dim) of the persons `ids`, searched by cosine through faiss.
-
-    `approximate` searches a 32nd of an inverted file (``IndexIVFFlat``, about ``2 sqrt(n_entries)`` lists by k-means)
-    instead of everything. Faster, but a true match is missed now and then: measure the recall against the exact search
-    on your embeddings before you report a rate.
-    """
-
-    def __init__(self, embeddings: np.ndarray, ids: ArrayLike, approximate: bool = False) -> None:
-        import faiss
-
-        entries, self.ids = _unit_rows(embeddings), np.asarray(ids)
-        if not len(entries) or len(entries) != self.ids.size:
-            raise StudyError(f"The gallery has {len(entries)} embeddings and {self.ids.size} ids; give one id each.")
-        n_entries, dim = entries.shape
-        self._index = faiss.IndexFlatIP(dim)
-        if approximate and n_entries >= _MIN_APPROXIMATE:
-            n_lists = 2 * math.isqrt(n_entries)
-            self._index = faiss.IndexIVFFlat(self._index, dim, n_lists, faiss.METRIC_INNER_PRODUCT)
-            self._index.cp.max_points_per_centroid = _TRAINING_PER_LIST
-            self._index.nprobe = max(1, round(n_lists * _PROBED_SHARE))
-            self._index.train(entries)
-        self._index.add(entries)
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Persons and cosines (float32) of the `k` most similar entries of each query, best first, (n_queries, k).
-
-        The cosine is minus infinity where an approximate search found fewer than `k`, with an arbitrary person.
-        """
-        if not 1 <= k <= self.ids.size:
-            raise StudyError(f"Rank {k} was asked of a gallery with {self.ids.size} entries.")
-        similarities, positions = self._index.search(_unit_rows(queries), k)
-        return self.ids[positions], np.where(positions < 0, np.float32(-np.inf), similarities)
-
-
-def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, float32, contiguous."""
-    rows = np.ascontiguousarray(embeddings, dtype=np.float32)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not (np.isfinite(length).all() and (length > 0).all()):
-        raise StudyError("An embedding is not finite or all 0; look for a record without a usable window.")
-    return rows / length

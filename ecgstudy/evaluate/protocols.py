@@ -4,7 +4,8 @@ Closed sets (everybody on trial is enrolled, and networks may learn from the enr
 trained or chosen on, and the dual task (later in the same recording, one activity against another).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split, segments
+from ecgstudy.study.cache import cache_key
 
 VALIDATION_SHARE, VALIDATION_S = 0.2, 4.0
 """Last part of each enrolment record that is kept from training, to choose on, and its least seconds: a few beats."""
@@ -234,7 +236,7 @@ class SubjectDisjoint(Protocol):
 class CrossCohort(Protocol):
     """Networks learn from the `others`, record tables of other cohorts; everybody of this one is on trial."""
 
-    others: pd.DataFrame
+    others: pd.DataFrame = field(repr=False)
     inner: Protocol
     claim: ClassVar[str] = "a person of another cohort, device and population is recognised"
 
@@ -242,6 +244,11 @@ class CrossCohort(Protocol):
     def name(self) -> str:
         """``cross_cohort_`` and the name of the inner protocol."""
         return f"cross_cohort_{self.inner.name}"
+
+    @cached_property
+    def digest(self) -> str:
+        """With the rows of the other cohorts that are learnt from."""
+        return cache_key(inner=repr(self), others=segments(self.others).to_numpy().tolist())
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split a fold of the inner protocol, all with the same training persons."""

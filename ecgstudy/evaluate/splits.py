@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import ClassVar
 
@@ -59,16 +60,12 @@ class Split:
             for name in ("train", "validation"):
                 assert_disjoint({name: known[name], "enrolment and probe": on_trial})
 
-    @property
-    def persons(self) -> int:
-        """Persons with a probe."""
-        return self.probe[SUBJECT].nunique()
-
     def manifest(self) -> pd.DataFrame:
         """One row a segment with the part it belongs to; what a publication would have to state."""
         parts = [getattr(self, name).assign(part=name) for name in PARTS]
         return pd.concat(parts, ignore_index=True)[["part", *SEGMENT_COLUMNS]]
 
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over the manifest: two splits share it only where they are the same."""
         rows = self.manifest().astype(object).to_numpy().tolist()
@@ -92,6 +89,11 @@ class Protocol(ABC):
     name: ClassVar[str]
     claim: ClassVar[str]
     leaky: ClassVar[bool] = False
+
+    @property
+    def digest(self) -> str:
+        """What tells the protocol from any other of its name, in few characters."""
+        return repr(self)
 
     @abstractmethod
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:

@@ -12,9 +12,8 @@ from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes
-from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.classical import FeaturesGbm, template_embeddings
-from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
+from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
+from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
 from ecgstudy.signals.preprocess import resample
 
 TEMPLATE_FS = 500.0
@@ -74,7 +73,7 @@ class NetworkAttacker(Attacker):
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
         ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
         if isinstance(job.protocol, CrossCohort):
-            return FittedNetwork(self.recipe.pretrained(context, job.seed), self.recipe, ages)
+            return FittedNetwork(self.recipe.pretrained(context, job.seed)[0], self.recipe, ages)
         names = auxiliary_cohorts(context)
         validation = None if split.unseen_persons else split.validation
         helped = bool(names) and job.cohort not in names

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -23,6 +23,7 @@ from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
 
+T = TypeVar("T")
 SPLIT_SEED = 0
 """Splits are the same for all attackers and all seeds of their training."""
 SEXES = ("F", "M")
@@ -64,7 +65,7 @@ class Job:
     def made_from(self, context: "Context") -> dict[str, object]:
         """JSON values of everything that a job's value depends on, besides code."""
         attacker = context.attackers[self.attacker]
-        splits = [split.digest() for split in context.splits(self)]
+        splits = [split.digest for split in context.splits(self)]
         return {"job": self.name, "attacker": f"{type(attacker).__name__} {attacker!r}", "splits": splits}
 
 
@@ -143,22 +144,27 @@ class Context:
         return with_cohort(cohort, records)
 
     @cached_property
-    def _splits(self) -> dict[tuple[str, str], list[Split]]:
+    def _shared(self) -> dict[object, Any]:
         return {}
+
+    def shared(self, key: object, make: Callable[[], T]) -> T:
+        """Value that several jobs of this process need, made once."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def splits(self, job: Job) -> list[Split]:
         """Split a job's cohort by its protocol, one split a fold."""
-        key = (job.cohort, repr(job.protocol))
-        if key not in self._splits:
-            records, fs = self.records(job.cohort), self.stores[job.cohort].fs
-            try:
-                self._splits[key] = job.protocol.splits(records, fs, self.split_seed)
-            except KeyError as missing:
-                raise StudyError(f"the cohort states no {missing.args[0]}") from missing
-        return self._splits[key]
+        try:
+            return self.shared(
+                (job.cohort, job.protocol.digest),
+                lambda: job.protocol.splits(self.records(job.cohort), self.stores[job.cohort].fs, self.split_seed),
+            )
+        except KeyError as missing:
+            raise StudyError(f"the cohort states no {missing.args[0]}") from missing
 
     @cached_property
-    def _fitted(self) -> dict[tuple[Job, int], Any]:
+    def _fitted(self) -> dict[tuple[str, int], Any]:
         return {}
 
     def fitted(self, job: Job, fold: int = 0) -> Any:  # noqa: ANN401
@@ -223,6 +229,10 @@ def run(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Conte
         commits.add(commit)
     columns = None if refused else ["cohort", "protocol", "attacker", "view", "seed", "reason"]
     return Outcome(values, pd.DataFrame(refused, columns=columns), commits)
+
+
+Work = tuple[Callable[[Context, Any], Any], Sequence[Any], Context]
+"""What :func:`share` takes: a function of a module, jobs, and what they share."""
 
 
 def share(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Context) -> int:

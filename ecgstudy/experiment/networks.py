@@ -64,10 +64,23 @@ class Recipe:
         """Network with its initial weights, the control."""
         return self._create(context, {PERSON: ("nobody", "somebody")}, self.learning_rate, seed).eval()
 
-    def pretrained(self, context: Context, seed: int) -> SignalModel:
-        """Network trained on the classes of the auxiliary cohorts."""
-        rows = self._rows(context, self._auxiliary(context), AUXILIARY_ROWS, seed)
-        return self._fit(context, rows, None, seed, self.pretraining_epochs, self.pretraining_rate, None)
+    def pretrained(self, context: Context, seed: int) -> tuple[SignalModel, "Rows"]:
+        """Network trained on the classes of the auxiliary cohorts, and rows of some of them to train along with others.
+
+        The cohorts' rows are cut once a process, whether the network is trained or was before.
+        """
+        return context.shared((self, seed), lambda: self._pretrained(context, seed))
+
+    def _pretrained(self, context: Context, seed: int) -> tuple[SignalModel, "Rows"]:
+        table = pd.concat([context.records(name) for name in auxiliary_cohorts(context)], ignore_index=True)
+        # the same persons that the cross-cohort protocols state
+        chosen = training_parts(table, context.split_seed)[0][SUBJECT]
+        parts = segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
+        rows = self._rows(context, parts, AUXILIARY_ROWS, seed)
+        model = self._fit(context, rows, None, seed, self.pretraining_epochs, self.pretraining_rate, None)
+        classes = np.random.default_rng(seed).permutation(parts[SUBJECT].unique())[:AUXILIARY_CLASSES]
+        some = parts[parts[SUBJECT].isin(classes)].reset_index(drop=True)
+        return model, self._rows(context, some, AUXILIARY_ROWS, seed)
 
     def trained(
         self, context: Context, known: pd.DataFrame, validation: pd.DataFrame | None, seed: int, helped: bool
@@ -79,18 +92,9 @@ class Recipe:
         rows = self._rows(context, known, max(1, ROWS // known[SUBJECT].nunique()), seed)
         start = None
         if helped:
-            others = self._auxiliary(context)
-            classes = np.random.default_rng(seed).permutation(others[SUBJECT].unique())[:AUXILIARY_CLASSES]
-            others = others[others[SUBJECT].isin(classes)].reset_index(drop=True)
-            start = self.pretrained(context, seed)
-            rows = _joined(rows, self._rows(context, others, AUXILIARY_ROWS, seed))
+            start, others = self.pretrained(context, seed)
+            rows = _joined(rows, others)
         return self._fit(context, rows, validation, seed, self.epochs, self.learning_rate, start)
-
-    def _auxiliary(self, context: Context) -> pd.DataFrame:
-        """Segments of the auxiliary cohorts to train on, the same that the cross-cohort protocols state."""
-        table = pd.concat([context.records(name) for name in auxiliary_cohorts(context)], ignore_index=True)
-        chosen = training_parts(table, context.split_seed)[0][SUBJECT]
-        return segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
 
     def _create(self, context: Context, classes: dict[str, tuple[str, ...]], rate: float, seed: int) -> SignalModel:
         fs = context.dataset.fs

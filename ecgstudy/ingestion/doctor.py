@@ -46,7 +46,7 @@ def examine(folder: Path) -> Iterator[str]:
 
 
 def _named(sentences: list[str]) -> Iterator[str]:
-    """Some sentences, and how many more there are."""
+    """Tell some sentences, and how many more there are."""
     yield from (f"  {sentence}" for sentence in sentences[:NAMED])
     if len(sentences) > NAMED:
         yield f"  ... and {len(sentences) - NAMED:,} more."
@@ -58,7 +58,8 @@ def _counts(records: pd.DataFrame) -> Iterator[str]:
     several, days = int((persons["records"] > 1).sum()), int((persons["sessions"] > 1).sum())
     yield f"Persons: {len(persons):,}; {several:,} with several records, {days:,} on several days."
     yield f"Leads: {_tally(records['leads'].explode())}."
-    yield f"Units in the headers: {_tally(records['unit'])}. Sampling rates: {_tally(records['fs'].map('{:g} Hz'.format))}."
+    yield f"Units, once volts are scaled: {_tally(records['unit'])}."
+    yield f"Sampling rates: {_tally(records['fs'].map('{:g} Hz'.format))}."
     seconds = records["n_samples"] / records["fs"]
     yield f"Length: median {seconds.median():.0f} s, from {seconds.min():.0f} to {seconds.max():.0f} s."
     people = records.drop_duplicates("subject_id")
@@ -74,7 +75,7 @@ def _tally(values: pd.Series) -> str:
 
 
 def _suspicious(cohort: FolderCohort, records: pd.DataFrame) -> Iterator[str]:
-    """What a look at some samples, and at the table, makes one ask about."""
+    """Tell what a look at some samples makes one ask about."""
     chosen = records["record_id"].iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLED).astype(int))]
     found = []
     for record_id in chosen:
@@ -93,7 +94,8 @@ def _suspicious(cohort: FolderCohort, records: pd.DataFrame) -> Iterator[str]:
 def expectations(records: pd.DataFrame) -> list[str]:
     """One line a stage: what a cohort's record table allows to ask."""
     by_person = records.groupby("subject_id")
-    several, days = int((by_person.size() > 1).sum()), int((by_person["session"].nunique() > 1).sum())
+    several = int((by_person.size() > 1).sum())
+    days = int((by_person["session"].max() > by_person["session"].min()).sum())
     long = (records["n_samples"] / records["fs"]).median() > LONG_S
     activities = records["activity"].nunique() if "activity" in records else 0
     people = records.drop_duplicates("subject_id")
@@ -106,7 +108,9 @@ def expectations(records: pd.DataFrame) -> list[str]:
         linked = "persons can be sought later in the same record, which is easier than in another one"
     else:
         linked = f"nobody can be sought in another record: each has one (say whose is whose in {SUBJECTS})"
-    known = [name for name, column in (("sex", "sex"), ("age group", "age")) if people[column].nunique() > 1]
+    known = [
+        name for name, column in (("sex", "sex"), ("age group", "age")) if len(people[column].dropna().unique()) > 1
+    ]
     both = f"person and activity from one network ({activities} activities)"
     return [
         f"01 ingestion: what can be used of {len(records):,} records, and why the others cannot.",

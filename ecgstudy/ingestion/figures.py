@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ecgstudy.data.own import FolderCohort
+from ecgstudy.data.own import OWN
 from ecgstudy.signals.delineation import WAVES
 from ecgstudy.signals.features import average_beat
 from ecgstudy.signals.store import RecordStore
@@ -41,7 +41,7 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
         rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
     )
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
-        if name == FolderCohort.name:
+        if name.startswith(OWN):
             ax.set_title(name)
             _say(ax, "your own records:\nnot drawn, because a trace\nidentifies its owner")
         else:
