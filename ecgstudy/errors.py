@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+AGAIN = "download the record again"
+"""What to do about a damaged file unless there is something better."""
+
+
 class StudyError(Exception):
     """Something the user can mend; its text is the whole message."""
 
@@ -55,9 +59,7 @@ class RecordError(StudyError):
         What the file holds there. It stands in the message and in no table: it may name somebody.
     """
 
-    def __init__(
-        self, file: Path | str, reason: str, remedy: str = "download the record again", detail: str = ""
-    ) -> None:
+    def __init__(self, file: Path | str, reason: str, remedy: str = AGAIN, detail: str = "") -> None:
         self.file = str(file)
         self.reason = reason
         self.remedy = remedy

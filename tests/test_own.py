@@ -150,3 +150,23 @@ def test_a_table_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_path:
     (folder / "subjects.csv").symlink_to(tmp_path / "elsewhere.csv")
     with pytest.raises(StudyError, match="leads outside"):
         FolderCohort(folder).records()
+
+
+def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) -> None:
+    for name, fmt in (("plain", "16"), ("packed", "212")):
+        path = write_record(folder, name, digital(2, 300), fs=250, leads=("I", "II"), fmt=fmt)
+        assert FolderCohort(folder).signal(name).values.shape == (2, 300)
+        fields = path.read_text().splitlines()[2].split()
+        path.write_text(path.read_text().replace(f" {fields[6]} 0 II", f" {int(fields[6]) + 1} 0 II"))
+        with pytest.raises(RecordError, match="does not have the checksum"):
+            FolderCohort(folder).signal(name)
+
+
+def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folder: Path) -> None:
+    (folder / "huge.hea").write_text("huge 1 200 10000000000000\nhuge.dat 16 200\n")
+    (folder / "other.hea").write_text("other 1 500 400\nbob.dat 16 200\n")
+    (folder / "gap.hea").write_text("gap/2 1 500 100000400\nbob 400\n~ 100000000\n")
+    failures = FolderCohort(folder).failures().set_index("record_id")["reason"]
+    assert failures["huge"] == "claims more than 268,435,456 samples"
+    assert failures["other"] == "names the signal file of another record"
+    assert failures["gap"] == "consists of gaps, nearly all of it"

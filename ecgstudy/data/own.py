@@ -134,7 +134,7 @@ class FolderCohort(WfdbCohort):
     def signal(self, record_id: str) -> Signal:
         """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
         header = self.header(record_id)
-        signal, unit = read_signal(header, self.root), unit_of(header)
+        signal, unit = read_signal(header, self.root, summed=True), unit_of(header)
         if unit == "mV":
             scale = np.array([MILLIVOLTS[channel.unit.lower()] for channel in header.channels], dtype=np.float32)
             signal = replace(signal, values=signal.values * scale[:, None])

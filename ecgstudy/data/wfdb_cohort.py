@@ -11,7 +11,15 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort, Signal, as_tables
 from ecgstudy.data.tables import read_csv
-from ecgstudy.data.wfdb_files import Header, checked_path, common_unit, read_header, read_signal, signal_files
+from ecgstudy.data.wfdb_files import (
+    MAX_VALUES,
+    Header,
+    checked_path,
+    common_unit,
+    read_header,
+    read_signal,
+    signal_files,
+)
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.cache import file_digest
 from ecgstudy.study.config import data_root
@@ -63,7 +71,9 @@ class WfdbCohort(Cohort):
                 checked_path(path, self.root)
             except RecordError:
                 continue  # not there, or outside the folder
-            total.update(f"{name}\0{file_digest(path)}\n".encode())
+            size = path.stat().st_size  # no record is as large as a file that is not read
+            content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
         return total.hexdigest()
 
     @cached_property
@@ -77,7 +87,12 @@ class WfdbCohort(Cohort):
         for record_id in listed:
             try:
                 header = read_header(self._header_path(record_id), self.root)
-                row = {"record_id": record_id, "fs": header.fs, "n_samples": header.n_samples, "session": 1}
+                row: dict[str, Any] = {
+                    "record_id": record_id,
+                    "fs": header.fs,
+                    "n_samples": header.n_samples,
+                    "session": 1,
+                }
                 row |= {"leads": header.leads[self.offered], "unit": common_unit(header.channels[self.offered])}
                 rows.append(row | {"sex": None} | self._describe(record_id, header))
             except RecordError as error:
