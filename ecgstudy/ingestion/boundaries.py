@@ -6,6 +6,7 @@ one; sensitivity and positive predictive value (PPV) count the points, mean and 
 (automatic minus reference) describe the matched ones.
 """
 
+from collections.abc import Mapping
 from warnings import catch_warnings
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, Failure, delineate
+from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, delineate
 from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
@@ -69,14 +70,15 @@ def _score_record(cohort: Cohort, record_id: str, subject_id: str) -> list[pd.Da
         reference = cohort.boundaries(record_id) if cohort.synthetic else cohort.boundaries(record_id, lead)
         if reference.empty:
             continue
-        found = delineate(values, signal.fs)
-        failure = str(found.reason) if isinstance(found, Failure) else None
+        points, failure = delineate(values, signal.fs)
+        # what was found in a lead that failed is not used, and counts as not found
+        found = dict.fromkeys(points, np.zeros(0)) if failure else points
         named = {"record_id": record_id, "subject_id": subject_id, "lead": lead}
-        scored.append(score_lead(reference, found, signal.fs).assign(**named, failure=failure))
+        scored.append(score_lead(reference, found, signal.fs).assign(**named, failure=failure and str(failure)))
     return scored
 
 
-def score_lead(reference: pd.DataFrame, found: pd.DataFrame | Failure, fs: float) -> pd.DataFrame:
+def score_lead(reference: pd.DataFrame, found: Mapping[str, np.ndarray], fs: float) -> pd.DataFrame:
     """Match the fiducial points of one lead (in samples) with its reference.
 
     One row a wave and boundary: wave, boundary, n_reference, n_detected, n_matched, and the sums of the errors and of
@@ -92,8 +94,7 @@ def score_lead(reference: pd.DataFrame, found: pd.DataFrame | Failure, fs: float
         for part, column in zip(PARTS, columns, strict=True):
             truth = reference.loc[reference["wave"] == wave, part].to_numpy(dtype=float)
             truth = truth[np.isfinite(truth)]
-            automatic = np.zeros(0) if isinstance(found, Failure) else found[column].to_numpy()
-            automatic = automatic[np.isfinite(automatic)]
+            automatic = found[column][np.isfinite(found[column])]
             at_truth, at_automatic = match_points(truth, automatic, TOLERANCE_MS / 1000 * fs)
             counted = (automatic >= first) & (automatic <= last)
             counted[at_automatic] = True
