@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -156,11 +155,6 @@ class TwoLeads(Cohort):
     name = "two-leads"
     how_to_get = "It is made here."
     r_peaks = 200.0 + 400.0 * np.arange(12)
-
-    @property
-    def root(self) -> Path | None:
-        """Nothing is read."""
-        return None
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:

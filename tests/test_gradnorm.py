@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgstudy.errors import StudyError
-from ecgstudy.learn.dt4ecg import EqualWeights, GradNorm, UncertaintyWeights
+from ecgstudy.learn.balances import EqualWeights, GradNorm, UncertaintyWeights
 from ecgstudy.learn.models import create_model
 
 

@@ -8,8 +8,7 @@ import torch
 
 from ecgstudy.learn import train as training
 from ecgstudy.learn.batches import WindowSet
-from ecgstudy.learn.dt4ecg import DT4ECG
-from ecgstudy.learn.models import create_model
+from ecgstudy.learn.models import DT4ECG, create_model
 from ecgstudy.learn.train import TrainingSettings, fit
 
 TASKS = {"person": 3, "activity": 2}

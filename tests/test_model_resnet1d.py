@@ -7,8 +7,7 @@ from captum.attr import DeepLift
 from torch import nn
 
 from ecgstudy.learn.base import TaskLogits
-from ecgstudy.learn.models import create_model
-from ecgstudy.learn.resnet1d import ResNet1d, SqueezeExcitation
+from ecgstudy.learn.models import ResNet1d, SqueezeExcitation, create_model
 
 
 def make(**sizes: object) -> ResNet1d:

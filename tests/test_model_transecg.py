@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecgstudy.learn.models import create_model
-from ecgstudy.learn.transecg import Attention, TransECG
+from ecgstudy.learn.models import Attention, TransECG, create_model
 
 
 def make(n_samples: int = 105, **sizes: object) -> TransECG:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ecgstudy.learn import scoring
-from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn import base
+from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
+from ecgstudy.learn.classical import unit_rows
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def model() -> SignalModel:
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """Draw windows that are read in three batches."""
-    monkeypatch.setattr(scoring, "_BATCH", 3)
+    monkeypatch.setattr(base, "_BATCH", 3)
     return np.random.default_rng(0).normal(size=(7, 1, 64)).astype(np.float32)
 
 

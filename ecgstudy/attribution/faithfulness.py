@@ -26,7 +26,7 @@ from ecgstudy.attribution.explain import attribute, not_applicable
 from ecgstudy.attribution.methods import Method, Question
 from ecgstudy.attribution.shares import NO_RELEVANCE, clustered_means, columns_of, mean_rows
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.learn.base import class_probabilities
 
 CHUNK_S = 0.05
 """Seconds that are taken away at once: half a P wave or QRS complex."""

@@ -42,10 +42,9 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.experiment.jobs import Context, run
-from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
 
 PLANTED_WAVES = IDENTITY_WAVES

@@ -12,9 +12,8 @@ from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes
-from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.classical import FeaturesGbm, template_embeddings
-from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
+from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
+from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
 from ecgstudy.signals.preprocess import resample
 
 TEMPLATE_FS = 500.0

@@ -12,7 +12,7 @@ from ecgstudy.experiment.attackers import Embedded
 from ecgstudy.experiment.dataset import VIEWS
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.learn.scoring import unit_rows
+from ecgstudy.learn.classical import unit_rows
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import inspect
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ PERSON = "person"
 UNKNOWN = -1
 """Target of a window whose label is missing; it adds nothing to the task's loss."""
 _SMALLEST_SQUARED_SINE = 1e-7  # keeps the gradient of the square root finite where an embedding lies on its class
+_BATCH = 256  # windows that are read at a time
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -78,15 +80,13 @@ class SignalModel(pl.LightningModule, ABC):
             if len(set(names)) < len(names):
                 raise StudyError(f"Task {task} names a class twice; give every class a name of its own.")
         common = {"embedding_dim": 64, "margin": 0.2, "scale": 16.0, "learning_rate": 5e-3, "weight_decay": 0.05}
-        common |= self.training_defaults
-        common |= {name: value for name, value in hyper_parameters.items() if name in common}
         own = {name: value for name, value in hyper_parameters.items() if name not in common}
         sizes = inspect.signature(self.build).bind(**own)
         sizes.apply_defaults()
         # a checkpoint alone rebuilds the model, also when a default has changed
         self.save_hyperparameters()
         plain = {task: [str(name) for name in names] for task, names in classes.items()}
-        self.hparams.update(common | sizes.arguments, classes=plain)
+        self.hparams.update(common | self.training_defaults | hyper_parameters | sizes.arguments, classes=plain)
         json.dumps(dict(self.hparams))  # a numpy number or a Path would make a checkpoint that does not load
         self.build_heads(self.build(**sizes.arguments))
 
@@ -224,3 +224,33 @@ def arcface_logits(logits: Tensor, labels: Tensor, margin: float, scale: float) 
     beyond_pi = cosine < -math.cos(margin)  # theta > pi - m
     with_margin = torch.where(beyond_pi, cosine - margin * math.sin(margin), with_margin)
     return logits.scatter(1, column, scale * with_margin)
+
+
+def embed_windows(model: SignalModel, windows: np.ndarray) -> np.ndarray:
+    """Embed windows (n, n_leads, n_samples) in evaluation mode: float32, (n, embedding_dim), rows of unit length."""
+    return _in_batches(model, model.embed, windows)
+
+
+def class_probabilities(
+    model: SignalModel, windows: np.ndarray, task: str, classes: Sequence[str] | None = None
+) -> np.ndarray:
+    """Probability of each class of `task`, shape (n, n_classes), of windows as :func:`embed_windows` reads them.
+
+    A caller who takes the columns for `classes` says so: other names, or another order, are refused.
+    """
+    if classes is not None:
+        model.check_classes(task, classes)
+    return _in_batches(model, lambda x: model(x)[task].softmax(dim=1), windows)
+
+
+def _in_batches(model: SignalModel, function: Callable[[Tensor], Tensor], windows: np.ndarray) -> np.ndarray:
+    """Apply a function of the model in evaluation mode, without gradients; its mode is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            starts = range(0, len(windows), _BATCH)
+            parts = [np.ascontiguousarray(windows[start : start + _BATCH]) for start in starts]
+            return torch.cat([function(torch.from_numpy(part).to(model.device)) for part in parts]).cpu().numpy()
+    finally:
+        model.train(was_training)

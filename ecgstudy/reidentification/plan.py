@@ -23,7 +23,7 @@ from ecgstudy.evaluate.protocols import (
 )
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.attackers import attackers_of
-from ecgstudy.experiment.jobs import Context, Job, Outcome, run, share
+from ecgstudy.experiment.jobs import Context, Job, Outcome, Work, run
 from ecgstudy.experiment.networks import LONG_RECORD_S, auxiliary_cohorts
 from ecgstudy.experiment.scores import score
 from ecgstudy.ingestion.stores import open_usable_stores
@@ -104,11 +104,11 @@ def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
     return outcome
 
 
-def share_plan(profile: str, seed: int, device: str) -> int:
-    """Do the jobs of a profile's plan that no other process is doing; return how many were left to others."""
+def shared(profile: str, seed: int, device: str) -> Work:
+    """Jobs of the stage that several processes may share."""
     stores, _ = open_usable_stores(profile, cohorts_of(profile), seed)
     context = open_context(profile, stores, device)
-    return share(score, plan(context, seed), context)
+    return score, plan(context, seed), context
 
 
 def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
