@@ -10,11 +10,8 @@ import wfdb_trees
 from fake_cohort import SECONDS, waveform
 
 from ecgstudy.data.base import Cohort, Signal
-from ecgstudy.data.ecgid import EcgidCohort
-from ecgstudy.data.ludb import LudbCohort
-from ecgstudy.data.mitdb import MitdbCohort
-from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.ptbxl import PtbxlCohort
+from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 

@@ -11,11 +11,9 @@ import pandas as pd
 import pytest
 from wfdb_trees import digital, ecgid_tree, ludb_tree, mitdb_tree, motion_tree, ptbxl_tree, write_record
 
-from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort
+from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, STANDARD_LEADS, Cohort, as_tables
 from ecgstudy.data.cohorts import REGISTRY, cohort_table, cohorts_of, data_fingerprint, open_cohort
-from ecgstudy.data.ludb import parse_boundaries
-from ecgstudy.data.wfdb_cohort import sessions
-from ecgstudy.data.wfdb_files import STANDARD_LEADS
+from ecgstudy.data.public import parse_boundaries
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 
 REAL = [name for name, cohort in REGISTRY.items() if not cohort.synthetic]
@@ -203,9 +201,10 @@ def test_sessions_rank_dates_within_a_person() -> None:
     date = pd.to_datetime(
         pd.Series(["2020-03-01 23:59", "2020-03-01 00:01", "2020-02-28", "2021-01-01", None, None]), format="ISO8601"
     )
-    session, day = sessions(subject, date)
-    assert session.tolist() == [2, 2, 1, 1, 1, 1]
-    assert day.fillna(-1).tolist() == [2, 2, 0, 0, -1, -1]
+    table, _ = as_tables(pd.DataFrame({"subject_id": subject, "date": date, "fs": 1.0, "n_samples": 1}), [])
+    assert table["session"].tolist() == [2, 2, 1, 1, 1, 1]
+    assert table["session_day"].fillna(-1).tolist() == [2, 2, 0, 0, -1, -1]
+    assert list(table.columns) == list(RECORD_COLUMNS)
 
 
 # --- lists and headers

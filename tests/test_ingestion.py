@@ -249,11 +249,6 @@ class TwoLeads(Cohort):
     how_to_get = "It is made here."
     r_peaks = 200.0 + 400.0 * np.arange(12)
 
-    @property
-    def root(self) -> Path | None:
-        """Nothing is read."""
-        return None
-
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         return pd.DataFrame({"record_id": ["one"], "subject_id": ["somebody"]}), pd.DataFrame()

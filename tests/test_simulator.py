@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
+from ecgstudy.data.base import STANDARD_LEADS as LEADS
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.simulator.heart import (
     COMPONENT_WAVE,
     DIAGNOSES,
     DOWER,
     INDEPENDENT,
-    LEADS,
     MAIN,
     R_CENTRE,
     SUPPORT,
@@ -27,8 +27,17 @@ from ecgstudy.data.simulator.heart import (
     fibrillatory_waves,
     place_waves,
 )
-from ecgstudy.data.simulator.people import draw_drift, draw_people, rotate
-from ecgstudy.data.simulator.render import ACTIVITIES, Batch, Plan, electrode_noise, render
+from ecgstudy.data.simulator.people import (
+    ACTIVITIES,
+    Activity,
+    Batch,
+    Plan,
+    draw_drift,
+    draw_people,
+    electrode_noise,
+    render,
+    rotate,
+)
 from ecgstudy.data.synthetic import SyntheticCohort
 
 FS = 500.0
@@ -225,7 +234,8 @@ def test_chest_voltages_are_lower_in_women_and_normal_ones_below_lvh() -> None:
 
 def test_electrode_noise_has_the_sizes_of_its_activity() -> None:
     for activity in ACTIVITIES.values():
-        noise = electrode_noise(np.random.default_rng(0), [activity] * 60, np.full(60, activity.breathing), 3000, 100.0)
+        batch = Activity(*np.full((60, len(activity)), activity, dtype=float).T)
+        noise = electrode_noise(np.random.default_rng(0), batch, batch.breathing, 3000, 100.0)
         variance = activity.wander**2 + 0.625 * activity.movement**2 + activity.muscle**2
         assert noise.shape == (60, len(INDEPENDENT), 3000)
         assert noise.std() == pytest.approx(np.sqrt(variance), rel=0.06)
@@ -349,7 +359,7 @@ def test_neurokit_finds_the_waves() -> None:
     errors: dict[tuple[str, str], list[float]] = {}
     n_beats = 0
     for record_id in cohort.records()["record_id"]:
-        signal = nk.ecg_clean(cohort.signal(record_id).select(["II"]).values[0], int(FS))
+        signal = nk.ecg_clean(cohort.signal(record_id).values[LEADS.index("II")], int(FS))
         peaks = nk.ecg_peaks(signal, int(FS))[1]["ECG_R_Peaks"]
         found = nk.ecg_delineate(signal, peaks, int(FS), method="dwt")[1]
         truth = cohort.boundaries(record_id)
@@ -374,7 +384,7 @@ def test_neurokit_finds_the_waves() -> None:
 
 def _median_beat(cohort: Cohort, record_id: str, peaks: np.ndarray) -> np.ndarray:
     """Median beat in lead II at 500 Hz, from 250 ms before R to 450 ms after, above its own median."""
-    lead = cohort.signal(record_id).select(["II"]).values[0]
+    lead = cohort.signal(record_id).values[LEADS.index("II")]
     window = np.round(peaks).astype(int)[1:-1, None] + np.arange(-125, 225)
     beat = np.median(lead[window], axis=0)
     return beat - np.median(beat)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import wfdb
 
-from ecgstudy.data.wfdb_files import STANDARD_LEADS
+from ecgstudy.data.base import STANDARD_LEADS
 
 
 def digital(n_leads: int, n_samples: int, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecgstudy.attribution.explain import Windows, answers, tables
 from ecgstudy.attribution.waves import fiducials_of_boundaries, wave_codes
-from ecgstudy.data.ludb import LudbCohort
+from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT

@@ -6,11 +6,8 @@ import os
 import pandas as pd
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.ecgid import EcgidCohort
-from ecgstudy.data.ludb import LudbCohort
-from ecgstudy.data.mitdb import MitdbCohort
-from ecgstudy.data.motion import MotionCohort
 from ecgstudy.data.ptbxl import PtbxlCohort
+from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import DataNotFoundError, StudyError

@@ -231,6 +231,10 @@ def run(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Conte
     return Outcome(values, pd.DataFrame(refused, columns=columns), commits)
 
 
+Work = tuple[Callable[[Context, Any], Any], Sequence[Any], Context]
+"""What :func:`share` takes: a function of a module, jobs, and what they share."""
+
+
 def share(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Context) -> int:
     """Do the jobs of a plan that no other process is doing; return how many were left to others."""
     left = 0
