@@ -188,7 +188,7 @@ def _data(folder: Path, rng: np.random.Generator) -> str:
 
 
 def _segments(folder: Path, rng: np.random.Generator) -> str:
-    path, lines = _header(folder)
+    path, _ = _header(folder)
     kind = int(rng.integers(0, 9))
     made: dict[int, list[str]] = {
         0: ["v/2 2 200 4000", "a 2000", "b 2000"],
@@ -202,7 +202,7 @@ def _segments(folder: Path, rng: np.random.Generator) -> str:
         8: ["v/2000 200 200 4000000", *["wide 2000"] * 2000],
     }
     if kind == 8:
-        wide = [f"wide 200 200 2000", *(f"wide.dat 16 200 16 0 0 0 0 lead{n}" for n in range(200))]
+        wide = ["wide 200 200 2000", *(f"wide.dat 16 200 16 0 0 0 0 lead{n}" for n in range(200))]
         _write(folder / "wide.hea", wide)
         (folder / "wide.dat").write_bytes(b"\x01\x00" * 2000 * 200)
     _write(path, made[kind])

@@ -103,7 +103,7 @@ def test_a_key_that_is_no_key_is_a_sentence(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(f"{own.KEY}.*"))
     for content in ("", "abc", "00" * 31, "z" * 64):
         (tmp_path / own.KEY).write_text(content)
-        with pytest.raises(StudyError, match="put (back the|the) key"):
+        with pytest.raises(StudyError, match=r"put (back the|the) key"):
             pseudonym_key(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import gzip
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +36,6 @@ DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_day", "subject_disjoi
 """The demo shows that the study runs, in minutes."""
 MOST_PERSONS = 1000
 """A cohort of more persons with one record each allows random windows only, at a cost that shows nothing new."""
-
-
-@dataclass(frozen=True)
-class Trialled:
-    """One protocol of one cohort with its splits, one a fold."""
-
-    cohort: str
-    protocol: Protocol
-    splits: Sequence[Split]
 
 
 def open_context(profile: str, stores: Mapping[str, RecordStore], device: str) -> Context:
@@ -120,30 +111,31 @@ def shared(profile: str, seed: int, device: str) -> Work:
     return score, plan(context, seed), context
 
 
-def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Trialled]:
-    """Every protocol of a plan that the records allow, with the splits that all of its attackers share."""
+def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
+    """One job of every cohort and protocol of a plan that the records allow: its splits are those of all attackers."""
     found = {}
     for job in jobs:
-        try:
-            found[job.cohort, job.protocol.name] = Trialled(job.cohort, job.protocol, context.splits(job))
-        except StudyError:
-            continue  # the runner names it among the refusals
+        # what the records refuse is named by the runner
+        with suppress(StudyError):
+            context.splits(job)
+            found.setdefault((job.cohort, job.protocol.name), job)
     return list(found.values())
 
 
-def save_trials(trialled: Sequence[Trialled], folder: Path) -> None:
+def save_trials(context: Context, trialled: Sequence[Job], folder: Path) -> None:
     """Write the enrolment segments and the genuine and impostor pairs of each protocol as compressed CSV.
 
     ``<cohort>.<protocol>.enrolment.csv.gz`` lists which samples (start, stop, at the store's rate) enrol whom;
     ``<cohort>.<protocol>.pairs.csv.gz`` lists every probe with every enrolled person of its fold, genuine 1 or 0.
     """
-    for one in trialled:
-        enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in one.splits]
-        for part, tables in (("enrolment", enrolment), ("pairs", [_pairs(split) for split in one.splits])):
+    for job in trialled:
+        splits = context.splits(job)
+        enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in splits]
+        for part, tables in (("enrolment", enrolment), ("pairs", [_pairs(split) for split in splits])):
             table = pd.concat(tables, keys=range(len(tables)), names=["fold", None]).reset_index(level="fold")
             # neither a time nor the temporary name in the header: equal tables give equal bytes
             with (
-                new_file(folder / f"{one.cohort}.{one.protocol.name}.{part}.csv.gz") as partial,
+                new_file(folder / f"{job.cohort}.{job.protocol.name}.{part}.csv.gz") as partial,
                 partial.open("wb") as raw,
                 gzip.GzipFile("", "wb", fileobj=raw, mtime=1) as packed,
             ):
