@@ -205,7 +205,7 @@ class OwnCohort(FolderCohort):
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         records, failures = super()._scan
         kept = [*RECORD_COLUMNS, "diagnoses", "from_header", "unread", *(label for label in LABELS if label in records)]
-        records = records[kept].assign(leads=records["leads"].map(safe_leads))
+        records = records.reindex(columns=kept).assign(leads=records["leads"].map(safe_leads))
         for label, known in zip(LABELS, (ACTIVITIES, ELECTRODES), strict=True):
             if label in records:
                 records[label] = numbered(records[label], known)
