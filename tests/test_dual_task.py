@@ -292,7 +292,7 @@ def test_shared_jobs_are_the_notebooks_once_the_window_is_chosen(
 ) -> None:
     monkeypatch.setattr(plan, "open_context", lambda *asked: context if asked[1:3] == ("synthetic", 100.0) else None)
     monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None))
-    work, jobs, shared = plan.shared("demo", 0, "cpu")
+    ((work, jobs, shared),) = plan.shared("demo", 0, "cpu")
     budget = plan.budget_of("demo", 0)
     assert (work, jobs) == (predict, plan.plan("synthetic", OURS, budget))
     assert (shared.attackers, shared.stores) == (budget.attackers(OURS), context.stores)
