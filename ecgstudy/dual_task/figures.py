@@ -61,7 +61,7 @@ def confusion_figure(predictions: Predictions) -> Figure:
     for ax, (task, truth) in zip(axes, TASKS.items(), strict=True):
         windows, names = predictions.windows, predictions.classes[task]
         share = pd.crosstab(windows[truth], windows[f"{task}_predicted"], normalize="index")
-        share = share.reindex(names).reindex(columns=names, fill_value=0)
+        share = share.reindex(columns=names, fill_value=0).reindex(names)
         _heat_map(ax, share, "predicted", "true", "" if task == "activity" else None)
         ax.set(title=task)
     return figure
