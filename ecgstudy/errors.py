@@ -23,6 +23,10 @@ class DataNotFoundError(StudyError):
     """A cohort's folder or index file is not where it is expected."""
 
 
+class NotApplicableError(StudyError):
+    """What a stage asks cannot be asked of these records; its text says why. The stage ends here, and is complete."""
+
+
 class LeakageError(StudyError):
     """Two parts that must be disjoint share a person or a waveform."""
 
