@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import ClassVar
@@ -33,8 +33,6 @@ class Split:
         The claim is about people whom no network was trained or chosen on.
     within_record : bool
         Enrolment and probe may be cut from one record (never from the same samples).
-    dropped : dict of str to int
-        Persons who cannot take part, counted by reason.
     """
 
     protocol: str
@@ -44,7 +42,6 @@ class Split:
     probe: pd.DataFrame
     unseen_persons: bool = False
     within_record: bool = False
-    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse to be a split that leaks."""
