@@ -9,7 +9,7 @@ import pandas as pd
 
 from ecgstudy.evaluate import bootstrap, disclosure
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic
-from ecgstudy.evaluate.trials import ScoreLevels, ScoreMatrix, Searches, Trials, dir_at_far, eer, rank_k, tar_at_far
+from ecgstudy.evaluate.trials import ScoreMatrix, Searches, Trials, dir_at_far, eer, rank_k, tar_at_far
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
