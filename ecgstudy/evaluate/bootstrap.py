@@ -32,23 +32,12 @@ TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its 95 % percentile interval, and what it rests on.
+    """A number on the full sample, its 95 % percentile interval (NaN where there is none), and what it rests on.
 
-    Attributes
-    ----------
-    value : float
-        Point value on the full sample; NaN where it is undefined.
-    low, high : float
-        Interval; NaN where there is none.
-    n : int
-        Persons that the value rests on.
-    undefined : int
-        Resamples in which the metric was undefined; the interval is taken over the others.
-    reason : str or None
-        Why the value or its interval is undefined, one clause a report can print.
-    p : float
-        Of a difference of two systems: two-sided bootstrap tail probability of "no difference", (1 + the resamples on
-        the far side of 0) / (1 + resamples), doubled. Not an exact test: read it beside the interval.
+    It rests on `n` persons; in `undefined` resamples it was undefined, and the interval is taken over the others. The
+    `reason` why the value or its interval is undefined is a clause that a report can print. `p`, of a difference of two
+    systems, is the two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side of 0) /
+    (1 + resamples), doubled. Not an exact test: read it beside the interval.
     """
 
     value: float

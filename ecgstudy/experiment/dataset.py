@@ -68,14 +68,9 @@ VIEWS: dict[str, View] = {"raw": View()}
 
 
 class Dataset:
-    """One lead of every record of several cohorts with its beats, by ``cohort/record``.
+    """One lead of every record of several cohorts (stores of one sampling rate) with its beats, by ``cohort/record``.
 
-    Parameters
-    ----------
-    stores : mapping of str to RecordStore
-        Stores by cohort name, all at one sampling rate.
-    lead : str, optional
-        Lead to read; lead I unless told. A record without it is read in its reference lead.
+    It is lead I unless told; a record without it is read in its reference lead.
     """
 
     def __init__(self, stores: Mapping[str, RecordStore], lead: str | None = None) -> None:
@@ -176,15 +171,10 @@ class Dataset:
         return {record_id: np.sort(beats["r_peak"].dropna().to_numpy()) for record_id, beats in self._fiducials.items()}
 
     def windows(self, segments: pd.DataFrame, length: int, most: int = MOST_WINDOWS) -> tuple[np.ndarray, np.ndarray]:
-        """Evenly spread windows of every segment, overlapping where `most` of them need it.
+        """Evenly spread windows (n, length) of every segment, and the row number in `segments` of each.
 
-        Returns
-        -------
-        windows : numpy.ndarray
-            float32, shape (n, length), of :meth:`segment`.
-        owners : numpy.ndarray
-            Row number in `segments` of each window, shape (n,). A segment without a usable window has none;
-            windows start a quarter second apart at least.
+        They overlap where `most` of them need it, but start a quarter second apart at least; a segment without a usable
+        window has none.
         """
         parts, owners = [np.empty((0, length), dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
         for piece in self.pieces(segments).itertuples():

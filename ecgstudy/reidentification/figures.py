@@ -1,6 +1,6 @@
 """Figures of the re-identification stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ from scipy.stats import norm
 from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.trials import ScoreMatrix, cmc, det_curve, rank1_by_gallery_size
 from ecgstudy.experiment.attackers import UNTRAINED
-from ecgstudy.experiment.evaluation import BEST
+from ecgstudy.experiment.evaluation import BEST, Attacks
 from ecgstudy.reidentification.tables import CELL, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 
@@ -21,8 +21,6 @@ SHOWN = ("transecg", "resnet1d", "beatnet", "features_gbm", "template", UNTRAINE
 COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
 MARKERS = dict(zip(SHOWN, "osv^Dx*", strict=True))
 PUBLISHED_TRANSECG = 0.886
-Attacks = Mapping[tuple[str, str, str], Sequence[ScoreMatrix]]
-"""Score matrices, one a fold, by cohort, protocol and attacker."""
 _LOWEST_RATE = 1e-3
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
 _PANELS = 4
