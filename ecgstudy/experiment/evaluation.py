@@ -19,7 +19,7 @@ from ecgstudy.evaluate.results import estimate_results, result, results_table, u
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble, mean_fold
+from ecgstudy.experiment.scores import ScoreSet, ensemble, mean_fold
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
@@ -109,9 +109,7 @@ def _judges(cells: Cells, cohort: str, protocol: str) -> Mapping[str, Sequence[S
 
 
 def _evaluate_cell(
-    attackers: Mapping[str, Sequence[ScoreSet]],
-    resamples: Resamples,
-    judges: Mapping[str, Sequence[ScoreSet]] | None,
+    attackers: Mapping[str, Sequence[ScoreSet]], resamples: Resamples, judges: Mapping[str, Sequence[ScoreSet]] | None
 ) -> tuple[dict[str, tuple[list[dict[str, object]], list[ScoreMatrix]]], "Selection"]:
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
@@ -292,19 +290,14 @@ def fuse(name: str, members: Sequence[Sequence[ScoreSet]], standardised: bool) -
     An attacker of one seed joins every seed of the others. `standardised` brings each attacker's scores to its
     validation impostors' mean 0 and standard deviation 1 first.
     """
-    longest = max(members, key=len)
     fused = []
-    for number, one in enumerate(longest):
-        same = zip(*(sets[number % len(sets)].folds for sets in members), strict=True)
-        folds = tuple(_fused_fold(of_members, standardised) for of_members in same)
-        fused.append(replace(one, attacker=name, folds=folds))
+    for number, one in enumerate(max(members, key=len)):
+        folds = []
+        for same in zip(*(sets[number % len(sets)].folds for sets in members), strict=True):
+            moments = [_impostor_moments(fold.validation) if standardised else (0.0, 1.0) for fold in same]
+            folds.append(mean_fold(same, partial(_mean_of_defined, moments=moments), pd.DataFrame()))
+        fused.append(replace(one, attacker=name, folds=tuple(folds)))
     return fused
-
-
-def _fused_fold(folds: Sequence[FoldScores], standardised: bool) -> FoldScores:
-    """Average the test and the validation scores of the same trials."""
-    moments = [_impostor_moments(fold.validation) if standardised else (0.0, 1.0) for fold in folds]
-    return mean_fold(folds, partial(_mean_of_defined, moments=moments), pd.DataFrame())
 
 
 def _impostor_moments(held: ScoreMatrix) -> tuple[float, float]:

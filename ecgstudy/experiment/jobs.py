@@ -33,7 +33,7 @@ AGE_GROUPS = ("under 30", "30-44", "45-59", "60 and over")
 
 @dataclass(frozen=True)
 class Job:
-    """One attacker (by name) on one cohort under one protocol, with one seed of training and one view of the samples."""
+    """One attacker on one cohort under one protocol, with one seed of its training and one view of the samples."""
 
     cohort: str
     protocol: Protocol
@@ -168,7 +168,7 @@ def _opened(
 class Outcome:
     """What the jobs of a plan gave: values by job name, in the order of the plan, and the commits that made them.
 
-    `refusals` has a row a job that the records do not allow: cohort, protocol, attacker, view, seed, reason (a sentence).
+    `refusals` has a row a job that the records do not allow: those of ``about()`` and reason (a sentence).
     """
 
     values: dict[str, Any]

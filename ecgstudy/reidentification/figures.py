@@ -79,11 +79,12 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
         if attacker == BEST and _holds_here(protocol):
             colours[cohort, protocol] = colour = next(coloured)
             searches = [fold.searches for fold in folds]
-            curve = _mean_curve([cmc(search, np.ones(search.own.size)) for search in searches])
-            left.plot(np.arange(1, len(curve) + 1), curve, color=colour, label=f"{cohort}, {_spoken(protocol)}")
-            sizes = np.arange(2, min(search.n_enrolled for search in searches) + 1)
-            by_size = [rank1_by_gallery_size(search, sizes, np.ones(search.own.size)) for search in searches]
-            right.plot(sizes, np.mean(by_size, axis=0), color=colour)
+            smallest = min(search.n_enrolled for search in searches)
+            sizes, label = np.arange(1, smallest + 1), f"{cohort}, {_spoken(protocol)}"
+            curves = [cmc(search, np.ones(search.own.size))[:smallest] for search in searches]
+            left.plot(sizes, np.mean(curves, axis=0), color=colour, label=label)
+            curves = [rank1_by_gallery_size(search, sizes[1:], np.ones(search.own.size)) for search in searches]
+            right.plot(sizes[1:], np.mean(curves, axis=0), color=colour)
     for cell, rows in extrapolated.dropna(subset="rank1").groupby(CELL, sort=False):
         band = rows["people"], rows["rank1_low"], rows["rank1_high"]
         right.fill_between(*band, color=colours[cell], alpha=0.15, linewidth=0)
@@ -100,12 +101,6 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
 def _holds_here(protocol: str) -> bool:
     """Whether a protocol holds and its networks learn from the cohort on trial."""
     return protocol != LEAKY and "cohort" not in protocol
-
-
-def _mean_curve(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean of the folds' curves, up to the end of the shortest."""
-    shortest = min(map(len, curves))
-    return np.mean([curve[:shortest] for curve in curves], axis=0)
 
 
 def det_figure(attacks: Attacks) -> Figure:

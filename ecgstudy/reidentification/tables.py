@@ -99,10 +99,9 @@ def headlines(rows: pd.DataFrame) -> dict[str, str]:
     """Names of the best attackers' headline metrics with their label in plain words."""
     told = {"rank1": "persons recognised (rank-1)", "eer": "equal error rate"}
     shown = rows[(rows["attacker"] == BEST) & rows["protocol"].isin(HEADLINES) & rows["metric"].isin(told)]
-    return {
-        f"{row.cohort}.{row.protocol}.{BEST}.{row.metric}": f"{row.cohort}, {_spoken(row.protocol)}: {told[row.metric]}"
-        for row in shown.itertuples()
-    }
+    names = shown["cohort"] + "." + shown["protocol"] + f".{BEST}." + shown["metric"]
+    labels = shown["cohort"] + ", " + shown["protocol"].str.replace("_", " ") + ": " + shown["metric"].map(told)
+    return dict(zip(names, labels, strict=True))
 
 
 def protocol_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
@@ -246,10 +245,10 @@ def shap_table(context: Context, seed: int) -> pd.DataFrame:
         Columns feature, unit, mean_abs_shap (log-odds, averaged over windows and persons), largest first;
         empty where no cohort has several records a person.
     """
-    found = [name for name, store in context.stores.items() if store.records[SUBJECT].duplicated().any()]
-    if not found:
+    found = (name for name, store in context.stores.items() if store.records[SUBJECT].duplicated().any())
+    if (cohort := next(found, None)) is None:
         return pd.DataFrame(columns=["feature", "unit", "mean_abs_shap"])
-    job = Job(found[0], CrossRecord(), FEATURE_MODEL, seed)
+    job = Job(cohort, CrossRecord(), FEATURE_MODEL, seed)
     model = context.fitted(job).boosters["person"]
     features, _ = context.dataset.features(context.splits(job)[0].probe)
     rows = np.random.default_rng(seed).permutation(len(features))[:EXPLAINED_WINDOWS]
@@ -263,7 +262,7 @@ def inflation_finding(rows: pd.DataFrame) -> str:
     parts = []
     ours = rows[(rows["attacker"] == REFERENCE) & (rows["metric"] == "rank1")]
     for cohort, own in ours.groupby("cohort", sort=False):
-        told = {LEAKY: "random windows (leaky)"} | {name: _spoken(name) for name in HONEST["person"]}
+        told = {LEAKY: "random windows (leaky)"} | {name: name.replace("_", " ") for name in HONEST["person"]}
         value = own.set_index("protocol")["value"]
         if LEAKY in value:
             shares = [f"{words} {100 * value[name]:.1f} %" for name, words in told.items() if name in value]
@@ -274,8 +273,8 @@ def inflation_finding(rows: pd.DataFrame) -> str:
 def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
     """Name the best attacker's figures under each headline protocol, from the two tables of them."""
     parts = [
-        f"{row['cohort']} {_spoken(row['protocol'])}: rank-1 {_percent(row, 'rank1')}, EER {_percent(row, 'eer')} "
-        f"({row['attacker']}, gallery of {row['enrolled']})"
+        f"{row['cohort']} {row['protocol'].replace('_', ' ')}: rank-1 {_percent(row, 'rank1')}, "
+        f"EER {_percent(row, 'eer')} ({row['attacker']}, gallery of {row['enrolled']})"
         for row in best.merge(verification).to_dict("records")
         if row["protocol"] in HEADLINES
     ]
@@ -308,8 +307,3 @@ def _percent(row: dict[str, float], name: str) -> str:
     if math.isnan(value):
         return "undefined (metrics.json says why)"
     return f"{value:.1f} %" if math.isnan(low) else f"{value:.1f} % ({low:.1f} to {high:.1f})"
-
-
-def _spoken(protocol: str) -> str:
-    """Protocol name in words."""
-    return protocol.replace("_", " ")
