@@ -65,8 +65,8 @@ class Split:
 class Protocol(ABC):
     """A rule that turns a cohort's records into splits.
 
-    `name` is in snake_case, as in metric names; `claim` says what a number obtained under it says; numbers of one that is
-    `leaky` are known to be inflated and kept to show by how much.
+    `name` is in snake_case, as in metric names; `claim` says what a number obtained under it says. One that is `leaky`
+    is known to give inflated numbers and kept to show by how much.
     """
 
     name: ClassVar[str]
