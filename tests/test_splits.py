@@ -105,24 +105,16 @@ def test_every_pair_of_parts_may_share_what_the_claim_allows(kind: str, one: str
             assert len(Split("trial", **parts, **flags).probe) == 1
 
 
-def test_cross_record_enrols_first_and_probes_second_records() -> None:
-    split = _only(CrossRecord(), DAYS)
-    assert _names(split.enrolment) == ["a1", "b1", "c1"]
-    assert _names(split.probe) == ["a2", "b2"]
-    assert split.probe["subject_id"].nunique() == 2
-
-
-def test_cross_day_enrols_first_days_and_probes_all_later_days_against_everybody() -> None:
-    split = _only(CrossDay(), DAYS)
-    assert _names(split.enrolment) == ["a1", "a2", "b1", "b2", "c1"]
-    assert _names(split.probe) == ["a3", "a4"]
-
-
-def test_leave_last_day_enrols_all_earlier_days_and_trains_on_first_days() -> None:
-    split = _only(LeaveLastDay(), DAYS)
-    assert _names(split.enrolment) == ["a1", "a2", "a3", "b1", "b2", "c1"]
-    assert _names(split.probe) == ["a4"]
-    assert _names(split.train) == _names(_only(CrossDay(), DAYS).train)
+@pytest.mark.parametrize(
+    ("protocol", "enrolment", "probe"),
+    [(CrossRecord(), "a1 b1 c1", "a2 b2"), (CrossDay(), "a1 a2 b1 b2 c1", "a3 a4")]
+    + [(LeaveLastDay(), "a1 a2 a3 b1 b2 c1", "a4")],
+)
+def test_records_and_days_enrol_and_probe_as_the_claim_says(protocol: Protocol, enrolment: str, probe: str) -> None:
+    split = _only(protocol, DAYS)
+    assert (_names(split.enrolment), _names(split.probe)) == (enrolment.split(), probe.split())
+    if isinstance(protocol, LeaveLastDay):  # it trains on first days
+        assert _names(split.train) == _names(_only(CrossDay(), DAYS).train)
 
 
 @pytest.mark.parametrize(("seconds", "border"), [(20.0, 1600), (60.0, 4800)])
