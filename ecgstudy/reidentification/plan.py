@@ -1,7 +1,7 @@
 """Which attackers meet which protocols on which cohort, and the trials that anyone can run again."""
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,11 +90,11 @@ def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
     return outcome
 
 
-def shared(profile: str, seed: int, device: str) -> Work:
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     """Jobs of the stage that several processes may share."""
     stores, _ = open_usable_stores(profile, cohorts_of(profile), seed)
     context = open_context(profile, stores, device)
-    return score, plan(context, seed), context
+    yield score, plan(context, seed), context
 
 
 def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
