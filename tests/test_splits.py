@@ -107,8 +107,11 @@ def test_every_pair_of_parts_may_share_what_the_claim_allows(kind: str, one: str
 
 @pytest.mark.parametrize(
     ("protocol", "enrolment", "probe"),
-    [(CrossRecord(), "a1 b1 c1", "a2 b2"), (CrossDay(), "a1 a2 b1 b2 c1", "a3 a4")]
-    + [(LeaveLastDay(), "a1 a2 a3 b1 b2 c1", "a4")],
+    [
+        (CrossRecord(), "a1 b1 c1", "a2 b2"),
+        (CrossDay(), "a1 a2 b1 b2 c1", "a3 a4"),
+        (LeaveLastDay(), "a1 a2 a3 b1 b2 c1", "a4"),
+    ],
 )
 def test_records_and_days_enrol_and_probe_as_the_claim_says(protocol: Protocol, enrolment: str, probe: str) -> None:
     split = _only(protocol, DAYS)
