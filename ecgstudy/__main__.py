@@ -93,7 +93,7 @@ def _work(options: argparse.Namespace) -> None:
     from ecgstudy.reidentification import plan as reidentification
 
     for stage in (reidentification, dual_task):
-        left = share(*stage.shared(options.profile, STUDY_SEED, options.device))
+        left = sum(share(*work) for work in stage.shared(options.profile, STUDY_SEED, options.device))
         done = "all jobs are done" if not left else f"{left} jobs are still done by other processes"
         print(f"{stage.__package__.partition('.')[2]}: {done}")
 

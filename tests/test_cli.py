@@ -47,7 +47,7 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
 
 def test_work_shares_the_jobs_of_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     for stage, left in ((reidentification, 0), (dual_task, 2)):
-        monkeypatch.setattr(stage, "shared", lambda *asked, left=left: (asked, left, None))
+        monkeypatch.setattr(stage, "shared", lambda *asked, left=left: [(asked, left, None), (asked, 0, None)])
     monkeypatch.setattr(jobs, "share", lambda asked, left, _: left if asked == ("demo", 0, "cpu") else None)
     assert main(["work", "demo", "--device", "cpu"]) == 0
     told = ["reidentification: all jobs are done", "dual_task: 2 jobs are still done by other processes"]

@@ -136,11 +136,7 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
     [
         (lambda records: records, protocols.CrossElectrode(), "the cohort states no electrode"),
         (at_rest, protocols.CrossActivity(), "no usable window is left to test on"),
-        (
-            lambda records: records.iloc[:2],
-            protocols.LeaveSubjectOut(3),
-            "2 persons are too few to leave people out in 3 folds",
-        ),
+        (pd.DataFrame.head, protocols.LeaveSubjectOut(5), "4 persons are too few to leave people out in 5 folds"),
     ],
 )
 def test_what_cannot_be_asked_is_a_clause(context: Context, change: Change, protocol: Protocol, reason: str) -> None:
@@ -208,9 +204,7 @@ def test_windows_are_chosen_on_what_no_candidate_learnt_from(context: Context, m
 
 
 def test_an_attacker_is_built_and_trained_as_it_says(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    attacker = Attacker(
-        sizes={"balance": "equal"}, tasks=("activity",), seconds=4.0, amplitude=True, epochs=7, stride=2.0
-    )
+    attacker = replace(OURS, sizes={"balance": "equal"}, tasks=("activity",), epochs=7, stride=2.0)
     seen = learnt(context, protocols.BlockedTime(), attacker, monkeypatch)
     assert seen["model"].classes == {"activity": ["rest", "squats"]}
     assert seen["model"].hparams.lead_names == [context.lead, "amplitude"]
@@ -265,8 +259,7 @@ def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Co
         predictions(changed(context, at_rest), protocols.BlockedTime())
 
 
-def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ECGSTUDY_CACHE", str(tmp_path))
+def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SimpleNamespace(records=pd.DataFrame({"reference_lead": ["II", "II", "I"]}))
     monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
     assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu").lead == "II"
@@ -299,7 +292,7 @@ def test_shared_jobs_are_the_notebooks_once_the_window_is_chosen(
 ) -> None:
     monkeypatch.setattr(plan, "open_context", lambda *asked: context if asked[1:3] == ("synthetic", 100.0) else None)
     monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None))
-    work, jobs, shared = plan.shared("demo", 0, "cpu")
+    ((work, jobs, shared),) = plan.shared("demo", 0, "cpu")
     budget = plan.budget_of("demo", 0)
     assert (work, jobs) == (predict, plan.plan("synthetic", OURS, budget))
     assert (shared.attackers, shared.stores) == (budget.attackers(OURS), context.stores)

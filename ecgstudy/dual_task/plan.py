@@ -1,7 +1,7 @@
 """The jobs of stage 03, and what each predicts: the person and the activity of every probe window."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -196,12 +196,12 @@ def plan(cohort: str, ours: Attacker, budget: Budget) -> list[Job]:
     return [*jobs, Job(cohort, protocols.ActivityPairs(), ONE_ACTIVITY, budget.seeds[0])]
 
 
-def shared(profile: str, seed: int, device: str) -> Work:
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     """Jobs of the stage that several processes may share, once the windows are chosen."""
     budget, cohort = budget_of(profile, seed), cohort_of(profile)
     context = open_context(profile, cohort, STORE_FS, seed, device)
     ours, _ = choose(context, cohort, budget)
-    return predict, plan(cohort, ours, budget), replace(context, attackers=budget.attackers(ours))
+    yield predict, plan(cohort, ours, budget), replace(context, attackers=budget.attackers(ours))
 
 
 def nothing() -> pd.DataFrame:
