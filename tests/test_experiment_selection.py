@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_scores import fake_score_set, toy_score_set
 from scipy.stats import norm
 
 from ecgstudy.evaluate.trials import ScoreMatrix
-from ecgstudy.experiment.evaluation import FUSIONS, Separation, fuse, select, validation_separation
+from ecgstudy.experiment.evaluation import FUSIONS, fuse, select
 from ecgstudy.experiment.scores import ScoreSet
 
 NOISE = {"transecg": 2.0, "resnet1d": 1.5, "beatnet": 1.4, "features_gbm": 3.0, "template": 2.5}
@@ -23,6 +24,11 @@ def _attackers(noise: dict[str, float]) -> dict[str, list[ScoreSet]]:
 def _held(attacker: str, scores: object, people: Iterable[object] = "ab", seed: int = 0) -> ScoreSet:
     """Hand-made scores of the validation part."""
     return toy_score_set(np.eye(2), "ab", "ab", ScoreMatrix(scores, list(people), list(people)), attacker, seed)
+
+
+def _separation(score_set: ScoreSet) -> pd.Series:
+    """Rank-1, EER and d' of one candidate."""
+    return select({"template": [score_set]}).separations.loc["template"]
 
 
 def _permuted(score_set: ScoreSet, rng: np.random.Generator) -> ScoreSet:
@@ -39,7 +45,7 @@ def test_permuting_the_test_scores_cannot_change_the_choice() -> None:
         rng = np.random.default_rng(seed)
         again = select({model: [_permuted(one, rng) for one in sets] for model, sets in attackers.items()})
         assert again.chosen == first.chosen
-        assert again.separations == first.separations
+        pd.testing.assert_frame_equal(again.separations, first.separations)
 
 
 @pytest.mark.parametrize("model", ["transecg", "features_gbm", "template"])
@@ -48,30 +54,29 @@ def test_the_best_on_validation_is_chosen_however_it_does_on_the_probes(model: s
     noise = dict.fromkeys(NOISE, 8.0) | {model: 0.3}
     selection = select(_attackers(noise))
     assert selection.chosen == model
-    assert selection.separations[model].rank1 == max(s.rank1 for s in selection.separations.values())
+    assert selection.separations.loc[model, "rank1"] == selection.separations["rank1"].max()
     assert [s.attacker for s in selection.score_sets] == [model] * len(selection.score_sets)
 
 
 def test_separation_by_hand() -> None:
     # genuine 2 and 4, impostor 0 and 2: means 3 and 1, variances 1 and 1
     score_set = _held("template", [[2.0, 0.0], [2.0, 4.0]])
-    assert validation_separation(score_set).d_prime == pytest.approx(2.0)
     # a's search ties nobody, b's true score is the highest; one threshold parts genuine 2, 4 from impostor 0, 2 at 1/4
-    assert validation_separation(score_set)[:2] == (1.0, pytest.approx(0.25))
+    assert _separation(score_set).tolist() == pytest.approx([1.0, 0.25, 2.0])
     undefined = _held("template", np.ones((2, 2)))
-    assert np.isnan(validation_separation(undefined).d_prime)
-    assert np.isnan(validation_separation(replace(score_set, folds=score_set.folds + undefined.folds)).d_prime)
+    assert np.isnan(_separation(undefined)["d_prime"])
+    assert np.isnan(_separation(replace(score_set, folds=score_set.folds + undefined.folds))["d_prime"])
     # the missing trial matches nobody; one impostor score is too few for d'
-    gap = validation_separation(_held("template", [[2.0, 0.0], [np.nan, 4.0]]))
-    assert np.isnan(gap.d_prime)
-    assert gap.rank1 == 1.0
+    gap = _separation(_held("template", [[2.0, 0.0], [np.nan, 4.0]]))
+    assert np.isnan(gap["d_prime"])
+    assert gap["rank1"] == 1.0
 
 
 def test_gaussian_scores_have_the_planted_d_prime() -> None:
     rng = np.random.default_rng(0)
-    found = validation_separation(_held("m", rng.normal(size=(400, 400)) + 3 * np.eye(400), range(400)))
-    assert found.d_prime == pytest.approx(3.0, abs=0.2)
-    assert found.eer == pytest.approx(norm.cdf(-1.5), abs=0.02)
+    found = _separation(_held("template", rng.normal(size=(400, 400)) + 3 * np.eye(400), range(400)))
+    assert found["d_prime"] == pytest.approx(3.0, abs=0.2)
+    assert found["eer"] == pytest.approx(norm.cdf(-1.5), abs=0.02)
 
 
 def test_fusions_by_hand() -> None:
@@ -104,16 +109,26 @@ def test_fusions_go_seed_by_seed_and_carry_no_demographics() -> None:
 
 def test_a_missing_attacker_takes_its_fusions_along() -> None:
     attackers = {m: sets for m, sets in _attackers(NOISE).items() if m != "template"}
-    assert set(select(attackers).separations) == {*attackers, "resnet1d + beatnet"}
+    assert set(select(attackers).separations.index) == {*attackers, "resnet1d + beatnet"}
     assert select({}).chosen is None
 
 
-def test_rank1_decides_before_eer_and_eer_before_d_prime() -> None:
-    best = Separation(0.9, 0.1, 1.0)
-    assert best.order > Separation(0.8, 0.0, 9.0).order
-    assert best.order > Separation(0.9, 0.2, 9.0).order
-    assert best.order > Separation(0.9, 0.1, 0.5).order
-    assert best.order > Separation(0.9, 0.1, np.nan).order
+@pytest.mark.parametrize(
+    ("other", "chosen"),
+    [
+        ([[9.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 9.0]], "first"),  # the worse rank-1, whatever its d'
+        ([[3.0, 2.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]], "first"),  # the same rank-1 and EER, the lower d'
+        ([[4.0, 0.0, 2.0], [0.0, 4.0, 2.0], [2.0, 0.0, 4.0]], "second"),  # the same rank-1 and EER, the higher d'
+        ([[3.0, 0.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]], "first"),  # equals
+        (np.eye(3), "first"),  # no d', for want of a variance
+    ],
+)
+def test_rank1_decides_before_eer_and_eer_before_d_prime(other: object, chosen: str) -> None:
+    first = _held("first", [[3.0, 0.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]], "abc")
+    assert select({"first": [first], "second": [_held("second", other, "abc")]}).chosen == chosen
+    # everybody is first, but two genuine scores lie below two impostor scores of others
+    blurred = _held("blurred", [[1.0, 0.0, 0.0], [2.0, 9.0, 0.0], [2.0, 0.0, 9.0]], "abc")
+    assert select({"blurred": [blurred], "first": [first]}).chosen == "first"
 
 
 def test_a_large_d_prime_of_skewed_scores_does_not_win() -> None:
@@ -122,8 +137,8 @@ def test_a_large_d_prime_of_skewed_scores_does_not_win() -> None:
     skewed = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [9.1, 0.0, 9.0]])
     both = {"resnet1d": steady, "features_gbm": skewed * 100 - np.eye(3)}
     selection = select({model: [_held(model, scores, "abc")] for model, scores in both.items()})
-    assert selection.separations["features_gbm"].d_prime > selection.separations["resnet1d"].d_prime
-    assert (selection.separations["resnet1d"].rank1, selection.separations["features_gbm"].rank1) == (1.0, 2 / 3)
+    assert selection.separations["d_prime"].idxmax() == "features_gbm"
+    assert selection.separations["rank1"].to_dict() == {"resnet1d": 1.0, "features_gbm": 2 / 3}
     assert selection.chosen == "resnet1d"
     assert selection.row("toy", "cross_record")["resnet1d"] == "100.0 / 0.0"
 
@@ -144,11 +159,11 @@ def test_the_untrained_control_is_never_chosen_nor_asked() -> None:
     judges = {name: [replace(s, protocol="cross_cohort_x") for s in sets] for name, sets in attackers.items()}
     for judging in (None, judges):
         selection = select(attackers, judging)
-        assert "untrained" not in selection.separations
+        assert "untrained" not in selection.separations.index
         assert selection.chosen in NOISE.keys() | FUSIONS.keys()
 
 
 def test_the_ensemble_of_all_seeds_is_judged_and_not_one_of_them() -> None:
     # the first seed tells its validation people apart, the second takes each for the other and weighs more
     sets = [_held("template", held, seed=seed) for seed, held in enumerate((np.eye(2), 3 - 3 * np.eye(2)))]
-    assert select({"template": sets}).separations["template"].rank1 == 0.0
+    assert select({"template": sets}).separations.loc["template", "rank1"] == 0.0

@@ -116,13 +116,13 @@ def test_headlines_weigh_probes_by_their_person() -> None:
     resamples = Resamples.draw("ab", seed=0, n_resamples=1)
     scores = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
     fold = ScoredFold(ScoreMatrix(scores, list("aab"), list("ab")), resamples, np.random.default_rng(0))
-    assert fold.headlines(np.array([1.0, 0.0]))["rank1"] == 0.5
-    assert fold.headlines(np.array([0.0, 3.0]))["rank1"] == 0.0
-    assert fold.everything(np.ones(2))["rank1_per_person"] == 0.25
+    assert fold.measure(np.array([1.0, 0.0]), everything=False)["rank1"] == 0.5
+    assert fold.measure(np.array([0.0, 3.0]))["rank1"] == 0.0
+    assert fold.measure(np.ones(2))["rank1_per_person"] == 0.25
     perfect = ScoredFold(ScoreMatrix(np.eye(2), list("ab"), list("ab")), resamples, np.random.default_rng(0))
     # two probes of a: one right, one wrong; the probe of b is wrong
     assert rank1_statistic([fold, perfect])(np.ones(2)) == pytest.approx((1 / 3 + 1) / 2)
-    assert eer_statistic([fold, perfect])(np.ones(2)) == pytest.approx(fold.headlines(np.ones(2))["eer"] / 2)
+    assert eer_statistic([fold, perfect])(np.ones(2)) == pytest.approx(fold.measure(np.ones(2))["eer"] / 2)
 
 
 def test_folds_are_averaged_and_share_their_resamples() -> None:
@@ -138,7 +138,7 @@ def test_folds_are_averaged_and_share_their_resamples() -> None:
     null = np.mean([fold.linkability.null_draws(report_module.N_PERMUTATIONS, drawn) for fold in folds], axis=0)
     found = report["d_sys_null"]
     assert (found.value, found.low, found.high) == pytest.approx((null.mean(), *np.quantile(null, [0.025, 0.975])))
-    draws = [np.mean([fold.headlines(m)["eer"] for fold in folds]) for m in resamples.multiplicities]
+    draws = [np.mean([fold.measure(m, everything=False)["eer"] for fold in folds]) for m in resamples.multiplicities]
     assert (report["eer"].low, report["eer"].high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
 
 

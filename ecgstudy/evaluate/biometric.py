@@ -9,13 +9,14 @@ import pandas as pd
 
 from ecgstudy.evaluate import bootstrap, disclosure
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic
-from ecgstudy.evaluate.trials import ScoreLevels, ScoreMatrix, Searches, Trials, dir_at_far, eer, rank_k, tar_at_far
+from ecgstudy.evaluate.trials import ScoreMatrix, Searches, Trials, dir_at_far, eer, rank_k, tar_at_far
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
 """Permutations behind the D_sys null."""
 MOST_RESAMPLED_TRIALS = 100_000
-"""Above so many trials only rank-k, EER and TAR over trials get intervals: the others would take minutes."""
+HEADLINES = ("rank1", "rank5", "eer", *(f"tar_at_far_{name}" for name in FARS))
+"""Above so many trials only these get intervals: the others would take minutes."""
 
 
 class ScoredFold:
@@ -37,21 +38,19 @@ class ScoredFold:
         """Log-likelihood ratios and which trials have one; costs a fit, which point values of headlines can spare."""
         return _cross_calibrated_llr(self.trials, np.random.default_rng(self._calibration_seed))
 
-    def headlines(self, multiplicity: np.ndarray) -> dict[str, float]:
-        """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times."""
-        return self._headlines(self.trials.levels(self.trials.weights(multiplicity)), multiplicity[self.probe])
-
-    def everything(self, multiplicity: np.ndarray) -> dict[str, float]:
-        """All metrics when person p was drawn ``multiplicity[p]`` times."""
+    def measure(self, multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+        """All metrics, or rank-k, EER and TAR alone, when person p was drawn ``multiplicity[p]`` times."""
         found = {}
-        for suffix, balanced in (("", False), ("_per_person", True)):
+        for suffix, balanced in (("", False), ("_per_person", True))[: 2 if everything else 1]:
             weights, probes = self.trials.weights(multiplicity, balanced), multiplicity[self.probe]
             probes, levels = probes * self._balance if balanced else probes, self.trials.levels(weights)
-            values = self._headlines(levels, probes)
-            values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
-            values["d_sys"] = self.linkability.d_sys(weights)
+            values = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
+            values |= {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+            if everything:
+                values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
+                values["d_sys"] = self.linkability.d_sys(weights)
             found |= {name + suffix: value for name, value in values.items()}
-            if not balanced:
+            if everything and not balanced:
                 found["zebra_bits"] = disclosure.zebra_bits(levels)
                 found["zebra_worst"] = disclosure.zebra_worst_case(levels)
                 found |= {"cllr_min": disclosure.cllr_min(levels), "cllr": self._cllr(weights)}
@@ -68,10 +67,6 @@ class ScoredFold:
         found |= {f"{name}_per_person": reason for name, reason in found.items()}
         calibration = "" if self._calibration[1].any() else "too few persons to calibrate the scores on other persons"
         return found | dict.fromkeys(("zebra_bits", "zebra_worst", "cllr_min"), problem) | {"cllr": calibration}
-
-    def _headlines(self, levels: ScoreLevels, probes: np.ndarray) -> dict[str, float]:
-        found = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
-        return found | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
 
     def _cllr(self, weights: np.ndarray) -> float:
         llr, calibrated = self._calibration
@@ -106,7 +101,25 @@ def biometric_report(
         each rests on the persons with a genuine trial.
     """
     n_persons = np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
-    return _estimates(folds, resamples, n_persons) | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
+    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
+    values = _means(folds, np.ones(resamples.persons.size))
+    problems = [fold.problems() for fold in folds]
+    reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in values}
+    names = [name for name in values if everything or name in HEADLINES]
+    found = bootstrap.bootstrap_each(
+        lambda drawn: [*_means(folds, drawn, everything).values()], resamples, n_persons, [reasons[n] for n in names]
+    )
+    estimates = dict(zip(names, found, strict=True))
+    for name in [name for name in values if name not in estimates]:
+        reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
+        estimates[name] = Estimate(values[name], n=n_persons, reason=reason)
+    return estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
+
+
+def _means(folds: Sequence[ScoredFold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+    """Mean of each metric over the folds; NaN where one fold does not define it."""
+    found = [fold.measure(multiplicity, everything) for fold in folds]
+    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
 
 
 def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
@@ -147,33 +160,6 @@ def risk_tail(risk: pd.DataFrame) -> dict[str, float]:
     return tail | {"always_first": (rank1 == 1).mean(), "never_first": (rank1 == 0).mean()}
 
 
-def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int) -> dict[str, Estimate]:
-    """Every metric with its interval; where there are too many trials, intervals of the headlines only."""
-    everybody = np.ones(resamples.persons.size)
-    problems = [fold.problems() for fold in folds]
-    reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in problems[0]}
-    values = _mean([fold.everything(everybody) for fold in folds])
-    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
-    measure = ScoredFold.everything if everything else ScoredFold.headlines
-    names = list(values) if everything else list(folds[0].headlines(everybody))
-
-    def statistics(multiplicity: np.ndarray) -> list[float]:
-        found = _mean([measure(fold, multiplicity) for fold in folds])
-        return [found[name] for name in names]
-
-    found = bootstrap.bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
-    estimates = dict(zip(names, found, strict=True))
-    for name in [name for name in values if name not in estimates]:
-        reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
-        estimates[name] = Estimate.without_interval(values[name], n_persons, 0, reason)
-    return estimates
-
-
-def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the folds; NaN where one fold does not define it."""
-    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
-
-
 def _rank_problem(searches: Searches, k: int) -> str:
     """Why rank-k is undefined; empty where it is not."""
     if not searches.enrolled.any():
@@ -187,7 +173,7 @@ def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Gene
     """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
     problem = next((fold.linkability.problem for fold in folds if fold.linkability.problem), None)
     if problem is not None:
-        return Estimate.without_interval(math.nan, n_persons, N_PERMUTATIONS, problem)
+        return Estimate(math.nan, n=n_persons, undefined=N_PERMUTATIONS, reason=problem)
     draws = np.mean([fold.linkability.null_draws(N_PERMUTATIONS, rng) for fold in folds], axis=0)
     low, high = np.quantile(draws, bootstrap.TAILS)
     return Estimate(float(draws.mean()), float(low), float(high), n_persons)

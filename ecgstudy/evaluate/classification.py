@@ -64,10 +64,10 @@ def classification_report(
     person = resamples.index_of(np.asarray(persons)[labelled])
     n_persons, counts = np.unique(person).size, np.bincount(truth, minlength=len(classes))
     names = ("accuracy", "balanced_accuracy", "auroc", "accuracy_per_person")
-    nothing = Estimate.without_interval(math.nan, n_persons, len(resamples.indices), NO_LABEL)
+    nothing = Estimate(math.nan, n=n_persons, undefined=len(resamples.indices), reason=NO_LABEL)
     if not counts.any():
         return dict.fromkeys((*names, "majority"), nothing)
-    majority = {"majority": Estimate(float(counts.max() / truth.size), math.nan, math.nan, n_persons)}
+    majority = {"majority": Estimate(float(counts.max() / truth.size), n=n_persons)}
     if np.count_nonzero(counts) < 2:
         return dict.fromkeys(names, replace(nothing, reason=f"every label is {classes[truth[0]]}")) | majority
     per_sample = np.ones(person.size)

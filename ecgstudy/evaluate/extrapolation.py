@@ -159,7 +159,7 @@ def extrapolate_rank1(
     model = RankOneModel(matrix, resamples)
     n_persons = np.unique(model.probe).size
     if model.problem:
-        undefined = Estimate.without_interval(math.nan, n_persons, len(resamples.indices), model.problem)
+        undefined = Estimate(math.nan, n=n_persons, undefined=len(resamples.indices), reason=model.problem)
         return {size: dict.fromkeys((*TAILS, "envelope"), undefined) for size in sizes}
     columns = [(size, tail) for size in sizes for tail in TAILS]
     constant = ["impostor scores do not vary, so they have no tail"] * len(columns)

@@ -12,21 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.biometric import (
-    ScoredFold,
-    biometric_report,
-    eer_statistic,
-    per_person_risk,
-    rank1_statistic,
-    risk_tail,
-)
+from ecgstudy.evaluate import biometric
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, paired_difference
 from ecgstudy.evaluate.classification import classification_report, mae_report
 from ecgstudy.evaluate.results import estimate_results, result, results_table, unit_of
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble, mean_fold
+from ecgstudy.experiment.scores import ScoreSet, ensemble, mean_fold
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
@@ -45,6 +38,8 @@ SHORT = {"sex": "sex", "age_group": "age"}
 CROSS_COHORT = "cross_cohort_"
 UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 """How the names of protocols begin whose validation people no network was trained on."""
+Attacks = dict[tuple[str, str, str], list[ScoreMatrix]]
+"""Score matrices, one a fold, by cohort, protocol and attacker."""
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[ScoreSet]]]
 """Score sets of all seeds by cohort and protocol, and by attacker."""
 
@@ -54,12 +49,12 @@ class Evaluation(NamedTuple):
 
     `rows` is a long table (:mod:`ecgstudy.evaluate.results`) with some more columns: seeds, lowest and highest (rank1
     and eer of each training seed alone), p (of a difference to :data:`REFERENCE` on identical trials and resamples) and
-    stands_for (who was chosen, under "best"). `attacks` are the mean scores behind it all, a matrix a fold, by cohort,
-    protocol and attacker; `choices` has a row a cohort and protocol: every candidate on the validation part.
+    stands_for (who was chosen, under "best"). `attacks` are the mean scores behind it all; `choices` has a row a cohort
+    and protocol: every candidate on the validation part.
     """
 
     rows: pd.DataFrame
-    attacks: dict[tuple[str, str, str], list[ScoreMatrix]]
+    attacks: Attacks
     choices: pd.DataFrame
 
 
@@ -114,9 +109,7 @@ def _judges(cells: Cells, cohort: str, protocol: str) -> Mapping[str, Sequence[S
 
 
 def _evaluate_cell(
-    attackers: Mapping[str, Sequence[ScoreSet]],
-    resamples: Resamples,
-    judges: Mapping[str, Sequence[ScoreSet]] | None,
+    attackers: Mapping[str, Sequence[ScoreSet]], resamples: Resamples, judges: Mapping[str, Sequence[ScoreSet]] | None
 ) -> tuple[dict[str, tuple[list[dict[str, object]], list[ScoreMatrix]]], "Selection"]:
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
@@ -139,7 +132,7 @@ def evaluate(
     about = {"cohort": attack.cohort, "protocol": attack.protocol, "attacker": attack.attacker}
     matrices = _without_gaps(attack)
     folds = scored_folds(matrices, resamples)
-    report = biometric_report(folds, resamples, np.random.default_rng(resamples.seed))
+    report = biometric.biometric_report(folds, resamples, np.random.default_rng(resamples.seed))
     rows = estimate_results(report, **about)
     alone = pd.DataFrame([rank1_and_eer(_without_gaps(one)) for one in score_sets], columns=["rank1", "eer"])
     for row in rows:
@@ -149,7 +142,7 @@ def evaluate(
     if reference and reference[0].attacker != attack.attacker:
         others = scored_folds(_without_gaps(ensemble(reference)), resamples)
         n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
-        for name, statistic in (("rank1", rank1_statistic), ("eer", eer_statistic)):
+        for name, statistic in (("rank1", biometric.rank1_statistic), ("eer", biometric.eer_statistic)):
             both = statistic(folds), statistic(others)
             contrast = paired_difference(*both, resamples, n_persons, "one of the two is undefined")
             (row,) = estimate_results({f"{name}_minus_{REFERENCE}": contrast}, **about)
@@ -158,8 +151,8 @@ def evaluate(
     counts = {"persons": report["rank1"].n, "enrolled": max(one.searches.n_enrolled for one in matrices)}
     counts |= {"probes": sum(one.probe.size for one in matrices), "unscored": int(sum(unscored))}
     rows += [result(name, value, unit_of(name), **about) for name, value in counts.items()]
-    risk = per_person_risk(matrices)
-    for name, value in risk_tail(risk).items():
+    risk = biometric.per_person_risk(matrices)
+    for name, value in biometric.risk_tail(risk).items():
         note = "" if math.isfinite(value) else "Not defined: nobody has a probe."
         rows.append(result(name, float(value), "share", n=len(risk), note=note, **about))
     return rows, matrices
@@ -170,10 +163,10 @@ def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix]:
     return [fold.trials.without_gaps() for fold in attack.folds]
 
 
-def scored_folds(matrices: Iterable[ScoreMatrix], resamples: Resamples) -> list[ScoredFold]:
+def scored_folds(matrices: Iterable[ScoreMatrix], resamples: Resamples) -> list[biometric.ScoredFold]:
     """Prepare folds to be measured under the weights of persons."""
     rng = np.random.default_rng(resamples.seed)
-    return [ScoredFold(matrix, resamples, rng) for matrix in matrices]
+    return [biometric.ScoredFold(matrix, resamples, rng) for matrix in matrices]
 
 
 def chance_level(attack: Sequence[ScoreMatrix], rng: np.random.Generator) -> dict[str, Estimate]:
@@ -218,37 +211,23 @@ def _of_heads(task: str, rows: pd.DataFrame, resamples: Resamples) -> dict[str, 
     return report
 
 
-class Separation(NamedTuple):
-    """How well an attacker tells the people of a validation part apart: rank-1, EER and d', averaged over the folds.
-
-    d' is the difference of the mean genuine and impostor scores over the root of their mean variance; NaN where a
-    fold has fewer than two trials of either kind or scores that do not vary.
-    """
-
-    rank1: float
-    eer: float
-    d_prime: float
-
-    @property
-    def order(self) -> tuple[float, float, float]:
-        """Sorting key, the better the larger: rank-1, then EER, then d' where both of them tie."""
-        return self.rank1, -self.eer, self.d_prime if np.isfinite(self.d_prime) else -np.inf
-
-
 class Selection(NamedTuple):
-    """The choice for one cohort and protocol, by the candidates' separations on the validation part of `judged_on`.
+    """The choice for one cohort and protocol.
 
-    `chosen` has the best :attr:`Separation.order`, the first of equals; None where none is defined.
+    `separations` tell how well each candidate (a row) tells the people of the validation part of `judged_on` apart:
+    rank1, eer and d_prime, averaged over the folds. d' is the difference of the mean genuine and impostor scores over
+    the root of their mean variance; NaN where a fold has fewer than two trials of either kind or scores that do not
+    vary. `chosen` is None where rank1 and eer are defined for nobody.
     """
 
-    separations: Mapping[str, Separation]
+    separations: pd.DataFrame
     chosen: str | None
     score_sets: Sequence[ScoreSet]
     judged_on: str
 
     def row(self, cohort: str, protocol: str) -> dict[str, object]:
         """Row of the table of choices: "rank-1 / EER" of each candidate in per cent."""
-        shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.items()}
+        shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.iterrows()}
         judged = "itself" if self.judged_on == protocol else "others"
         return {"cohort": cohort, "protocol": protocol, "judged on": judged, **shown, "chosen": self.chosen or "none"}
 
@@ -266,9 +245,14 @@ def select(
     """
     candidates = _candidates(attackers)
     judged = _candidates(judges) if judges else candidates
-    separations = {name: validation_separation(ensemble(sets)) for name, sets in judged.items() if name in candidates}
-    defined = {name: s.order for name, s in separations.items() if np.isfinite(s.rank1) and np.isfinite(s.eer)}
-    chosen = max(defined, key=defined.__getitem__) if defined else None
+    measured = {
+        name: np.mean([_separation(fold.validation) for fold in ensemble(sets).folds], axis=0)
+        for name, sets in judged.items()
+        if name in candidates
+    }
+    separations = pd.DataFrame.from_dict(measured, orient="index", columns=["rank1", "eer", "d_prime"])
+    ranked = separations.dropna(subset=["rank1", "eer"]).sort_values([*separations], ascending=[False, True, False])
+    chosen = ranked.index[0] if len(ranked) else None
     judged_on = next((sets[0].protocol for sets in judged.values()), "")
     return Selection(separations, chosen, candidates[chosen] if chosen else [], judged_on)
 
@@ -280,13 +264,6 @@ def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequen
         if set(members) <= set(attackers):
             candidates[name] = fuse(name, [attackers[member] for member in members], standardised)
     return candidates
-
-
-def validation_separation(attack: ScoreSet) -> Separation:
-    """Measure an attacker on its validation trials."""
-    return Separation(
-        *(float(mean) for mean in np.mean([_separation(fold.validation) for fold in attack.folds], axis=0))
-    )
 
 
 def _separation(held: ScoreMatrix) -> tuple[float, float, float]:
@@ -313,19 +290,14 @@ def fuse(name: str, members: Sequence[Sequence[ScoreSet]], standardised: bool) -
     An attacker of one seed joins every seed of the others. `standardised` brings each attacker's scores to its
     validation impostors' mean 0 and standard deviation 1 first.
     """
-    longest = max(members, key=len)
     fused = []
-    for number, one in enumerate(longest):
-        same = zip(*(sets[number % len(sets)].folds for sets in members), strict=True)
-        folds = tuple(_fused_fold(of_members, standardised) for of_members in same)
-        fused.append(replace(one, attacker=name, folds=folds))
+    for number, one in enumerate(max(members, key=len)):
+        folds = []
+        for same in zip(*(sets[number % len(sets)].folds for sets in members), strict=True):
+            moments = [_impostor_moments(fold.validation) if standardised else (0.0, 1.0) for fold in same]
+            folds.append(mean_fold(same, partial(_mean_of_defined, moments=moments), pd.DataFrame()))
+        fused.append(replace(one, attacker=name, folds=tuple(folds)))
     return fused
-
-
-def _fused_fold(folds: Sequence[FoldScores], standardised: bool) -> FoldScores:
-    """Average the test and the validation scores of the same trials."""
-    moments = [_impostor_moments(fold.validation) if standardised else (0.0, 1.0) for fold in folds]
-    return mean_fold(folds, partial(_mean_of_defined, moments=moments), pd.DataFrame())
 
 
 def _impostor_moments(held: ScoreMatrix) -> tuple[float, float]:

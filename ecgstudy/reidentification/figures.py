@@ -1,6 +1,6 @@
 """Figures of the re-identification stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ from scipy.stats import norm
 from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.trials import ScoreMatrix, cmc, det_curve, rank1_by_gallery_size
 from ecgstudy.experiment.attackers import UNTRAINED
-from ecgstudy.experiment.evaluation import BEST
+from ecgstudy.experiment.evaluation import BEST, Attacks
 from ecgstudy.reidentification.tables import CELL, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 
@@ -21,8 +21,6 @@ SHOWN = ("transecg", "resnet1d", "beatnet", "features_gbm", "template", UNTRAINE
 COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
 MARKERS = dict(zip(SHOWN, "osv^Dx*", strict=True))
 PUBLISHED_TRANSECG = 0.886
-Attacks = Mapping[tuple[str, str, str], Sequence[ScoreMatrix]]
-"""Score matrices, one a fold, by cohort, protocol and attacker."""
 _LOWEST_RATE = 1e-3
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
 _PANELS = 4
@@ -81,11 +79,12 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
         if attacker == BEST and _holds_here(protocol):
             colours[cohort, protocol] = colour = next(coloured)
             searches = [fold.searches for fold in folds]
-            curve = _mean_curve([cmc(search, np.ones(search.own.size)) for search in searches])
-            left.plot(np.arange(1, len(curve) + 1), curve, color=colour, label=f"{cohort}, {_spoken(protocol)}")
-            sizes = np.arange(2, min(search.n_enrolled for search in searches) + 1)
-            by_size = [rank1_by_gallery_size(search, sizes, np.ones(search.own.size)) for search in searches]
-            right.plot(sizes, np.mean(by_size, axis=0), color=colour)
+            smallest = min(search.n_enrolled for search in searches)
+            sizes, label = np.arange(1, smallest + 1), f"{cohort}, {_spoken(protocol)}"
+            curves = [cmc(search, np.ones(search.own.size))[:smallest] for search in searches]
+            left.plot(sizes, np.mean(curves, axis=0), color=colour, label=label)
+            curves = [rank1_by_gallery_size(search, sizes[1:], np.ones(search.own.size)) for search in searches]
+            right.plot(sizes[1:], np.mean(curves, axis=0), color=colour)
     for cell, rows in extrapolated.dropna(subset="rank1").groupby(CELL, sort=False):
         band = rows["people"], rows["rank1_low"], rows["rank1_high"]
         right.fill_between(*band, color=colours[cell], alpha=0.15, linewidth=0)
@@ -102,12 +101,6 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
 def _holds_here(protocol: str) -> bool:
     """Whether a protocol holds and its networks learn from the cohort on trial."""
     return protocol != LEAKY and "cohort" not in protocol
-
-
-def _mean_curve(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean of the folds' curves, up to the end of the shortest."""
-    shortest = min(map(len, curves))
-    return np.mean([curve[:shortest] for curve in curves], axis=0)
 
 
 def det_figure(attacks: Attacks) -> Figure:

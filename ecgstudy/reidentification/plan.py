@@ -10,17 +10,7 @@ import pandas as pd
 
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import (
-    CrossActivity,
-    CrossCohort,
-    CrossDay,
-    CrossElectrode,
-    CrossRecord,
-    LeaveLastDay,
-    RandomWindows,
-    SubjectDisjoint,
-    TimeSeparated,
-)
+from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.attackers import attackers_of
 from ecgstudy.experiment.jobs import Context, Job, Outcome, Work, run
@@ -50,17 +40,19 @@ def protocols_of(name: str, context: Context) -> list[Protocol]:
     others = [other for other in auxiliary_cohorts(context) if other != name]
     inner: list[Protocol] = []
     if {"activity", "electrode"} <= set(records):
-        inner = [CrossActivity(), CrossElectrode()]
+        inner = [protocols.CrossActivity(), protocols.CrossElectrode()]
     elif (records["store_samples"] / store.fs).median() > LONG_RECORD_S:
-        inner = [TimeSeparated()]
+        inner = [protocols.TimeSeparated()]
     elif (records[SUBJECT].value_counts() > 1).any():
-        inner = [CrossRecord()]
-        inner += [CrossDay(), LeaveLastDay()] if (records["session"] > 1).any() else []
-    unseen = [SubjectDisjoint(protocol) for protocol in inner if protocol.name in ("cross_record", "cross_day")]
+        inner = [protocols.CrossRecord()]
+        inner += [protocols.CrossDay(), protocols.LeaveLastDay()] if (records["session"] > 1).any() else []
+    unseen = [
+        protocols.SubjectDisjoint(protocol) for protocol in inner if protocol.name in ("cross_record", "cross_day")
+    ]
     if others:
         table = pd.concat([context.records(other) for other in others], ignore_index=True)
-        unseen += [CrossCohort(table, protocol) for protocol in inner if protocol.name != "cross_electrode"]
-    return [RandomWindows(), *inner, *unseen]
+        unseen += [protocols.CrossCohort(table, protocol) for protocol in inner if protocol.name != "cross_electrode"]
+    return [protocols.RandomWindows(), *inner, *unseen]
 
 
 def plan(context: Context, seed: int) -> list[Job]:
@@ -91,13 +83,7 @@ def two_people(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.
 
 
 def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
-    """Run every job of the plan that has not been run before, and load all scores.
-
-    Raises
-    ------
-    StudyError
-        No job is left: no cohort has a person with enough data.
-    """
+    """Run every job of the plan that has not been run before, and load all scores; refuses a plan that gives none."""
     outcome = run(score, jobs, context, "attackers")
     if not outcome.values:
         raise StudyError("No cohort has people who could be recognised again; bring one with several records a person.")

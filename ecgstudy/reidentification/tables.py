@@ -1,7 +1,7 @@
 """Tables and findings of the re-identification stage, made from its rows of results."""
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,10 @@ from ecgstudy.evaluate.extrapolation import TAILS, extrapolate_rank1
 from ecgstudy.evaluate.protocols import CrossRecord
 from ecgstudy.evaluate.results import INTERVAL, estimate_results, interval, pivot, result, results_table, unit_of
 from ecgstudy.evaluate.splits import SUBJECT
-from ecgstudy.evaluate.trials import ScoreMatrix
 from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, UNTRAINED
 from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
-from ecgstudy.experiment.evaluation import BEST, REFERENCE, RESAMPLES, UNSEEN, chance_level
+from ecgstudy.experiment.evaluation import BEST, REFERENCE, RESAMPLES, UNSEEN, Attacks, chance_level
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS
 from ecgstudy.signals.features import FEATURES
@@ -38,6 +37,8 @@ PAPER = {
     "age": {"TransECG": 0.899, "ECG Unveiled": 0.67},
 }
 """Published accuracies: arXiv 2503.13495 (87 people, four data sets) and arXiv 2408.10228 (223 people, five)."""
+OURS = ("ours, random windows", "ours, held apart")
+ONE_RECORD = "none: one record a person"
 EXTRAPOLATED = ("cross_record", "cross_day")
 SIZES = (100, 1_000, 10_000, 1_000_000, 100_000_000)
 """Gallery sizes of the extrapolation, persons."""
@@ -69,9 +70,7 @@ def undefined_results(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame
     )
 
 
-def extrapolation_results(
-    attacks: Mapping[tuple[str, str, str], Sequence[ScoreMatrix]], resamples: Mapping[str, Resamples]
-) -> pd.DataFrame:
+def extrapolation_results(attacks: Attacks, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
     """Rows of the best attackers' rank-1 extrapolated to :data:`SIZES` people, ``rank1_at_<people>``.
 
     With columns people, reason (why undefined) and the value of each tail behind the interval.
@@ -100,10 +99,9 @@ def headlines(rows: pd.DataFrame) -> dict[str, str]:
     """Names of the best attackers' headline metrics with their label in plain words."""
     told = {"rank1": "persons recognised (rank-1)", "eer": "equal error rate"}
     shown = rows[(rows["attacker"] == BEST) & rows["protocol"].isin(HEADLINES) & rows["metric"].isin(told)]
-    return {
-        f"{row.cohort}.{row.protocol}.{BEST}.{row.metric}": f"{row.cohort}, {_spoken(row.protocol)}: {told[row.metric]}"
-        for row in shown.itertuples()
-    }
+    names = shown["cohort"] + "." + shown["protocol"] + f".{BEST}." + shown["metric"]
+    labels = shown["cohort"] + ", " + shown["protocol"].str.replace("_", " ") + ": " + shown["metric"].map(told)
+    return dict(zip(names, labels, strict=True))
 
 
 def protocol_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
@@ -156,9 +154,7 @@ def seed_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pivot(networks, [*CELL, "attacker", "seeds"], ends=ends)
 
 
-def control_table(
-    rows: pd.DataFrame, attacks: Mapping[tuple[str, str, str], Sequence[ScoreMatrix]], seed: int
-) -> pd.DataFrame:
+def control_table(rows: pd.DataFrame, attacks: Attacks, seed: int) -> pd.DataFrame:
     """Claims beside their controls: shuffled names, chance, and a network that was never trained."""
     values = rows.set_index([*CELL, "attacker", "metric"])["value"]
     table = []
@@ -177,31 +173,21 @@ def control_table(
     return pd.DataFrame(table)
 
 
-def of_reference(rows: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies of TransECG, of persons (rank-1), sex and age, by task, cohort and protocol."""
+def paper_table(rows: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
+    """Set published accuracies beside ours: under random windows, and under a protocol that holds."""
     persons = rows[rows["metric"] == "rank1"].assign(task="person")
     both = pd.concat([persons, demographics[demographics["metric"] == "accuracy"]])
-    return both[both["attacker"] == REFERENCE].set_index(["task", *CELL])
-
-
-def _held_apart(task: str, protocols: Container[str]) -> str | None:
-    """First of the protocols that hold for a task."""
-    return next((name for name in HONEST[task] if name in protocols), None)
-
-
-def paper_table(reference: pd.DataFrame) -> pd.DataFrame:
-    """Set published accuracies beside ours: under random windows, and under a protocol that holds."""
-    rows = []
-    cohorts = reference.index.unique("cohort")
+    ours = both[both["attacker"] == REFERENCE].set_index(["task", *CELL])
+    table = []
     for task, published in PAPER.items():
-        for cohort in cohorts:
-            own = reference.query("task == @task and cohort == @cohort").droplevel(["task", "cohort"])
-            honest = _held_apart(task, own.index)
+        for cohort in rows["cohort"].unique():
+            honest = next((name for name in HONEST[task] if (task, cohort, name) in ours.index), "")
             row: dict[str, object] = {"task": task, "cohort": cohort, **published}
-            for name, protocol in (("ours, random windows", LEAKY), ("ours, held apart", honest)):
-                row |= {name + end: own[part].get(protocol, math.nan) for part, end in INTERVAL.items()}
-            rows.append(row | {"protocol held apart": honest or "none: one record a person"})
-    return pd.DataFrame(rows)
+            for name, protocol in zip(OURS, (LEAKY, honest), strict=True):
+                key = (task, cohort, protocol)
+                row |= {name + end: ours[part].get(key, math.nan) for part, end in INTERVAL.items()}
+            table.append(row | {"protocol held apart": honest or ONE_RECORD})
+    return pd.DataFrame(table)
 
 
 def papers_and_honest(demographics: pd.DataFrame) -> pd.DataFrame:
@@ -259,10 +245,10 @@ def shap_table(context: Context, seed: int) -> pd.DataFrame:
         Columns feature, unit, mean_abs_shap (log-odds, averaged over windows and persons), largest first;
         empty where no cohort has several records a person.
     """
-    found = [name for name, store in context.stores.items() if store.records[SUBJECT].duplicated().any()]
-    if not found:
+    found = (name for name, store in context.stores.items() if store.records[SUBJECT].duplicated().any())
+    if (cohort := next(found, None)) is None:
         return pd.DataFrame(columns=["feature", "unit", "mean_abs_shap"])
-    job = Job(found[0], CrossRecord(), FEATURE_MODEL, seed)
+    job = Job(cohort, CrossRecord(), FEATURE_MODEL, seed)
     model = context.fitted(job).boosters["person"]
     features, _ = context.dataset.features(context.splits(job)[0].probe)
     rows = np.random.default_rng(seed).permutation(len(features))[:EXPLAINED_WINDOWS]
@@ -271,25 +257,27 @@ def shap_table(context: Context, seed: int) -> pd.DataFrame:
     return table.sort_values("mean_abs_shap", ascending=False, ignore_index=True)
 
 
-def inflation_finding(reference: pd.DataFrame) -> str:
+def inflation_finding(rows: pd.DataFrame) -> str:
     """Say how much of TransECG's random-window accuracy survives under the protocols that hold."""
     parts = []
-    for cohort, own in reference.loc["person", "value"].groupby("cohort", sort=False):
-        value = own.droplevel("cohort")
+    ours = rows[(rows["attacker"] == REFERENCE) & (rows["metric"] == "rank1")]
+    for cohort, own in ours.groupby("cohort", sort=False):
+        told = {LEAKY: "random windows (leaky)"} | {name: name.replace("_", " ") for name in HONEST["person"]}
+        value = own.set_index("protocol")["value"]
         if LEAKY in value:
-            told = [f"{_spoken(name)} {100 * value[name]:.1f} %" for name in HONEST["person"] if name in value]
-            parts.append(f"{cohort}: {', '.join([f'random windows (leaky) {100 * value[LEAKY]:.1f} %', *told])}")
+            shares = [f"{words} {100 * value[name]:.1f} %" for name, words in told.items() if name in value]
+            parts.append(f"{cohort}: {', '.join(shares)}")
     return f"TransECG's rank-1, from the leaky protocol to those that hold: {'; '.join(parts)}."
 
 
-def best_finding(rows: pd.DataFrame) -> str:
-    """Name the best attacker's figures under each headline protocol."""
-    parts = []
-    for (cohort, protocol), own in best_of(rows).query("protocol in @HEADLINES").groupby(CELL, sort=False):
-        of = own.set_index("metric")
-        rates = f"rank-1 {_percent(of.loc['rank1'])}, EER {_percent(of.loc['eer'])}"
-        gallery = f"gallery of {of.loc['enrolled', 'value']}"
-        parts.append(f"{cohort} {_spoken(protocol)}: {rates} ({of.loc['rank1', 'stands_for']}, {gallery})")
+def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
+    """Name the best attacker's figures under each headline protocol, from the two tables of them."""
+    parts = [
+        f"{row['cohort']} {row['protocol'].replace('_', ' ')}: rank-1 {_percent(row, 'rank1')}, "
+        f"EER {_percent(row, 'eer')} ({row['attacker']}, gallery of {row['enrolled']})"
+        for row in best.merge(verification).to_dict("records")
+        if row["protocol"] in HEADLINES
+    ]
     return f"Best attackers, chosen on validation scores: {'; '.join(parts)}."
 
 
@@ -303,26 +291,19 @@ def chance_finding(controls: pd.DataFrame) -> str:
     )
 
 
-def demographic_finding(reference: pd.DataFrame) -> str:
-    """Set sex and age group under random windows beside people never seen."""
+def demographic_finding(paper: pd.DataFrame) -> str:
+    """Set sex and age group under random windows beside people never seen, from :func:`paper_table`."""
     parts = []
-    for (cohort, task), own in reference.drop("person", level="task").groupby(["cohort", "task"], sort=False):
-        by_protocol = own.droplevel(["task", "cohort"])
-        honest = _held_apart(task, by_protocol.index)
-        if LEAKY in by_protocol.index and honest and math.isfinite(by_protocol.loc[LEAKY, "value"]):
-            told = f"{_percent(by_protocol.loc[LEAKY])} of random windows, {_percent(by_protocol.loc[honest])}"
-            parts.append(f"{task} on {cohort} {told} of unseen people")
+    for row in paper[paper["task"] != "person"].to_dict("records"):
+        if math.isfinite(row[OURS[0]]) and row["protocol held apart"] != ONE_RECORD:
+            leaky, held = (_percent(row, name) for name in OURS)
+            parts.append(f"{row['task']} on {row['cohort']} {leaky} of random windows, {held} of unseen people")
     return f"TransECG reads {'; '.join(parts)}." if parts else "No cohort allows sex or age of unseen people."
 
 
-def _percent(row: pd.Series) -> str:
+def _percent(row: dict[str, float], name: str) -> str:
     """Write a share in per cent with its interval."""
-    value, low, high = (100 * row[part] for part in INTERVAL)
+    value, low, high = (100 * row[name + end] for end in INTERVAL.values())
     if math.isnan(value):
-        return f"undefined ({row['note'].removeprefix('Not defined: ').rstrip('.')})"
+        return "undefined (metrics.json says why)"
     return f"{value:.1f} %" if math.isnan(low) else f"{value:.1f} % ({low:.1f} to {high:.1f})"
-
-
-def _spoken(protocol: str) -> str:
-    """Protocol name in words."""
-    return protocol.replace("_", " ")
