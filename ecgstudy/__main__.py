@@ -1,15 +1,21 @@
-"""The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | work | report``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | study | work | report``."""
 
 import argparse
+import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ecgstudy.errors import StudyError
+from ecgstudy.study.parallel import PARENT, end_with_parent
 
 STUDY_SEED = 0
 """Seed that the notebooks start from."""
+_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Ctrl-C; a cluster's stop, or that the parent has ended; a closed terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be text
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is a user's: everything is tidied up
+    for number in _STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
+    end_with_parent()
     try:
         options.command(options)
     except StudyError as mistake:
@@ -28,6 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr)
         return 130
     return 0
+
+
+def _stop(*_: object) -> None:
+    """Stop as by Ctrl-C, so that everything is tidied up; what follows disturbs that only if it is Ctrl-C again."""
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one notebook by papermill")
     run.add_argument("stage", help="notebook name, as 01_ingestion")
     run.add_argument("-p", nargs=2, metavar=("NAME", "VALUE"), action="append", default=[], help="set a parameter")
+    run.add_argument("--receipt", metavar="FILE", help="copy metrics.json there when all is done")
     run.set_defaults(command=_run)
+
+    study = commands.add_parser("study", help="run all stages that are not done, and make the report")
+    study.add_argument("profile", help="demo, real or mine")
+    study.add_argument("--cores", type=int, default=2, help="processor cores to use")
+    study.set_defaults(command=_study)
 
     work = commands.add_parser("work", help="do jobs of the stages that no other process is doing")
     work.add_argument("profile", help="demo, real or mine")
@@ -108,11 +131,30 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     """Run one notebook and say where its results are."""
+    from ecgstudy.study.cache import METRICS
     from ecgstudy.study.notebooks import declared_parameters, notebook_path, parse_assignments, run_notebook
 
     values = parse_assignments(options.p, declared_parameters(notebook_path(options.stage)))
     folder = run_notebook(options.stage, values)
+    if options.receipt:
+        shutil.copyfile(folder / METRICS, options.receipt)
     print(f"{options.stage} is complete: {folder / f'{options.stage}.html'}")
+
+
+def _study(options: argparse.Namespace) -> None:
+    """Let snakemake run what is not done; a lock that dies with this process stands in for its own, which stays."""
+    from ecgstudy.data.cohorts import cohorts_of
+    from ecgstudy.study.cache import alone
+    from ecgstudy.study.config import PROJECT_ROOT, results_dir
+
+    cohorts_of(options.profile)  # or a sentence says what is missing
+    command = [sys.executable, "-m", "snakemake", "--cores", str(options.cores), "--nolock", "--rerun-incomplete"]
+    command += ["--quiet", "progress", "rules", "host", "--config", f"profile={options.profile}"]
+    folder = results_dir(options.profile)
+    with alone(folder, f"the study of the profile {options.profile}"):
+        if subprocess.call(command, cwd=PROJECT_ROOT, env=os.environ | {PARENT: str(os.getpid())}):
+            raise StudyError("The study stopped, as told above; run the same command again to go on.")
+    print(f"Report: {folder / 'index.html'}")
 
 
 def _work(options: argparse.Namespace) -> None:
