@@ -1,6 +1,7 @@
 """Protocols split as their names say, and no split exists that leaks."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -246,13 +247,13 @@ def test_too_few_persons_are_named() -> None:
         SubjectDisjoint(CrossRecord()).splits(DAYS, FS, seed=0)
 
 
-def test_manifest_and_digest_name_every_segment() -> None:
+def test_a_digest_is_of_every_segment_its_part_and_the_protocol() -> None:
     split = _only(CrossRecord(), DAYS)
-    manifest = split.manifest()
-    assert manifest["part"].value_counts().to_dict() == {"train": 3, "validation": 3, "enrolment": 3, "probe": 2}
-    moved = Split("cross_record", split.train, split.validation, split.enrolment, split.probe.assign(stop=1999))
-    renamed = Split("cross_day", split.train, split.validation, split.enrolment, split.probe)
-    assert len({one.digest for one in (split, moved, renamed)}) == 3
+    moved = [replace(split, **{part: getattr(split, part).assign(stop=1)}) for part in PARTS]
+    exchanged = replace(split, train=split.train[:0], validation=split.train)
+    others = [*moved, exchanged, replace(split, protocol="cross_day")]
+    assert len({one.digest for one in (split, *others)}) == 7
+    assert replace(split).digest == split.digest
 
 
 def _waves(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
