@@ -34,39 +34,22 @@ NOISE = "noise"
 NOT_DELINEATED = "not delineated"
 
 _FEWEST_BEATS = 3
-_NOISE_SIMILARITY = 0.9
-_NOISE_STEEPNESS = 1.5
 _HALF_QRS_S = 0.1
-_SUSPECT_RATE_BPM = 40.0
-_SUSPECT_GAIN = 1.5
+_NOISE_SIMILARITY, _NOISE_STEEPNESS = 0.9, 1.5
+_SUSPECT_RATE_BPM, _SUSPECT_GAIN = 40.0, 1.5
 _NARROW_HIGH_HZ = 25.0
-_CHUNK_BEATS = 64
-_MARGIN_BEATS = 2
+_CHUNK_BEATS, _MARGIN_BEATS = 64, 2
 
 
 def delineate(x: np.ndarray, fs: float, boundaries: bool = True) -> tuple[dict[str, np.ndarray], str | None]:
     """Find the R peaks of one lead and, unless told otherwise, the boundaries of its P, QRS and T waves.
 
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Shape (n_samples,), any unit, filtered or not; it is band-passed here.
-        Gaps up to 40 ms are bridged; no point is placed in a longer one.
-    fs : float
-        Sampling rate in Hz; the record's own is best.
-    boundaries : bool
-        Find more than R peaks, which noise has too.
-
-    Returns
-    -------
-    points : dict of str to numpy.ndarray
-        :data:`FIDUCIAL_COLUMNS` in samples, one value a beat, NaN where not found; `r_peak` always is.
-        A point that cannot be right (onset not before its peak, a wave that reaches into the next) is NaN.
-    failure : str or None
-        Why there are only R peaks, or none: a :class:`~ecgstudy.signals.quality.Problem` or a reason of this module.
-        A lead is "noise" when its beats neither look alike (median correlation with their median below 0.9) nor are
-        steeper than what lies between them (1.5 times): 3 % of simulated noise passes, and 1 real lead in 800 is
-        refused.
+    `x` (n_samples,) has any unit, and best the record's own rate; it is band-passed here. Gaps up to 40 ms are bridged,
+    and no point is placed in a longer one. Gives :data:`FIDUCIAL_COLUMNS` in samples, one value a beat, NaN where a
+    point is not found or cannot be right (onset not before its peak, a wave that reaches into the next), and why there
+    are only R peaks, or none, or None: a :class:`~ecgstudy.signals.quality.Problem` or a reason of this module. A lead
+    is "noise" when its beats neither look alike (median correlation with their median below 0.9) nor are steeper than
+    what lies between them (1.5 times): 3 % of simulated noise passes, and 1 real lead in 800 is refused.
     """
     values, peaks, lost, failure = _find_beats(x, fs)
     points = {column: np.full(len(peaks), np.nan) for column in FIDUCIAL_COLUMNS} | {"r_peak": peaks.astype(float)}
@@ -89,20 +72,20 @@ def delineate(x: np.ndarray, fs: float, boundaries: bool = True) -> tuple[dict[s
 
 def _find_beats(x: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:
     """Bridge, scale (R waves near 1) and filter a lead: its samples, R peaks, lost samples, and why there are none."""
-    nothing, no_peaks = np.zeros(0), np.zeros(0, dtype=int)
+    nothing = np.zeros(0), np.zeros(0, dtype=int), np.zeros(0, dtype=bool)
     if not fs > 2 * HIGH_HZ:
-        return nothing, no_peaks, nothing, RATE_TOO_LOW
+        return *nothing, RATE_TOO_LOW
     if len(x) < SHORTEST_S * fs:
-        return nothing, no_peaks, nothing, Problem.TOO_SHORT
+        return *nothing, Problem.TOO_SHORT
     filled, lost = (of[0] for of in fill_gaps(np.asarray(x, dtype=np.float64)[None], fs))
     if lost.mean() > MISSING_SHARE:
-        return filled, no_peaks, lost, Problem.NOT_A_NUMBER
+        return *nothing, Problem.NOT_A_NUMBER
     # NeuroKit2 adds amplitudes to times when it scores T waves, so the scale of the lead matters
     # to it: a typical second is made to span 1, as in a lead in mV.
     centred = filled - np.median(filled)
     span = np.quantile(block_spans(centred, fs), 0.75)
     if not (np.isfinite(span) and span > 1e-9 * np.abs(filled).max()):
-        return filled, no_peaks, lost, Problem.FLAT
+        return *nothing, Problem.FLAT
     values, peaks = _find_r_peaks(centred / span, fs, HIGH_HZ)
     if len(peaks) * 60 < _SUSPECT_RATE_BPM * len(x) / fs:
         # Mains hum or muscle noise can hide the slopes of the QRS below 40 Hz, but not below 25 Hz.

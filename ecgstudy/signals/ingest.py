@@ -69,7 +69,8 @@ def build_store(
     """Make a cohort's store in a folder `cache`, or open the one that the same inputs made before.
 
     A record that cannot be read or used, or that has the waveform of another person's record, is left out and listed
-    in ``exclusions`` with its reason; the other records are unharmed.
+    in ``exclusions`` with its reason; the other records are unharmed. ``NothingUsableError`` where none can be used,
+    ``StudyError`` where a table of the cohort is damaged, no space is left, or a worker process was killed.
 
     Parameters
     ----------
@@ -81,13 +82,6 @@ def build_store(
         A shorter record is left out: too few beats to characterise anybody.
     workers : int
         Processes side by side.
-
-    Raises
-    ------
-    NothingUsableError
-        No record can be used.
-    StudyError
-        A table of the cohort is damaged, no space is left, or a worker process was killed.
     """
     made_from = {
         "cohort": cohort.name,
