@@ -87,11 +87,15 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _work(options: argparse.Namespace) -> None:
-    """Run the re-identification jobs that no other process is running."""
-    from ecgstudy.reidentification.plan import share_plan
+    """Do the jobs of the stages that no other process is doing."""
+    from ecgstudy.dual_task import plan as dual_task
+    from ecgstudy.experiment.jobs import share
+    from ecgstudy.reidentification import plan as reidentification
 
-    left = share_plan(options.profile, STUDY_SEED, options.device)
-    print("all attackers are scored" if not left else f"{left} jobs are still run by other processes")
+    for stage in (reidentification, dual_task):
+        left = sum(share(*work) for work in stage.shared(options.profile, STUDY_SEED, options.device))
+        done = "all jobs are done" if not left else f"{left} jobs are still done by other processes"
+        print(f"{stage.__package__.partition('.')[2]}: {done}")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -1,8 +1,7 @@
 """Errors that are a user's to mend: one sentence, the file, what to do.
 
-The command line prints them without a stack trace and exits with a code
-other than 0; a notebook run stops with the same sentence. All of them are
-defined here, so that whoever runs a notebook knows their names.
+The command line prints them without a stack trace and exits with a code other than 0; a notebook run stops with the
+same sentence. All of them are defined here, so that whoever runs a notebook knows their names.
 """
 
 from pathlib import Path
@@ -25,15 +24,7 @@ class LeakageError(StudyError):
 
 
 class NothingUsableError(StudyError):
-    """No record of a cohort can be used; other cohorts are unharmed.
-
-    Parameters
-    ----------
-    sentence : str
-        The message.
-    exclusions : pandas.DataFrame
-        One row a record, as a store's ``exclusions``.
-    """
+    """No record of a cohort can be used (`exclusions`, as a store's, says why); other cohorts are unharmed."""
 
     def __init__(self, sentence: str, exclusions: "pd.DataFrame") -> None:
         self.exclusions = exclusions
@@ -43,20 +34,12 @@ class NothingUsableError(StudyError):
 class RecordError(StudyError):
     """One record cannot be used; the other records are unharmed.
 
-    Parameters
-    ----------
-    file : Path or str
-        The file at fault, named in the message.
-    reason : str
-        What is wrong with it, in a few words ("is shorter than its header says").
-    remedy : str, optional
-        What to do about it.
+    `file` is at fault, `reason` says in a few words what is wrong with it ("is shorter than its header says"), and
+    `remedy` what to do about it.
     """
 
     def __init__(self, file: Path | str, reason: str, remedy: str = "download the record again") -> None:
-        self.file = str(file)
-        self.reason = reason
-        self.remedy = remedy
+        self.file, self.reason, self.remedy = str(file), reason, remedy
         super().__init__(f"{self.file} {reason}; {remedy}.")
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:

@@ -16,15 +16,7 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
 from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, by_network, predict
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import (
-    ActivityPairs,
-    BlockedTime,
-    CrossActivity,
-    CrossElectrode,
-    LeaveSubjectOut,
-    RandomWindows,
-    TimeSeparated,
-)
+from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import Protocol, segments
 from ecgstudy.experiment.jobs import Context, Job, run
 
@@ -120,17 +112,17 @@ def test_amplitude_channel_is_the_logarithm_of_the_spread(context: Context) -> N
 
 
 def test_protocols_go_on_with_what_is_there(context: Context) -> None:
-    blocked = predictions(context, BlockedTime())
+    blocked = predictions(context, protocols.BlockedTime())
     # 24 s: the last 30 % are 7.2 s, which hold 4 windows of 4 s on whole seconds from 17 s on
     assert len(blocked.windows) == 4 * len(context.records("synthetic"))
     assert blocked.gap == ""
-    unseen = predictions(context, LeaveSubjectOut(2))
+    unseen = predictions(context, protocols.LeaveSubjectOut(2))
     assert unseen.windows["person_predicted"].isna().all()
     assert unseen.windows["subject_id"].nunique() == 4
 
 
 def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context) -> None:
-    jobs = [Job("synthetic", BlockedTime(), DT4ECG, seed) for seed in (0, 1)]
+    jobs = [Job("synthetic", protocols.BlockedTime(), DT4ECG, seed) for seed in (0, 1)]
     both = by_network(run(predict, jobs, context, "t"), jobs)["blocked_time", DT4ECG]
     assert both.windows["seed"].tolist() == sorted([0, 1] * (len(both.windows) // 2))
     for task in plan.TASKS:
@@ -142,9 +134,9 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
 @pytest.mark.parametrize(
     ("change", "protocol", "reason"),
     [
-        (lambda records: records, CrossElectrode(), "the cohort states no electrode"),
-        (at_rest, CrossActivity(), "no usable window is left to test on"),
-        (lambda records: records.iloc[:2], LeaveSubjectOut(3), "2 persons are too few to leave people out in 3 folds"),
+        (lambda records: records, protocols.CrossElectrode(), "the cohort states no electrode"),
+        (at_rest, protocols.CrossActivity(), "no usable window is left to test on"),
+        (pd.DataFrame.head, protocols.LeaveSubjectOut(5), "4 persons are too few to leave people out in 5 folds"),
     ],
 )
 def test_what_cannot_be_asked_is_a_clause(context: Context, change: Change, protocol: Protocol, reason: str) -> None:
@@ -154,7 +146,7 @@ def test_what_cannot_be_asked_is_a_clause(context: Context, change: Change, prot
 
 
 def test_people_without_the_known_activity_are_left_out_of_the_pairs(context: Context) -> None:
-    pairs = predictions(context, ActivityPairs(), plan.ONE_ACTIVITY)
+    pairs = predictions(context, protocols.ActivityPairs(), plan.ONE_ACTIVITY)
     assert set(pairs.windows["fold"]) == {0}
     assert pairs.windows["subject_id"].nunique() == 4
     # only S004 has squats: one person is no choice, and nothing can be learnt
@@ -168,7 +160,7 @@ def test_people_without_the_known_activity_are_left_out_of_the_pairs(context: Co
 
 def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(context: Context) -> None:
     told = changed(context, with_electrodes)
-    crossed = predictions(told, CrossElectrode())
+    crossed = predictions(told, protocols.CrossElectrode())
     # of the kinds dry, gel and textile only the first and the last have a person who is known from another kind
     assert set(crossed.windows["fold"]) == {0, 2}
     assert crossed.gap == "fold 2 of 3 left out: no usable window is left to test on"
@@ -199,31 +191,29 @@ def learnt(context: Context, protocol: Protocol, attacker: Attacker, monkeypatch
 
 
 def test_windows_are_chosen_on_what_no_candidate_learnt_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice, blocked = (context.splits(Job("synthetic", p, DT4ECG, 0))[0] for p in (Choice(), BlockedTime()))
+    choice, blocked = (context.splits(Job("synthetic", p, DT4ECG, 0))[0] for p in (Choice(), protocols.BlockedTime()))
     pd.testing.assert_frame_equal(choice.probe, blocked.validation)
     index = learnt(context, Choice(), context.attackers[DT4ECG], monkeypatch)["index"]
     first_asked = index["record_id"].map(choice.probe.set_index("record_id")["start"])
     assert (index["start"] + index["n_samples"] < first_asked).all()
     # once nothing is left to choose, the validation part is learnt from too; the probes never are
-    index = learnt(context, BlockedTime(), context.attackers[DT4ECG], monkeypatch)["index"]
+    index = learnt(context, protocols.BlockedTime(), context.attackers[DT4ECG], monkeypatch)["index"]
     assert (index["start"] + index["n_samples"] > first_asked.iloc[0]).any()
     last = index["record_id"].map(blocked.probe.set_index("record_id")["start"])
     assert (index["start"] + index["n_samples"] < last).all()
 
 
 def test_an_attacker_is_built_and_trained_as_it_says(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    attacker = Attacker(
-        sizes={"balance": "equal"}, tasks=("activity",), seconds=4.0, amplitude=True, epochs=7, stride=2.0
-    )
-    seen = learnt(context, BlockedTime(), attacker, monkeypatch)
+    attacker = replace(OURS, sizes={"balance": "equal"}, tasks=("activity",), epochs=7, stride=2.0)
+    seen = learnt(context, protocols.BlockedTime(), attacker, monkeypatch)
     assert seen["model"].classes == {"activity": ["rest", "squats"]}
     assert seen["model"].hparams.lead_names == [context.lead, "amplitude"]
     assert (seen["model"].hparams.margin, seen["model"].hparams.balance) == (None, "equal")
     assert (seen["settings"].epochs, seen["settings"].seed, seen["validation"]) == (7, 3, None)
     assert set(seen["index"].groupby("record_id")["start"].diff().dropna()) == {200}
     # people who are left out to choose on may be learnt from in the end, those on trial never
-    split = context.splits(Job("synthetic", LeaveSubjectOut(3), DT4ECG, 3))[0]
-    index = learnt(context, LeaveSubjectOut(3), context.attackers[DT4ECG], monkeypatch)["index"]
+    split = context.splits(Job("synthetic", protocols.LeaveSubjectOut(3), DT4ECG, 3))[0]
+    index = learnt(context, protocols.LeaveSubjectOut(3), context.attackers[DT4ECG], monkeypatch)["index"]
     assert set(index["subject_id"]) == {*split.train["subject_id"], *split.validation["subject_id"]}
 
 
@@ -264,13 +254,12 @@ def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Co
     # 60 % of 24 s are known: 14.4 s; the last 7.2 s probe
     long = replace(context, attackers=BUDGET.attackers(replace(OURS, seconds=8.0)))
     with pytest.raises(StudyError, match="first part of the records of synthetic: no usable window is left to test on"):
-        predictions(long, BlockedTime())
+        predictions(long, protocols.BlockedTime())
     with pytest.raises(StudyError, match="one person or of one activity only; bring two of each"):
-        predictions(changed(context, at_rest), BlockedTime())
+        predictions(changed(context, at_rest), protocols.BlockedTime())
 
 
-def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ECGSTUDY_CACHE", str(tmp_path))
+def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SimpleNamespace(records=pd.DataFrame({"reference_lead": ["II", "II", "I"]}))
     monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
     assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu").lead == "II"
@@ -289,7 +278,7 @@ def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     assert others == [*plan.BASELINES, *plan.ABLATIONS]
     assert asked.pop(("activity_pairs", plan.ONE_ACTIVITY)) == [4]
     assert set(map(tuple, asked.values())) == {(4, 5, 6)}
-    assert jobs[0].protocol == RandomWindows(5.0)
+    assert jobs[0].protocol == protocols.RandomWindows(5.0)
     attackers = budget.attackers(budget.candidates[3])
     assert {(attacker.seconds, attacker.amplitude) for attacker in attackers.values()} == {(8.0, True)}
     odd = {name: (one.epochs, one.stride) for name, one in attackers.items() if (one.epochs, one.stride) != (12, 1.0)}
@@ -298,25 +287,25 @@ def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     assert [one.seconds for one in plan.budget_of("demo", 0).candidates] == [3.0, 3.0]
 
 
-class Marked(MotionCohort):
-    """Marks the first six seconds of one record, sampled at 200 Hz, in three segments."""
-
-    def __init__(self) -> None:
-        pass
-
-    def records(self) -> pd.DataFrame:
-        """Two records."""
-        return pd.DataFrame({"record_id": ["r", "other"], "fs": [200.0, 200.0]})
-
-    def artefacts(self, record_id: str) -> pd.DataFrame:
-        """Degrees 1, 3 and 2; none of the other record."""
-        marked = pd.DataFrame({"start": [0, 400, 800], "end": [400, 800, 1200], "degree": [1, 3, 2]})
-        return marked if record_id == "r" else marked[:0]
+def test_shared_jobs_are_the_notebooks_once_the_window_is_chosen(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "open_context", lambda *asked: context if asked[1:3] == ("synthetic", 100.0) else None)
+    monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None))
+    ((work, jobs, shared),) = plan.shared("demo", 0, "cpu")
+    budget = plan.budget_of("demo", 0)
+    assert (work, jobs) == (predict, plan.plan("synthetic", OURS, budget))
+    assert (shared.attackers, shared.stores) == (budget.attackers(OURS), context.stores)
 
 
-def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
+def test_worst_degree_of_the_marked_stretches_that_a_window_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the first six seconds of one record, sampled at 200 Hz, in three segments; none of the other record
+    records = pd.DataFrame({"record_id": ["r", "other"], "fs": [200.0, 200.0]})
+    marked = pd.DataFrame({"start": [0, 400, 800], "end": [400, 800, 1200], "degree": [1, 3, 2]})
+    monkeypatch.setattr(MotionCohort, "records", lambda _: records)
+    monkeypatch.setattr(MotionCohort, "artefacts", lambda _, name: marked if name == "r" else marked[:0])
     windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
-    worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
+    worst = tables.worst_degree(windows.assign(n_samples=200), object.__new__(MotionCohort), 100.0)
     np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
     assert tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0).isna().all()
 
@@ -324,7 +313,7 @@ def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
 def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = context.fitted(Job("synthetic", BlockedTime(), DT4ECG, 0)).model
+    model = context.fitted(Job("synthetic", protocols.BlockedTime(), DT4ECG, 0)).model
     said = streaming.read_long_records(context, 0, model)
     assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
     asked, read = [], []
@@ -335,7 +324,7 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     assert asked == [("demo", "mitdb", 100.0, 0, "cpu", "MLII")]
     assert said == "No half-hour record was followed: no usable window is left to test on."
     # in minutes: 9 s enrol, the part from 12 to 23 s is asked
-    monkeypatch.setattr(streaming, "TimeSeparated", lambda: TimeSeparated(((0, 0.15),), (0.2, 0.4)))
+    monkeypatch.setattr(streaming, "TimeSeparated", lambda: protocols.TimeSeparated(((0, 0.15),), (0.2, 0.4)))
     shares = streaming.class_probabilities
     monkeypatch.setattr(streaming, "class_probabilities", lambda *given: read.append(given[1].copy()) or shares(*given))
     long = streaming.read_long_records(context, 0, model)

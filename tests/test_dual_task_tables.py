@@ -151,9 +151,10 @@ def test_a_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float
 
 def test_rest_comes_first_in_the_confusion() -> None:
     windows = small(("a", "arms", "a", "rest"), ("a", "arms", "a", "arms"), ("a", "rest", "a", "rest")).windows
-    share = figures.confusion_share(windows, "activity", "activity_predicted")
-    assert list(share.index) == list(share.columns) == ["rest", "arms"]
-    assert share.to_numpy().tolist() == [[1, 0], [0.5, 0.5]]
+    named = Predictions(windows, {"person": ["a"], "activity": ["rest", "arms", "run"]})
+    heat = figures.confusion_figure(named).axes[1].collections[0].get_array()
+    # nobody ran, and nobody was thought to
+    assert heat.filled(-1).tolist() == [[100, 0, 0], [50, 50, 0], [-1, -1, -1]]
 
 
 def test_degrees_partition_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:

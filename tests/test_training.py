@@ -23,6 +23,7 @@ SMALL = {
     "beatnet": {"widths": [4, 8]},
     "dt4ecg": {"widths": [4, 8]},
 }
+PERSONS = ("p0", "p1", "p2", "p3")
 SETTINGS = TrainingSettings(epochs=3, batch_size=8, seed=1)
 
 
@@ -33,27 +34,20 @@ def _batch_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "THREADS", 1)
 
 
-def drawn(seed: int, n_persons: int = 4, n: int = 6, n_samples: int = 64) -> WindowSet:
-    """Draw persons who differ in frequency; each has two records."""
+def drawn(seed: int, n_samples: int = 64) -> WindowSet:
+    """Draw persons who differ in frequency."""
     rng = np.random.default_rng(seed)
-    person = np.repeat(np.arange(n_persons), n)
+    person = np.repeat(np.arange(4), 6)
     phase = rng.uniform(0, 2 * np.pi, size=(len(person), 1))
     waves = np.sin(np.arange(n_samples) * 0.15 * (1 + person[:, None]) + phase)
     samples = (waves + 0.1 * rng.normal(size=waves.shape))[:, None].astype(np.float32)
-    records = np.array([f"p{p}-{i % 2}" for i, p in enumerate(person)])
-    return WindowSet(samples, {"person": person}, np.array([f"p{p}" for p in person]), records)
+    return WindowSet(samples, {"person": person}, *[np.array(PERSONS)[person]] * 2)
 
 
 def network(name: str = "resnet1d") -> SignalModel:
     """Build a tiny network."""
-    signal = {
-        "n_leads": 1,
-        "n_samples": 64,
-        "fs": 50.0,
-        "classes": {"person": ["p0", "p1", "p2", "p3"]},
-        "lead_names": ["I"],
-    }
-    return create_model(name, 0, embedding_dim=8, **signal, **SMALL[name])
+    signal = {"n_leads": 1, "n_samples": 64, "fs": 50.0, "lead_names": ["I"]}
+    return create_model(name, 0, embedding_dim=8, classes={"person": [*PERSONS]}, **signal, **SMALL[name])
 
 
 def run(folder: Path, settings: TrainingSettings = SETTINGS, name: str = "resnet1d") -> TrainedRun:
@@ -101,12 +95,15 @@ def test_whatever_the_weights_depend_on_names_another_run(tmp_path: Path, monkey
     shuffled.targets["person"] = np.roll(shuffled.targets["person"], 1)
     renamed = create_model("resnet1d", 0, **{**dict(network().hparams), "classes": {"person": ["p0", "p1", "x", "p3"]}})
     trained_on = fit(network(), train, validation, settings, tmp_path, "cpu")
-    fit(network(), shuffled, validation, settings, tmp_path, "cpu")
-    fit(network(), train, drawn(2), settings, tmp_path, "cpu")
-    fit(network(), train, None, settings, tmp_path, "cpu")
-    fit(network(), train, validation, replace(settings, augmentation=None), tmp_path, "cpu")
-    fit(trained_on.model, train, validation, settings, tmp_path, "cpu")
-    assert fit(renamed, train, validation, settings, tmp_path, "cpu").model.classes == renamed.classes
+    for model, *others in (
+        (network(), shuffled, validation, settings),
+        (network(), train, drawn(2), settings),
+        (network(), train, None, settings),
+        (network(), train, validation, replace(settings, augmentation=None)),
+        (trained_on.model, train, validation, settings),
+        (renamed, train, validation, settings),
+    ):
+        assert fit(model, *others, tmp_path, "cpu").model.classes == model.classes
     for patched, value in (("code_key", lambda _: "changed loss"), ("library_versions", lambda _: {"torch": "0"})):
         with monkeypatch.context() as patch:
             patch.setattr(training, patched, value)
@@ -154,9 +151,8 @@ def test_epoch_is_the_best_on_validation(tmp_path: Path) -> None:
     assert trained.history["val_loss"].idxmin() < 7
     x = torch.from_numpy(validation.samples)
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(
-            trained.model(x)["person"], torch.from_numpy(validation.targets["person"])
-        )
+        logits = trained.model(x)["person"]
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(validation.targets["person"]))
     assert loss.item() == pytest.approx(trained.history["val_loss"].min(), rel=1e-5)
 
 

@@ -23,7 +23,7 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.results import interval
 from ecgstudy.evaluate.splits import SUBJECT
-from ecgstudy.experiment.attackers import fit_features
+from ecgstudy.experiment.attackers import FeaturesAttacker
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.networks import targets, trainable_classes
 from ecgstudy.learn.base import PERSON, SignalModel
@@ -252,8 +252,9 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
     jobs = audited_jobs(context, seed)
     if not jobs:
         return pd.DataFrame()
-    split = context.splits(jobs[0][0])[0]
-    booster = fit_features(context.dataset, context.people, split, seed).boosters[PERSON]
+    job = replace(jobs[0][0], seed=seed)
+    split = context.splits(job)[0]
+    booster = FeaturesAttacker().fit(context, job, split).boosters[PERSON]
     features, owners = context.dataset.features(split.probe)
     persons = split.probe[SUBJECT].to_numpy(dtype=str)[owners]
     classes = trainable_classes(split.train[SUBJECT].to_numpy(dtype=str), context.people)

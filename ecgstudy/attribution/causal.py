@@ -22,7 +22,7 @@ from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.dataset import Dataset, View
-from ecgstudy.experiment.scores import never_matched, trial
+from ecgstudy.experiment.scores import trial
 
 ALL = "all"
 """Stands for all waves at once."""
@@ -216,8 +216,8 @@ def _of_others(own: Mapping[str, np.ndarray], persons: Iterable[str]) -> dict[st
 
 def _scored(split: Split, enrolled: Embedded, probed: Embedded, resamples: Resamples) -> ScoredFold:
     """Search the probes among the enrolled."""
-    scores, persons, _, gallery = trial(split.enrolment, enrolled, split.probe, probed)
-    return ScoredFold(never_matched(scores), persons, gallery, resamples, np.random.default_rng(resamples.seed))
+    matrix = trial(split.enrolment, enrolled, split.probe, probed).without_gaps()
+    return ScoredFold(matrix, resamples, np.random.default_rng(resamples.seed))
 
 
 def _measured(folds: Sequence[ScoredFold]) -> Callable[[np.ndarray], np.ndarray]:

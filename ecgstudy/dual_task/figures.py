@@ -59,17 +59,12 @@ def confusion_figure(predictions: Predictions) -> Figure:
     """Which person and which activity is taken for which, rest first."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 5))
     for ax, (task, truth) in zip(axes, TASKS.items(), strict=True):
-        share = confusion_share(predictions.windows, truth, f"{task}_predicted")
+        windows, names = predictions.windows, predictions.classes[task]
+        share = pd.crosstab(windows[truth], windows[f"{task}_predicted"], normalize="index")
+        share = share.reindex(columns=names, fill_value=0).reindex(names)
         _heat_map(ax, share, "predicted", "true", "" if task == "activity" else None)
         ax.set(title=task)
     return figure
-
-
-def confusion_share(windows: pd.DataFrame, truth: str, predicted: str) -> pd.DataFrame:
-    """Share of each true class's windows (row) for which each class was predicted (column), rest first."""
-    share = pd.crosstab(windows[truth], windows[predicted], normalize="index")
-    rest_first = {"key": lambda names: names.where(names != "rest", "")}
-    return share.sort_index(axis=0, **rest_first).sort_index(axis=1, **rest_first)
 
 
 def activity_matrix_figure(matrix: pd.DataFrame) -> Figure:

@@ -1,7 +1,7 @@
 """The jobs of stage 03, and what each predicts: the person and the activity of every probe window."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -18,8 +18,8 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
-from ecgstudy.experiment.jobs import Context, Job, Outcome, run
-from ecgstudy.ingestion.stores import study_cohort
+from ecgstudy.experiment.jobs import Context, Job, Outcome, Work, run
+from ecgstudy.ingestion.stores import STORE_FS, study_cohort
 from ecgstudy.learn.base import SignalModel, class_probabilities
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
@@ -194,6 +194,14 @@ def plan(cohort: str, ours: Attacker, budget: Budget) -> list[Job]:
     ]
     # one seed: the matrix of activities is looked at, and no claim rests on a cell of it
     return [*jobs, Job(cohort, protocols.ActivityPairs(), ONE_ACTIVITY, budget.seeds[0])]
+
+
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
+    """Jobs of the stage that several processes may share, once the windows are chosen."""
+    budget, cohort = budget_of(profile, seed), cohort_of(profile)
+    context = open_context(profile, cohort, STORE_FS, seed, device)
+    ours, _ = choose(context, cohort, budget)
+    yield predict, plan(cohort, ours, budget), replace(context, attackers=budget.attackers(ours))
 
 
 def nothing() -> pd.DataFrame:

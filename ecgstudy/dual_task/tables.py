@@ -44,7 +44,7 @@ def estimate(
     """
     asked = [predictions] if minus is None else [predictions, minus]
     if any(math.isnan(one.accuracy(METRICS[metric][0])) for one in asked):
-        return Estimate.without_interval(math.nan, 0, 0, UNDEFINED)
+        return Estimate(math.nan, reason=UNDEFINED)
     resamples = Resamples.draw(predictions.windows[cluster], seed)
     statistics = [_statistic(one.windows, metric, resamples, cluster) for one in asked]
     return (bootstrap if minus is None else paired_difference)(

@@ -151,7 +151,7 @@ def average_beats(store: RecordStore) -> pd.DataFrame:
 def delineation_figure(summary: pd.DataFrame, by_lead: pd.DataFrame) -> Figure:
     """Sensitivity by lead as a heat map, and the signed error of each boundary with its spread.
 
-    Both are of :func:`ecgstudy.ingestion.boundaries.delineation_table`, over all leads and lead by lead.
+    Both are of :func:`ecgstudy.ingestion.tables.delineation_table`, over all leads and lead by lead.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=[3, 2])
     named = by_lead.assign(point=by_lead["wave"] + " " + by_lead["boundary"], percent=100 * by_lead["sensitivity"])

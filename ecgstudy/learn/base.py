@@ -1,7 +1,7 @@
 """The contract of every network of the study: one signal vocabulary, heads by task, one embedding.
 
 A network reads windows of shape (n, n_leads, n_samples) and offers logits per task and an embedding of unit length,
-from which people are verified. Its hyper-parameters are JSON values, so that checkpoints load with weights only.
+from which people are verified. Its hyper-parameters are JSON values and rebuild it.
 """
 
 import inspect
@@ -35,26 +35,20 @@ class SignalModel(pl.LightningModule, ABC):
 
     A subclass builds its trunk in :meth:`build`, whose arguments are the network's sizes.
 
+    It is refused where other classes are expected than it was trained for (:meth:`check_classes`).
+
     Parameters
     ----------
-    n_leads, n_samples : int
-        Leads and samples of a window.
-    fs : float
-        Sampling rate in Hz.
+    n_leads, n_samples, fs : int, int, float
+        Leads and samples of a window, and its sampling rate in Hz.
     classes : dict of str to list of str
-        Names of the classes of each task in the order of its logits, e.g. ``{"sex": ["female", "male"]}``; they are
-        saved with the network, which is refused where others are expected (:meth:`check_classes`).
+        Names of the classes of each task in the order of its logits, e.g. ``{"sex": ["female", "male"]}``.
     lead_names : list of str
         Names of the leads, in the order of a window's rows.
     **hyper_parameters
         Sizes of the network, and: embedding_dim, length of the embedding that all heads read; margin, angle in
         radians of the ArcFace margin on the person head (0 gives a plain cosine classifier, None a linear head);
         scale, factor on the cosines; learning_rate, highest of the one-cycle schedule; weight_decay of kernels.
-
-    Raises
-    ------
-    StudyError
-        There is no task, or a task has fewer than two classes or names one twice.
     """
 
     name: ClassVar[str]
@@ -83,11 +77,11 @@ class SignalModel(pl.LightningModule, ABC):
         own = {name: value for name, value in hyper_parameters.items() if name not in common}
         sizes = inspect.signature(self.build).bind(**own)
         sizes.apply_defaults()
-        # a checkpoint alone rebuilds the model, also when a default has changed
+        # they alone rebuild the network, also when a default has changed
         self.save_hyperparameters()
         plain = {task: [str(name) for name in names] for task, names in classes.items()}
         self.hparams.update(common | self.training_defaults | hyper_parameters | sizes.arguments, classes=plain)
-        json.dumps(dict(self.hparams))  # a numpy number or a Path would make a checkpoint that does not load
+        json.dumps(dict(self.hparams))  # a numpy number or a Path would be no JSON
         self.build_heads(self.build(**sizes.arguments))
 
     @abstractmethod
@@ -105,10 +99,10 @@ class SignalModel(pl.LightningModule, ABC):
         self.embedding = nn.Sequential(nn.Linear(n_features, size, bias=False), nn.BatchNorm1d(size))
         self.heads = nn.ModuleDict()
         for task, names in self.classes.items():
-            cosine = task == PERSON and self.hparams.margin is not None
-            self.heads[task] = (
-                CosineClassifier(size, len(names), self.hparams.scale) if cosine else nn.Linear(size, len(names))
-            )
+            if task == PERSON and self.hparams.margin is not None:
+                self.heads[task] = CosineClassifier(size, len(names), self.hparams.scale)
+            else:
+                self.heads[task] = nn.Linear(size, len(names))
 
     @property
     def classes(self) -> dict[str, list[str]]:

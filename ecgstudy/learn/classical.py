@@ -43,15 +43,9 @@ class FeaturesGbm:
     name = "features_gbm"
 
     def __init__(self, seed: int, max_iter: int = 80) -> None:
-        self._booster = HistGradientBoostingClassifier(
-            max_iter=max_iter,
-            max_leaf_nodes=4,
-            learning_rate=0.1,
-            l2_regularization=5.0,
-            min_samples_leaf=3,
-            early_stopping=False,
-            random_state=seed,
-        )
+        trees = {"max_leaf_nodes": 4, "min_samples_leaf": 3, "learning_rate": 0.1, "l2_regularization": 5.0}
+        rounds = {"max_iter": max_iter, "early_stopping": False}
+        self._booster = HistGradientBoostingClassifier(**trees, **rounds, random_state=seed)
 
     @property
     def classes(self) -> np.ndarray:

@@ -71,18 +71,7 @@ class Block(nn.Module):
 class TransECG(SignalModel):
     """Vision Transformer with a class token, learned positions and readable attention.
 
-    Parameters
-    ----------
-    width : int
-        Length of a token.
-    n_layers, n_heads : int
-        Number of blocks, and attention heads of each.
-    patch_seconds : float
-        Length of a patch in seconds; the last patch is filled with zeros.
-    dropout : float
-        Dropout inside the blocks.
-    **others
-        As in :class:`~ecgstudy.learn.base.SignalModel`.
+    Tokens of length `width` stand for patches of `patch_seconds`, the last one filled with zeros.
     """
 
     name: ClassVar[str] = "transecg"
@@ -150,12 +139,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, reduction: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *convolution(n_in, n_out, kernel, stride),
-            nn.ReLU(),
-            *convolution(n_out, n_out, kernel),
-            SqueezeExcitation(n_out, reduction) if reduction else nn.Identity(),
-        )
+        convolutions = (*convolution(n_in, n_out, kernel, stride), nn.ReLU(), *convolution(n_out, n_out, kernel))
+        attention = SqueezeExcitation(n_out, reduction) if reduction else nn.Identity()
+        self.body = nn.Sequential(*convolutions, attention)
         same = n_in == n_out and stride == 1
         self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(n_in, n_out, 1, stride))
         self.activation = nn.ReLU()
@@ -182,17 +168,9 @@ def residual_stages(widths: Sequence[int], kernel: int, reduction: int, blocks: 
 class ResNet1d(SignalModel):
     """SE-ResNet with two blocks a stage and the time average as trunk features.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each stage; every stage but the first halves the time axis.
-    kernel : int
-        Odd kernel length in samples; the stem's is twice as long plus one.
-    reduction : int
-        Narrowing of the channel attention; 0 leaves it out (DeepLift's sums are exact only without it and with
-        ``margin=None``, as it has no rule for products).
-    **others
-        As in :class:`~ecgstudy.learn.base.SignalModel`.
+    `widths` are the channels of each stage; every stage but the first halves the time axis, as the stem does, whose
+    kernel is twice as long plus one. `reduction` narrows the channel attention; 0 leaves it out (DeepLift's sums are
+    exact only without it and with ``margin=None``, as it has no rule for products).
     """
 
     name: ClassVar[str] = "resnet1d"
@@ -212,18 +190,7 @@ class BeatNet(SignalModel):
     """SE-ResNet with one block a stage whose last map is narrowed and flattened.
 
     In free windows a wave may stand anywhere, so ResNet1d averages over time. In an aligned beat the place of a wave
-    is itself a trait (PR, QRS and QT intervals), so BeatNet keeps it.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each stage; every stage but the first halves the time axis.
-    narrowed : int
-        Channels of the map that is flattened.
-    dropout : float
-        Share of the flattened features that training leaves out.
-    **others
-        As in :class:`~ecgstudy.learn.base.SignalModel`.
+    is itself a trait (PR, QRS and QT intervals), so BeatNet keeps it, in a map of `narrowed` channels.
     """
 
     name: ClassVar[str] = "beatnet"
@@ -246,20 +213,8 @@ class BeatNet(SignalModel):
 class DT4ECG(SignalModel):
     """Residual network with Sequence-Channel Attention; tasks are balanced while it trains.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of each residual block; every block but the first halves the time axis, as the stem does.
-    kernel : int
-        Odd kernel length in samples; the stem's is twice as long plus one.
-    channel_attention, sequence_attention : bool
-        The two halves of Sequence-Channel Attention; without the second, time is averaged.
-    balance : {"gradnorm", "uncertainty", "equal"}
-        How the tasks' losses are weighed against each other.
-    dropout : float
-        Share of the trunk features that are dropped while training.
-    **others
-        As in :class:`~ecgstudy.learn.base.SignalModel`.
+    `widths` and `kernel` are those of :class:`ResNet1d`, with one block a stage and no attention in it. Without
+    `sequence_attention` time is averaged. `balance` is a key of ``BALANCES``.
     """
 
     name: ClassVar[str] = "dt4ecg"
@@ -341,21 +296,10 @@ MODELS: dict[str, type[SignalModel]] = {model.name: model for model in (TransECG
 
 
 def create_model(name: str, seed: int, **hyper_parameters: Any) -> SignalModel:  # noqa: ANN401
-    """Build a network with initial weights drawn from `seed`; the caller's random state is left alone.
+    """Build a network of :data:`MODELS` with weights drawn from `seed`; the caller's random state is left alone.
 
-    Parameters
-    ----------
-    name : str
-        A key of :data:`MODELS`.
-    seed : int
-        Seed of the initial weights.
-    **hyper_parameters
-        Arguments of :class:`~ecgstudy.learn.base.SignalModel` and sizes of the network, JSON values only.
-
-    Raises
-    ------
-    StudyError
-        No model has that name, or a task has fewer than two classes, or names one twice.
+    `hyper_parameters` are arguments of :class:`~ecgstudy.learn.base.SignalModel` and the network's sizes (arguments of
+    its ``build``), JSON values only. ``StudyError`` where no network has that name, or a task cannot be trained.
     """
     if name not in MODELS:
         raise StudyError(f"There is no model {name}; choose one of {', '.join(MODELS)}.")

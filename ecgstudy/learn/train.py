@@ -100,8 +100,8 @@ def fit(
 ) -> TrainedRun:
     """Train a network, or load the run that did so before; continue a run that was interrupted.
 
-    The epoch is chosen by the loss on `validation`. An interrupted run continues at its last whole epoch and ends with
-    the weights of an uninterrupted one.
+    An interrupted run continues at its last whole epoch and ends with the weights of an uninterrupted one.
+    ``StudyError`` where a task has one class only, no window of `validation` has a label, or the disk is full.
 
     Parameters
     ----------
@@ -111,20 +111,10 @@ def fit(
     train : WindowSet
         Training windows, as long as the model reads or longer (cut at random places).
     validation : WindowSet or None
-        Windows of exactly the model's length, from training persons or records; None keeps the last epoch.
-    settings : TrainingSettings
-        How to train.
-    runs : Path
-        Folder that holds the run folders.
-    device : {"auto", "cpu", "cuda"}
-        Where to train; not part of the run's name.
-
-    Raises
-    ------
-    StudyError
-        A task has one class only, no window of `validation` has a label, or the disk is full.
-    ValueError
-        Targets do not fit the heads, or windows do not fit the model.
+        Windows of exactly the model's length, from training persons or records, whose loss chooses the epoch; None
+        keeps the last epoch.
+    settings, runs, device
+        How to train, the folder that holds the runs, and where to train (not part of a run's name).
     """
     check_targets(train, model.classes)
     if train.samples.shape[-1] < model.hparams.n_samples:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -52,36 +52,31 @@ def remember(
     """
     key = cache_key(**made_from)
     file = folder / f"{name}-{key[:KEY_LENGTH]}.joblib"
-    found = _remembered(file, key)
-    if found:
+    if found := _remembered(file, key):
         return found
     with naming_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{file.stem}.lock", timeout=-1 if wait else 0):
-        found = _remembered(file, key)  # another process may have made it meanwhile
-        if found:
+        if found := _remembered(file, key):  # another process may have made it meanwhile
             return found
-        maker = commit()
-        value = make()
+        maker, value = commit(), make()
         for left in folder.glob(f".{glob.escape(file.stem)}.*{PARTIAL}*"):  # by a run that was killed
             left.unlink()
         with new_file(file) as partial:
             joblib.dump(value, partial, compress=3)
-            about = {"commit": maker, "key": key, "sha256": file_digest(partial)}
-            about |= {"made_from": made_from, "versions": library_versions()}
+            about = {"commit": maker, "key": key, "sha256": file_digest(partial), "made_from": made_from}
+            about["versions"] = library_versions()
             write_text(file.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True) + "\n")
     return value, maker
 
 
 def _remembered(file: Path, key: str) -> tuple[T, str] | None:
     """Value in a file and the commit that made it; None where it is not there, not whole or of something else."""
-    try:
+    with suppress(Exception):  # whatever is wrong with a value, it is made again
         about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        if about["key"] != key or about["sha256"] != file_digest(file):
-            return None
-        return joblib.load(file), about["commit"]
-    except Exception:  # whatever is wrong with a value, it is made again
-        return None
+        if about["key"] == key and about["sha256"] == file_digest(file):
+            return joblib.load(file), about["commit"]
+    return None
 
 
 def cache_key(**what_made_it: object) -> str:
@@ -250,11 +245,10 @@ def publish(draft: Path, folder: Path) -> None:
     kinds = {"tables", "figures"} | {part.parts[0] for part in made if len(part.parts) > 1}
     with naming_disk_errors(folder):
         (folder / METRICS).unlink(missing_ok=True)
-        for part in sorted(made, key=lambda part: (part == Path(METRICS), part)):
-            if part == Path(METRICS):
-                older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
-                for path in [*older, *folder.glob("*.csv"), *folder.glob("*.failed.ipynb")]:
-                    if path.relative_to(folder) not in made:
-                        path.unlink()
+        older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
+        for path in [*older, *folder.glob("*.csv"), *folder.glob("*.failed.ipynb")]:
+            if path.relative_to(folder) not in made:
+                path.unlink()
+        for part in sorted(made, key=lambda part: part == Path(METRICS)):
             with new_file(folder / part) as partial:
                 shutil.copyfile(draft / part, partial)

@@ -14,8 +14,12 @@ QUESTION = (
     "An electrocardiogram looks anonymous and is not: it carries its owner's identity, sex and age. "
     "How much does it give away, under splits that hold, which part of the heartbeat does so, and what can be done?"
 )
-PROFILES = ("demo", "real")
-"""The built-in synthetic cohort, and every real cohort found."""
+PROFILES = {
+    "demo": "Every number on this page comes from the built-in SYNTHETIC cohort: it shows that the study runs, "
+    "and says nothing about real people.",
+    "real": "The numbers on this page come from real recordings of the cohorts named in each stage.",
+}
+"""What the front page says of each: the built-in synthetic cohort, and every real cohort found."""
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 PROJECT_ROOT = PACKAGE_ROOT.parent
 TEMPLATES = PACKAGE_ROOT / "templates"

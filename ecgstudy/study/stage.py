@@ -183,11 +183,8 @@ class Stage:
 
     def finish(self) -> None:
         """Publish what the stage recorded: its files take the place of an older run's, ``metrics.json`` last."""
-        recorded = {
-            kind: [*self._recorded[kind].values()] for kind in ("result", "headline", "finding", "figure", "table")
-        }
-        if recorded["result"]:
-            _write_csv(self.folder / RESULTS, pd.DataFrame(recorded["result"]), "%.9g")
+        if self._recorded["result"]:
+            _write_csv(self.folder / RESULTS, pd.DataFrame(self._recorded["result"].values()), "%.9g")
         about = {
             "commit": commit(),
             "seed": self.seed,
@@ -198,12 +195,14 @@ class Stage:
         }
         if self._commits - {about["commit"]}:
             about["artefact_commits"] = sorted(self._commits)
-        story = {f"{kind}s": recorded[kind] for kind in ("headline", "figure", "table")}
-        story["findings"] = [sentence for _, sentences in recorded["finding"] for sentence in sentences]
-        whole = {"stage": self.name, "profile": self.profile, "complete": True}
+        story = {f"{kind}s": [*self._recorded[kind].values()] for kind in ("headline", "figure", "table")}
+        story["findings"] = [text for _, sentences in self._recorded["finding"].values() for text in sentences]
         metrics = self._recorded["metric"]
-        write_text(self.folder / STORY, _json({"stage": self.name} | story))
-        write_text(self.folder / METRICS, _json(whole | {"metrics": metrics, "provenance": about}))
+        whole = {"profile": self.profile, "complete": True, "metrics": metrics, "provenance": about}
+        for name, content in ((STORY, story), (METRICS, whole)):
+            named = {"stage": self.name} | content
+            text = json.dumps(named, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+            write_text(self.folder / name, text + "\n")
         if self._draft:
             publish(self.folder, results_dir(self.profile) / self.name)
         shown = f"{len(metrics)} metrics, {len(story['tables'])} tables, {len(story['figures'])} figures"
@@ -262,11 +261,8 @@ def shown_table(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
 
 def _with_interval(value: float, low: float, high: float, decimals: int) -> str:
     """Write "value (low to high)"; "-" where the value is undefined, the value alone where the interval is."""
-    if not math.isfinite(value):
-        return "-"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return f"{value:.{decimals}f}"
-    return f"{value:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
+    told = f"{value:.{decimals}f}" if math.isfinite(value) else "-"
+    return f"{told} ({low:.{decimals}f} to {high:.{decimals}f})" if math.isfinite(value + low + high) else told
 
 
 def _finite(value: float) -> float | int | None:
@@ -274,8 +270,3 @@ def _finite(value: float) -> float | int | None:
     if not math.isfinite(value):
         return None
     return int(value) if float(value).is_integer() and not isinstance(value, float) else float(value)
-
-
-def _json(content: dict) -> str:
-    """JSON text that two equal runs write identically."""
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
