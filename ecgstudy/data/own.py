@@ -129,10 +129,6 @@ class FolderCohort(WfdbCohort):
         remedy = "add the record's .hea and .dat files, or remove the row"
         return [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
 
-    def header(self, record_id: str) -> Header:
-        """Read and check the header of one record."""
-        return read_header(self._header_path(record_id), self.root)
-
     def signal(self, record_id: str) -> Signal:
         """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
         header = self.header(record_id)
@@ -194,6 +190,10 @@ class OwnCohort(FolderCohort):
 
     def _header_path(self, record_id: str) -> Path:
         return self._paths[record_id]
+
+    def header(self, record_id: str) -> Header:
+        """Read and check the header of one record, without a scan of the others."""
+        return read_header(self._header_path(record_id), self.root)
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         row = super()._describe(record_id, header)
