@@ -38,6 +38,8 @@ from ecgstudy.study.config import data_root
 
 OWN = "wfdb-folder"
 """Folder of the data folder that holds the folders of one's own."""
+OWN_PREFIX = "own-"
+"""How the names of cohorts of one's own begin, "own-1" the first of the folders."""
 SUBJECTS = "subjects.csv"
 KEY = "pseudonym.key"
 """File beside the data, 64 hexadecimal digits: whoever has it can find out whose pseudonym is whose."""
@@ -127,10 +129,6 @@ class FolderCohort(WfdbCohort):
         remedy = "add the record's .hea and .dat files, or remove the row"
         return [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
 
-    def header(self, record_id: str) -> Header:
-        """Read and check the header of one record."""
-        return read_header(self._header_path(record_id), self.root)
-
     def signal(self, record_id: str) -> Signal:
         """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
         header = self.header(record_id)
@@ -148,7 +146,7 @@ class FolderCohort(WfdbCohort):
         if self.subjects is None:
             found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
         elif self.subjects.ignored:
-            found.append(f"{len(self.subjects.ignored)} columns of {SUBJECTS} are not used.")
+            found.append(f"Columns of {SUBJECTS} that are not used: {len(self.subjects.ignored)}.")
         if any(n_from.values()):
             found.append(
                 f"The age of {n_from['age']} and the sex of {n_from['sex']} records are those of their header's "
@@ -192,6 +190,10 @@ class OwnCohort(FolderCohort):
 
     def _header_path(self, record_id: str) -> Path:
         return self._paths[record_id]
+
+    def header(self, record_id: str) -> Header:
+        """Read and check the header of one record, without a scan of the others."""
+        return read_header(self._header_path(record_id), self.root)
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         row = super()._describe(record_id, header)
@@ -257,9 +259,9 @@ def own_folders() -> dict[str, Path]:
     if not base.is_dir():
         return {}
     if (base / SUBJECTS).exists() or any(base.glob("*.hea")):
-        return {"own-1": base}
+        return {f"{OWN_PREFIX}1": base}
     folders = sorted(child for child in base.iterdir() if child.is_dir() and not child.name.startswith("."))
-    return {f"own-{n}": folder for n, folder in enumerate(filter(_holds_records, folders), start=1)}
+    return {f"{OWN_PREFIX}{n}": folder for n, folder in enumerate(filter(_holds_records, folders), start=1)}
 
 
 def _holds_records(folder: Path) -> bool:
