@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ STUDY_SEED = 0
 """Seed that the notebooks start from."""
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C; a cluster's stop, or that the parent has ended; a closed terminal."""
+_STOPPED = 130
+_SECONDS_TO_TIDY_UP = 2.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be text
             stream.reconfigure(errors="backslashreplace")
-    for number in _STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _stop)
-    end_with_parent()
+    if arguments is None:  # the process is ours
+        for number in _STOPS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, _stop)
+        end_with_parent()
     try:
         options.command(options)
     except StudyError as mistake:
@@ -35,15 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
+        return _STOPPED
     return 0
 
 
 def _stop(*_: object) -> None:
-    """Stop as by Ctrl-C, so that everything is tidied up; what follows disturbs that only if it is Ctrl-C again."""
+    """Stop as by Ctrl-C, so that everything is tidied up, which nothing but another Ctrl-C disturbs, or end in time."""
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    last = threading.Timer(_SECONDS_TO_TIDY_UP, os._exit, [_STOPPED])
+    last.daemon = True
+    last.start()
     raise KeyboardInterrupt
 
 

@@ -17,7 +17,7 @@ import psutil
 from ecgstudy.study.config import PROJECT_ROOT, STAGES
 
 GONE_S = 5
-"""Seconds after a kill in which whatever computes has to be gone."""
+"""Seconds after a kill in which whatever computes has to be gone, where each process has a core."""
 PATIENCE_S = 1800
 STUDY = [sys.executable, "-m", "ecgstudy", "study", "demo"]
 LINKS = ("make", "-m ecgstudy study", "-m snakemake", "-m ecgstudy run")
@@ -40,7 +40,7 @@ class Chaos:
         self._random = random.Random(seed)
 
     def alive(self, *kinds: str) -> list[psutil.Process]:
-        """Processes of the study, also those that lost their parents, of some kinds (parts of command lines) or all."""
+        """List the study's processes, lost ones too; of some kinds, which are parts of command lines, or all."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -63,10 +63,10 @@ class Chaos:
         if not victims:
             victims, link = [psutil.Process(study.pid)], "what was started"
         victims[0].send_signal(how)
-        began = time.monotonic()
+        began, limit = time.monotonic(), GONE_S * max(1, os.getloadavg()[0] / os.cpu_count())
         told = f"{how.name} to {link}"
-        assert _wait(lambda: not self.alive(*COMPUTING), GONE_S), f"{told} left {self.alive(*COMPUTING)}"
-        told += f", all gone after {time.monotonic() - began:.1f} s"
+        assert _wait(lambda: not self.alive(*COMPUTING), limit), f"{told} left {self.alive(*COMPUTING)}"
+        told += f", all gone after {time.monotonic() - began:.1f} s (of {limit:.0f})"
         assert _wait(lambda: study.poll() is not None and not self.alive(), 60), f"{told} left {self.alive()}"
         assert study.returncode != 0
         return told

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ stage.table("parts", pd.DataFrame({"part": parts}), "Parts.")
 
 
 @pytest.fixture
-def small(trial: "object", tmp_path: Path, project_root: Path) -> tuple[Path, dict[str, str]]:
+def small(trial: Callable[..., Path], tmp_path: Path, project_root: Path) -> tuple[Path, dict[str, str]]:
     """Give a copy of the project in a folder with blanks whose study is one small stage, and its environment."""
     project = tmp_path / "a small study"
     shutil.copytree(project_root / "ecgstudy", project / "ecgstudy", ignore=shutil.ignore_patterns("__pycache__"))
@@ -39,18 +40,21 @@ def small(trial: "object", tmp_path: Path, project_root: Path) -> tuple[Path, di
     config.write_text(config.read_text() + '\nSTAGES = (StageInfo("90_trial", "A trial", "Why?"),)\n')
     trial(WORK)
     shutil.copytree(tmp_path / "notebooks", project / "notebooks")
-    taken = {name: "" for name in ("ECGSTUDY_NOTEBOOKS", "ECGSTUDY_RESULTS", "ECGSTUDY_CACHE", "ECGSTUDY_DATA")}
-    return project, os.environ | taken | {"PYTHONPATH": str(project)}
+    own = dict.fromkeys(("ECGSTUDY_NOTEBOOKS", "ECGSTUDY_RESULTS", "ECGSTUDY_CACHE", "ECGSTUDY_DATA"), "")
+    return project, os.environ | own | {"PYTHONPATH": str(project)}
 
 
 @pytest.mark.slow
 def test_a_killed_study_goes_on_by_itself_and_gives_the_same(small: tuple[Path, dict[str, str]]) -> None:
     project, environment = small
-    calm = subprocess.Popen(MAKE, cwd=project, env=environment | {"ECGSTUDY_RESULTS": "calm", "ECGSTUDY_CACHE": "still"})
+    calm = subprocess.Popen(
+        MAKE, cwd=project, env=environment | {"ECGSTUDY_RESULTS": "calm", "ECGSTUDY_CACHE": "still"}
+    )
     chaos = Chaos(MAKE, project, environment)
     kills = [("make", signal.SIGKILL), ("-m snakemake", signal.SIGTERM), ("-m ecgstudy run", signal.SIGHUP)]
     for link, how in kills:
         told = chaos.disturb(lambda: len(chaos.alive("popen_loky")) == 2, link, how)
+        print(told)
         assert told.startswith(f"{how.name} to {link}, all gone")
     chaos.finish()
     assert calm.wait(300) == 0
@@ -61,7 +65,18 @@ def test_a_killed_study_goes_on_by_itself_and_gives_the_same(small: tuple[Path, 
 
 def _jobs(project: Path, environment: dict[str, str], profile: str = "demo") -> subprocess.CompletedProcess:
     """Ask snakemake what it would do."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--nolock", "--quiet", "host", "--config"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--cores",
+        "1",
+        "--nolock",
+        "--quiet",
+        "host",
+        "--config",
+    ]
     command.append(f"profile={profile}")
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 

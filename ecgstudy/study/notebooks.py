@@ -104,6 +104,8 @@ def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.id = "injected-parameters"  # papermill draws one
         if cell.cell_type == "code":
             noise = ("stderr", "SystemExit")  # the latter ends a stage early
             cell.outputs = [out for out in cell.outputs if out.get("name", out.get("ename")) not in noise]

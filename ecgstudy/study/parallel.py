@@ -28,7 +28,7 @@ BATCH = "ECGSTUDY_BATCH"
 PARENT = "ECGSTUDY_PARENT"
 """Environment variable: id of the parent that a process of the study must not outlive."""
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_TO_TIDY_UP = 2.0
+_SECONDS_TO_TIDY_UP = 3.0
 _SECONDS_BETWEEN_LINES = 2.0
 _WORKER_GROWTH = 4_000_000_000
 """Bytes by which a worker may grow before another takes its place."""
@@ -86,7 +86,7 @@ def end_with_parent() -> None:
 
 
 def _stay_no_longer_than(parent: int) -> None:
-    """Watch the parent and stop once it has ended, however that ends: in order where there is any, at once elsewhere."""
+    """Watch the parent and stop once it has ended, however that ends; in order, where that does not take long."""
 
     def watch() -> None:
         while os.getppid() == parent:
