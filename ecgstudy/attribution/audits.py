@@ -28,19 +28,10 @@ from captum.metrics import infidelity, sensitivity_max
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from ecgstudy.attribution import shares
 from ecgstudy.attribution.cases import AUDITED_WINDOWS, Case, Part, audited_jobs, case_windows, evenly
 from ecgstudy.attribution.causal import agreement_table, effect_table, wave_effects
 from ecgstudy.attribution.methods import Method, Question, applicable, attribute, relevance, relevances
-from ecgstudy.attribution.shares import (
-    NO_RELEVANCE,
-    Values,
-    clustered_means,
-    columns_of,
-    mean_rows,
-    method_agreement,
-    rank_correlation,
-    seed_agreement,
-)
 from ecgstudy.attribution.waves import MEAN_BEAT, Windows, ratio
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
@@ -72,7 +63,7 @@ RADIUS = 0.02
 """Largest change of a sample, in standard deviations of a window, under which an explanation should stay the same."""
 N_NEIGHBOURS = 4
 Tables = dict[str, pd.DataFrame]
-Measure = Callable[[Method, np.ndarray], Values]
+Measure = Callable[[Method, np.ndarray], shares.Values]
 """From a method and its attribution of windows to numbers of each window."""
 
 
@@ -127,7 +118,7 @@ def each_method(
         about = (method.name, question.model.name, method.control)
         values = {(*about, *key): told for key, told in measure(method, attribute(method, question)).items()}
         columns = ("method", "model", "control", *names)
-        tables.append(mean_rows(values, columns, question.windows.persons, resamples, if_undefined))
+        tables.append(shares.mean_rows(values, columns, question.windows.persons, resamples, if_undefined))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -143,9 +134,10 @@ def randomisation_table(question: Question, resamples: Resamples) -> pd.DataFram
     def correlations(method: Method, attribution: np.ndarray) -> dict[tuple[str, float], np.ndarray]:
         own = relevance(method, attribution)
         if method.control:  # does not read the network
-            return dict.fromkeys(others, rank_correlation(own, own))
+            return dict.fromkeys(others, shares.rank_correlation(own, own))
         return {
-            key: rank_correlation(own, relevance(method, attribute(method, other))) for key, other in others.items()
+            key: shares.rank_correlation(own, relevance(method, attribute(method, other)))
+            for key, other in others.items()
         }
 
     return each_method(question, correlations, ("kind", "part", "correlation"), resamples, CONSTANT)
@@ -199,7 +191,7 @@ def robustness_table(question: Question, resamples: Resamples) -> pd.DataFrame:
         values = {("infidelity", scale): infidelities(attribution, question, scale) for scale in NOISE_SD}
         return values | {("sensitivity", RADIUS): sensitivities(method, question, attribution)}
 
-    table = each_method(question, measures, ("measure", "scale", "value"), resamples, NO_RELEVANCE)
+    table = each_method(question, measures, ("measure", "scale", "value"), resamples, shares.NO_RELEVANCE)
     return table.drop(columns="persons")
 
 
@@ -309,10 +301,10 @@ def faithfulness_tables(question: Question, found: Mapping[str, np.ndarray], res
             areas = np.where(defined, np.trapezoid(curves, FRACTIONS, axis=2), np.nan)
             gaps = (by_chance - areas) * [[1], [-1]]
             values = dict(zip((*KINDS, *(f"{kind}_gap" for kind in KINDS)), (*areas, *gaps), strict=True))
-            estimates = clustered_means(values, windows.persons, resamples, NO_RELEVANCE)
+            estimates = shares.clustered_means(values, windows.persons, resamples, shares.NO_RELEVANCE)
             counts = {"persons": len(np.unique(windows.persons[defined])), "windows": int(defined.sum())}
             about = {"method": method, "model": question.model.name, "infill": infill}
-            rows.append(about | columns_of(estimates) | counts | {"reason": estimates["deletion_gap"].reason})
+            rows.append(about | shares.columns_of(estimates) | counts | {"reason": estimates["deletion_gap"].reason})
     curves = (
         pd.DataFrame(drawn, index=FRACTIONS).rename_axis("fraction").rename_axis(columns=["method", "infill", "kind"])
     )
@@ -352,8 +344,8 @@ def _faithful(context: Context, jobs: tuple[Job, ...], windows: Windows, resampl
     return faithfulness_tables(question, found, resamples) | {
         "effects": effect_table(effects, resamples),
         "causal": agreement_table(found, windows, effects, resamples),
-        "method_agreement": method_agreement(found, persons, resamples),
-        "seed_agreement": seed_agreement([found, *seed_relevances(context, jobs, question)], persons, resamples),
+        "method_agreement": shares.method_agreement(found, persons, resamples),
+        "seed_agreement": shares.seed_agreement([found, *seed_relevances(context, jobs, question)], persons, resamples),
     }
 
 

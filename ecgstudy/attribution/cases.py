@@ -168,32 +168,17 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     kept = np.flatnonzero(attempts["reason"].isna())
     if not kept.size:
         raise StudyError(f"No probe window of {job.cohort} could be delineated; look at its failures by class.")
-    chosen = chosen.iloc[kept]
-    samples = [
-        dataset.segment(row.record_id, row.segment_start, row.segment_stop)[row.start - row.segment_start :][:n_samples]
-        for row in chosen.itertuples()
-    ]
-    windows = Windows(
-        samples=standardise(np.stack(samples))[:, None],
-        targets=chosen["target"].to_numpy(),
-        fs=dataset.fs,
-        seed=job.seed,
-        codes=np.stack(codes)[kept],
-        persons=chosen[SUBJECT].to_numpy(dtype=str),
-        fiducials=np.fromiter(fiducials, dtype=object)[kept],
-    )
-    named = class_probabilities(model, windows.samples, task, classes[task]).argmax(axis=1)
-    return Case(
-        cohort=job.cohort,
-        protocol=job.protocol.name,
-        model=job.attacker,
-        task=task,
-        windows=windows,
-        attempts=attempts,
-        unlabelled=int((~labelled).sum()),
-        reference_codes=reference_codes(study_cohort(job.cohort, job.seed), chosen, n_samples, dataset.fs),
-        recognised=named == windows.targets,
-    )
+    chosen, samples = chosen.iloc[kept], []
+    for row in chosen.itertuples():
+        segment = dataset.segment(row.record_id, row.segment_start, row.segment_stop)
+        samples.append(segment[row.start - row.segment_start :][:n_samples])
+    samples, codes = standardise(np.stack(samples))[:, None], np.stack(codes)[kept]
+    persons, fiducials = chosen[SUBJECT].to_numpy(dtype=str), np.fromiter(fiducials, dtype=object)[kept]
+    windows = Windows(samples, chosen["target"].to_numpy(), dataset.fs, job.seed, codes, persons, fiducials)
+    reference = reference_codes(study_cohort(job.cohort, job.seed), chosen, n_samples, dataset.fs)
+    right = class_probabilities(model, samples, task, classes[task]).argmax(axis=1) == windows.targets
+    place, unlabelled = (job.cohort, job.protocol.name, job.attacker, task), int((~labelled).sum())
+    return Case(*place, windows, attempts, unlabelled, reference, right)
 
 
 def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) -> pd.DataFrame:

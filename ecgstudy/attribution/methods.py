@@ -321,12 +321,8 @@ def attribute(method: Method, question: Question) -> np.ndarray:
     -------
     numpy.ndarray
         float32, shape (n, n_samples), summed over leads; signed where the method is. NaN for a window whose
-        attribution is 0 everywhere: which part matters is then undefined.
-
-    Raises
-    ------
-    StudyError
-        The method does not apply to the network, or waves or mean beats are needed and not given.
+        attribution is 0 everywhere: which part matters is then undefined. ``StudyError`` where the method does not
+        apply to the network, or needs waves or mean beats that are not given.
     """
     if reason := not_applicable(method, question.model):
         raise StudyError(f"{reason}; choose another method or another model.")

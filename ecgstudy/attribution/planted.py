@@ -28,15 +28,7 @@ from scipy.stats import rankdata
 
 from ecgstudy.attribution.methods import METHODS, Question, attribute, not_applicable, relevance
 from ecgstudy.attribution.shares import NO_RELEVANCE, clustered_means, columns_of, rank_correlation, shares
-from ecgstudy.attribution.waves import (
-    MEAN_BEAT,
-    UNKNOWN_WAVE,
-    WAVES,
-    Windows,
-    fiducials_of_boundaries,
-    ratio,
-    wave_codes,
-)
+from ecgstudy.attribution.waves import MEAN_BEAT, WAVES, Windows, fiducials_of_boundaries, ratio, wave_codes
 from ecgstudy.data.simulator.people import IDENTITY_WAVES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
@@ -161,23 +153,17 @@ def plant(job: PlantedJob, size: Size) -> tuple[WindowSet, Windows]:
     values = values + rng.normal(0, NOISE_MV, values.shape)
     values = ((values - np.median(values[learnt])) / values[learnt].std()).astype(np.float32)
     targets, held = encode(subjects, np.unique(subjects)), ~learnt
-    start, length = round((RECORD_SECONDS - SECONDS) / 2 * FS), round(SECONDS * FS)
     train = WindowSet(values[learnt], {PERSON: targets[learnt]}, subjects[learnt], names[learnt])
-    return train, Windows(
-        samples=values[held, :, start : start + length],
-        targets=targets[held],
-        fs=FS,
-        seed=job.seed,
-        codes=codes[held, start : start + length],
-        persons=subjects[held],
-        fiducials=np.fromiter((points - start for points in fiducials), dtype=object)[held],
-    )
+    start, length = round((RECORD_SECONDS - SECONDS) / 2 * FS), round(SECONDS * FS)
+    samples, codes = values[held, :, start : start + length], codes[held, start : start + length]
+    fiducials = np.fromiter((points - start for points in fiducials), dtype=object)[held]
+    return train, Windows(samples, targets[held], FS, job.seed, codes, subjects[held], fiducials)
 
 
 def _heights(codes: np.ndarray, wave: str, rng: np.random.Generator) -> np.ndarray:
-    """Random factor on each sample, shape (n, n_samples): 1 in `wave`, else one for each other wave of a record."""
+    """Random factor on each sample, shape (n, n_samples): one a wave of a record, 1 in `wave` and where unknown."""
     factors = rng.uniform(0, HIGHEST, (len(codes), len(WAVES) + 1))
-    factors[:, [WAVES.index(wave), UNKNOWN_WAVE]] = 1
+    factors[:, [WAVES.index(wave), -1]] = 1  # the unknown wave's code is -1
     return np.take_along_axis(factors, codes.astype(np.int64), axis=1).astype(np.float32)
 
 

@@ -62,22 +62,10 @@ MEAN_BEAT, DONOR_BEAT = "mean beat", "donor beat"
 class Windows:
     """Windows of people, as networks read them, and what is known of their waves.
 
-    Attributes
-    ----------
-    samples : numpy.ndarray
-        float32, shape (n, n_leads, n_samples), standardised.
-    targets : numpy.ndarray
-        int64, shape (n,): the true class of each.
-    fs : float
-        Their sampling rate.
-    seed : int
-        Seed of donors and of methods that draw random numbers.
-    codes : numpy.ndarray, optional
-        int8, shape (n, n_samples), from :func:`wave_codes`.
-    persons : numpy.ndarray, optional
-        Names, shape (n,).
-    fiducials : numpy.ndarray, optional
-        Object array of tables of the fiducial points, in samples from the window's start, beats around it included.
+    `samples` are float32, shape (n, n_leads, n_samples); `targets` the true class of each, (n,); `seed` is that of
+    donors and of methods that draw random numbers. Where they are known: `codes` from :func:`wave_codes`; `persons`,
+    the names; `fiducials`, an object array of tables of fiducial points in samples from the window's start, with those
+    of the beats around it.
     """
 
     samples: np.ndarray
