@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, Cohort, Signal
+from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
 from ecgstudy.errors import RecordError
 
 SECONDS = 10.0
@@ -83,13 +83,8 @@ class FakeCohort(Cohort):
     }
 
     def __init__(self, root: Path, only: tuple[str, ...] = ()) -> None:
-        self._root = root
+        self.root = root
         self.record_ids = only or tuple(self.subjects)
-
-    @property
-    def root(self) -> Path:
-        """Folder that unreadable records claim to lie in."""
-        return self._root
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -102,8 +97,7 @@ class FakeCohort(Cohort):
             row = (record_id, self.subjects[record_id], session, 0.0, 40.0, "F", fs, leads, n_samples, "mV")
             rows.append((*row, ("SR", "NORM")))
         failed = [("bad_header", "bad_header.hea", "is empty", "download the record again")]
-        records = pd.DataFrame(rows, columns=[*RECORD_COLUMNS, "statements"])
-        return records, pd.DataFrame(failed, columns=list(FAILURE_COLUMNS))
+        return as_tables(pd.DataFrame(rows, columns=[*RECORD_COLUMNS, "statements"]), failed)
 
     def signal(self, record_id: str) -> Signal:
         """Make the samples, with what the record's name says planted in them."""
@@ -111,7 +105,7 @@ class FakeCohort(Cohort):
         values = waveform(record_id, fs, len(leads))
         match record_id:
             case "unreadable":
-                raise RecordError(self._root / "unreadable.dat", "is shorter than its header says")
+                raise RecordError(self.root / "unreadable.dat", "is shorter than its header says")
             case "one_flat_lead":
                 values[1] = 0.25
             case "hole_in_lead":

@@ -4,11 +4,34 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from ecgstudy.evaluate.trials import ScoreLevels, ScoreMatrix, SortedScores
 from ecgstudy.experiment.networks import CLASSES
 from ecgstudy.experiment.scores import FoldScores, ScoreSet
 
 DIMENSIONS = 32
+
+
+def levels_of(genuine: Sequence[float], impostor: Sequence[float]) -> ScoreLevels:
+    """Levels of plain genuine and impostor scores."""
+    label = np.repeat([True, False], [len(genuine), len(impostor)])
+    return SortedScores(np.concatenate([genuine, impostor]), label).levels()
+
+
+def toy_score_set(
+    scores: ArrayLike,
+    probe: Sequence[str],
+    gallery: Sequence[str],
+    validation: ScoreMatrix | None = None,
+    attacker: str = "template",
+    seed: int = 0,
+    protocol: str = "cross_record",
+) -> ScoreSet:
+    """One fold of hand-made scores; its validation part is empty unless told."""
+    matrix = ScoreMatrix(scores, list(probe), list(gallery))
+    fold = FoldScores(matrix, validation or ScoreMatrix(np.zeros((0, 0)), [], []), matrix.probe)
+    return ScoreSet("toy", protocol, attacker, seed, (fold,))
 
 
 def fake_score_set(
@@ -43,8 +66,8 @@ def fake_score_set(
         held = _cosines(persons[members], persons[members], held_noise, rng)
         records = np.array([f"{names[row]}/r{number % probes}" for number, row in enumerate(rows)])
         table = _demographics(names[rows], records, rows, rng) if heads else pd.DataFrame()
-        fold = FoldScores(test, names[rows], records, names[members], held, names[members], names[members], table)
-        folds.append(fold)
+        held = ScoreMatrix(held, names[members], names[members])
+        folds.append(FoldScores(ScoreMatrix(test, names[rows], names[members]), held, records, table))
     return ScoreSet(cohort, protocol, attacker, seed, tuple(folds))
 
 

@@ -116,7 +116,7 @@ def test_windows_that_were_not_delineated_are_counted_and_left_out(
 def test_no_window_touches_a_flaw(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     segment = context.splits(JOB)[0].probe.iloc[0]
     name = segment["record_id"]
-    lead = context.dataset._leads[name]
+    lead = context.dataset.lead_of(name)
     flaw = pd.DataFrame({"lead": [lead], "start": [350], "stop": [360], "reason": ["flat"]})
     monkeypatch.setitem(vars(context.dataset), "_flaws", {name: flaw})
     found = case_windows(context, JOB, "person", 4).attempts

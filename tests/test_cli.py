@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from ecgstudy.__main__ import main
+from ecgstudy.dual_task import plan as dual_task
+from ecgstudy.experiment import jobs
+from ecgstudy.reidentification import plan as reidentification
 
 
 def test_cohorts_lists_what_is_there_and_how_to_get_the_rest(
@@ -40,6 +43,15 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
     assert said.out == ""
     assert sentence in said.err
     assert said.err.count("\n") == 1
+
+
+def test_work_shares_the_jobs_of_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    for stage, left in ((reidentification, 0), (dual_task, 2)):
+        monkeypatch.setattr(stage, "shared", lambda *asked, left=left: [(asked, left, None), (asked, 0, None)])
+    monkeypatch.setattr(jobs, "share", lambda asked, left, _: left if asked == ("demo", 0, "cpu") else None)
+    assert main(["work", "demo", "--device", "cpu"]) == 0
+    told = ["reidentification: all jobs are done", "dual_task: 2 jobs are still done by other processes"]
+    assert capsys.readouterr().out.splitlines() == told
 
 
 def test_real_profile_without_data_says_what_to_do(tmp_path: Path) -> None:

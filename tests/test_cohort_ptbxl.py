@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from wfdb_trees import PTBXL_ROWS, digital, ptbxl_row, ptbxl_tree
 
-from ecgstudy.data.base import Cohort
+from ecgstudy.data.base import STANDARD_LEADS, Cohort
 from ecgstudy.data.ptbxl import PtbxlCohort
-from ecgstudy.data.wfdb_files import STANDARD_LEADS
 from ecgstudy.errors import DataNotFoundError, RecordError
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy.stats import f_oneway
 
-from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS
+from ecgstudy.data.base import FAILURE_COLUMNS, RECORD_COLUMNS, STANDARD_LEADS
 from ecgstudy.data.simulator.heart import CONDITIONS
-from ecgstudy.data.simulator.render import ACTIVITIES, LEADS
+from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 
@@ -77,7 +77,7 @@ def test_records_follow_the_cohort_interface() -> None:
     signal = cohort.signal(records["record_id"].iloc[-1])
     assert signal.values.shape == (12, 512)
     assert signal.values.dtype == np.float32
-    assert (signal.fs, signal.leads, signal.unit) == (128, LEADS, "mV")
+    assert (signal.fs, signal.leads, signal.unit) == (128, STANDARD_LEADS, "mV")
     assert np.isfinite(signal.values).all()
     with pytest.raises(KeyError):
         cohort.signal("nobody")

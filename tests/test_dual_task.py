@@ -11,25 +11,17 @@ import pandas as pd
 import pytest
 
 from ecgstudy.data.base import Signal
-from ecgstudy.data.motion import MotionCohort
+from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
-from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, WindowConfig, by_network, predict
+from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, by_network, predict
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import (
-    ActivityPairs,
-    BlockedTime,
-    CrossActivity,
-    CrossElectrode,
-    LeaveSubjectOut,
-    RandomWindows,
-    TimeSeparated,
-)
+from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import Protocol, segments
 from ecgstudy.experiment.jobs import Context, Job, run
 
-WINDOW = WindowConfig(4.0, True)
-BUDGET = Budget(1, (0,), (WINDOW,), {}, folds=2)
+OURS = Attacker(seconds=4.0, amplitude=True, epochs=1)
+BUDGET = Budget((OURS,), (0,), {}, folds=2)
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -61,8 +53,8 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECGSTUDY_CACHE", str(tmp_path_factory.mktemp("cache")))
         cohort = Damaged(n_subjects=4, n_sessions=1, n_records=1, seconds=24, fs=100.0, activities=["rest", "squats"])
-        opened = plan.open_context("demo", cohort, 100.0, 0, "cpu")
-        return replace(opened, attackers=BUDGET.attackers(WINDOW))
+        patch.setattr(plan, "open_cohort", lambda *_: cohort)
+        return replace(plan.open_context("demo", "synthetic", 100.0, 0, "cpu"), attackers=BUDGET.attackers(OURS))
 
 
 def changed(context: Context, change: Change) -> Context:
@@ -112,25 +104,25 @@ def test_what_is_missing_is_listed_with_its_reason(context: Context) -> None:
 
 def test_amplitude_channel_is_the_logarithm_of_the_spread(context: Context) -> None:
     index = context.dataset.grid(segments(context.records("synthetic")), 4.0).iloc[:3]
-    samples, values = WINDOW.read(context.dataset, index), context.dataset.gather(index)
+    samples, values = OURS.read(context.dataset, index), context.dataset.gather(index)
     np.testing.assert_allclose(samples[:, 0].mean(axis=-1), 0, atol=1e-5)
     np.testing.assert_allclose(samples[:, 0].std(axis=-1), 1, rtol=1e-4)
     np.testing.assert_allclose(samples[:, 1, 17] + 1.5, np.log10(values.std(axis=-1) + 1e-3), rtol=1e-4)
-    assert WindowConfig(4.0, False).read(context.dataset, index).shape == (3, 1, 400)
+    assert Attacker(seconds=4.0).read(context.dataset, index).shape == (3, 1, 400)
 
 
 def test_protocols_go_on_with_what_is_there(context: Context) -> None:
-    blocked = predictions(context, BlockedTime())
+    blocked = predictions(context, protocols.BlockedTime())
     # 24 s: the last 30 % are 7.2 s, which hold 4 windows of 4 s on whole seconds from 17 s on
     assert len(blocked.windows) == 4 * len(context.records("synthetic"))
     assert blocked.gap == ""
-    unseen = predictions(context, LeaveSubjectOut(2))
+    unseen = predictions(context, protocols.LeaveSubjectOut(2))
     assert unseen.windows["person_predicted"].isna().all()
     assert unseen.windows["subject_id"].nunique() == 4
 
 
 def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context) -> None:
-    jobs = [Job("synthetic", BlockedTime(), DT4ECG, seed) for seed in (0, 1)]
+    jobs = [Job("synthetic", protocols.BlockedTime(), DT4ECG, seed) for seed in (0, 1)]
     both = by_network(run(predict, jobs, context, "t"), jobs)["blocked_time", DT4ECG]
     assert both.windows["seed"].tolist() == sorted([0, 1] * (len(both.windows) // 2))
     for task in plan.TASKS:
@@ -142,9 +134,9 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
 @pytest.mark.parametrize(
     ("change", "protocol", "reason"),
     [
-        (lambda records: records, CrossElectrode(), "the cohort states no electrode"),
-        (at_rest, CrossActivity(), "no usable window is left to test on"),
-        (lambda records: records.iloc[:2], LeaveSubjectOut(3), "2 persons are too few to leave people out in 3 folds"),
+        (lambda records: records, protocols.CrossElectrode(), "the cohort states no electrode"),
+        (at_rest, protocols.CrossActivity(), "no usable window is left to test on"),
+        (pd.DataFrame.head, protocols.LeaveSubjectOut(5), "4 persons are too few to leave people out in 5 folds"),
     ],
 )
 def test_what_cannot_be_asked_is_a_clause(context: Context, change: Change, protocol: Protocol, reason: str) -> None:
@@ -154,7 +146,7 @@ def test_what_cannot_be_asked_is_a_clause(context: Context, change: Change, prot
 
 
 def test_people_without_the_known_activity_are_left_out_of_the_pairs(context: Context) -> None:
-    pairs = predictions(context, ActivityPairs(), plan.ONE_ACTIVITY)
+    pairs = predictions(context, protocols.ActivityPairs(), plan.ONE_ACTIVITY)
     assert set(pairs.windows["fold"]) == {0}
     assert pairs.windows["subject_id"].nunique() == 4
     # only S004 has squats: one person is no choice, and nothing can be learnt
@@ -168,7 +160,7 @@ def test_people_without_the_known_activity_are_left_out_of_the_pairs(context: Co
 
 def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(context: Context) -> None:
     told = changed(context, with_electrodes)
-    crossed = predictions(told, CrossElectrode())
+    crossed = predictions(told, protocols.CrossElectrode())
     # of the kinds dry, gel and textile only the first and the last have a person who is known from another kind
     assert set(crossed.windows["fold"]) == {0, 2}
     assert crossed.gap == "fold 2 of 3 left out: no usable window is left to test on"
@@ -190,8 +182,8 @@ def test_touching_segments_are_joined_and_others_kept_apart() -> None:
 def learnt(context: Context, protocol: Protocol, attacker: Attacker, monkeypatch: pytest.MonkeyPatch) -> dict:
     """Tell what an attacker would learn from under a protocol's first split, and how; nothing is trained."""
     seen = {}
-    window_set = plan.window_set
-    monkeypatch.setattr(plan, "window_set", lambda *given: seen.update(index=given[2]) or window_set(*given))
+    window_set = Attacker.window_set
+    monkeypatch.setattr(Attacker, "window_set", lambda *given: seen.update(index=given[3]) or window_set(*given))
     monkeypatch.setattr(plan, "fit", lambda model, _, validation, settings, *rest: seen.update(locals()))
     job = Job("synthetic", protocol, DT4ECG, 3)
     attacker.fit(context, job, context.splits(job)[0])
@@ -199,43 +191,43 @@ def learnt(context: Context, protocol: Protocol, attacker: Attacker, monkeypatch
 
 
 def test_windows_are_chosen_on_what_no_candidate_learnt_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice, blocked = (context.splits(Job("synthetic", p, DT4ECG, 0))[0] for p in (Choice(), BlockedTime()))
+    choice, blocked = (context.splits(Job("synthetic", p, DT4ECG, 0))[0] for p in (Choice(), protocols.BlockedTime()))
     pd.testing.assert_frame_equal(choice.probe, blocked.validation)
     index = learnt(context, Choice(), context.attackers[DT4ECG], monkeypatch)["index"]
     first_asked = index["record_id"].map(choice.probe.set_index("record_id")["start"])
     assert (index["start"] + index["n_samples"] < first_asked).all()
     # once nothing is left to choose, the validation part is learnt from too; the probes never are
-    index = learnt(context, BlockedTime(), context.attackers[DT4ECG], monkeypatch)["index"]
+    index = learnt(context, protocols.BlockedTime(), context.attackers[DT4ECG], monkeypatch)["index"]
     assert (index["start"] + index["n_samples"] > first_asked.iloc[0]).any()
     last = index["record_id"].map(blocked.probe.set_index("record_id")["start"])
     assert (index["start"] + index["n_samples"] < last).all()
 
 
 def test_an_attacker_is_built_and_trained_as_it_says(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    attacker = Attacker(sizes={"balance": "equal"}, tasks=("activity",), window=WINDOW, epochs=7, stride=2.0)
-    seen = learnt(context, BlockedTime(), attacker, monkeypatch)
+    attacker = replace(OURS, sizes={"balance": "equal"}, tasks=("activity",), epochs=7, stride=2.0)
+    seen = learnt(context, protocols.BlockedTime(), attacker, monkeypatch)
     assert seen["model"].classes == {"activity": ["rest", "squats"]}
     assert seen["model"].hparams.lead_names == [context.lead, "amplitude"]
     assert (seen["model"].hparams.margin, seen["model"].hparams.balance) == (None, "equal")
     assert (seen["settings"].epochs, seen["settings"].seed, seen["validation"]) == (7, 3, None)
     assert set(seen["index"].groupby("record_id")["start"].diff().dropna()) == {200}
     # people who are left out to choose on may be learnt from in the end, those on trial never
-    split = context.splits(Job("synthetic", LeaveSubjectOut(3), DT4ECG, 3))[0]
-    index = learnt(context, LeaveSubjectOut(3), context.attackers[DT4ECG], monkeypatch)["index"]
+    split = context.splits(Job("synthetic", protocols.LeaveSubjectOut(3), DT4ECG, 3))[0]
+    index = learnt(context, protocols.LeaveSubjectOut(3), context.attackers[DT4ECG], monkeypatch)["index"]
     assert set(index["subject_id"]) == {*split.train["subject_id"], *split.validation["subject_id"]}
 
 
 def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
     # 24 s: the part to choose on lasts 3.6 s, the part to learn from 9.8 s
-    long, fits = WindowConfig(4.0, False), WindowConfig(3.0, False)
-    chosen, table = plan.choose_window(context, "synthetic", replace(BUDGET, windows=(long, fits)))
+    long, fits = (Attacker(seconds=seconds, epochs=1) for seconds in (4.0, 3.0))
+    chosen, table = plan.choose(context, "synthetic", replace(BUDGET, candidates=(long, fits)))
     assert chosen == fits
     assert table["note"].tolist() == ["no usable window of 4 s is left to choose on", ""]
     assert table["windows"].tolist() == [0, len(context.records("synthetic"))]
     assert table.loc[0, ["person_accuracy", "activity_accuracy", "mean"]].isna().all()
     assert table.loc[1, "mean"] == (table.loc[1, "person_accuracy"] + table.loc[1, "activity_accuracy"]) / 2
-    chosen, table = plan.choose_window(context, "synthetic", BUDGET)
-    assert chosen == WINDOW
+    chosen, table = plan.choose(context, "synthetic", BUDGET)
+    assert chosen == OURS
     assert table["mean"].isna().all()
 
 
@@ -249,10 +241,10 @@ def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: p
 
     monkeypatch.setattr(plan, "run", lambda *_: None)
     monkeypatch.setattr(plan, "by_network", found)
-    windows = (WindowConfig(3.0, True), WindowConfig(4.0, False), WindowConfig(5.0, False))
+    candidates = (OURS, Attacker(seconds=3.0), Attacker())
     context = Context("demo", {}, "cpu", {}, cache=Path())
-    chosen, table = plan.choose_window(context, "x", replace(BUDGET, windows=windows, seeds=(5, 6)))
-    assert chosen == windows[1]
+    chosen, table = plan.choose(context, "x", replace(BUDGET, candidates=candidates, seeds=(5, 6)))
+    assert chosen == candidates[1]
     assert table["mean"].tolist() == [0.75, pytest.approx(5 / 6), 0.5]
     assert table["amplitude"].tolist() == ["told", "not told", "not told"]
     assert "note" not in table
@@ -260,25 +252,23 @@ def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: p
 
 def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Context) -> None:
     # 60 % of 24 s are known: 14.4 s; the last 7.2 s probe
-    long = replace(context, attackers=BUDGET.attackers(WindowConfig(8.0, True)))
+    long = replace(context, attackers=BUDGET.attackers(replace(OURS, seconds=8.0)))
     with pytest.raises(StudyError, match="first part of the records of synthetic: no usable window is left to test on"):
-        predictions(long, BlockedTime())
+        predictions(long, protocols.BlockedTime())
     with pytest.raises(StudyError, match="one person or of one activity only; bring two of each"):
-        predictions(changed(context, at_rest), BlockedTime())
+        predictions(changed(context, at_rest), protocols.BlockedTime())
 
 
-def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ECGSTUDY_CACHE", str(tmp_path))
+def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SimpleNamespace(records=pd.DataFrame({"reference_lead": ["II", "II", "I"]}))
     monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
-    cohort = SyntheticCohort(n_subjects=1)
-    assert plan.open_context("demo", cohort, 100.0, 0, "cpu").lead == "II"
-    assert plan.open_context("demo", cohort, 100.0, 0, "cpu", "V5").lead == "V5"
+    assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu").lead == "II"
+    assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu", "V5").lead == "V5"
 
 
 def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     budget = plan.budget_of("real", 4)
-    jobs = plan.plan("motion", WINDOW, budget)
+    jobs = plan.plan("motion", budget.candidates[0], budget)
     asked: dict[tuple[str, str], list[int]] = {}
     for job in jobs:
         asked.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
@@ -288,34 +278,34 @@ def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
     assert others == [*plan.BASELINES, *plan.ABLATIONS]
     assert asked.pop(("activity_pairs", plan.ONE_ACTIVITY)) == [4]
     assert set(map(tuple, asked.values())) == {(4, 5, 6)}
-    assert jobs[0].protocol == RandomWindows(4.0)
-    attackers = budget.attackers(WINDOW)
-    assert {attacker.window for attacker in attackers.values()} == {WINDOW}
+    assert jobs[0].protocol == protocols.RandomWindows(5.0)
+    attackers = budget.attackers(budget.candidates[3])
+    assert {(attacker.seconds, attacker.amplitude) for attacker in attackers.values()} == {(8.0, True)}
     odd = {name: (one.epochs, one.stride) for name, one in attackers.items() if (one.epochs, one.stride) != (12, 1.0)}
     assert odd == {plan.ONE_ACTIVITY: (24, 1.0), plan.LONG_RECORDS: (6, 5.0)}
     assert attackers["resnet1d"].sizes == {"widths": [16, 32, 64]}
-    assert [window.seconds for window in plan.budget_of("demo", 0).windows] == [3.0, 3.0]
+    assert [one.seconds for one in plan.budget_of("demo", 0).candidates] == [3.0, 3.0]
 
 
-class Marked(MotionCohort):
-    """Marks the first six seconds of one record, sampled at 200 Hz, in three segments."""
-
-    def __init__(self) -> None:
-        pass
-
-    def records(self) -> pd.DataFrame:
-        """Two records."""
-        return pd.DataFrame({"record_id": ["r", "other"], "fs": [200.0, 200.0]})
-
-    def artefacts(self, record_id: str) -> pd.DataFrame:
-        """Degrees 1, 3 and 2; none of the other record."""
-        marked = pd.DataFrame({"start": [0, 400, 800], "end": [400, 800, 1200], "degree": [1, 3, 2]})
-        return marked if record_id == "r" else marked[:0]
+def test_shared_jobs_are_the_notebooks_once_the_window_is_chosen(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "open_context", lambda *asked: context if asked[1:3] == ("synthetic", 100.0) else None)
+    monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None))
+    ((work, jobs, shared),) = plan.shared("demo", 0, "cpu")
+    budget = plan.budget_of("demo", 0)
+    assert (work, jobs) == (predict, plan.plan("synthetic", OURS, budget))
+    assert (shared.attackers, shared.stores) == (budget.attackers(OURS), context.stores)
 
 
-def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
+def test_worst_degree_of_the_marked_stretches_that_a_window_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the first six seconds of one record, sampled at 200 Hz, in three segments; none of the other record
+    records = pd.DataFrame({"record_id": ["r", "other"], "fs": [200.0, 200.0]})
+    marked = pd.DataFrame({"start": [0, 400, 800], "end": [400, 800, 1200], "degree": [1, 3, 2]})
+    monkeypatch.setattr(MotionCohort, "records", lambda _: records)
+    monkeypatch.setattr(MotionCohort, "artefacts", lambda _, name: marked if name == "r" else marked[:0])
     windows = pd.DataFrame({"record_id": ["motion/other"] + ["motion/r"] * 4, "start": [0, 0, 350, 400, 200]})
-    worst = tables.worst_degree(windows.assign(n_samples=200), Marked(), 100.0)
+    worst = tables.worst_degree(windows.assign(n_samples=200), object.__new__(MotionCohort), 100.0)
     np.testing.assert_array_equal(worst, [math.nan, 1, 3, 2, 3])
     assert tables.worst_degree(windows, SyntheticCohort(n_subjects=1), 100.0).isna().all()
 
@@ -323,21 +313,21 @@ def test_worst_degree_of_the_marked_stretches_that_a_window_touches() -> None:
 def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = context.fitted(Job("synthetic", BlockedTime(), DT4ECG, 0)).model
-    said = streaming.read_long_records(context, ["motion"], 0, model)
+    model = context.fitted(Job("synthetic", protocols.BlockedTime(), DT4ECG, 0)).model
+    said = streaming.read_long_records(context, 0, model)
     assert said == "No half-hour record was followed: the demo profile has no MIT-BIH records here."
     asked, read = [], []
     followed = replace(context, stores={"mitdb": context.stores["synthetic"]})
-    monkeypatch.setattr(streaming, "study_cohort", lambda name, seed: name)
+    monkeypatch.setattr(streaming, "cohorts_of", lambda _: ["mitdb"])
     monkeypatch.setattr(streaming, "open_context", lambda *given: asked.append(given) or followed)
-    said = streaming.read_long_records(context, ["mitdb"], 0, model)
+    said = streaming.read_long_records(context, 0, model)
     assert asked == [("demo", "mitdb", 100.0, 0, "cpu", "MLII")]
     assert said == "No half-hour record was followed: no usable window is left to test on."
     # in minutes: 9 s enrol, the part from 12 to 23 s is asked
-    monkeypatch.setattr(streaming, "TimeSeparated", lambda: TimeSeparated(((0, 0.15),), (0.2, 0.4)))
+    monkeypatch.setattr(streaming, "TimeSeparated", lambda: protocols.TimeSeparated(((0, 0.15),), (0.2, 0.4)))
     shares = streaming.class_probabilities
     monkeypatch.setattr(streaming, "class_probabilities", lambda *given: read.append(given[1].copy()) or shares(*given))
-    long = streaming.read_long_records(context, ["mitdb"], 0, model)
+    long = streaming.read_long_records(context, 0, model)
     # amplitudes in another unit are shifted for the network of the other cohort only
     assert np.median(read[0][:, 1]) < 0 < np.median(read[1][:, 1]) == pytest.approx(1.0)
     assert long.late.windows["start"].between(1200, 1900).all()

@@ -93,7 +93,7 @@ def test_only_the_first_seed_and_networks_of_both_tasks_are_read() -> None:
     found = {("cross_electrode", "dt4ecg"): one, ("blocked_time", "dt4ecg"): heard()}
     protocol, stream = streaming.stream(found)
     assert (protocol, stream.windows["seed"].unique().tolist(), len(stream.windows)) == ("cross_electrode", [1], 8)
-    found["cross_electrode", "dt4ecg"] = Predictions(pd.DataFrame(), gap="none")
+    found["cross_electrode", "dt4ecg"] = Predictions(gap="none")
     assert streaming.stream(found)[0] == "blocked_time"
 
 

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import figures, tables
 from ecgstudy.dual_task.plan import Predictions
 from ecgstudy.dual_task.tables import estimate
 from ecgstudy.evaluate.protocols import BlockedTime, RandomWindows
 
 ACTIVITIES = ["rest", "run", "walk"]
-REFUSED = Predictions(pd.DataFrame(), gap="the cohort states no electrode")
+REFUSED = Predictions(gap="the cohort states no electrode")
 
 
 def predictions(errors: float, seed: int, seeds: int = 2, n: int = 400) -> Predictions:
@@ -96,10 +97,14 @@ def test_what_is_not_predicted_is_undefined_with_its_reason() -> None:
     assert persons[["windows", "n"]].to_numpy().tolist() == [[0, 0], [400, 8]]
     said = tables.gaps_finding(rows)
     assert said == "What could not be asked: cross electrode (dt4ecg): the cohort states no electrode."
-    results, spread, ablations = tables.shown(rows)
-    assert results["protocol"].tolist() == spread["protocol"].tolist() == ["blocked_time"]
-    assert ablations.empty
-    assert tables.everything(rows)["note"].tolist() == ["the cohort states no electrode", ""]
+    results = tables.shown(rows[rows["windows"] > 0], *tables.COUNTS)
+    assert results["protocol"].tolist() == ["blocked_time"]
+    assert tables.ablation_table(rows).empty
+    whole = tables.everything(rows)
+    assert whole["note"].tolist() == ["the cohort states no electrode", ""]
+    assert list(whole)[:5] == ["protocol", "model", "windows", "persons", "seeds"]
+    ends = ["", "_low", "_high", "_by_record", "_sd"]
+    assert list(whole)[5:] == [metric + end for metric in tables.METRICS for end in ends] + ["note"]
     finding = tables.protocol_finding("x", rows)
     assert finding.startswith("Accuracy of DT4ECG on x, share of windows: blocked time: activity ")
     assert "person" not in finding
@@ -119,7 +124,7 @@ def test_ablations_say_what_is_shown_and_what_is_not() -> None:
     alone = tables.gain_sentence(rows, "person_alone", "It")
     assert "activity could not be compared" in alone
     assert "nan" not in alone
-    results, _, ablations = tables.shown(rows)
+    results, ablations = tables.shown(rows), tables.ablation_table(rows)
     assert results["model"].tolist() == ["dt4ecg", "resnet1d"]
     assert ablations["name"].tolist() == list(others)
     assert ablations.loc[0, "person_accuracy_gain"] == pytest.approx(
@@ -146,16 +151,18 @@ def test_a_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float
 
 def test_rest_comes_first_in_the_confusion() -> None:
     windows = small(("a", "arms", "a", "rest"), ("a", "arms", "a", "arms"), ("a", "rest", "a", "rest")).windows
-    share = figures.confusion_share(windows, "activity", "activity_predicted")
-    assert list(share.index) == list(share.columns) == ["rest", "arms"]
-    assert share.to_numpy().tolist() == [[1, 0], [0.5, 0.5]]
+    named = Predictions(windows, {"person": ["a"], "activity": ["rest", "arms", "run"]})
+    heat = figures.confusion_figure(named).axes[1].collections[0].get_array()
+    # nobody ran, and nobody was thought to
+    assert heat.filled(-1).tolist() == [[100, 0, 0], [50, 50, 0], [-1, -1, -1]]
 
 
 def test_degrees_partition_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     given = predictions(0.3, 1)
     worst = np.random.default_rng(0).choice([1, 2, 3, math.nan], len(given.windows))
     monkeypatch.setattr(tables, "worst_degree", lambda *_: worst)
-    table = tables.degree_table(given, None, 100.0, 0)
+    table = tables.degree_table(given, SyntheticCohort(n_subjects=1), 100.0, 0)
+    assert list(table)[:4] == ["degree", "windows", "persons", "person_accuracy"]
     assert table["degree"].tolist() == [1, 2, 3]
     first = given.windows[worst == 1]
     assert table["person_accuracy"].iloc[0] == pytest.approx((first["person_predicted"] == first["subject_id"]).mean())

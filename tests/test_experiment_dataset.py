@@ -125,8 +125,9 @@ def test_permuted_labels_give_chance_level_and_true_ones_do_not(
     rng = np.random.default_rng(0)
     for split in protocol.splits(records, 100.0, 0):
         enrolled, probed = attacker.embed(dataset, split.enrolment), attacker.embed(dataset, split.probe)
-        scores, persons, _, gallery = trial(split.enrolment, enrolled, split.probe, probed)
-        found = gallery[scores.argmax(axis=1)]
+        matrix = trial(split.enrolment, enrolled, split.probe, probed)
+        persons, gallery = matrix.probe, matrix.gallery
+        found = gallery[matrix.scores.argmax(axis=1)]
         hits += (found == persons).sum()
         n += len(persons)
         # labels are permuted over persons a hundred times, as if nobody's enrolment were their own

@@ -4,147 +4,100 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-from fake_scores import fake_score_set
+from fake_scores import fake_score_set, toy_score_set
 
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.identification import search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels, eer
-from ecgstudy.experiment.evaluation import (
-    Evaluation,
-    chance_level,
-    cohort_resamples,
-    evaluate,
-    evaluate_all,
-    tail_of,
-    without_gaps,
-)
-from ecgstudy.experiment.scores import FoldScores, ScoreSet
-from ecgstudy.reidentification.tables import (
-    attacker_table,
-    best_tables,
-    contrast_table,
-    control_table,
-    seed_table,
-)
-
-PROTOCOLS = (
-    "random_windows",
-    "cross_record",
-    "cross_day",
-    "leave_last_day",
-    "time_separated",
-    "cross_activity",
-    "cross_electrode",
-    "subject_disjoint_cross_record",
-    "subject_disjoint_cross_day",
-    "cross_cohort_cross_record",
-)
+from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
+from ecgstudy.experiment.evaluation import Evaluation, chance_level, cohort_resamples, evaluate, evaluate_all
+from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.reidentification import tables
 
 
 def _resamples(score_set: ScoreSet, n: int = 50) -> Resamples:
-    return Resamples.draw(np.concatenate([fold.gallery_persons for fold in score_set.folds]), 0, n)
+    return cohort_resamples([score_set], 0, n)["toy"]
 
 
-def _toy(scores: list[list[float]], probes: list[str], gallery: list[str]) -> ScoreSet:
-    """One fold of hand-made scores; its validation part is empty."""
-    nobody = np.zeros(0, dtype=str)
-    fold = FoldScores(
-        np.array(scores), np.array(probes), np.array(probes), np.array(gallery), np.zeros((0, 0)), nobody, nobody
-    )
-    return ScoreSet("toy", "cross_record", "template", 0, (fold,))
+def _measured(*score_sets: ScoreSet, resamples: Resamples | None = None) -> pd.DataFrame:
+    """Rows of one attacker, by metric."""
+    rows, _ = evaluate(score_sets, resamples or _resamples(score_sets[0]))
+    return pd.DataFrame(rows).set_index("metric")
 
 
 def test_the_attacker_is_the_mean_of_its_seeds_and_each_seed_stands_beside_it() -> None:
     sets = [fake_score_set("transecg", seed, noise=2.0) for seed in range(3)]
-    found = evaluate(sets, _resamples(sets[0]))
-    mean = np.mean([s.folds[0].scores for s in sets], axis=0)
-    fold = sets[0].folds[0]
-    own = fold.probe_persons[:, None] == fold.gallery_persons
-    assert found.estimates["eer"].value == pytest.approx(eer(ScoreLevels.from_scores(mean[own], mean[~own])))
-    assert found.per_seed["seed"].tolist() == [0, 1, 2]
-    for one, row in zip(sets, found.per_seed.itertuples(), strict=True):
-        searches = search_gallery(one.folds[0].scores, fold.probe_persons, fold.gallery_persons)
-        assert row.rank1 == pytest.approx(np.mean(searches.ahead == 0))
+    found = _measured(*sets)
+    trials = sets[0].folds[0].trials
+    mean = ScoreMatrix(np.mean([s.folds[0].trials.scores for s in sets], axis=0), trials.probe, trials.gallery)
+    assert found.loc[["rank1", "eer"], "value"].tolist() == pytest.approx(rank1_and_eer([mean]))
+    alone = np.array([rank1_and_eer([s.folds[0].trials]) for s in sets])
+    assert found.loc[["rank1", "eer"], "lowest"].tolist() == pytest.approx(alone.min(axis=0))
+    assert found.loc[["rank1", "eer"], "highest"].tolist() == pytest.approx(alone.max(axis=0))
+    assert found.loc["rank1", "seeds"] == 3
     # independent noise averages out, so the ensemble beats every member
-    assert found.estimates["rank1"].value > found.per_seed["rank1"].max()
-    assert (found.estimates["persons"], found.estimates["enrolled"], found.estimates["probes"]) == (40, 40, 80)
+    assert found.loc["rank1", "value"] > found.loc["rank1", "highest"]
+    assert found.loc[["persons", "enrolled", "probes"], "value"].tolist() == [40, 40, 80]
+    assert found.loc[["persons", "probes", "d_sys", "eer"], "unit"].tolist() == ["persons", "probes", "", "share"]
 
 
 def test_folds_are_scored_apart() -> None:
     # in each fold everybody is recognised; across folds p0 would be taken for q0
-    scores = [[1.0, 0.0], [0.0, 1.0]]
-    one = _toy(scores, ["p0", "p1"], ["p0", "p1"]).folds[0]
-    other = _toy([[9.0, 8.0], [8.0, 9.0]], ["q0", "q1"], ["q0", "q1"]).folds[0]
-    both = replace(_toy(scores, ["p0", "p1"], ["p0", "p1"]), folds=(one, other))
-    found = evaluate([both], _resamples(both))
-    assert found.estimates["eer"].value == 0.0
-    assert found.estimates["rank1"].value == 1.0
-    assert found.estimates["enrolled"] == 2
-    assert found.risk["person"].tolist() == ["p0", "p1", "q0", "q1"]
+    one = toy_score_set([[1.0, 0.0], [0.0, 1.0]], ["p0", "p1"], ["p0", "p1"])
+    other = toy_score_set([[9.0, 8.0], [8.0, 9.0]], ["q0", "q1"], ["q0", "q1"])
+    found = _measured(replace(one, folds=one.folds + other.folds))
+    assert found.loc[["eer", "rank1", "enrolled", "persons"], "value"].tolist() == [0, 1, 2, 4]
+    assert found.loc["risk_median", "n"] == 4
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_shuffled_names_give_chance(protocol: str) -> None:
-    score_set = fake_score_set("resnet1d", noise=0.5, n_folds=2 if "disjoint" in protocol else 1, protocol=protocol)
+@pytest.mark.parametrize("n_folds", [1, 2])
+def test_shuffled_names_give_chance(n_folds: int) -> None:
+    score_set = fake_score_set("resnet1d", noise=0.5, n_folds=n_folds)
     rng = np.random.default_rng(0)
-    chance = chance_level(score_set, rng)
-    enrolled = len(score_set.folds[0].gallery_persons)
+    chance = chance_level([fold.trials for fold in score_set.folds], rng)
+    enrolled = score_set.folds[0].trials.gallery.size
     # 100 shuffles of 40 persons, two probes each: the mean's standard error is .0025 (.0035 in two galleries of 20)
     assert chance["rank1"].value == pytest.approx(1 / enrolled, abs=0.012)
     assert chance["eer"].value == pytest.approx(0.5, abs=0.02)
-    shuffled = replace(
-        score_set,
-        folds=tuple(replace(f, gallery_persons=np.roll(f.gallery_persons, 7)) for f in score_set.folds),
-    )
-    found = evaluate([shuffled], _resamples(score_set, 200)).estimates
-    assert found["eer"].low < 0.5 < found["eer"].high
-    assert found["rank1"].value < 0.1
-    assert found["tar_at_far_1e-2"].value < 0.1
-    assert found["d_sys"].value < 2.5 * found["d_sys_null"].high
-    assert found["zebra_bits"].value < 0.06
-    assert found["cllr"].value == pytest.approx(1.0, abs=0.1)
-    assert evaluate([score_set], _resamples(score_set)).estimates["rank1"].value == 1.0
+    shuffled = [
+        replace(fold, trials=replace(fold.trials, gallery=np.roll(fold.trials.gallery, 7))) for fold in score_set.folds
+    ]
+    found = _measured(replace(score_set, folds=tuple(shuffled)), resamples=_resamples(score_set, 200))
+    assert found.loc["eer", "low"] < 0.5 < found.loc["eer", "high"]
+    value = found["value"]
+    assert value["rank1"] < 0.1
+    assert value["tar_at_far_1e-2"] < 0.1
+    assert value["d_sys"] < 2.5 * found.loc["d_sys_null", "high"]
+    assert value["zebra_bits"] < 0.06
+    assert value["cllr"] == pytest.approx(1.0, abs=0.1)
+    assert _measured(score_set).loc["rank1", "value"] == 1.0
 
 
 def test_a_probe_without_a_window_is_never_recognised_and_counted() -> None:
     nan = math.nan
-    score_set = _toy([[0.9, 0.1], [nan, nan], [0.8, 0.2]], ["a", "b", "a"], ["a", "b"])
-    found = evaluate([score_set], _resamples(score_set))
-    assert found.unscored == 1
-    assert found.estimates["rank1"].value == pytest.approx(2 / 3)
-    assert found.estimates["probes"] == 3
+    found = _measured(toy_score_set([[0.9, 0.1], [nan, nan], [0.8, 0.2]], "aba", "ab"))
+    assert found.loc[["unscored", "rank1", "probes"], "value"].tolist() == pytest.approx([1, 2 / 3, 3])
     # a person without an enrolment window is found by nobody, and takes nobody's place
-    absent = _toy([[0.9, nan], [0.2, nan]], ["a", "b"], ["a", "b"])
-    assert without_gaps(absent).folds[0].scores.tolist() == [[0.9, 0.2], [0.2, 0.2]]
-    assert evaluate([absent], _resamples(absent)).estimates["rank1"].value == 0.5
-    nothing = _toy([[nan, nan]], ["a"], ["a", "b"])
-    assert evaluate([nothing], _resamples(nothing)).estimates["rank1"].value == 0.0
+    absent = toy_score_set([[0.9, nan], [0.2, nan]], "ab", "ab")
+    assert absent.folds[0].trials.without_gaps().scores.tolist() == [[0.9, 0.2], [0.2, 0.2]]
+    assert _measured(absent).loc["rank1", "value"] == 0.5
+    assert _measured(toy_score_set([[nan, nan]], "a", "ab")).loc["rank1", "value"] == 0.0
 
 
 @pytest.mark.parametrize(
-    ("score_set", "metric", "reason"),
+    ("probe", "gallery", "metric", "reason"),
     [
-        (_toy([[1.0]], ["a"], ["a"]), "eer", "one person only, so there is no impostor trial"),
-        (_toy([[1.0, 0.0]], ["x"], ["a", "b"]), "rank1", "no probe's person is in the gallery"),
-        (_toy([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], ["a", "b"]), "rank5", "the gallery holds 2 person(s)"),
+        ("a", "a", "eer", "one person only, so there is no impostor trial"),
+        ("x", "ab", "rank1", "no probe's person is in the gallery"),
+        ("ab", "ab", "rank5", "the gallery holds 2 person(s)"),
+        ("", "ab", "rank1", "no probe's person is in the gallery"),
+        ("", "ab", "risk_median", "nobody has a probe"),
     ],
 )
-def test_what_cannot_be_measured_says_why(score_set: ScoreSet, metric: str, reason: str) -> None:
-    people = np.concatenate([score_set.folds[0].probe_persons, score_set.folds[0].gallery_persons])
-    estimate = evaluate([score_set], Resamples.draw(people, 0, 5)).estimates[metric]
-    assert math.isnan(estimate.value)
-    assert reason in estimate.reason
-
-
-def test_no_probe_at_all_is_a_sentence_not_a_crash() -> None:
-    empty = _toy([], [], ["a", "b"])
-    empty = replace(empty, folds=(replace(empty.folds[0], scores=np.zeros((0, 2))),))
-    found = evaluate([empty], Resamples.draw(["a", "b"], 0, 5))
-    assert found.estimates["probes"] == 0
-    assert math.isnan(found.estimates["rank1"].value)
-    assert "no probe's person" in found.estimates["rank1"].reason
-    assert math.isnan(tail_of(found)["risk_median"])
+def test_what_cannot_be_measured_says_why(probe: str, gallery: str, metric: str, reason: str) -> None:
+    row = _measured(toy_score_set(np.eye(2)[: len(probe), : len(gallery)], probe, gallery)).loc[metric]
+    assert math.isnan(row["value"])
+    assert f"Not defined: {reason}" in row["note"]
 
 
 def test_resamples_are_shared_by_protocols() -> None:
@@ -157,72 +110,77 @@ def test_resamples_are_shared_by_protocols() -> None:
 
 
 @pytest.fixture(scope="module")
-def cell() -> list[Evaluation]:
+def cell() -> Evaluation:
     """Four attackers under one protocol, one of them with two seeds."""
     sets = [fake_score_set("transecg", seed, noise=2.5) for seed in (0, 1)]
     sets += [fake_score_set("resnet1d", noise=1.0), fake_score_set("template", noise=3.0)]
     sets.append(fake_score_set("untrained", noise=6.0))
-    resamples = {"toy": _resamples(sets[0], 200)}
-    evaluations, _ = evaluate_all(sets, resamples)
-    return evaluations
+    return evaluate_all(sets, {"toy": _resamples(sets[0], 200)})
 
 
-def test_best_repeats_the_chosen_attackers_numbers(cell: list[Evaluation]) -> None:
-    by_attacker = {e.attacker: e for e in cell}
+def test_best_repeats_the_chosen_attackers_numbers(cell: Evaluation) -> None:
+    by_attacker = dict(list(cell.rows.groupby("attacker", sort=False)))
     assert list(by_attacker) == ["transecg", "resnet1d", "template", "untrained", "best"]
-    assert by_attacker["best"].stands_for == "resnet1d"
-    assert by_attacker["best"].estimates == by_attacker["resnet1d"].estimates
+    assert by_attacker["best"]["stands_for"].unique().tolist() == ["resnet1d"]
+    numbers = ["metric", "value", "low", "high", "n", "p", "seeds"]
+    best, chosen = (by_attacker[name][numbers].reset_index(drop=True) for name in ("best", "resnet1d"))
+    pd.testing.assert_frame_equal(best, chosen)
+    assert cell.attacks["toy", "cross_record", "best"] is cell.attacks["toy", "cross_record", "resnet1d"]
 
 
-def test_attackers_are_compared_on_identical_resamples(cell: list[Evaluation]) -> None:
-    by_attacker = {e.attacker: e for e in cell}
-    assert by_attacker["transecg"].contrasts == {}
+def test_attackers_are_compared_on_identical_resamples(cell: Evaluation) -> None:
+    rows = cell.rows.set_index(["attacker", "metric"])
+    assert ("transecg", "rank1_minus_transecg") not in rows.index
     for name in ("rank1", "eer"):
-        contrast = by_attacker["resnet1d"].contrasts[name]
-        one, other = (by_attacker[a].estimates[name] for a in ("resnet1d", "transecg"))
-        assert contrast.value == pytest.approx(one.value - other.value)
-    assert by_attacker["resnet1d"].contrasts["eer"].high < 0
-    assert by_attacker["resnet1d"].contrasts["eer"].p < 0.02
+        one, other = (rows.loc[(attacker, name), "value"] for attacker in ("resnet1d", "transecg"))
+        assert rows.loc[("resnet1d", f"{name}_minus_transecg"), "value"] == pytest.approx(one - other)
+    assert rows.loc[("resnet1d", "eer_minus_transecg"), "p"] < 0.02
     # the same scores under another name: the resamples are shared, so the difference is 0 in each of them
     sets = [fake_score_set("transecg", noise=2.5)]
-    twin = evaluate([replace(sets[0], attacker="twin")], _resamples(sets[0]), reference=sets).contrasts
-    assert [(c.value, c.low, c.high) for c in twin.values()] == [(0.0, 0.0, 0.0)] * 2
+    twin, _ = evaluate([replace(sets[0], attacker="twin")], _resamples(sets[0]), reference=sets)
+    assert [(r["value"], r["low"], r["high"]) for r in twin if "minus" in r["metric"]] == [(0.0, 0.0, 0.0)] * 2
 
 
-def test_tables_hold_what_was_evaluated(cell: list[Evaluation]) -> None:
-    by_attacker = {e.attacker: e for e in cell}
-    row = attacker_table(cell, "rank1").iloc[0]
-    assert {m: row[m] for m in by_attacker} == {m: e.estimates["rank1"].value for m, e in by_attacker.items()}
-    best = best_tables(cell)["best"].iloc[0]
+def test_tables_hold_what_was_evaluated(cell: Evaluation) -> None:
+    values = cell.rows.set_index(["attacker", "metric"])["value"]
+    best = tables.best_table(cell.rows).iloc[0]
     assert (best["attacker"], best["persons"], best["enrolled"]) == ("resnet1d", 40, 40)
     assert best["rank1_low"] <= best["rank1"] <= best["rank1_high"]
-    assert best_tables(cell)["verification"].iloc[0]["eer"] == by_attacker["resnet1d"].estimates["eer"].value
-    seeds = seed_table(cell)
+    disclosed = tables.disclosure_table(cell.rows).iloc[0]
+    assert (disclosed["d_sys"], disclosed["cllr_min"]) == (values["best", "d_sys"], values["best", "cllr_min"])
+    assert disclosed["zebra_tag"] in "ABCD"
+    seeds = tables.seed_table(cell.rows)
     assert seeds["attacker"].tolist() == ["transecg", "resnet1d"]
     assert seeds["seeds"].tolist() == [2, 1]
     assert seeds["rank1 lowest"].iloc[0] <= seeds["rank1 highest"].iloc[0] <= seeds["rank1 ensemble"].iloc[0]
-    assert contrast_table(cell)["attacker"].tolist() == ["resnet1d", "template"]
-    control = control_table(cell, seed=0).iloc[0]
+    contrasts = tables.contrast_table(cell.rows)
+    assert contrasts["attacker"].tolist() == ["resnet1d", "template"]
+    columns = ("{}", "{}_low", "{}_high", "p {}")
+    assert list(contrasts)[3:] == [column.format(metric) for metric in ("rank1", "eer") for column in columns]
+    control = tables.control_table(cell.rows, cell.attacks, seed=0).iloc[0]
     assert control["one in N"] == pytest.approx(1 / 40)
-    assert control["untrained network"] == by_attacker["untrained"].estimates["rank1"].value
+    assert control["untrained network"] == values["untrained", "rank1"]
     assert control["shuffled_high"] < control["rank1"]
 
 
 def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
     # a: both probes first; b: one of two; c: none, and below every impostor
     scores = [[9, 0, 0], [9, 0, 0], [0, 9, 1], [5, 4, 1], [5, 5, 0], [5, 5, 0]]
-    score_set = _toy(scores, ["a", "a", "b", "b", "c", "c"], ["a", "b", "c"])
-    tail = tail_of(evaluate([score_set], _resamples(score_set)))
-    assert tail["always_first"] == pytest.approx(1 / 3)
-    assert tail["never_first"] == pytest.approx(1 / 3)
-    assert (tail["risk_worst"], tail["risk_median"]) == (1.0, pytest.approx(0.75))
+    tail = _measured(toy_score_set(scores, "aabbcc", "abc"))["value"]
+    assert tail[["always_first", "never_first"]].tolist() == pytest.approx([1 / 3, 1 / 3])
+    assert tail[["risk_worst", "risk_median"]].tolist() == [1.0, pytest.approx(0.75)]
 
 
 def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:
-    toy = _toy([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], ["a", "b"])
-    evaluations, choices = evaluate_all([toy], {"toy": _resamples(toy)})
-    assert [e.attacker for e in evaluations] == ["template"]
-    assert choices["chosen"].tolist() == ["none"]
+    toy = toy_score_set(np.eye(2), "ab", "ab")
+    found = evaluate_all([toy], {"toy": _resamples(toy)})
+    assert found.rows["attacker"].unique().tolist() == ["template"]
+    assert found.choices["chosen"].tolist() == ["none"]
+    missing = tables.undefined_results(found.rows, pd.DataFrame())
+    assert missing["metric"].tolist() == ["rank1", "eer", "tar_at_far_1e-2", "d_sys"]
+    assert missing["note"].str.contains("too small to choose").all()
+    single = tables.undefined_results(found.rows.assign(protocol="random_windows"), pd.DataFrame())
+    assert single.loc[single["protocol"] == "cross_record", "note"].str.contains("has one record").sum() == 4
 
 
 def test_people_of_other_cohorts_judge_known_people_and_nobody_judges_protocols_with_people_of_their_own() -> None:
@@ -234,7 +192,7 @@ def test_people_of_other_cohorts_judge_known_people_and_nobody_judges_protocols_
         sets += [fake_score_set(a, protocol=protocol, validation_noise=z) for a, z in noise.items()]
     others = [fake_score_set("resnet1d", cohort="other", protocol="cross_record", validation_noise=0.1)]
     resamples = cohort_resamples([*sets, *others], 0, 5)
-    choices = evaluate_all([*sets, *others], resamples)[1].set_index(["cohort", "protocol"])
+    choices = evaluate_all([*sets, *others], resamples).choices.set_index(["cohort", "protocol"])
     assert choices["chosen"].to_dict() == {
         ("toy", "cross_record"): "beatnet",
         ("toy", "subject_disjoint_cross_record"): "resnet1d",

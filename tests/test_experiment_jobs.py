@@ -12,14 +12,15 @@ from filelock import FileLock, Timeout
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.evaluate.protocols import CrossRecord
 from ecgstudy.evaluate.splits import Split
+from ecgstudy.evaluate.trials import rank1_and_eer
 from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, TemplateAttacker, attackers_of
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
-from ecgstudy.experiment.networks import auxiliary_cohorts, targets, trainable_classes
+from ecgstudy.experiment.networks import Recipe, auxiliary_cohorts, targets, trainable_classes
 from ecgstudy.experiment.scores import ScoreSet, ensemble, score
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
-from ecgstudy.reidentification.tables import evaluation_results, refusal_results
+from ecgstudy.reidentification.tables import undefined_results
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 
@@ -58,9 +59,9 @@ def test_a_job_is_done_once_and_its_scores_survive_the_disk(context: Context, mo
     again = run(score, [TEMPLATE_JOB], context, "t")
     assert first.commits == again.commits != set()
     one, other = (outcome.values["synthetic.cross_record.template.0"].folds[0] for outcome in (first, again))
-    np.testing.assert_array_equal(one.scores, other.scores)
-    assert one.scores.shape == (10, 10)
-    assert (one.gallery_persons[one.scores.argmax(axis=1)] == one.probe_persons).mean() >= 0.8
+    np.testing.assert_array_equal(one.trials.scores, other.trials.scores)
+    assert one.trials.scores.shape == (10, 10)
+    assert rank1_and_eer([one.trials])[0] >= 0.8
     pd.testing.assert_frame_equal(one.demographics, other.demographics)
 
 
@@ -118,6 +119,15 @@ def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_coho
     assert [protocol.name for protocol in protocols_of("others", context)] == ["random_windows"]
 
 
+def test_the_auxiliary_cohorts_are_cut_once_a_process(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = []
+    monkeypatch.setattr(Recipe, "_rows", lambda *about: cut.append(about))
+    monkeypatch.setattr(Recipe, "_fit", lambda *_: None)
+    for seed in (0, 0, 1):
+        Recipe("resnet1d").pretrained(context, seed)
+    assert len(cut) == 2 * 2  # of all classes, and of some, for each seed
+
+
 def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
     seeds = {profile: {} for profile in ("real", "demo")}
     for profile, counted in seeds.items():
@@ -141,12 +151,12 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
         patch.setattr(RecordStore, "records", property(lambda _: kept))
         planned = plan(few, seed=0)
         outcome = run_attackers(few, planned)
-        trialled = {one.protocol.name for one in protocols_on_trial(few, planned)}
+        trialled = {job.protocol.name for job in protocols_on_trial(few, planned)}
     refused = set(outcome.refusals["protocol"])
     assert refused == {f"subject_disjoint_{inner}" for inner in ("cross_record", "cross_day")}
     assert outcome.refusals["reason"].str.contains("8 persons are too few for 3 folds").all()
     assert trialled == {"random_windows", "cross_record", "cross_day", "leave_last_day"}
-    rows = refusal_results(outcome.refusals)
+    rows = undefined_results(pd.DataFrame(columns=["cohort"]), outcome.refusals)
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
     assert rows["note"].str.contains("too few").all()
@@ -157,7 +167,7 @@ def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
 ) -> None:
     trialled = protocols_on_trial(context, [TEMPLATE_JOB])
     for folder in ("one", "two"):
-        save_trials(trialled, tmp_path / folder)
+        save_trials(context, trialled, tmp_path / folder)
         monkeypatch.setattr(os, "getpid", lambda: 1)  # by another process
     names = [f"synthetic.cross_record.{part}.csv.gz" for part in ("enrolment", "pairs")]
     assert sorted(file.name for file in (tmp_path / "one").iterdir()) == names
@@ -190,8 +200,9 @@ def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(co
 def test_an_ensemble_averages_scores_of_the_same_trials_only(context: Context) -> None:
     scored = _score(context)
     fold = scored.folds[0]
-    shifted = replace(scored, folds=(replace(fold, scores=fold.scores + 2),))
-    np.testing.assert_allclose(ensemble([scored, shifted]).folds[0].scores, fold.scores + 1, rtol=1e-6)
+    trials = replace(fold.trials, scores=fold.trials.scores + 2)
+    mean = ensemble([scored, replace(scored, folds=(replace(fold, trials=trials),))])
+    np.testing.assert_allclose(mean.folds[0].trials.scores, fold.trials.scores + 1, rtol=1e-6)
     other = replace(scored, folds=(replace(fold, probe_records=fold.probe_records[::-1]),))
     with pytest.raises(ValueError, match="different probes"):
         ensemble([scored, other])
@@ -222,13 +233,9 @@ def test_an_attacker_a_protocol_a_cohort_and_a_view_join_in_a_few_lines(
     planned = [Job("village", LaterRecord(), "nose", 0, view) for view in ("raw", "upside_down")]
     found = run_attackers(ours, planned).values
     assert list(found) == ["village.later_record.nose.0", "village.later_record.nose.upside_down.0"]
-    upright, turned = (one.folds[0].scores for one in found.values())
+    upright, turned = (one.folds[0].trials.scores for one in found.values())
     # only the probes are turned, so that a person's own beat becomes the least similar
     np.testing.assert_allclose(turned, -upright, atol=1e-6)
-    evaluations, _ = evaluate_all(list(found.values())[:1], cohort_resamples(list(found.values()), 0, 20))
-    rows = evaluation_results(evaluations)
-    assert rows.loc[rows["metric"] == "rank1", ["cohort", "protocol", "attacker"]].iloc[0].tolist() == [
-        "village",
-        "later_record",
-        "nose",
-    ]
+    rows, *_ = evaluate_all(list(found.values())[:1], cohort_resamples(list(found.values()), 0, 20))
+    named = rows.loc[rows["metric"] == "rank1", ["cohort", "protocol", "attacker"]]
+    assert named.iloc[0].tolist() == ["village", "later_record", "nose"]

@@ -32,7 +32,6 @@ def _expected(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray)
     return {
         "accuracy": sk.accuracy_score(truth, predicted, sample_weight=weights),
         "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted, sample_weight=weights),
-        "macro_f1": sk.f1_score(truth, predicted, labels=present, average="macro", sample_weight=weights),
         "auroc": float(np.mean(per_class)),
     }
 
@@ -42,11 +41,11 @@ def test_values_equal_scikit_learn(samples: tuple[np.ndarray, np.ndarray, np.nda
     labels = [CLASSES[t] for t in truth]
     resamples = Resamples.draw(person, seed=1, n_resamples=50)
     report = classification_report(labels, probabilities, CLASSES, person, resamples)
-    per_person = 1 / np.bincount(person)[person]
-    for suffix, weights in (("", np.ones(person.size)), ("_per_person", per_person)):
-        for name, value in _expected(truth, probabilities, weights).items():
-            assert report[name + suffix].value == pytest.approx(value, abs=1e-12)
-            assert report[name + suffix].n == 20
+    expected = _expected(truth, probabilities, np.ones(person.size))
+    per_person = _expected(truth, probabilities, 1 / np.bincount(person)[person])
+    expected |= {"accuracy_per_person": per_person["accuracy"], "majority": np.bincount(truth).max() / truth.size}
+    assert {name: estimate.value for name, estimate in report.items()} == pytest.approx(expected, abs=1e-12)
+    assert {estimate.n for estimate in report.values()} == {20}
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -56,7 +55,7 @@ def test_intervals_equal_resamples_written_out(samples: tuple[np.ndarray, np.nda
     report = classification_report([CLASSES[t] for t in truth], probabilities, CLASSES, person, resamples)
     position = resamples.index_of(person)
     draws = [_expected(truth, probabilities, m[position]) for m in resamples.multiplicities]
-    for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc"):
+    for name in ("accuracy", "balanced_accuracy", "auroc"):
         low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
         assert report[name].low == pytest.approx(low, abs=1e-12)
         assert report[name].high == pytest.approx(high, abs=1e-12)
@@ -78,10 +77,11 @@ def test_missing_labels_are_left_out_and_a_constant_one_is_undefined() -> None:
     partly = classification_report(["M", None, math.nan, "F"], probabilities, ("M", "F"), list("abcd"), resamples)
     assert (partly["accuracy"].value, partly["accuracy"].n) == (1.0, 2)
     constant = classification_report(["M"] * 4, probabilities, ("M", "F"), list("abcd"), resamples)
+    assert constant.pop("majority").value == 1.0
     assert {estimate.reason for estimate in constant.values()} == {"every label is M"}
     assert all(math.isnan(estimate.value) for estimate in constant.values())
     missing = classification_report([None] * 4, probabilities, ("M", "F"), list("abcd"), resamples)
-    assert missing["auroc"].reason == "no record has a label"
+    assert {estimate.reason for estimate in missing.values()} == {"no record has a label"}
     with pytest.raises(StudyError, match="'X'"):
         classification_report(["X"] * 4, probabilities, ("M", "F"), list("abcd"), resamples)
 
@@ -99,11 +99,11 @@ def test_confusion_metrics_by_hand() -> None:
 def test_mean_absolute_error_in_years() -> None:
     resamples = Resamples.draw("abc", seed=0, n_resamples=300)
     report = mae_report([20.0, 20, 60, math.nan], [25.0, 21, 50, 0], ["a", "a", "b", "c"], resamples)
-    assert report["mae"].value == pytest.approx((5 + 1 + 10) / 3)
-    assert report["mae_per_person"].value == pytest.approx((3 + 10) / 2)
-    assert report["mae"].n == 2
-    assert report["mae"].undefined == np.count_nonzero((resamples.multiplicities[:, :2] == 0).all(axis=1))
+    assert report["mae_years"].value == pytest.approx((5 + 1 + 10) / 3)
+    assert report["mae_years_per_person"].value == pytest.approx((3 + 10) / 2)
+    assert report["mae_years"].n == 2
+    assert report["mae_years"].undefined == np.count_nonzero((resamples.multiplicities[:, :2] == 0).all(axis=1))
     unknown = mae_report([math.nan], [3.0], ["a"], resamples)
-    assert unknown["mae"].reason == "no record has a label"
+    assert unknown["mae_years"].reason == "no record has a label"
     with pytest.raises(StudyError, match="not a number"):
         mae_report([30.0], [math.nan], ["a"], resamples)

@@ -7,23 +7,15 @@ import pytest
 from scipy.stats import beta, expon, genpareto, norm
 
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.extrapolation import (
-    SNN_ECG_RANK1,
-    TAILS,
-    RankOneModel,
-    Tail,
-    _standardise,
-    extrapolate_rank1,
-    pareto_shape,
-)
-from ecgstudy.evaluate.identification import rank1_by_gallery_size, search_gallery
+from ecgstudy.evaluate.extrapolation import TAILS, RankOneModel, Tail, _standardise, extrapolate_rank1, pareto_shape
+from ecgstudy.evaluate.trials import ScoreMatrix, rank1_by_gallery_size
 
 SIZES = (10_000, 1_000_000)
 N_PERSONS, N_RECORDS = 90, 3
 
 
-def _planted(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
-    """Score matrix, probe persons, and the true rank-1 by gallery size of one score distribution."""
+def _planted(kind: str, rng: np.random.Generator) -> tuple[ScoreMatrix, dict[int, float]]:
+    """Score matrix and the true rank-1 by gallery size of one score distribution."""
     probe, gallery = np.repeat(np.arange(N_PERSONS), N_RECORDS), np.arange(N_PERSONS)
     own = probe[:, None] == gallery
     if kind == "cosine":
@@ -46,7 +38,7 @@ def _planted(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
         genuine = rng.normal(mean, sd, 20_000)
         exceedance = norm.sf(genuine) if gaussian else expon.sf(genuine)
     truth = {size: float(np.mean(np.exp((size - 1) * np.log1p(-np.minimum(exceedance, 0.999999))))) for size in SIZES}
-    return scores, probe, truth
+    return ScoreMatrix(scores, probe, gallery), truth
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -55,11 +47,10 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["gaussian", "cosine", "exponential"])
 def test_envelope_holds_the_planted_truth(kind: str) -> None:
-    gallery = np.arange(N_PERSONS)
-    resamples = Resamples.draw(gallery, seed=1, n_resamples=100)
+    resamples = Resamples.draw(range(N_PERSONS), seed=1, n_resamples=100)
     for seed in range(3):
-        scores, probe, truth = _planted(kind, np.random.default_rng(seed))
-        found = extrapolate_rank1(scores, probe, gallery, resamples, SIZES)
+        matrix, truth = _planted(kind, np.random.default_rng(seed))
+        found = extrapolate_rank1(matrix, resamples, SIZES)
         for size in SIZES:
             envelope = found[size]["envelope"]
             assert envelope.low - 0.03 <= truth[size] <= envelope.high + 0.03
@@ -73,8 +64,8 @@ def test_point_estimate_is_near_the_truth_on_average(kind: str) -> None:
     resamples = Resamples.draw(range(N_PERSONS), seed=1, n_resamples=1)
     found, truths = [], []
     for seed in range(10):
-        scores, probe, truth = _planted(kind, np.random.default_rng(seed))
-        model = RankOneModel(scores, probe, np.arange(N_PERSONS), resamples)
+        matrix, truth = _planted(kind, np.random.default_rng(seed))
+        model = RankOneModel(matrix, resamples)
         found.append(model.rank1(SIZES, np.ones(N_PERSONS))[:, 0])
         truths.append([truth[size] for size in SIZES])
     bias = np.mean(found, axis=0) - np.mean(truths, axis=0)
@@ -82,10 +73,9 @@ def test_point_estimate_is_near_the_truth_on_average(kind: str) -> None:
 
 
 def test_agrees_with_the_measured_curve_inside_the_gallery() -> None:
-    scores, probe, _ = _planted("exponential", np.random.default_rng(5))
-    gallery = np.arange(N_PERSONS)
-    model = RankOneModel(scores, probe, gallery, Resamples.draw(gallery, seed=1, n_resamples=1))
-    measured = rank1_by_gallery_size(search_gallery(scores, probe, gallery), [10, 90], np.ones(probe.size))
+    matrix, _ = _planted("exponential", np.random.default_rng(5))
+    model = RankOneModel(matrix, Resamples.draw(range(N_PERSONS), seed=1, n_resamples=1))
+    measured = rank1_by_gallery_size(matrix.searches, [10, 90], np.ones(matrix.probe.size))
     modelled = model.rank1([10, 90], np.ones(N_PERSONS))
     for tail in range(len(TAILS)):
         np.testing.assert_allclose(modelled[:, tail], measured, atol=0.02)
@@ -94,14 +84,14 @@ def test_agrees_with_the_measured_curve_inside_the_gallery() -> None:
 def test_genuine_scores_below_the_tail_are_judged_by_the_observed_share() -> None:
     rng, gallery = np.random.default_rng(5), np.arange(N_PERSONS)
     probe = np.repeat(gallery, 20)
-    scores = rng.normal(size=(probe.size, N_PERSONS)) + 1.0 * (probe[:, None] == gallery)
-    model = RankOneModel(scores, probe, gallery, Resamples.draw(gallery, seed=1, n_resamples=1))
+    matrix = ScoreMatrix(rng.normal(size=(probe.size, N_PERSONS)) + (probe[:, None] == gallery), probe, gallery)
+    model = RankOneModel(matrix, Resamples.draw(gallery, seed=1, n_resamples=1))
     tail = model.tail(np.ones(N_PERSONS))
     # two in a hundred of the impostors' scores are the tail
     assert tail.share == pytest.approx(0.02, abs=1e-3)
     assert tail.start == pytest.approx(norm.isf(0.02), abs=0.1)
     assert np.mean(model.genuine < tail.start) > 0.7
-    measured = rank1_by_gallery_size(search_gallery(scores, probe, gallery), [2, 5, 20], np.ones(probe.size))
+    measured = rank1_by_gallery_size(matrix.searches, [2, 5, 20], np.ones(probe.size))
     modelled = model.rank1([2, 5, 20], np.ones(N_PERSONS))
     np.testing.assert_allclose(modelled, np.repeat(measured[:, None], len(TAILS), axis=1), atol=0.02)
 
@@ -147,14 +137,10 @@ def test_tails_meet_their_distributions() -> None:
 def test_too_little_data_is_undefined_with_a_reason() -> None:
     gallery = np.arange(10)
     resamples = Resamples.draw(gallery, seed=0, n_resamples=10)
-    few = extrapolate_rank1(np.eye(10), gallery, gallery, resamples, (100,))[100]["envelope"]
+    few = extrapolate_rank1(ScoreMatrix(np.eye(10), gallery, gallery), resamples, (100,))[100]["envelope"]
     assert math.isnan(few.value)
     assert few.reason == "10 probes against 9 impostors are too few to fit a tail"
     probe = np.repeat(gallery, 50)
-    flat = extrapolate_rank1(np.zeros((500, 10)), probe, gallery, resamples, (100,))[100]["envelope"]
+    flat = extrapolate_rank1(ScoreMatrix(np.zeros((500, 10)), probe, gallery), resamples, (100,))[100]["envelope"]
     assert math.isnan(flat.value)
     assert "do not vary" in str(flat.reason)
-
-
-def test_published_curve() -> None:
-    assert SNN_ECG_RANK1 == {100: 0.792, 1000: 0.626, 10000: 0.45, 20000: 0.4}

@@ -7,21 +7,15 @@ import numpy as np
 import pytest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.identification import (
-    cmc,
-    dir_at_far,
-    rank1_by_gallery_size,
-    rank_k,
-    search_gallery,
-)
+from ecgstudy.evaluate.trials import ScoreMatrix, cmc, dir_at_far, rank1_by_gallery_size, rank_k
 
 # probe a: best of its two entries wins; b: c ties, so rank 2; c: both others beat it; d is not enrolled
 SCORES = np.array([[0.1, 0.9, 0.5, 0.3], [0.2, 0.1, 0.7, 0.7], [0.4, 0.6, 0.5, 0.2], [0.9, 0.8, 0.1, 0.2]])
-PROBE, GALLERY = ["a", "b", "c", "d"], ["a", "a", "b", "c"]
+SEARCHES = ScoreMatrix(SCORES, list("abcd"), list("aabc")).searches
 
 
 def test_ranks_by_hand() -> None:
-    searches = search_gallery(SCORES, PROBE, GALLERY)
+    searches = SEARCHES
     assert searches.enrolled.tolist() == [True, True, True, False]
     assert searches.ahead[:3].tolist() == [0, 1, 2]
     np.testing.assert_allclose(searches.genuine_scores, [0.9, 0.7, 0.2, np.nan])
@@ -31,31 +25,30 @@ def test_ranks_by_hand() -> None:
 
 
 def test_constant_scores_rank_last() -> None:
-    searches = search_gallery(np.zeros((3, 3)), PROBE[:3], PROBE[:3])
+    searches = ScoreMatrix(np.zeros((3, 3)), list("abc"), list("abc")).searches
     np.testing.assert_array_equal(cmc(searches, np.ones(3)), [0, 0, 1])
     # nor are they found where every alarm is allowed
     assert dir_at_far(searches, 1.0, np.ones(3)) == 0.0
 
 
 def test_small_gallery_is_undefined() -> None:
-    searches = search_gallery(SCORES, PROBE, GALLERY)
-    assert math.isnan(rank_k(searches, 5, np.ones(4)))
-    alone = search_gallery(np.ones((2, 2)), ["a", "a"], ["a", "a"])
+    assert math.isnan(rank_k(SEARCHES, 5, np.ones(4)))
+    alone = ScoreMatrix(np.ones((2, 2)), ["a", "a"], ["a", "a"]).searches
     assert math.isnan(rank_k(alone, 1, np.ones(2)))
     assert math.isnan(dir_at_far(alone, 0.5, np.ones(2)))
-    nobody = search_gallery(np.ones((2, 2)), ["x", "y"], ["a", "b"])
+    nobody = ScoreMatrix(np.ones((2, 2)), ["x", "y"], ["a", "b"]).searches
     assert math.isnan(rank_k(nobody, 1, np.ones(2)))
 
 
 def test_random_scores_give_chance() -> None:
     rng = np.random.default_rng(0)
     persons = np.arange(50)
-    searches = search_gallery(rng.normal(size=(4000, 50)), rng.integers(0, 50, 4000), persons)
+    searches = ScoreMatrix(rng.normal(size=(4000, 50)), rng.integers(0, 50, 4000), persons).searches
     np.testing.assert_allclose(cmc(searches, np.ones(4000)), (persons + 1) / 50, atol=0.03)
 
 
 def test_dir_by_hand() -> None:
-    searches = search_gallery(SCORES, PROBE, GALLERY)
+    searches = SEARCHES
     # rival scores .5 .7 .6 .9: FAR 1/4 lets only .9 pass, threshold .7; of a, b, c only a is first and above
     assert dir_at_far(searches, 0.25, np.ones(4)) == pytest.approx(1 / 3)
     # everything may pass: rank-1
@@ -66,7 +59,7 @@ def test_dir_by_hand() -> None:
 def test_dir_needs_a_score_above_the_threshold_not_at_it() -> None:
     # the three searches without the own person reach .1, .7 and .7: at most one may raise an alarm, so .7 must not
     scores = np.array([[0.7, 0.1], [0.7, 0.2], [0.1, 0.7]])
-    searches = search_gallery(scores, ["a", "x", "y"], ["a", "b"])
+    searches = ScoreMatrix(scores, ["a", "x", "y"], ["a", "b"]).searches
     assert dir_at_far(searches, 1 / 3, np.ones(3)) == 0.0
     assert dir_at_far(searches, 2 / 3, np.ones(3)) == 1.0
 
@@ -82,7 +75,9 @@ def test_dir_against_brute_force() -> None:
         if np.mean(stranger > threshold) <= 0.05:
             hits = [row[p] > threshold and row.argmax() == p for row, p in zip(best, probe, strict=True) if p < 10]
             detected = max(detected, float(np.mean(hits)))
-    assert dir_at_far(search_gallery(scores, probe, gallery), 0.05, np.ones(300)) == pytest.approx(detected, abs=1e-12)
+    assert dir_at_far(ScoreMatrix(scores, probe, gallery).searches, 0.05, np.ones(300)) == pytest.approx(
+        detected, abs=1e-12
+    )
 
 
 def test_sub_gallery_expectation_against_all_sub_galleries() -> None:
@@ -98,7 +93,7 @@ def test_sub_gallery_expectation_against_all_sub_galleries() -> None:
             for others in itertools.combinations(np.delete(persons, p), size - 1)
         ]
         expected.append(np.mean(hits))
-    searches = search_gallery(scores, persons, persons)
+    searches = ScoreMatrix(scores, persons, persons).searches
     np.testing.assert_allclose(rank1_by_gallery_size(searches, sizes, np.ones(7)), expected, atol=1e-12)
     assert np.isnan(rank1_by_gallery_size(searches, [1, 8], np.ones(7))).all()
     assert rank1_by_gallery_size(searches, [7], np.ones(7))[0] == rank_k(searches, 1, np.ones(7))
@@ -106,6 +101,8 @@ def test_sub_gallery_expectation_against_all_sub_galleries() -> None:
 
 def test_unusable_input_is_refused() -> None:
     with pytest.raises(StudyError, match="gallery is empty"):
-        search_gallery(np.zeros((2, 0)), ["a", "b"], [])
+        ScoreMatrix(np.zeros((2, 0)), ["a", "b"], []).searches  # noqa: B018
     with pytest.raises(StudyError, match="not a number"):
-        search_gallery([[math.nan, 1.0]], ["a"], ["a", "b"])
+        ScoreMatrix([[math.nan, 1.0]], ["a"], ["a", "b"]).searches  # noqa: B018
+    with pytest.raises(StudyError, match="score matrix is"):
+        ScoreMatrix(np.zeros((2, 2)), ["a", "b"], ["a"])

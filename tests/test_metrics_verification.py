@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from fake_scores import levels_of
 from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.levels import ScoreLevels, SortedScores, auroc, det_curve, eer, tar_at_far, threshold_at_far
+from ecgstudy.evaluate.trials import SortedScores, auroc, det_curve, eer, tar_at_far, threshold_at_far
 
 
 def _scores(rng: np.random.Generator, decimals: int) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +27,7 @@ def _sklearn_roc(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray,
 @pytest.mark.parametrize("separation", [0.5, 2.0, 4.0])
 def test_gaussian_scores_reach_the_closed_form(separation: float) -> None:
     quantiles = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
-    levels = ScoreLevels.from_scores(quantiles + separation, quantiles)
+    levels = levels_of(quantiles + separation, quantiles)
     assert eer(levels) == pytest.approx(norm.cdf(-separation / 2), abs=1e-5)
     assert tar_at_far(levels, 1e-2) == pytest.approx(norm.sf(norm.isf(1e-2) - separation), abs=1e-4)
     assert tar_at_far(levels, 1e-3) == pytest.approx(norm.sf(norm.isf(1e-3) - separation), abs=1e-3)
@@ -50,7 +51,7 @@ def test_gaussian_scores_reach_the_closed_form(separation: float) -> None:
     ],
 )
 def test_eer_by_hand(genuine: list[float], impostor: list[float], expected: float) -> None:
-    assert eer(ScoreLevels.from_scores(genuine, impostor)) == pytest.approx(expected, abs=1e-12)
+    assert eer(levels_of(genuine, impostor)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 12])
@@ -59,7 +60,7 @@ def test_eer_is_where_the_trapezoidal_roc_meets_the_diagonal(seed: int, decimals
     genuine, impostor = _scores(np.random.default_rng(seed), decimals)
     far, tar = _sklearn_roc(genuine, impostor)
     expected = brentq(lambda x: 1 - x - np.interp(x, far, tar), 0, 1, xtol=1e-14)
-    assert eer(ScoreLevels.from_scores(genuine, impostor)) == pytest.approx(expected, abs=1e-9)
+    assert eer(levels_of(genuine, impostor)) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 12])
@@ -69,26 +70,26 @@ def test_tar_is_the_best_over_all_thresholds_within_the_far(far: float, decimals
     thresholds = np.append(np.concatenate([genuine, impostor]), np.inf)
     allowed = [t for t in thresholds if np.mean(impostor >= t) <= far]
     expected = max(np.mean(genuine >= t) for t in allowed)
-    assert tar_at_far(ScoreLevels.from_scores(genuine, impostor), far) == expected
-    assert np.mean(genuine > threshold_at_far(impostor, far)) == expected
+    assert tar_at_far(levels_of(genuine, impostor), far) == expected
+    assert np.mean(genuine > threshold_at_far(impostor, far, np.ones(impostor.size))) == expected
 
 
 def test_far_that_the_trials_cannot_resolve_is_undefined() -> None:
     genuine = np.ones(3)
-    assert math.isnan(tar_at_far(ScoreLevels.from_scores(genuine, np.zeros(999)), 1e-3))
-    assert tar_at_far(ScoreLevels.from_scores(genuine, np.zeros(1000)), 1e-3) == 1.0
-    assert math.isnan(threshold_at_far(np.zeros(99), 1e-2))
+    assert math.isnan(tar_at_far(levels_of(genuine, np.zeros(999)), 1e-3))
+    assert tar_at_far(levels_of(genuine, np.zeros(1000)), 1e-3) == 1.0
+    assert math.isnan(threshold_at_far(np.zeros(99), 1e-2, np.ones(99)))
 
 
 def test_one_impostor_in_a_hundred_may_pass() -> None:
     genuine = np.array([98.5, 99.5, 97.5, 100.0])
     # FAR 1e-2 of 100 lets the impostor at 99 pass but not the one at 98
-    assert tar_at_far(ScoreLevels.from_scores(genuine, np.arange(100.0)), 1e-2) == 0.75
-    assert threshold_at_far(np.arange(100.0), 1e-2) == 98.0
+    assert tar_at_far(levels_of(genuine, np.arange(100.0)), 1e-2) == 0.75
+    assert threshold_at_far(np.arange(100.0), 1e-2, np.ones(100)) == 98.0
 
 
 def test_missing_label_is_undefined() -> None:
-    for levels in (ScoreLevels.from_scores([], [1.0, 2.0]), ScoreLevels.from_scores([1.0], [])):
+    for levels in (levels_of([], [1.0, 2.0]), levels_of([1.0], [])):
         assert math.isnan(eer(levels))
         assert math.isnan(auroc(levels))
         assert math.isnan(tar_at_far(levels, 0.5))
@@ -105,7 +106,7 @@ def test_permuted_labels_give_chance() -> None:
 @pytest.mark.parametrize("decimals", [0, 12])
 def test_det_curve_holds_every_corner_of_the_roc(decimals: int) -> None:
     genuine, impostor = _scores(np.random.default_rng(11), decimals)
-    far, frr = det_curve(ScoreLevels.from_scores(genuine, impostor))
+    far, frr = det_curve(levels_of(genuine, impostor))
     expected_far, expected_tar = _sklearn_roc(genuine, impostor)
     assert (far[0], frr[0], far[-1], frr[-1]) == (1.0, 0.0, 0.0, 1.0)
     roc = set(zip(expected_far.round(12), (1 - expected_tar).round(12), strict=True))
@@ -126,9 +127,10 @@ def test_integer_weights_equal_repeated_trials(decimals: int) -> None:
     assert tar_at_far(weighted, 1e-2) == tar_at_far(repeated, 1e-2)
     assert auroc(weighted) == pytest.approx(roc_auc_score(label, scores, sample_weight=weights), abs=1e-12)
     low = threshold_at_far(impostor, 1e-2, weights[~label].astype(float))
-    assert low == threshold_at_far(np.repeat(impostor, weights[~label]), 1e-2)
+    repeated = np.repeat(impostor, weights[~label])
+    assert low == threshold_at_far(repeated, 1e-2, np.ones(repeated.size))
 
 
 def test_score_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(StudyError, match="not a number"):
-        ScoreLevels.from_scores([1.0, math.nan], [0.0])
+        levels_of([1.0, math.nan], [0.0])

@@ -1,10 +1,9 @@
-"""The contract of every network: any leads, length and rate; gradients; checkpoints; JSON hyper-parameters."""
+"""The contract of every network: any leads, length and rate; gradients; JSON hyper-parameters; what is read out."""
 
 import importlib
 import inspect
 import json
 import pkgutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +12,9 @@ import torch
 
 import ecgstudy.learn
 from ecgstudy.errors import StudyError
-from ecgstudy.learn import train as training
-from ecgstudy.learn.base import UNKNOWN, SignalModel, TaskLogits
+from ecgstudy.learn import base
+from ecgstudy.learn.base import UNKNOWN, SignalModel, TaskLogits, class_probabilities, embed_windows
 from ecgstudy.learn.models import MODELS, create_model
-from ecgstudy.learn.scoring import class_probabilities
-from ecgstudy.learn.train import make_trainer
 
 CLASSES = {"person": list("abcde"), "sex": ["F", "M"], "age_group": ["young", "middle", "old"]}
 TASKS = {task: len(names) for task, names in CLASSES.items()}
@@ -25,13 +22,6 @@ SIGNALS = [(1, 200, 100.0), (2, 333, 128.5), (12, 1000, 250.0)]
 
 by_name = pytest.mark.parametrize("name", MODELS)
 by_signal = pytest.mark.parametrize(("n_leads", "n_samples", "fs"), SIGNALS)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the other cores to the other tests."""
-    monkeypatch.setattr(training, "THREADS", 1)
-    torch.set_num_threads(1)
 
 
 def make(
@@ -82,34 +72,25 @@ def test_logits_and_embedding(name: str, n_leads: int, n_samples: int, fs: float
 
 @by_name
 @by_signal
-def test_gradient_reaches_every_parameter(name: str, n_leads: int, n_samples: int, fs: float) -> None:
-    model = make(name, n_leads, n_samples, fs)
+@pytest.mark.parametrize("tasks", [list(CLASSES), *([task] for task in CLASSES)])
+def test_gradient_reaches_every_parameter(name: str, n_leads: int, n_samples: int, fs: float, tasks: list[str]) -> None:
+    model = make(name, n_leads, n_samples, fs, {task: CLASSES[task] for task in tasks})
     sum(model.losses(model(windows(n_leads, n_samples)), labels(), margin=True).values()).backward()
-    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert without == []
-
-
-@by_name
-@pytest.mark.parametrize("task", TASKS)
-def test_one_task_alone_trains_every_parameter(name: str, task: str) -> None:
-    model = make(name, classes={task: CLASSES[task]})
-    model.losses(model(windows(1, 200)), labels(), margin=True)[task].backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 @by_name
 @by_signal
-def test_checkpoint_round_trip(name: str, n_leads: int, n_samples: int, fs: float, tmp_path: Path) -> None:
+def test_hyper_parameters_and_weights_rebuild_a_network(name: str, n_leads: int, n_samples: int, fs: float) -> None:
     model = make(name, n_leads, n_samples, fs)
     x = windows(n_leads, n_samples)
     model(x)  # moves the batch norms' running means away from their start
-    trainer = make_trainer(epochs=1, device="cpu")
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
-    again = MODELS[name].load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    saved = json.dumps(dict(model.hparams))
+    again = MODELS[name](**json.loads(saved))
+    again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval().embed(x), model.eval().embed(x))
     assert all(torch.equal(a, b) for a, b in zip(again(x).values(), model(x).values(), strict=True))
-    assert json.loads(json.dumps(dict(again.hparams))) == json.loads(json.dumps(dict(model.hparams)))
+    assert json.dumps(dict(again.hparams)) == saved
     assert again.classes == CLASSES
 
 
@@ -212,6 +193,19 @@ def test_a_network_is_not_read_by_other_class_names(task: str, expected: list[st
         model.check_classes(task, expected)
     with pytest.raises(StudyError, match=sentence):
         class_probabilities(model, windows(1, 200).numpy(), task, expected)
+
+
+@by_name
+def test_batches_are_read_out_in_evaluation_mode(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_BATCH", 4)
+    model, x = make(name).train(), windows(1, 200)
+    embeddings, shares = embed_windows(model, x.numpy()), class_probabilities(model, x.numpy(), "sex", ["F", "M"])
+    assert model.training
+    with torch.no_grad():
+        rows = [(model.eval().embed(row), model(row)["sex"].exp()) for row in x.split(1)]
+    expected, exponentials = (torch.cat(column).numpy() for column in zip(*rows, strict=True))
+    np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+    np.testing.assert_allclose(shares, exponentials / exponentials.sum(1, keepdims=True), atol=1e-6)
 
 
 @by_name

@@ -2,7 +2,6 @@
 
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,21 +13,6 @@ from ecgstudy.study.report import build_report, estimate_text, number_text
 from ecgstudy.study.stage import Stage
 
 FIRST = STAGES[0].name
-
-
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.local: list[str] = []
-        self.images_without_text = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.images_without_text += tag == "img" and not found.get("alt")
-        for key in ("href", "src"):
-            target = found.get(key)
-            if target and not target.startswith(("data:", "#")):
-                self.local.append(target)
 
 
 @pytest.fixture
@@ -61,11 +45,11 @@ def test_front_page_shows_numbers_intervals_and_the_reason_of_an_undefined_one(r
 
 
 def test_front_page_links_only_to_files_that_exist(results: Path) -> None:
-    links = _Links()
-    links.feed(build_report("demo").read_text())
-    assert links.local
-    assert [target for target in links.local if not (results / target).is_file()] == []
-    assert links.images_without_text == 0
+    page = build_report("demo").read_text()
+    links = re.findall(r'(?:href|src)="(?!data:|#)([^"]+)"', page)
+    assert links
+    assert [target for target in links if not (results / target).is_file()] == []
+    assert len(re.findall(r'<img[^>]* alt="[^"]+"', page)) == page.count("<img") > 0
 
 
 def test_summary_has_the_same_lines_and_well_formed_tables(results: Path) -> None:

@@ -11,10 +11,8 @@ def test_a_pivot_sets_metrics_or_attackers_side_by_side() -> None:
     rows = []
     for attacker, rank1 in (("transecg", 0.9), ("template", 0.7)):
         estimates = {"eer": Estimate(0.1, 0.05, 0.2, 9), "rank1": Estimate(rank1, rank1 - 0.1, 1.0, 9)}
-        rows += estimate_results(estimates, lambda _: "share", cohort="b", protocol="cross_day", attacker=attacker)
-    rows += estimate_results(
-        {"rank1": Estimate(0.5, np.nan, np.nan, 3)}, lambda _: "share", cohort="a", attacker="best"
-    )
+        rows += estimate_results(estimates, cohort="b", protocol="cross_day", attacker=attacker)
+    rows += estimate_results({"rank1": Estimate(0.5, np.nan, np.nan, 3)}, cohort="a", attacker="best")
     long = results_table(rows)
     by_metric = pivot(long, ["cohort", "attacker"], shown={"rank1": "first", "eer": "eer"}, ends=INTERVAL)
     assert list(by_metric) == [

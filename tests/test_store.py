@@ -134,8 +134,10 @@ def test_without_delineation_there_are_r_peaks_and_nothing_else(source: Path, tm
 def test_a_failed_delineation_is_kept_with_its_reason(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = store_build.Failure("not delineated")
-    monkeypatch.setattr(store_build.delineation, "delineate", lambda x, fs: failed)
+    found = store_build.delineation.delineate
+    monkeypatch.setattr(
+        store_build.delineation, "delineate", lambda x, fs, _: (found(x, fs, boundaries=False)[0], "not delineated")
+    )
     store = build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
     assert store.records["delineation_failure"].tolist() == ["not delineated"]
     np.testing.assert_allclose(store.beats["r_peak"], beat_times("good_1a"), atol=0.008)

@@ -1,8 +1,6 @@
 """Training runs: deterministic, cached, resumable, chosen on validation only, silent in batch."""
 
-import json
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +14,7 @@ from ecgstudy.errors import StudyError
 from ecgstudy.learn import train as training
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import WindowSet
-from ecgstudy.learn.models import MODELS, create_model
-from ecgstudy.learn.resnet1d import ResNet1d
+from ecgstudy.learn.models import MODELS, ResNet1d, create_model
 from ecgstudy.learn.train import Epochs, TrainedRun, TrainingSettings, fit, make_trainer
 
 SMALL = {
@@ -26,6 +23,7 @@ SMALL = {
     "beatnet": {"widths": [4, 8]},
     "dt4ecg": {"widths": [4, 8]},
 }
+PERSONS = ("p0", "p1", "p2", "p3")
 SETTINGS = TrainingSettings(epochs=3, batch_size=8, seed=1)
 
 
@@ -36,27 +34,20 @@ def _batch_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "THREADS", 1)
 
 
-def drawn(seed: int, n_persons: int = 4, n: int = 6, n_samples: int = 64) -> WindowSet:
-    """Draw persons who differ in frequency; each has two records."""
+def drawn(seed: int, n_samples: int = 64) -> WindowSet:
+    """Draw persons who differ in frequency."""
     rng = np.random.default_rng(seed)
-    person = np.repeat(np.arange(n_persons), n)
+    person = np.repeat(np.arange(4), 6)
     phase = rng.uniform(0, 2 * np.pi, size=(len(person), 1))
     waves = np.sin(np.arange(n_samples) * 0.15 * (1 + person[:, None]) + phase)
     samples = (waves + 0.1 * rng.normal(size=waves.shape))[:, None].astype(np.float32)
-    records = np.array([f"p{p}-{i % 2}" for i, p in enumerate(person)])
-    return WindowSet(samples, {"person": person}, np.array([f"p{p}" for p in person]), records)
+    return WindowSet(samples, {"person": person}, *[np.array(PERSONS)[person]] * 2)
 
 
 def network(name: str = "resnet1d") -> SignalModel:
     """Build a tiny network."""
-    signal = {
-        "n_leads": 1,
-        "n_samples": 64,
-        "fs": 50.0,
-        "classes": {"person": ["p0", "p1", "p2", "p3"]},
-        "lead_names": ["I"],
-    }
-    return create_model(name, 0, embedding_dim=8, **signal, **SMALL[name])
+    signal = {"n_leads": 1, "n_samples": 64, "fs": 50.0, "lead_names": ["I"]}
+    return create_model(name, 0, embedding_dim=8, classes={"person": [*PERSONS]}, **signal, **SMALL[name])
 
 
 def run(folder: Path, settings: TrainingSettings = SETTINGS, name: str = "resnet1d") -> TrainedRun:
@@ -89,45 +80,35 @@ def test_fit_leaves_the_callers_random_state(tmp_path: Path) -> None:
 
 def test_complete_run_is_loaded_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path)
+    assert torch.get_num_threads() == 1
+    assert [path.suffix for path in sorted(tmp_path.glob("resnet1d-*"))] == [".joblib", ".json"]
     monkeypatch.setattr(ResNet1d, "training_step", lambda *_: pytest.fail("trained again"))
     again = run(tmp_path)
-    assert again.folder == first.folder
     assert same_weights(first.model, again.model)
-    assert again.best_epoch == first.best_epoch
-    assert sorted(path.name for path in first.folder.iterdir()) == ["history.csv", "model.ckpt", "run.json"]
-    assert json.loads((first.folder / "run.json").read_text())["threads"] == torch.get_num_threads() == 1
-    assert again.commit == first.commit == json.loads((first.folder / "run.json").read_text())["commit"] != ""
-
-
-def test_a_run_of_other_classes_is_refused(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, epochs=1)
-    ours = run(tmp_path, settings)
-    shape = {**dict(ours.model.hparams), "classes": {"person": ["p0", "p1", "x", "p3"]}}
-    theirs = fit(create_model("resnet1d", 0, **shape), drawn(0), drawn(1), settings, tmp_path, "cpu")
-    assert theirs.folder != ours.folder
-    assert theirs.model.classes == shape["classes"]
-    shutil.copy(theirs.folder / "model.ckpt", ours.folder)
-    with pytest.raises(StudyError, match="Class 3 of task person is x in the network and p2 in the data"):
-        run(tmp_path, settings)
+    assert again.history.equals(first.history)
+    assert not again.model.training
 
 
 def test_whatever_the_weights_depend_on_names_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(SETTINGS, epochs=1)
     train, validation, shuffled = drawn(0), drawn(1), drawn(0)
     shuffled.targets["person"] = np.roll(shuffled.targets["person"], 1)
+    renamed = create_model("resnet1d", 0, **{**dict(network().hparams), "classes": {"person": ["p0", "p1", "x", "p3"]}})
     trained_on = fit(network(), train, validation, settings, tmp_path, "cpu")
-    others = [
-        fit(network(), shuffled, validation, settings, tmp_path, "cpu"),
-        fit(network(), train, drawn(2), settings, tmp_path, "cpu"),
-        fit(network(), train, None, settings, tmp_path, "cpu"),
-        fit(network(), train, validation, replace(settings, augmentation=None), tmp_path, "cpu"),
-        fit(trained_on.model, train, validation, settings, tmp_path, "cpu"),
-    ]
+    for model, *others in (
+        (network(), shuffled, validation, settings),
+        (network(), train, drawn(2), settings),
+        (network(), train, None, settings),
+        (network(), train, validation, replace(settings, augmentation=None)),
+        (trained_on.model, train, validation, settings),
+        (renamed, train, validation, settings),
+    ):
+        assert fit(model, *others, tmp_path, "cpu").model.classes == model.classes
     for patched, value in (("code_key", lambda _: "changed loss"), ("library_versions", lambda _: {"torch": "0"})):
         with monkeypatch.context() as patch:
             patch.setattr(training, patched, value)
-            others.append(fit(network(), train, validation, settings, tmp_path, "cpu"))
-    assert len({trained_on.folder, *(other.folder for other in others)}) == 8
+            fit(network(), train, validation, settings, tmp_path, "cpu")
+    assert len(list(tmp_path.glob("*.joblib"))) == 9
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -146,7 +127,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
         patch.setattr(MODELS[name], "training_step", failing)
         with pytest.raises(RuntimeError, match="power cut"):
             run(tmp_path / "cut", name=name)
-    assert not list((tmp_path / "cut").glob("*/model.ckpt"))
+    assert not list((tmp_path / "cut").glob("*.joblib"))
     resumed = run(tmp_path / "cut", name=name)
     assert same_weights(resumed.model, whole.model)
     assert resumed.history.equals(whole.history)
@@ -167,18 +148,18 @@ def test_epoch_is_the_best_on_validation(tmp_path: Path) -> None:
     validation.targets["person"] = (validation.targets["person"] + 1) % 4
     settings = replace(SETTINGS, epochs=8)
     trained = fit(network(), drawn(0), validation, settings, tmp_path, "cpu")
-    assert trained.best_epoch == trained.history["val_loss"].idxmin() < 7
+    assert trained.history["val_loss"].idxmin() < 7
     x = torch.from_numpy(validation.samples)
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(
-            trained.model(x)["person"], torch.from_numpy(validation.targets["person"])
-        )
+        logits = trained.model(x)["person"]
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(validation.targets["person"]))
     assert loss.item() == pytest.approx(trained.history["val_loss"].min(), rel=1e-5)
 
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
-    trained = fit(network(), drawn(0), None, SETTINGS, tmp_path, "cpu")
-    assert trained.best_epoch == 2
+    trained, chosen = fit(network(), drawn(0), None, SETTINGS, tmp_path, "cpu"), run(tmp_path)
+    assert chosen.history["val_loss"].idxmin() == 2
+    assert same_weights(trained.model, chosen.model)
     assert trained.history.columns.tolist() == ["epoch", "train_loss"]
 
 

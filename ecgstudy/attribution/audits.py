@@ -37,9 +37,8 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
-from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.scoring import class_probabilities
 
 ROBUST_WINDOWS = {"real": 24, "demo": 4}
 """Windows for infidelity and sensitivity, which ask every method many times."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecgstudy.attribution.methods import Question, relevances
 from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundaries, wave_codes
-from ecgstudy.data.ludb import LudbCohort
+from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
@@ -17,9 +17,8 @@ from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.networks import CLASSES, targets
 from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.learn.base import PERSON, UNKNOWN
+from ecgstudy.learn.base import PERSON, UNKNOWN, class_probabilities
 from ecgstudy.learn.batches import standardise
-from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.reidentification.plan import plan
 
 NETWORKS = ("resnet1d", "transecg")

@@ -22,7 +22,7 @@ from ecgstudy.evaluate.results import interval
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Fitted
 from ecgstudy.experiment.dataset import Dataset, View
-from ecgstudy.experiment.scores import never_matched, trial
+from ecgstudy.experiment.scores import trial
 
 ALL = "all"
 """Stands for all waves at once."""
@@ -94,9 +94,8 @@ def wave_effects(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resa
     measures = []
     for view in views:
         probed = fitted.embed(dataset.viewed(view), split.probe)
-        scores, persons, _, gallery = trial(split.enrolment, enrolled, split.probe, probed)
-        rng = np.random.default_rng(resamples.seed)
-        fold = [ScoredFold(never_matched(scores), persons, gallery, resamples, rng)]
+        matrix = trial(split.enrolment, enrolled, split.probe, probed).without_gaps()
+        fold = [ScoredFold(matrix, resamples, np.random.default_rng(resamples.seed))]
         measures.append((rank1_statistic(fold), eer_statistic(fold)))
     found: dict[bytes, np.ndarray] = {}
 

@@ -34,10 +34,9 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.experiment.jobs import Context, Outcome, run
-from ecgstudy.learn.base import PERSON, SignalModel
+from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainingSettings, fit
 
 RATES = {"resnet1d": 5e-3, "transecg": 3e-3}

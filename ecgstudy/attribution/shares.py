@@ -18,7 +18,7 @@ from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, ratio
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.evaluate.results import interval
 from ecgstudy.evaluate.splits import SUBJECT
-from ecgstudy.experiment.attackers import fit_features
+from ecgstudy.experiment.attackers import FeaturesAttacker
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.networks import targets, trainable_classes
 from ecgstudy.learn.base import PERSON
@@ -229,8 +229,9 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
 
     One row a wave: wave, share with ``_low`` and ``_high``, persons, windows.
     """
-    split = context.splits(audited_jobs(context, seed)[0][0])[0]
-    booster = fit_features(context.dataset, context.people, split, seed).boosters[PERSON]
+    job = audited_jobs(context, seed)[0][0]
+    split = context.splits(job)[0]
+    booster = FeaturesAttacker().fit(context, job, split).boosters[PERSON]
     features, owners = context.dataset.features(split.probe)
     persons = split.probe[SUBJECT].to_numpy(dtype=str)[owners]
     classes = trainable_classes(split.train[SUBJECT].to_numpy(dtype=str), context.people)

@@ -10,18 +10,8 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-RECORD_COLUMNS = (
-    "record_id",
-    "subject_id",
-    "session",
-    "session_day",
-    "age",
-    "sex",
-    "fs",
-    "leads",
-    "n_samples",
-    "unit",
-)
+STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+RECORD_COLUMNS = ("record_id", "subject_id", "session", "session_day", "age", "sex", "fs", "leads", "n_samples", "unit")
 """Columns that every cohort's record table starts with; label columns follow.
 
 record_id, subject_id : str, unique record name and the person it came from.
@@ -44,14 +34,6 @@ class Signal:
     leads: tuple[str, ...]
     unit: str  # "mV", or what the source states ("zscore", "adc"); never assumed to be mV
 
-    def select(self, leads: Sequence[str]) -> "Signal":
-        """Keep `leads`, by name and in that order; ``KeyError`` names a lead that is absent."""
-        missing = [lead for lead in leads if lead not in self.leads]
-        if missing:
-            raise KeyError(f"no lead {', '.join(missing)}; the record has {', '.join(self.leads)}")
-        rows = [self.leads.index(lead) for lead in leads]
-        return Signal(self.values[rows], self.fs, tuple(leads), self.unit)
-
 
 class Cohort(ABC):
     """A set of ECG records of known persons.
@@ -66,11 +48,7 @@ class Cohort(ABC):
     doi: ClassVar[str] = ""
     how_to_get: ClassVar[str]  # one sentence: the command or page that brings the files
     synthetic: ClassVar[bool] = False
-
-    @property
-    @abstractmethod
-    def root(self) -> Path | None:
-        """Folder the records are read from; None for a generated cohort."""
+    root: Path | None = None  # folder that the records are read from; None for a generated cohort
 
     @cached_property
     @abstractmethod
@@ -85,6 +63,10 @@ class Cohort(ABC):
         """Table of records whose header could not be used: :data:`FAILURE_COLUMNS`."""
         return self._scan[1].copy()
 
+    def notes(self) -> list[str]:
+        """Sentences about the cohort that a reader should know and that no column says; they name nobody."""
+        return []
+
     @abstractmethod
     def signal(self, record_id: str) -> Signal:
         """Read one record; ``KeyError`` for no such one, `RecordError` for a file that is not what its header says."""
@@ -92,3 +74,22 @@ class Cohort(ABC):
     @abstractmethod
     def digest(self) -> str:
         """SHA-256 (hex) over everything the cohort's records are made from."""
+
+
+def as_tables(rows: pd.DataFrame, failures: Sequence[tuple[str, str, str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Record table (:data:`RECORD_COLUMNS` first, in their types, then the labels) and failure table.
+
+    Where rows have a `date`, it becomes session (rank of the date among the person's dates, from 1) and session_day,
+    and does not leave the loader. An undated record (NaT) counts as session 1, so that nobody takes it for a later
+    day; its day is NaN.
+    """
+    if "date" in rows:
+        day = rows["date"].dt.normalize()
+        by_person = day.groupby(rows["subject_id"])
+        session = by_person.rank(method="dense").fillna(1)
+        since = (day - by_person.transform("min")).dt.days
+        rows = rows.drop(columns="date").assign(session=session, session_day=since)
+    labels = [column for column in rows.columns if column not in RECORD_COLUMNS]
+    types = {"session": int, "session_day": float, "age": float, "fs": float, "n_samples": int}
+    table = rows.reindex(columns=[*RECORD_COLUMNS, *labels]).astype(types)
+    return table, pd.DataFrame(failures, columns=list(FAILURE_COLUMNS))

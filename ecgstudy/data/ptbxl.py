@@ -4,11 +4,12 @@ import ast
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
-from ecgstudy.data.wfdb_cohort import OVER_89_YEARS, WfdbCohort, as_tables, numbers, sessions
-from ecgstudy.data.wfdb_files import STANDARD_LEADS, Header, common_unit, read_header
+from ecgstudy.data.base import STANDARD_LEADS, as_tables
+from ecgstudy.data.tables import OVER_89_YEARS, first_problem, numbers
+from ecgstudy.data.wfdb_cohort import WfdbCohort
+from ecgstudy.data.wfdb_files import Header, common_unit, read_header
 from ecgstudy.errors import DataNotFoundError, RecordError
 
 DATABASE = "ptbxl_database.csv"
@@ -47,7 +48,7 @@ class PtbxlCohort(WfdbCohort):
     @cached_property
     def resolution(self) -> int:
         """Sampling rate in Hz."""
-        only_500 = (self._root / "records500").is_dir() and not (self._root / "records100").is_dir()
+        only_500 = (self.root / "records500").is_dir() and not (self.root / "records100").is_dir()
         return 500 if only_500 else 100
 
     @cached_property
@@ -63,85 +64,69 @@ class PtbxlCohort(WfdbCohort):
 
     @cached_property
     def _database(self) -> pd.DataFrame:
-        """The publisher's table with record_id, stem (path without suffix) and problem ("" or a reason)."""
+        """The publisher's table: numbers, stem (path without suffix), codes, and problem ("" or a reason)."""
         column = {100: "filename_lr", 500: "filename_hr"}[self.resolution]
-        table = self._read_table(DATABASE, (*_COLUMNS, column))
-        ids, _ = numbers(table["ecg_id"])
-        whole = (ids % 1 == 0) & (ids >= 0)
-        record_id = [f"{int(i):05d}" if ok else text for i, ok, text in zip(ids, whole, table["ecg_id"], strict=True)]
-        table = table.assign(record_id=record_id, stem=table[column])
-        table["statements"] = [_parse_codes(text) for text in table["scp_codes"]]
-        return table.assign(problem=self._problems(table, whole))
-
-    def _problems(self, table: pd.DataFrame, whole: pd.Series) -> np.ndarray:
-        """For each row of the table the first reason why it cannot be used, or ""."""
+        text = self._read_table(DATABASE, (*_COLUMNS, column))
+        table = pd.DataFrame({name: numbers(text[name])[0] for name in _COLUMNS if name != "scp_codes"})
+        whole = (table["ecg_id"] % 1 == 0) & (table["ecg_id"] >= 0)
+        ids = zip(table["ecg_id"], whole, text["ecg_id"], strict=True)
+        table["record_id"] = [f"{int(number):05d}" if ok else cell for number, ok, cell in ids]
+        table["stem"], table["codes"] = text[column], [_parse_codes(cell) for cell in text["scp_codes"]]
+        table["date"] = pd.to_datetime(text.get("recording_date", ""), errors="coerce", format="ISO8601")
+        scales = {f"relscale_{lead}": f"relscale_{lead.upper()}" for lead in STANDARD_LEADS}
+        table = table.assign(**{ours: numbers(text[theirs])[0] for ours, theirs in scales.items() if theirs in text})
         known, stem = self._levels["statements"].keys(), table["stem"]
         unsafe = stem.str.contains(r"^/|\.\.|\\")
         folders = {PurePosixPath(path).parent for path in stem[~unsafe]}  # one look a folder
-        there = {str(folder / file.name) for folder in folders for file in (self._root / folder).glob("*")}
-        sex, fold = numbers(table["sex"])[0], numbers(table["strat_fold"])[0]
-        reasons = {
+        there = {str(folder / file.name) for folder in folders for file in (self.root / folder).glob("*")}
+        problem = {
             "has a record without a whole number as ecg_id": ~whole,
             "lists this record twice": table["record_id"].duplicated(keep=False),
-            "does not say whose record this is (patient_id)": ~numbers(table["patient_id"])[0].ge(0),
-            "states an age that is no number": numbers(table["age"])[1],
-            "states a sex that is neither 0 nor 1": ~(sex.isin(_SEX) | (table["sex"] == "")),
-            "states no fold from 1 to 10": ~fold.isin(range(1, 11)),
-            "has statements (scp_codes) that cannot be read": table["statements"].isna(),
+            "does not say whose record this is (patient_id)": ~table["patient_id"].ge(0),
+            "states an age that is no number": numbers(text["age"])[1],
+            "states a sex that is neither 0 nor 1": ~(table["sex"].isin(_SEX) | (text["sex"] == "")),
+            "states no fold from 1 to 10": ~table["strat_fold"].isin(range(1, 11)),
+            "has statements (scp_codes) that cannot be read": table["codes"].isna(),
             f"has a statement that {STATEMENTS} does not list": [
-                codes is not None and not known >= codes.keys() for codes in table["statements"]
+                codes is not None and not known >= codes.keys() for codes in table["codes"]
             ],
             "leads outside the cohort's folder": unsafe,
             "names a header that is missing": ~(stem + ".hea").isin(there),
             "names a signal file that is missing": ~(stem + ".dat").isin(there),
         }
-        return np.select([np.asarray(mask, dtype=bool) for mask in reasons.values()], list(reasons), default="")
+        return table.assign(problem=first_problem(problem))
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         table = self._database
         if len(table) and table["problem"].str.endswith("is missing").all():
             raise DataNotFoundError(
-                f"{self._root / DATABASE} lists {len(table)} records, but none of their files is there. "
+                f"{self.root / DATABASE} lists {len(table)} records, but none of their files is there. "
                 f"{self.how_to_get}"
             )
         bad, good = table[table["problem"] != ""], table[table["problem"] == ""].reset_index(drop=True)
         failures = [(row.record_id, DATABASE, row.problem, "download it again") for row in bad.itertuples()]
-        return as_tables(self._records_of(good), failures)
-
-    def _records_of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Build the interface's columns for rows without a problem."""
-        date = table.get("recording_date", pd.Series("", index=table.index))
-        subject = numbers(table["patient_id"])[0].astype(int).astype(str)
-        session, day = sessions(subject, pd.to_datetime(date, errors="coerce", format="ISO8601"))
-        age, _ = numbers(table["age"])
-        columns = {
-            "record_id": table["record_id"],
-            "subject_id": subject,
-            "session": session,
-            "session_day": day,
-            "age": age.mask(age == _AGE_OVER_89, OVER_89_YEARS),
-            "sex": [_SEX.get(code) for code in numbers(table["sex"])[0]],
-            "fs": float(self.resolution),
-            "leads": [STANDARD_LEADS] * len(table),
-            "n_samples": self.resolution * SECONDS,
-            "unit": self._unit(table),
-            "strat_fold": numbers(table["strat_fold"])[0].astype(int),
-        }
+        rows = good[["record_id", "date"]].assign(
+            subject_id=good["patient_id"].astype(int).astype(str),
+            age=good["age"].mask(good["age"] == _AGE_OVER_89, OVER_89_YEARS),
+            sex=[_SEX.get(code) for code in good["sex"]],
+            fs=float(self.resolution),
+            leads=[STANDARD_LEADS] * len(good),
+            n_samples=self.resolution * SECONDS,
+            unit=self._unit(good),
+            strat_fold=good["strat_fold"].astype(int),
+        )
         for level, names in self._levels.items():
-            columns[level] = [
-                tuple(dict.fromkeys(names[code] for code in codes if code in names)) for codes in table["statements"]
-            ]
-        columns["likelihoods"] = [tuple(codes.values()) for codes in table["statements"]]
-        scales = {f"relscale_{lead}": f"relscale_{lead.upper()}" for lead in STANDARD_LEADS}
-        columns |= {ours: numbers(table[theirs])[0] for ours, theirs in scales.items() if theirs in table}
-        return pd.DataFrame(columns, index=table.index)
+            known = [[names[code] for code in codes if code in names] for codes in good["codes"]]
+            rows[level] = [tuple(dict.fromkeys(labels)) for labels in known]
+        rows["likelihoods"] = [tuple(codes.values()) for codes in good["codes"]]
+        return as_tables(rows.join(good.filter(like="relscale_")), failures)
 
     def _unit(self, table: pd.DataFrame) -> str:
         """Read the unit from the first good header; :meth:`header` holds every other record against it."""
         for stem in table["stem"]:
             try:
-                return common_unit(read_header(self._root / f"{stem}.hea", self._root).channels)
+                return common_unit(read_header(self.root / f"{stem}.hea", self.root).channels)
             except RecordError:
                 continue
         return "unknown"
@@ -151,7 +136,7 @@ class PtbxlCohort(WfdbCohort):
         return dict(zip(self._database["record_id"], self._database["stem"], strict=True))
 
     def _header_path(self, record_id: str) -> Path:
-        return self._root / f"{self._stems[record_id]}.hea"
+        return self.root / f"{self._stems[record_id]}.hea"
 
     def header(self, record_id: str) -> Header:
         """Read the header of one record and hold it against what the layout promises."""
@@ -166,8 +151,8 @@ class PtbxlCohort(WfdbCohort):
 
     def _files(self) -> list[Path]:
         usable = self._database["stem"][self._database["problem"] == ""]
-        stems = [self._root / f"{stem}{suffix}" for stem in usable for suffix in (".hea", ".dat")]
-        return [*(self._root / name for name in self.tables), *stems]
+        stems = [self.root / f"{stem}{suffix}" for stem in usable for suffix in (".hea", ".dat")]
+        return [*(self.root / name for name in self.tables), *stems]
 
 
 def _parse_codes(text: str) -> dict[str, float] | None:

@@ -6,16 +6,14 @@ Numbers made from it are called synthetic wherever they appear.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import FAILURE_COLUMNS, Cohort, Signal
+from ecgstudy.data.base import STANDARD_LEADS, Cohort, Signal, as_tables
+from ecgstudy.data.simulator import people
 from ecgstudy.data.simulator.heart import CONDITIONS, FIBRILLATION, NORMAL, SINUS_RHYTHM
-from ecgstudy.data.simulator.people import IDENTITY_WAVES, Drift, People, draw_drift, draw_people
-from ecgstudy.data.simulator.render import ACTIVITIES, LEADS, Batch, Plan, render
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import cache_key, code_key
 
@@ -46,7 +44,7 @@ class SyntheticCohort(Cohort):
         that nothing outside the wave's boundaries links two records of one person. (A filter applied later spreads
         the cue.)
     activities : sequence of str
-        Names of `simulator.render.ACTIVITIES`, those of the motion cohort.
+        Names of `simulator.people.ACTIVITIES`, those of the motion cohort.
     diagnoses : mapping of str to float, optional
         Share of persons (of records with a planted cue) with each of `simulator.heart.CONDITIONS`; the rest are
         healthy.
@@ -79,7 +77,7 @@ class SyntheticCohort(Cohort):
         self.diagnoses = dict(self.diagnoses or {})
         _check_choices(self.identity_wave, self.activities, self.diagnoses)
         self.n_samples = round(self.seconds * self.fs)
-        self._block = max(1, min(BLOCK_RECORDS, BLOCK_VALUES // (len(LEADS) * self.n_samples)))
+        self._block = max(1, min(BLOCK_RECORDS, BLOCK_VALUES // (len(STANDARD_LEADS) * self.n_samples)))
         self._batch = lru_cache(CACHED_BLOCKS)(self._render)
 
     @property
@@ -91,11 +89,6 @@ class SyntheticCohort(Cohort):
         """Pickle the parameters only: a worker process generates what it needs."""
         return type(self), tuple(self.parameters.values())
 
-    @property
-    def root(self) -> Path | None:
-        """None: the records come from no folder."""
-        return None
-
     @cached_property
     def _axes(self) -> tuple[np.ndarray, ...]:
         """Person, session, activity and repeat of every record, numbers from 0, (n_records,) each."""
@@ -103,27 +96,27 @@ class SyntheticCohort(Cohort):
         return tuple(axis.ravel() for axis in np.indices(shape))
 
     @cached_property
-    def _population(self) -> tuple[People, Drift, Plan, np.ndarray]:
+    def _population(self) -> tuple[people.People, people.Drift, people.Plan, np.ndarray]:
         """Persons, drifts, the plan of all records, and each session's day, shape (n_subjects, n_sessions)."""
         rng = np.random.default_rng([self.seed, 0])
-        people = draw_people(rng, self.n_subjects, self.identity_wave)
+        persons = people.draw_people(rng, self.n_subjects, self.identity_wave)
         person, session, activity, _ = self._axes
         gaps = np.ceil(rng.gamma(1.0, 45.0, (self.n_subjects, self.n_sessions))) + 1
         gaps[:, 0] = 0
         if self.identity_wave is None:
             carrier, row = person, person * self.n_sessions + session
-            drift = draw_drift(rng, gaps.size, SESSION_RATE_SD)
+            drift = people.draw_drift(rng, gaps.size, SESSION_RATE_SD)
         else:
             carrier = row = np.arange(len(person))
-            drift = draw_drift(rng, len(person), RECORD_RATE_SD)
+            drift = people.draw_drift(rng, len(person), RECORD_RATE_SD)
         rhythm, diagnosis = _assign(rng, int(carrier.max()) + 1, self.diagnoses)
         names = np.array(self.activities, dtype=object)[activity]
-        plan = Plan(person, row, names, rhythm[carrier], diagnosis[carrier])
-        return people, drift, plan, np.cumsum(gaps, axis=1)
+        plan = people.Plan(person, row, names, rhythm[carrier], diagnosis[carrier])
+        return persons, drift, plan, np.cumsum(gaps, axis=1)
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        people, _, plan, days = self._population
+        persons, _, plan, days = self._population
         person, session, _, repeat = self._axes
         width = max(3, len(str(self.n_subjects)))
         subject = [f"S{number + 1:0{width}d}" for number in person]
@@ -134,10 +127,10 @@ class SyntheticCohort(Cohort):
                 "subject_id": subject,
                 "session": session + 1,
                 "session_day": days[person, session],
-                "age": people.age[person],
-                "sex": np.where(people.female[person], "F", "M"),
+                "age": persons.age[person],
+                "sex": np.where(persons.female[person], "F", "M"),
                 "fs": self.fs,
-                "leads": [LEADS] * len(person),
+                "leads": [STANDARD_LEADS] * len(person),
                 "n_samples": self.n_samples,
                 "unit": "mV",
                 "activity": plan.activity,
@@ -145,28 +138,27 @@ class SyntheticCohort(Cohort):
                 "diagnosis": plan.diagnosis,
             }
         )
-        return table, pd.DataFrame(columns=list(FAILURE_COLUMNS))
+        return as_tables(table, [])
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {record_id: row for row, record_id in enumerate(self._scan[0]["record_id"])}
 
-    def _render(self, block: int) -> Batch:
+    def _render(self, block: int) -> people.Batch:
         """Render block number `block`; `_batch` remembers the last ones."""
-        people, drift, plan, _ = self._population
+        persons, drift, plan, _ = self._population
         rows = slice(block * self._block, (block + 1) * self._block)
-        part = Plan(*(values[rows] for values in vars(plan).values()))
         rng = np.random.default_rng([self.seed, 1, block])
-        return render(rng, people, drift, part, self.fs, self.n_samples, self.noise)
+        return people.render(rng, persons, drift, plan[rows], self.fs, self.n_samples, self.noise)
 
     def signal(self, record_id: str) -> Signal:
         """Give the samples of one record in mV; ``KeyError`` where there is no such record."""
-        return Signal(self.signals([record_id])[0], self.fs, LEADS, "mV")
+        return Signal(self.signals([record_id])[0], self.fs, STANDARD_LEADS, "mV")
 
     def signals(self, record_ids: Sequence[str]) -> np.ndarray:
         """Give the samples of many records at once: float32, (n, 12, n_samples), mV."""
         rows = np.array([self._row_of[record_id] for record_id in record_ids], dtype=np.int64)
-        values = np.empty((len(rows), len(LEADS), self.n_samples), dtype=np.float32)
+        values = np.empty((len(rows), len(STANDARD_LEADS), self.n_samples), dtype=np.float32)
         blocks = rows // self._block
         for block in np.unique(blocks):
             mine = np.flatnonzero(blocks == block)
@@ -198,26 +190,28 @@ def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tu
     return np.where(fibrillating, FIBRILLATION, SINUS_RHYTHM), np.where(fibrillating, NORMAL, names)
 
 
+def _refuse(wrong: bool, sentence: str) -> None:
+    """Raise :class:`StudyError` where a parameter is `wrong`."""
+    if wrong:
+        raise StudyError(f"synthetic cohort: {sentence}.")
+
+
 def _number(name: str, value: object, least: float, unit: str = "", whole: bool = False) -> float:
     """Check that a parameter is a finite number, or a whole one, of at least `least`."""
     kinds = int | np.integer if whole else int | float | np.number
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < np.inf:
-        wanted = "whole number" if whole else "number"
-        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a {wanted} of {least}{unit} or more.")
+    wrong = isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < np.inf
+    wanted = "whole number" if whole else "number"
+    _refuse(wrong, f"{name} is {value!r}; give a {wanted} of {least}{unit} or more")
     return int(value) if whole else float(value)
 
 
 def _check_choices(wave: object, activities: list[str], diagnoses: dict[str, float]) -> None:
     """Refuse names that the simulator does not know, and shares that are none."""
-    if wave not in (None, *IDENTITY_WAVES):
-        known = ", ".join(IDENTITY_WAVES)
-        raise StudyError(f"synthetic cohort: identity_wave is {wave!r}; give one of {known} or None.")
-    if not activities or len(set(activities)) < len(activities) or not set(activities) <= set(ACTIVITIES):
-        known = ", ".join(ACTIVITIES)
-        raise StudyError(f"synthetic cohort: activities are {activities}; give one or more of {known}, each once.")
-    unknown = [name for name in diagnoses if name not in CONDITIONS]
-    if unknown:
-        raise StudyError(f"synthetic cohort: no diagnosis {unknown[0]!r}; give some of {', '.join(CONDITIONS)}.")
-    shares = [_number(f"share of {name}", share, 0) for name, share in diagnoses.items()]
-    if sum(shares) > 1 + 1e-9:
-        raise StudyError(f"synthetic cohort: the shares of diagnoses add up to {sum(shares):g}; 1 is the most.")
+    waves, known = people.IDENTITY_WAVES, people.ACTIVITIES
+    _refuse(wave not in (None, *waves), f"identity_wave is {wave!r}; give one of {', '.join(waves)} or None")
+    once = activities and len(set(activities)) == len(activities) and set(activities) <= set(known)
+    _refuse(not once, f"activities are {activities}; give one or more of {', '.join(known)}, each once")
+    for name in diagnoses:
+        _refuse(name not in CONDITIONS, f"no diagnosis {name!r}; give some of {', '.join(CONDITIONS)}")
+    total = sum(_number(f"share of {name}", share, 0) for name, share in diagnoses.items())
+    _refuse(total > 1 + 1e-9, f"the shares of diagnoses add up to {total:g}; 1 is the most")

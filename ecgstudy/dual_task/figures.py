@@ -9,12 +9,13 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ecgstudy.dual_task.plan import TASKS, Predictions, WindowConfig
+from ecgstudy.dual_task.plan import DT4ECG, TASKS, Predictions
 from ecgstudy.dual_task.streaming import SHOWN_SWITCHING, LongRecords, forward_filter, sessions
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.dataset import GRID_S, Dataset
+from ecgstudy.experiment.jobs import Context
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.study.plots import PALETTE
 
@@ -30,18 +31,16 @@ def plain(name: str) -> str:
 def protocols_figure(results: pd.DataFrame) -> Figure:
     """Both accuracies of every protocol and network with their intervals over persons, from the wide table."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    models, protocols = (list(dict.fromkeys(results[column])) for column in ("model", "protocol"))
+    protocols = [*results["protocol"].unique()]
     for ax, task in zip(axes, TASKS, strict=True):
-        table = 100 * results.set_index(["model", "protocol"]).filter(like=f"{task}_accuracy").dropna()
-        for number, model in enumerate(models):
-            mine = table.xs(model)
-            value, low, high = mine.to_numpy().T
-            y = np.array([protocols.index(protocol) for protocol in mine.index]) + 0.22 * (number - 1)
+        for number, (model, own) in enumerate(results.groupby("model", sort=False)):
+            value, low, high = 100 * own.filter(like=f"{task}_accuracy").to_numpy().T
+            y = own["protocol"].map(protocols.index) + 0.22 * (number - 1)
             # the value of all persons may fall outside a percentile interval by a rounding step
             ends = [(value - low).clip(0), (high - value).clip(0)]
             ax.errorbar(value, y, xerr=ends, fmt="o", color=PALETTE[number], capsize=3, label=model)
-        ax.set(title=task, xlabel="accuracy (% of windows)", yticks=range(len(protocols)))
-        ax.set_yticklabels([plain(protocol) for protocol in protocols])
+        ax.set(title=task, xlabel="accuracy (% of windows)")
+    axes[0].set_yticks(range(len(protocols)), map(plain, protocols))
     axes[0].set_ylim(len(protocols) - 0.4, -0.6)
     axes[0].legend(loc="lower left")
     return figure
@@ -60,17 +59,12 @@ def confusion_figure(predictions: Predictions) -> Figure:
     """Which person and which activity is taken for which, rest first."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 5))
     for ax, (task, truth) in zip(axes, TASKS.items(), strict=True):
-        share = confusion_share(predictions.windows, truth, f"{task}_predicted")
+        windows, names = predictions.windows, predictions.classes[task]
+        share = pd.crosstab(windows[truth], windows[f"{task}_predicted"], normalize="index")
+        share = share.reindex(columns=names, fill_value=0).reindex(names)
         _heat_map(ax, share, "predicted", "true", "" if task == "activity" else None)
         ax.set(title=task)
     return figure
-
-
-def confusion_share(windows: pd.DataFrame, truth: str, predicted: str) -> pd.DataFrame:
-    """Share of each true class's windows (row) for which each class was predicted (column), rest first."""
-    share = pd.crosstab(windows[truth], windows[predicted], normalize="index")
-    rest_first = {"key": lambda names: names.where(names != "rest", "")}
-    return share.sort_index(axis=0, **rest_first).sort_index(axis=1, **rest_first)
 
 
 def activity_matrix_figure(matrix: pd.DataFrame) -> Figure:
@@ -82,61 +76,53 @@ def activity_matrix_figure(matrix: pd.DataFrame) -> Figure:
 
 def balance_figure(compared: Mapping[str, Predictions]) -> Figure:
     """Weights and losses of both tasks over training, one line a seed, by the balance that trained the networks."""
-    columns = {f"weight_{task}": "weight of the task" for task in TASKS}
-    columns |= {f"train_{task}_loss": "its loss (unweighted)" for task in TASKS}
-    parts = [
-        history.assign(epoch=history["epoch"] + 1, seed=seed, balance=plain(name))
-        for name, predictions in compared.items()
-        for seed, history in enumerate(predictions.histories)
-    ]
-    rows = pd.concat(parts).melt(["epoch", "seed", "balance"], list(columns))
-    rows = rows.assign(task=rows["variable"].str.extract("(person|activity)"), shown=rows["variable"].map(columns))
-    line = {"units": "seed", "estimator": None, "kind": "line", "alpha": 0.7, "height": 2.7, "aspect": 1.5}
-    facets = {"row": "shown", "col": "balance", "facet_kws": {"sharey": "row"}}
-    with plt.rc_context({"figure.constrained_layout.use": False}):
-        grid = sns.relplot(rows, x="epoch", y="value", hue="task", **facets, **line)
-    for top, bottom in grid.axes.T:
-        top.set_title(top.get_title().rpartition("= ")[2])
-        bottom.set(title="", yscale="log")
-        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        bottom.yaxis.set_major_formatter("{x:g}")
-        bottom.yaxis.set_minor_formatter("{x:g}")
-    for ax, name in zip(grid.axes[:, 0], dict.fromkeys(columns.values()), strict=True):
-        ax.set_ylabel(name)
-    return grid.figure
+    figure, axes = plt.subplots(2, len(compared), figsize=(9, 5.4), sharex="col", sharey="row", squeeze=False)
+    for column, (name, predictions) in zip(axes.T, compared.items(), strict=True):
+        for history in predictions.histories:
+            for colour, task in zip(PALETTE, TASKS, strict=False):
+                for ax, drawn in zip(column, (f"weight_{task}", f"train_{task}_loss"), strict=True):
+                    ax.plot(history["epoch"] + 1, history[drawn], color=colour, alpha=0.7)
+        column[0].set(title=plain(name))
+        column[1].set(xlabel="epoch", yscale="log")
+        column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        ticks = {"major_locator": LogLocator(subs=(1, 2, 5)), "minor_locator": NullLocator()}
+        column[1].yaxis.set(major_formatter="{x:g}", **ticks)
+    axes[0, 0].set_ylabel("weight of the task")
+    axes[1, 0].set_ylabel("its loss (unweighted)")
+    axes[0, -1].legend(list(TASKS))
+    return figure
 
 
 def attention_figure(
-    dataset: Dataset, predictions: Predictions, window: WindowConfig, model: SignalModel, seed: int
+    context: Context, predictions: Predictions, model: SignalModel, seed: int, with_beat: bool
 ) -> Figure:
-    """Sequence attention around the R peak by activity over the mean beat, and the weights of the channels.
+    """Sequence attention around the R peak by activity, over the mean beat where told, and weights of the channels.
 
     Read from one network, in some of its test windows drawn at random.
     """
     own = predictions.windows[predictions.windows["seed"] == predictions.windows["seed"].iloc[0]]
     drawn = own.sample(min(ATTENTION_WINDOWS, len(own)), random_state=seed).sort_index()
-    samples = window.read(dataset, drawn)
+    samples = context.attackers[DT4ECG].read(context.dataset, drawn)
     with torch.inference_mode():
         channel, sequence = (values.numpy() for values in model.attention_maps(torch.from_numpy(samples)))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 3.9), width_ratios=[3, 2])
     left.set(title="attention over a beat", xlabel="time from R peak (ms)", ylabel="attention / even attention")
-    beat, seen = beat_phases(dataset, drawn, samples[:, 0], sequence, model.samples_per_point)
+    beat, seen = beat_phases(context.dataset, drawn, samples[:, 0], sequence, model.samples_per_point)
     if beat.empty:
         left.text(0.5, 0.5, "no R peak is known in these windows", ha="center", transform=left.transAxes)
     else:
         behind = left.twinx()
-        behind.fill_between(1000 * beat.columns, beat.mean(), color="black", alpha=0.12)
+        if with_beat:
+            behind.fill_between(1000 * beat.columns, beat.mean(), color="black", alpha=0.12)
         behind.set(yticks=[])
         left.set(zorder=behind.get_zorder() + 1, frame_on=False)
         left.plot(1000 * seen.columns, seen.T, label=[plain(activity) for activity in seen.index])
         left.axhline(1, color="black", linewidth=0.8, linestyle=":")
         left.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     weights = pd.DataFrame(channel).groupby(drawn["activity"].to_numpy()).mean()
-    weights = weights.reindex(predictions.classes["activity"])
-    most = weights.std().sort_values(ascending=False).index[:20]
-    sns.heatmap(
-        weights[most].rename(index=plain), ax=right, cmap="cividis", xticklabels=False, cbar_kws={"label": "weight"}
-    )
+    weights = weights.reindex(predictions.classes["activity"]).rename(index=plain)
+    most = weights[weights.std().sort_values(ascending=False).index[:20]]
+    sns.heatmap(most, ax=right, cmap="cividis", xticklabels=False, cbar_kws={"label": "weight"})
     right.set(title="the 20 channels that differ most", xlabel="channel", ylabel="")
     return figure
 

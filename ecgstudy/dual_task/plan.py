@@ -1,7 +1,7 @@
 """The jobs of stage 03, and what each predicts: the person and the activity of every probe window."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -10,18 +10,19 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.render import ACTIVITIES
+from ecgstudy.data.cohorts import cohorts_of
+from ecgstudy.data.public import MotionCohort
+from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
-from ecgstudy.experiment.jobs import Context, Job, Outcome, run
-from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.learn.base import SignalModel
+from ecgstudy.experiment.jobs import Context, Job, Outcome, Work, run
+from ecgstudy.ingestion.stores import STORE_FS, study_cohort
+from ecgstudy.learn.base import SignalModel, class_probabilities
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.scoring import class_probabilities
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.study.config import cache_dir
@@ -32,11 +33,21 @@ NO_PROBE = "no usable window is left to test on"
 
 
 @dataclass(frozen=True)
-class WindowConfig:
-    """What a network reads at a time: a window's length, and whether its amplitude is told as a second channel."""
+class Attacker:
+    """A network of this stage: a key of ``MODELS`` and its sizes, what it reads at a time and learns, and for how long.
 
-    seconds: float
-    amplitude: bool
+    With `amplitude` it is told how large the signal is, as a second channel. A training window starts every `stride`
+    seconds. Every second was chosen on validation windows against every two of longer windows that are cut at random
+    places: where known stretches are short, long ones do not fit.
+    """
+
+    model: str = "dt4ecg"
+    sizes: dict[str, object] = field(default_factory=dict, hash=False)
+    tasks: tuple[str, ...] = tuple(TASKS)
+    seconds: float = 5.0
+    amplitude: bool = False
+    epochs: int = 12
+    stride: float = GRID_S
 
     def read(self, dataset: Dataset, index: pd.DataFrame) -> np.ndarray:
         """Give samples of windows, standardised, float32 of shape (n, 1 or 2, n_samples)."""
@@ -48,26 +59,10 @@ class WindowConfig:
         spread = np.log10(values.std(axis=-1, keepdims=True) + 1e-3) - 1.5
         return np.concatenate([samples, np.broadcast_to(spread, values.shape)], axis=1, dtype=np.float32)
 
-
-@dataclass(frozen=True)
-class Attacker:
-    """A network of this stage: a key of ``MODELS`` and its sizes, what it reads and learns, and for how long.
-
-    A training window starts every `stride` seconds. Every second was chosen on validation windows against every two
-    of longer windows that are cut at random places: where known stretches are short, long ones do not fit.
-    """
-
-    model: str = "dt4ecg"
-    sizes: dict[str, object] = field(default_factory=dict, hash=False)
-    tasks: tuple[str, ...] = tuple(TASKS)
-    window: WindowConfig = WindowConfig(5.0, False)
-    epochs: int = 12
-    stride: float = GRID_S
-
     def network(self, context: Context, seed: int, heads: Mapping[str, Sequence[str]]) -> SignalModel:
         """Build the network with its initial weights."""
-        names, fs = [context.lead, "amplitude"][: 1 + self.window.amplitude], context.dataset.fs
-        shape = {"n_leads": len(names), "n_samples": round(self.window.seconds * fs), "fs": fs, "lead_names": names}
+        names, fs = [context.lead, "amplitude"][: 1 + self.amplitude], context.dataset.fs
+        shape = {"n_leads": len(names), "n_samples": round(self.seconds * fs), "fs": fs, "lead_names": names}
         # a plain softmax head, as the paper's; verification margins are for people never seen
         return create_model(self.model, seed, classes=heads, **shape, **{"margin": None, **self.sizes})
 
@@ -77,33 +72,41 @@ class Attacker:
         A task that the windows show only one class of cannot be learnt and is left out.
         """
         known = split.enrolment if len(split.enrolment) else pd.concat([split.train, split.validation])
-        index = context.dataset.grid(merge_touching(known), self.window.seconds, self.stride)
+        index = context.dataset.grid(merge_touching(known), self.seconds, self.stride)
         if index.empty:
-            raise StudyError(f"no usable window of {self.window.seconds:g} s is left to learn from")
-        windows, names = window_set(context, job.cohort, index, self.window), classes(context, job.cohort)
+            raise StudyError(f"no usable window of {self.seconds:g} s is left to learn from")
+        windows, names = self.window_set(context, job.cohort, index), classes(context, job.cohort)
         heads = {task: names[task] for task in self.tasks if len(np.unique(windows.targets[task])) > 1}
         if not heads:
             raise StudyError(f"{job.attacker} has nothing to learn: all windows are of one person and one activity")
-        model = self.network(context, job.seed, heads)
         settings = TrainingSettings(epochs=self.epochs, batch_size=64, seed=job.seed)
-        return fit(model, windows, None, settings, context.runs, context.device)
+        return fit(self.network(context, job.seed, heads), windows, None, settings, context.runs, context.device)
+
+    def window_set(self, context: Context, cohort: str, index: pd.DataFrame) -> WindowSet:
+        """Read windows, with their persons and activities as numbers of :func:`classes`."""
+        rows, known = labelled(context, cohort, index), classes(context, cohort)
+        targets = {task: encode(rows[column], known[task]) for task, column in TASKS.items()}
+        names = (rows[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
+        return WindowSet(self.read(context.dataset, index), targets, *names)
 
 
 DT4ECG, ONE_ACTIVITY, LONG_RECORDS = "dt4ecg", "dt4ecg_one_activity", "long_records"
-BASELINES = {
+BASELINES: dict[str, dict[str, object]] = {
     # as wide as DT4ECG and with as many passes over the data: the same budget
-    "resnet1d": Attacker("resnet1d", {"widths": [16, 32, 64]}),
-    "transecg": Attacker("transecg", {"n_layers": 2, "patch_seconds": 0.2}),
+    "resnet1d": {"model": "resnet1d", "sizes": {"widths": [16, 32, 64]}},
+    "transecg": {"model": "transecg", "sizes": {"n_layers": 2, "patch_seconds": 0.2}},
 }
-ABLATIONS = {
-    "no_attention": Attacker(sizes={"channel_attention": False, "sequence_attention": False}),
-    "channel_only": Attacker(sizes={"sequence_attention": False}),
-    "sequence_only": Attacker(sizes={"channel_attention": False}),
-    "equal_weights": Attacker(sizes={"balance": "equal"}),
-    "uncertainty_weights": Attacker(sizes={"balance": "uncertainty"}),
-    "person_alone": Attacker(tasks=("person",)),
-    "activity_alone": Attacker(tasks=("activity",)),
+ABLATIONS: dict[str, dict[str, object]] = {
+    "no_attention": {"sizes": {"channel_attention": False, "sequence_attention": False}},
+    "channel_only": {"sizes": {"sequence_attention": False}},
+    "sequence_only": {"sizes": {"channel_attention": False}},
+    "equal_weights": {"sizes": {"balance": "equal"}},
+    "uncertainty_weights": {"sizes": {"balance": "uncertainty"}},
+    "person_alone": {"tasks": ("person",)},
+    "activity_alone": {"tasks": ("activity",)},
 }
+"""What is other than in DT4ECG."""
+DEMO_COMPARED = ("resnet1d", "no_attention", "equal_weights")
 
 
 @dataclass(frozen=True)
@@ -123,72 +126,102 @@ class Choice(Protocol):
 class Budget:
     """What a profile can afford: the same passes and seeds for all networks that are compared.
 
-    `windows` are the candidates to choose from, `compared` the baselines and ablations beside DT4ECG, `folds` the
-    groups of persons that are left out in turn, `synthetic_seconds` the length of the synthetic cohort's records.
+    `candidates` are DT4ECG reading one or another window, `compared` what is changed in the baselines and ablations
+    beside it, `folds` the groups of persons that are left out in turn.
     """
 
-    epochs: int
+    candidates: tuple[Attacker, ...]
     seeds: tuple[int, ...]
-    windows: tuple[WindowConfig, ...]
-    compared: dict[str, Attacker]
+    compared: dict[str, dict[str, object]]
     folds: int
-    synthetic_seconds: float = 30.0
 
-    def attackers(self, window: WindowConfig) -> dict[str, Attacker]:
-        """Every attacker that reads this window, by its name in metrics."""
-        ours = Attacker(window=window, epochs=self.epochs)
-        return {
-            DT4ECG: ours,
-            **{name: replace(other, window=window, epochs=self.epochs) for name, other in self.compared.items()},
-            # one activity gives a fraction of the windows, so of the steps
-            ONE_ACTIVITY: replace(ours, epochs=2 * self.epochs),
-            # ten enrolled minutes a person need no window every second
-            LONG_RECORDS: replace(ours, tasks=("person",), epochs=6, stride=5.0),
-        }
+    def attackers(self, ours: Attacker) -> dict[str, Attacker]:
+        """Every attacker that reads as the chosen candidate does, by its name in metrics."""
+        changes = {DT4ECG: {}, **self.compared}
+        # one activity gives a fraction of the windows, so of the steps
+        changes[ONE_ACTIVITY] = {"epochs": 2 * ours.epochs}
+        # ten enrolled minutes a person need no window every second
+        changes[LONG_RECORDS] = {"tasks": ("person",), "epochs": 6, "stride": 5.0}
+        return {name: replace(ours, **change) for name, change in changes.items()}
 
 
 def budget_of(profile: str, seed: int) -> Budget:
     """Budget of a profile; its seeds are `seed` and those after it."""
-    lengths, told = ((5.0, 8.0) if profile == "real" else (3.0,)), (False, True)
+    demo, compared = profile == "demo", BASELINES | ABLATIONS
     # three seconds in the demo: the validation part of a record of 20 s is no longer
-    windows = tuple(WindowConfig(seconds, amplitude) for seconds in lengths for amplitude in told)
-    if profile == "real":
-        return Budget(12, (seed, seed + 1, seed + 2), windows, {**BASELINES, **ABLATIONS}, folds=3)
-    short = {name: (BASELINES | ABLATIONS)[name] for name in ("resnet1d", "no_attention", "equal_weights")}
-    return Budget(3, (seed,), windows, short, folds=2, synthetic_seconds=20.0)
+    windows = [(seconds, told) for seconds in ((3.0,) if demo else (5.0, 8.0)) for told in (False, True)]
+    epochs = 3 if demo else 12
+    candidates = tuple(Attacker(seconds=seconds, amplitude=told, epochs=epochs) for seconds, told in windows)
+    if demo:
+        return Budget(candidates, (seed,), {name: compared[name] for name in DEMO_COMPARED}, 2)
+    return Budget(candidates, (seed, seed + 1, seed + 2), compared, 3)
 
 
-def activity_cohort(name: str, seed: int, budget: Budget) -> Cohort:
-    """Open a cohort recorded during activities; the synthetic one has 50 persons with one record an activity."""
+def cohort_of(profile: str) -> str:
+    """Name of the profile's cohort with activities; the synthetic one stands in for a public one alone.
+
+    Raises
+    ------
+    NotApplicableError
+        No cohort of one's own has two persons in two activities.
+    """
+    if profile == "mine":
+        for name in cohorts_of(profile):
+            records = open_cohort(profile, name, 0).records()
+            known = records[records.get("activity", pd.Series("", records.index)) != ""]
+            if len(known) and min(known["activity"].nunique(), known[SUBJECT].nunique()) > 1:
+                return name
+        raise NotApplicableError(
+            "no folder has two persons with records of two activities; a column activity in subjects.csv would say so."
+        )
+    return MotionCohort.name if MotionCohort.name in cohorts_of(profile) else SyntheticCohort.name
+
+
+def open_cohort(profile: str, name: str, seed: int) -> Cohort:
+    """Open a cohort; the synthetic one has 50 persons with one record during each activity."""
     if name != SyntheticCohort.name:
         return study_cohort(name, seed)
-    size = {"n_subjects": 50, "n_sessions": 1, "n_records": 1, "seconds": budget.synthetic_seconds}
+    size = {"n_subjects": 50, "n_sessions": 1, "n_records": 1, "seconds": 20.0 if profile == "demo" else 30.0}
     return SyntheticCohort(**size, seed=seed, activities=list(ACTIVITIES))
 
 
-def open_context(profile: str, cohort: Cohort, fs: float, seed: int, device: str, lead: str | None = None) -> Context:
+def open_context(profile: str, name: str, fs: float, seed: int, device: str, lead: str | None = None) -> Context:
     """Ingest a cohort and choose its lead: the most frequent reference lead unless told."""
+    cohort = open_cohort(profile, name, seed)
     store = build_store(cohort, cache_dir(profile), fs, delineate=not cohort.synthetic)
     lead = lead or store.records["reference_lead"].mode().iloc[0]
-    return Context(profile, {cohort.name: store}, device, {}, lead, seed)
+    return Context(profile, {name: store}, device, {}, lead, seed)
 
 
-def protocols_of(window: WindowConfig, budget: Budget) -> list[Protocol]:
+def protocols_of(ours: Attacker, budget: Budget) -> list[Protocol]:
     """Protocols of the stage, easiest first."""
     middle = [protocols.BlockedTime(), protocols.CrossElectrode(), protocols.CrossActivity()]
-    return [protocols.RandomWindows(window.seconds), *middle, protocols.LeaveSubjectOut(budget.folds)]
+    return [protocols.RandomWindows(ours.seconds), *middle, protocols.LeaveSubjectOut(budget.folds)]
 
 
-def plan(cohort: str, window: WindowConfig, budget: Budget) -> list[Job]:
+def plan(cohort: str, ours: Attacker, budget: Budget) -> list[Job]:
     """Jobs on the cohort with activities: DT4ECG under all protocols, the others later in the same recordings."""
     jobs = [
         Job(cohort, protocol, attacker, seed)
-        for protocol in protocols_of(window, budget)
+        for protocol in protocols_of(ours, budget)
         for attacker in (DT4ECG, *(budget.compared if isinstance(protocol, protocols.BlockedTime) else ()))
         for seed in budget.seeds
     ]
     # one seed: the matrix of activities is looked at, and no claim rests on a cell of it
     return [*jobs, Job(cohort, protocols.ActivityPairs(), ONE_ACTIVITY, budget.seeds[0])]
+
+
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
+    """Jobs of the stage that several processes may share, once the windows are chosen."""
+    budget, cohort = budget_of(profile, seed), cohort_of(profile)
+    context = open_context(profile, cohort, STORE_FS, seed, device)
+    ours, _ = choose(context, cohort, budget)
+    yield predict, plan(cohort, ours, budget), replace(context, attackers=budget.attackers(ours))
+
+
+def nothing() -> pd.DataFrame:
+    """Table of windows without a row."""
+    return pd.DataFrame(columns=["seed", "fold", SUBJECT, RECORD, "activity", *(f"{task}_predicted" for task in TASKS)])
 
 
 @dataclass(frozen=True)
@@ -200,7 +233,7 @@ class Predictions:
     the person. It is empty where nothing is predicted at all. `gap` says why some folds, or all, are missing.
     """
 
-    windows: pd.DataFrame
+    windows: pd.DataFrame = field(default_factory=nothing)
     classes: dict[str, list[str]] = field(default_factory=dict)
     histories: list[pd.DataFrame] = field(default_factory=list)
     gap: str = ""
@@ -215,7 +248,7 @@ class Predictions:
 
     def accuracy(self, task: str) -> float:
         """Share of windows whose class is predicted; NaN for a task without a prediction for every window."""
-        predicted = self.windows.get(f"{task}_predicted", pd.Series([None]))
+        predicted = self.windows[f"{task}_predicted"]
         return float((predicted == self.windows[TASKS[task]]).mean()) if predicted.notna().all() else math.nan
 
     def correct(self, task: str, shares: np.ndarray) -> np.ndarray:
@@ -239,14 +272,13 @@ def predict(context: Context, job: Job) -> Predictions:
 
 def _fold(context: Context, job: Job, fold: int) -> Predictions:
     """Predictions of one split; the probes are listed first, so that nobody trains in vain."""
-    window, split = context.attackers[job.attacker].window, context.splits(job)[fold]
-    index = context.dataset.grid(split.probe, window.seconds)
+    attacker, split = context.attackers[job.attacker], context.splits(job)[fold]
+    index = context.dataset.grid(split.probe, attacker.seconds)
     if index.empty:
         raise StudyError(NO_PROBE)
     run = context.fitted(job, fold)
-    samples = window.read(context.dataset, index)
-    windows, known = labelled(context, job.cohort, index), classes(context, job.cohort)
-    windows = windows.assign(fold=fold, seed=job.seed)
+    samples, known = attacker.read(context.dataset, index), classes(context, job.cohort)
+    windows = labelled(context, job.cohort, index).assign(fold=fold, seed=job.seed)
     for task, names in known.items():
         knows = task in run.model.heads and not (task == "person" and split.unseen_persons)
         shares = class_probabilities(run.model, samples, task, names) if knows else None
@@ -261,66 +293,56 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return replace(parts[0], windows=windows, histories=[history for part in parts for history in part.histories])
 
 
-def choose_window(context: Context, cohort: str, budget: Budget) -> tuple[WindowConfig, pd.DataFrame]:
-    """Window with the highest mean of both accuracies (the first where none can be scored), and all candidates.
+def choose(context: Context, cohort: str, budget: Budget) -> tuple[Attacker, pd.DataFrame]:
+    """Candidate with the highest mean of both accuracies (the first where none can be scored), and all candidates.
 
     Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored: note.
     """
-    candidates = {f"window_{at}": window for at, window in enumerate(budget.windows)}
-    attackers = {name: Attacker(window=window, epochs=budget.epochs) for name, window in candidates.items()}
-    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in candidates]
+    attackers = {f"window_{at}": one for at, one in enumerate(budget.candidates)}
+    jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in attackers]
     found = by_network(run(predict, jobs, replace(context, attackers=attackers), "windows"), jobs)
     rows = []
-    for window, predictions in zip(budget.windows, found.values(), strict=True):
-        row = {"seconds": f"{window.seconds:g}", "amplitude": "told" if window.amplitude else "not told"}
-        row |= {"windows": len(predictions.windows)} | {
-            f"{task}_accuracy": predictions.accuracy(task) for task in TASKS
-        }
-        nowhere = f"no usable window of {window.seconds:g} s is left to choose on"
-        rows.append({**row, "note": nowhere if predictions.gap == NO_PROBE else predictions.gap})
+    for one, predictions in zip(budget.candidates, found.values(), strict=True):
+        row = {"seconds": f"{one.seconds:g}", "amplitude": "told" if one.amplitude else "not told"}
+        scores = {f"{task}_accuracy": predictions.accuracy(task) for task in TASKS}
+        mean = pd.Series(scores).mean()
+        nowhere = f"no usable window of {one.seconds:g} s is left to choose on"
+        note = nowhere if predictions.gap == NO_PROBE else predictions.gap
+        rows.append({**row, "windows": len(predictions.windows), **scores, "mean": mean, "note": note})
     table = pd.DataFrame(rows)
-    table.insert(5, "mean", table[[f"{task}_accuracy" for task in TASKS]].mean(axis=1))
-    best = int(np.nanargmax(table["mean"])) if table["mean"].notna().any() else 0
-    return budget.windows[best], table if table["note"].any() else table.drop(columns="note")
+    best = budget.candidates[table["mean"].fillna(-1).argmax()]
+    return best, table if table["note"].any() else table.drop(columns="note")
 
 
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
     """Predictions by protocol and attacker, all seeds; where there are none: the gap.
 
-    StudyError where DT4ECG cannot learn both tasks of the first part of the records: there is nothing to tell then.
+    NotApplicableError where DT4ECG cannot learn both tasks of the first part of the records.
     """
     reasons, found = outcome.refusals.set_index(["protocol", "attacker"])["reason"], {}
     for key, mine in groupby(jobs, lambda job: (job.protocol.name, job.attacker)):
         parts = [outcome.values[job.name] for job in mine if job.name in outcome.values]
-        found[key] = (
-            joined(parts) if parts else Predictions(pd.DataFrame(), gap=reasons[[key]].iloc[0].removesuffix("."))
-        )
+        found[key] = joined(parts) if parts else Predictions(gap=reasons[[key]].iloc[0].removesuffix("."))
     main, cohort = found.get((protocols.BlockedTime.name, DT4ECG)), jobs[0].cohort
     if main and main.windows.empty:
-        raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
+        raise NotApplicableError(f"nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
     if main and any(math.isnan(main.accuracy(task)) for task in TASKS):
-        raise StudyError(f"{cohort} has usable records of one person or of one activity only; bring two of each.")
+        raise NotApplicableError(
+            f"{cohort} has usable records of one person or of one activity only; bring two of each."
+        )
     return found
 
 
 def labelled(context: Context, cohort: str, index: pd.DataFrame) -> pd.DataFrame:
     """Rows of records, or of their windows, with the activity."""
     known = context.records(cohort).set_index(RECORD)
-    return index.assign(activity=index[RECORD].map(known.get("activity", pd.Series("unknown", known.index))))
+    return index.assign(activity=index[RECORD].map(known["activity"]) if "activity" in known else "unknown")
 
 
 def classes(context: Context, cohort: str) -> dict[str, list[str]]:
     """Names of the classes of both tasks, in the order of their numbers."""
     records = labelled(context, cohort, context.records(cohort))
     return {"person": sorted(records[SUBJECT].unique()), "activity": protocols.activities_of(records)}
-
-
-def window_set(context: Context, cohort: str, index: pd.DataFrame, window: WindowConfig) -> WindowSet:
-    """Read windows, with their persons and activities as numbers of :func:`classes`."""
-    rows, known = labelled(context, cohort, index), classes(context, cohort)
-    targets = {task: encode(rows[column], known[task]) for task, column in TASKS.items()}
-    names = (rows[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
-    return WindowSet(window.read(context.dataset, index), targets, *names)
 
 
 def merge_touching(segments: pd.DataFrame) -> pd.DataFrame:

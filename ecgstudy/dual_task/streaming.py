@@ -6,7 +6,7 @@ evidence, so each adds only the share of it that is new: step / window length.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,16 +14,15 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from ecgstudy.data.mitdb import MitdbCohort
+from ecgstudy.data.cohorts import cohorts_of
+from ecgstudy.data.public import MitdbCohort
 from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, by_network, open_context, predict
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.experiment.jobs import Context, Job, run
-from ecgstudy.ingestion.stores import study_cohort
-from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.scoring import class_probabilities
+from ecgstudy.learn.base import SignalModel, class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
@@ -37,16 +36,12 @@ def forward_filter(probabilities: np.ndarray, switching: float, new_share: float
     changes from one window to the next, to each other class alike, and `new_share` the share of a window's evidence
     that the window before did not hold, in (0, 1].
     """
-    n, n_classes = probabilities.shape
-    evidence = np.clip(probabilities, 1e-6, None) ** new_share
-    carried = np.empty((n, n_classes))
-    state = np.full(n_classes, 1 / n_classes)
-    for row in range(n):
+    n_classes = probabilities.shape[1]
+    state, carried = np.full(n_classes, 1 / n_classes), np.empty(probabilities.shape)
+    for row, evidence in enumerate(np.clip(probabilities, 1e-6, None) ** new_share):
         # stay with 1 - switching, else move to one of the others
-        prior = state * (1 - switching) + (1 - state) * switching / (n_classes - 1)
-        state = prior * evidence[row]
-        state /= state.sum()
-        carried[row] = state
+        state = evidence * (state * (1 - switching) + (1 - state) * switching / (n_classes - 1))
+        carried[row] = state = state / state.sum()
     return carried
 
 
@@ -75,26 +70,21 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     the first right decision, over changes that are noticed), late (90th percentile), missed (share of changes never
     noticed before the next), changes. NaN where there is no stream, or no change.
     """
-    rows, persons = [], sessions(heard).values()
+    rows = []
     for switching in SWITCHING:
-        filtered = [forward_filter(one.shares("activity"), switching, GRID_S / seconds) for one in persons]
-        hits = [one.correct("activity", carried) for one, carried in zip(persons, filtered, strict=True)]
-        records = [one.windows[RECORD].to_numpy() for one in persons]
-        delays = [_delays(*pair, seconds) for pair in zip(hits, records, strict=True)]
-        right, delay = (pd.Series(np.concatenate([np.empty(0), *parts])) for parts in (hits, delays))
+        hits, waits = [], []
+        for one in sessions(heard).values():
+            carried = forward_filter(one.shares("activity"), switching, GRID_S / seconds)
+            right = pd.Series(one.correct("activity", carried))
+            hits += [*right]
+            # each record but the first begins with a change; a window speaks when it is complete
+            for _, part in [*right.groupby(one.windows[RECORD], sort=False)][1:]:
+                waits.append(seconds + GRID_S * part.argmax() if part.any() else math.inf)
+        delay = pd.Series(waits, dtype=float)
         noticed = delay[np.isfinite(delay)]
-        late = noticed.quantile(0.9)
-        rows.append((f"{switching:g}", right.mean(), noticed.median(), late, np.isinf(delay).mean(), len(delay)))
+        numbers = (noticed.median(), noticed.quantile(0.9), np.isinf(delay).mean(), len(delay))
+        rows.append((f"{switching:g}", pd.Series(hits, dtype=float).mean(), *numbers))
     return pd.DataFrame(rows, columns=["switching", "accuracy", "delay", "late", "missed", "changes"])
-
-
-def _delays(right: np.ndarray, records: np.ndarray, seconds: float) -> list[float]:
-    """Seconds from the start of each record but the first to its first right decision; infinite without one.
-
-    A window speaks when it is complete, so the first decision comes `seconds` after the start.
-    """
-    parts = np.split(right, np.flatnonzero(records[1:] != records[:-1]) + 1)[1:]
-    return [seconds + GRID_S * int(np.argmax(part)) if part.any() else math.inf for part in parts]
 
 
 def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
@@ -102,13 +92,14 @@ def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
 
     Columns: task, seconds, accuracy, records; a record counts for as long as it lasts.
     """
+    records = predictions.windows[RECORD]
+    heard = seconds + GRID_S * predictions.windows.groupby(RECORD).cumcount()
     rows = [pd.DataFrame({"seconds": [], "task": [], "right": []})]
-    for mine in predictions.windows.groupby(RECORD, sort=False).indices.values():
-        record, heard = predictions.subset(mine), seconds + GRID_S * np.arange(len(mine))
-        for task in TASKS:
-            if not math.isnan(record.accuracy(task)):
-                added = np.cumsum(np.log(np.clip(record.shares(task), 1e-6, None)), axis=0)
-                rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": record.correct(task, added)}))
+    for task in TASKS:
+        if not math.isnan(predictions.accuracy(task)):
+            evidence = pd.DataFrame(np.log(np.clip(predictions.shares(task), 1e-6, None)))
+            right = predictions.correct(task, evidence.groupby(records).cumsum().to_numpy())
+            rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": right}))
     table = pd.concat(rows).groupby(["task", "seconds"])["right"].agg(accuracy="mean", records="size").reset_index()
     # a handful of longest records would make the end of the line
     return table[table["records"] >= 0.5 * table.groupby("task")["records"].transform("max")]
@@ -135,33 +126,34 @@ class LongRecords:
     activity: pd.Series
 
 
-def read_long_records(context: Context, names: Sequence[str], seed: int, model: SignalModel) -> LongRecords | str:
+def read_long_records(context: Context, seed: int, model: SignalModel) -> LongRecords | str:
     """Enrol everybody of MIT-BIH from the first minutes, and read the records as streams.
 
-    `context` and `model` (with an activity head) are those of the cohort with activities, `names` the cohorts of the
-    profile. Gives the sentence that says why where nothing can be read.
+    `context` and `model` (with an activity head) are those of the cohort with activities. Gives the sentence that says
+    why where nothing can be read.
     """
     job = Job(MitdbCohort.name, TimeSeparated(), LONG_RECORDS, seed)
     try:
-        if job.cohort not in names:
+        if job.cohort not in cohorts_of(context.profile):
             raise StudyError(f"the {context.profile} profile has no MIT-BIH records here")
-        opened = study_cohort(job.cohort, 0), context.dataset.fs, seed, context.device, "MLII"
-        followed = replace(open_context(context.profile, *opened), attackers=context.attackers)
+        opened = open_context(context.profile, job.cohort, context.dataset.fs, seed, context.device, "MLII")
+        followed = replace(opened, attackers=context.attackers)
         late = by_network(run(predict, [job], followed, "long records"), [job])[job.protocol.name, job.attacker]
         if late.gap:
             raise StudyError(late.gap)
     except StudyError as impossible:
         return f"No half-hour record was followed: {str(impossible).removesuffix('.')}."
-    window, first = context.attackers[LONG_RECORDS].window, late.windows[RECORD].iloc[0]
+    reader, first = context.attackers[LONG_RECORDS], late.windows[RECORD].iloc[0]
     enrolled, whole = followed.splits(job)[0].enrolment, segments(followed.records(job.cohort))
-    index = followed.dataset.grid(whole[whole[RECORD] == first], window.seconds)
-    samples = window.read(followed.dataset, index)
-    index["person_shares"] = [*class_probabilities(followed.fitted(job).model, samples, "person")]
-    if window.amplitude:
+    index = followed.dataset.grid(whole[whole[RECORD] == first], reader.seconds)
+    samples = reader.read(followed.dataset, index)
+    knows = followed.fitted(job).model
+    index["person_shares"] = [*class_probabilities(knows, samples, "person", knows.classes["person"])]
+    if reader.amplitude:
         # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
         # middle of what the network knows
         samples[:, 1] -= np.median(samples[:, 1]) - 1.0
-    activities = model.classes["activity"]
-    likeliest = np.array(activities)[class_probabilities(model, samples, "activity").argmax(axis=1)]
-    share = pd.Series(likeliest).value_counts(normalize=True).reindex(activities).fillna(0)
+    activities = pd.Index(model.classes["activity"])
+    likeliest = activities[class_probabilities(model, samples, "activity", activities).argmax(axis=1)]
+    share = likeliest.value_counts(normalize=True).reindex(activities, fill_value=0)
     return LongRecords(late, replace(late, windows=index), enrolled[enrolled[RECORD] == first], share)

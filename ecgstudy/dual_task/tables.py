@@ -6,30 +6,32 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.motion import MotionCohort
-from ecgstudy.data.simulator.render import ACTIVITIES
+from ecgstudy.data.public import MotionCohort
+from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1
 from ecgstudy.evaluate.protocols import activities_of
-from ecgstudy.evaluate.results import interval, result
+from ecgstudy.evaluate.results import INTERVAL, pivot, result
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.signals.store import RecordStore
 
-METRICS = {"person_accuracy": ("person", accuracy), "activity_accuracy": ("activity", accuracy)}
-METRICS["activity_macro_f1"] = ("activity", macro_f1)
+METRICS = {
+    "person_accuracy": ("person", accuracy),
+    "activity_accuracy": ("activity", accuracy),
+    "activity_macro_f1": ("activity", macro_f1),
+}
 """Task, and function of its confusion matrix."""
-RESAMPLES = 1000
 UNDEFINED = "these networks do not answer this question under this protocol"
 PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": 15}
 PAPER |= {"person_accuracy": 0.9912, "activity_accuracy": 0.9011}
 """arXiv 2502.11023: its own 15 persons."""
-NAMED = {"protocol": "protocol", "model": "attacker"}
-COUNTED = {**NAMED, "windows": "windows", "persons": "n", "seeds": "seeds"}
-INTERVAL = {"value": "", "low": "_low", "high": "_high"}
+COUNTS = ("windows", "n", "seeds")
+"""Columns of the long table that say what a number rests on."""
 SPREAD = {"by_record": "_by_record", "sd": "_sd"}
 
 
@@ -40,22 +42,22 @@ def estimate(
 
     With `minus`, of the same windows: the paired difference to it.
     """
-    for one in (predictions, minus or predictions):
-        if math.isnan(one.accuracy(METRICS[metric][0])):
-            return Estimate(math.nan, math.nan, math.nan, 0, 0, one.gap if one.windows.empty else UNDEFINED)
-    resamples = Resamples.draw(predictions.windows[cluster], seed, RESAMPLES)
-    statistic, n = _statistic(predictions.windows, metric, resamples, cluster), len(resamples.persons)
-    if minus is None:
-        return bootstrap(statistic, resamples, n, UNDEFINED)
-    return paired_difference(statistic, _statistic(minus.windows, metric, resamples, cluster), resamples, n, UNDEFINED)
+    asked = [predictions] if minus is None else [predictions, minus]
+    if any(math.isnan(one.accuracy(METRICS[metric][0])) for one in asked):
+        return Estimate(math.nan, reason=UNDEFINED)
+    resamples = Resamples.draw(predictions.windows[cluster], seed)
+    statistics = [_statistic(one.windows, metric, resamples, cluster) for one in asked]
+    return (bootstrap if minus is None else paired_difference)(
+        *statistics, resamples, len(resamples.persons), UNDEFINED
+    )
 
 
 def _statistic(windows: pd.DataFrame, metric: str, resamples: Resamples, cluster: str) -> Statistic:
     """Metric as a function of how often each person (or record) was drawn, over all seeds at once."""
     task, of_confusion = METRICS[metric]
     truth, predicted = windows[TASKS[task]], windows[f"{task}_predicted"]
-    names, size = pd.Index(sorted(set(truth) | set(predicted))), len(resamples.persons)
-    confusion = np.zeros((size, len(names), len(names)))
+    names = pd.Index(sorted(set(truth) | set(predicted)))
+    confusion = np.zeros((len(resamples.persons), len(names), len(names)))
     cells = (resamples.index_of(windows[cluster]), names.get_indexer(truth), names.get_indexer(predicted))
     np.add.at(confusion, cells, 1)
     return lambda multiplicity: of_confusion(np.tensordot(multiplicity, confusion, axes=1))
@@ -64,66 +66,60 @@ def _statistic(windows: pd.DataFrame, metric: str, resamples: Resamples, cluster
 def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int) -> pd.DataFrame:
     """Long table: one row a protocol, attacker and metric, and what DT4ECG gains over each of its ablations.
 
-    Beside the columns of :mod:`ecgstudy.evaluate.results`: name, windows (of one seed), seeds, gap (why predictions are
-    missing), by_record (interval over records, as text) and sd (over seeds).
+    Beside the columns of :mod:`ecgstudy.evaluate.results`: name, answer (task and metric), windows (of one seed),
+    seeds, gap (why predictions are missing), by_record (interval over records, as text) and sd (over seeds).
     """
     rows = []
     for (protocol, attacker), one in found.items():
-        seeds, persons = (one.windows[column].nunique() if len(one.windows) else 0 for column in ("seed", SUBJECT))
-        counts = {"windows": len(one.windows) // max(seeds, 1), "seeds": seeds, "gap": one.gap}
-        ablated = attacker in ABLATIONS
+        seeds, persons = (one.windows[column].nunique() for column in ("seed", SUBJECT))
         estimates = {metric: estimate(one, metric, seed) for metric in METRICS}
-        if ablated:
-            full = found[protocol, DT4ECG]
+        about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "gap": one.gap, "seeds": seeds}
+        about["windows"] = len(one.windows) // max(seeds, 1)
+        path = f"{cohort}.{protocol}.{attacker}"
+        if attacker in ABLATIONS:
+            full, path = found[protocol, DT4ECG], f"ablation.{attacker}"
             estimates |= {f"{metric}_gain": estimate(full, metric, seed, minus=one) for metric in METRICS}
-        for metric, value in estimates.items():
-            note = one.gap or ("" if math.isfinite(value.value) else UNDEFINED)
-            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": metric.partition("_")[0]}
-            about["name"] = f"ablation.{attacker}.{metric}" if ablated else f"{cohort}.{protocol}.{attacker}.{metric}"
-            numbers = (value.value, "share", value.low, value.high, persons, note)
-            row = result(metric.partition("_")[2], *numbers, **about)
-            rows.append(row | counts | ({} if ablated else spread(one, metric, seed)))
+        for answer, given in estimates.items():
+            task, _, metric = answer.partition("_")
+            note = one.gap or ("" if math.isfinite(given.value) else UNDEFINED)
+            row = result(metric, given.value, "share", given.low, given.high, persons, note, **about)
+            row |= {"task": task, "name": f"{path}.{answer}", "answer": answer}
+            rows.append(row | ({} if attacker in ABLATIONS else spread(one, answer, seed)))
     return pd.DataFrame(rows)
 
 
 def spread(predictions: Predictions, metric: str, seed: int) -> dict[str, object]:
     """How sure a metric is: its interval over records as text, and its standard deviation over seeds."""
-    by_record, windows = estimate(predictions, metric, seed, RECORD), predictions.windows
+    by_record, (task, of_confusion) = estimate(predictions, metric, seed, RECORD), METRICS[metric]
     if math.isnan(by_record.value):
         return {"by_record": None, "sd": math.nan}
-    persons = Resamples.draw(windows[SUBJECT], seed, 1)
-    everybody, parts = np.ones(len(persons.persons)), windows.groupby("seed")
-    each = [_statistic(part, metric, persons, SUBJECT)(everybody) for _, part in parts]
+    each = [
+        of_confusion(confusion_matrix(part[TASKS[task]], part[f"{task}_predicted"]))
+        for _, part in predictions.windows.groupby("seed")
+    ]
     text = None if math.isnan(by_record.low) else f"{by_record.low:.3f} to {by_record.high:.3f}"
-    return {"by_record": text, "sd": float(np.std(each, ddof=1)) if len(each) > 1 else math.nan}
+    return {"by_record": text, "sd": pd.Series(each).std()}
 
 
-def wide(rows: pd.DataFrame, about: Mapping[str, str], ends: Mapping[str, str]) -> pd.DataFrame:
-    """One row a protocol and attacker, its metrics side by side.
+def shown(rows: pd.DataFrame, *counts: str, ends: Mapping[str, str] = INTERVAL) -> pd.DataFrame:
+    """Table of a long table of :func:`results`: one row a protocol and network; ablations are left out.
 
-    `about` gives the first columns (name: column of the long table), `ends` what is shown of each metric (column of the
-    long table: end of the name).
+    `counts` are the columns that follow the names, `ends` what is shown of each metric.
     """
-    table: dict[tuple[str, str], dict[str, object]] = {}
-    for row in rows.to_dict("records"):
-        mine = table.setdefault((row["protocol"], row["attacker"]), {new: row[old] for new, old in about.items()})
-        mine |= {row["name"].rpartition(".")[2] + end: row[column] for column, end in ends.items()}
-    return pd.DataFrame(table.values())
-
-
-def shown(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Tables of a long table: results and their spread where there are predictions, and the accuracies of ablations."""
-    ablated = rows["attacker"].isin(ABLATIONS)
-    predicted = rows[~ablated & (rows["windows"] > 0)]
-    accuracies = rows["metric"].str.startswith("accuracy")
-    ablations = wide(rows[ablated & accuracies], {"name": "attacker"}, INTERVAL)
-    return wide(predicted, COUNTED, INTERVAL), wide(predicted, NAMED, SPREAD), ablations
+    table = pivot(rows[~rows["attacker"].isin(ABLATIONS)], ["protocol", "attacker", *counts], "answer", ends=ends)
+    return table.rename(columns={"attacker": "model", "n": "persons"})
 
 
 def everything(rows: pd.DataFrame) -> pd.DataFrame:
     """Table of all that a long table knows; its last column says why predictions are missing."""
-    gaps = rows.drop_duplicates(["protocol", "attacker"])["gap"].to_numpy()
-    return wide(rows, COUNTED, INTERVAL | SPREAD).assign(note=gaps)
+    table = shown(rows, *COUNTS, "gap", ends=INTERVAL | SPREAD)
+    return table.assign(note=table.pop("gap"))
+
+
+def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies of a long table's ablations, and what DT4ECG gains over them."""
+    mine = rows[rows["attacker"].isin(ABLATIONS) & rows["metric"].str.startswith("accuracy")]
+    return pivot(mine, ["attacker"], "answer", ends=INTERVAL).rename(columns={"attacker": "name"})
 
 
 def protocol_table(protocols: Sequence[Protocol]) -> pd.DataFrame:
@@ -133,22 +129,18 @@ def protocol_table(protocols: Sequence[Protocol]) -> pd.DataFrame:
 
 
 def paper_table(cohort: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Put the paper's two numbers above ours for DT4ECG; `table` is the wide one."""
+    """Put the paper's two numbers above ours for DT4ECG; `table` is the one of :func:`shown`."""
     ours = table[table["model"] == DT4ECG].rename(columns={"protocol": "split"})
-    columns = [f"{task}_accuracy{end}" for task in TASKS for end in INTERVAL.values()]
     rows = pd.concat([pd.DataFrame([PAPER]), ours.assign(source=f"DT4ECG (ours, {cohort})")], ignore_index=True)
-    return rows[["source", "split", "persons", *columns]]
+    return rows[["source", "split", "persons", *table.filter(like="_accuracy")]]
 
 
 def protocol_finding(cohort: str, rows: pd.DataFrame) -> str:
     """Say in one sentence what DT4ECG reaches under each protocol."""
     ours = rows[(rows["attacker"] == DT4ECG) & (rows["metric"] == "accuracy")].dropna(subset="value")
-    parts = [
-        f"{protocol.replace('_', ' ')}: "
-        + " and ".join(f"{row.task} {100 * row.value:.1f} %" for row in mine.itertuples())
-        for protocol, mine in ours.groupby("protocol", sort=False)
-    ]
-    return f"Accuracy of DT4ECG on {cohort}, share of windows: {'; '.join(parts)}."
+    said = ours["task"] + (100 * ours["value"]).map(" {:.1f} %".format)
+    parts = said.groupby(ours["protocol"].str.replace("_", " "), sort=False).agg(" and ".join)
+    return f"Accuracy of DT4ECG on {cohort}, share of windows: {'; '.join(parts.index + ': ' + parts)}."
 
 
 def gaps_finding(rows: pd.DataFrame) -> str:
@@ -179,11 +171,9 @@ def certainty_sentence(n_persons: int) -> str:
 
 def activity_matrix(predictions: Predictions, activities: Sequence[str]) -> pd.DataFrame:
     """Person accuracy by the activity that is known (row, one a fold) and the activity that is heard (column)."""
-    windows, matrix = predictions.windows, pd.DataFrame(index=range(len(activities)))
-    if len(windows):
-        correct = windows["person_predicted"] == windows[SUBJECT]
-        matrix = pd.crosstab(windows["fold"], windows["activity"], correct, aggfunc="mean").reindex(matrix.index)
-    return matrix.reindex(columns=activities).set_axis(activities)
+    windows = predictions.windows.eval("right = person_predicted == subject_id")
+    matrix = windows.pivot_table(index="fold", columns="activity", values="right")
+    return matrix.reindex(range(len(activities)), columns=activities).set_axis(activities)
 
 
 def matrix_results(cohort: str, matrix: pd.DataFrame, n_persons: int) -> pd.DataFrame:
@@ -198,12 +188,12 @@ def matrix_results(cohort: str, matrix: pd.DataFrame, n_persons: int) -> pd.Data
 def delay_results(cohort: str, delays: pd.DataFrame, n_persons: int) -> pd.DataFrame:
     """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`)."""
     rows = delays.melt(["switching", "changes"], ["accuracy", "delay", "missed"], "metric")
-    rows["n"] = rows["changes"].where(rows["metric"] != "accuracy", n_persons)
-    rows["unit"] = np.where(rows["metric"] == "delay", "s", "share")
-    rows["note"] = np.where(rows["value"].isna(), "no change of activity was heard, or none was noticed", "")
-    rows["view"] = "switching_" + rows["switching"]
-    name = f"{cohort}.monitoring." + rows["view"] + "." + rows["metric"].replace("accuracy", "activity_accuracy")
-    return rows.assign(cohort=cohort, protocol="monitoring", attacker=DT4ECG, task="activity", name=name)
+    view, metric = "switching_" + rows["switching"], rows["metric"]
+    n, unit = rows["changes"].where(metric != "accuracy", n_persons), np.where(metric == "delay", "s", "share")
+    note = np.where(rows["value"].isna(), "no change of activity was heard, or none was noticed", "")
+    name = f"{cohort}.monitoring." + view + "." + metric.replace("accuracy", "activity_accuracy")
+    about = {"cohort": cohort, "protocol": "monitoring", "attacker": DT4ECG, "task": "activity"}
+    return rows.assign(view=view, n=n, unit=unit, note=note, name=name, **about)
 
 
 def late_results(by_time: pd.DataFrame, n_persons: int) -> pd.DataFrame:
@@ -256,17 +246,19 @@ def coverage_finding(records: pd.DataFrame, coverage: pd.DataFrame, index: pd.Da
     `index` lists all windows of the records with their problem.
     """
     persons = "; ".join(f"{row.who}: {row.missing}" for row in coverage.itertuples() if row.missing) or "nobody"
-    problems = index["problem"].value_counts().sort_index()
-    reasons = ", ".join(f"{reason} {n}" for reason, n in problems.items()) or "none"
     absent = ", ".join(sorted(set(coverage.columns[2:-2]) - set(records["activity"]))) or "none"
     finding = (
         f"Activities without any usable record: {absent}. Persons without a usable record of some activity: {persons}. "
-        f"Windows left out: {problems.sum()} ({reasons})."
+        f"Windows left out: {index['problem'].count()} ({_counted(index['problem']) or 'none'})."
     )
-    if "electrode" in records:
-        kinds = ", ".join(f"{kind} {n}" for kind, n in records["electrode"].value_counts().sort_index().items())
-        finding += f" Usable records by electrode: {kinds}."
-    return finding
+    return finding + (
+        f" Usable records by electrode: {_counted(records['electrode'])}." if "electrode" in records else ""
+    )
+
+
+def _counted(values: pd.Series) -> str:
+    """How often each value occurs, in words."""
+    return ", ".join(f"{value} {n}" for value, n in values.value_counts().sort_index().items())
 
 
 def degree_table(predictions: Predictions, cohort: Cohort, fs: float, seed: int) -> pd.DataFrame:
@@ -274,29 +266,27 @@ def degree_table(predictions: Predictions, cohort: Cohort, fs: float, seed: int)
 
     Empty where nobody marked any.
     """
-    rows = []
-    for degree, windows in predictions.windows.groupby(worst_degree(predictions.windows, cohort, fs)):
-        part = replace(predictions, windows=windows)
-        row = {"degree": int(degree), "windows": len(windows) // windows["seed"].nunique()}
-        row["persons"] = windows[SUBJECT].nunique()
-        for metric in ("person_accuracy", "activity_accuracy"):
-            row |= interval(metric, estimate(part, metric, seed))
-        rows.append(row)
-    return pd.DataFrame(rows)
+    degrees = predictions.windows.groupby(worst_degree(predictions.windows, cohort, fs))
+    found = {(int(degree), DT4ECG): replace(predictions, windows=windows) for degree, windows in degrees}
+    if not found:
+        return pd.DataFrame()
+    rows = results(cohort.name, found, seed).query("metric == 'accuracy'")
+    table = pivot(rows, ["protocol", "windows", "n"], "answer", ends=INTERVAL)
+    return table.rename(columns={"protocol": "degree", "n": "persons"})
 
 
 def worst_degree(windows: pd.DataFrame, cohort: Cohort, fs: float) -> pd.Series:
     """Highest artefact degree that each window touches; NaN where nobody marked any."""
+    worst = pd.Series(np.nan, windows.index)
     if not isinstance(cohort, MotionCohort):
-        return pd.Series(np.nan, windows.index)
-    marked = []
-    for name, rate in cohort.records().set_index(RECORD)["fs"].items():
-        spans = cohort.artefacts(name)
-        marked.append(
-            spans.assign(record_id=f"{cohort.name}/{name}", first=spans["start"] / rate, last=spans["end"] / rate)
-        )
-    pairs = windows.reset_index()[["index", RECORD, "start", "n_samples"]]
-    pairs = pairs.merge(pd.concat(marked)[[RECORD, "first", "last", "degree"]], on=RECORD)
-    start = pairs["start"] / fs
-    touching = pairs[(pairs["first"] < start + pairs["n_samples"] / fs) & (pairs["last"] > start)]
-    return touching.groupby("index")["degree"].max().reindex(windows.index)
+        return worst
+    rates = cohort.records().set_index(RECORD)["fs"]
+    for record, own in windows.groupby(RECORD):
+        name = record.partition("/")[2]
+        marked = cohort.artefacts(name)
+        first, last = (marked[side].to_numpy() / rates[name] for side in ("start", "end"))
+        start = own["start"].to_numpy()[:, None] / fs
+        touched = (first < start + own["n_samples"].to_numpy()[:, None] / fs) & (last > start)
+        degrees = np.where(touched, marked["degree"], np.nan)
+        worst[own.index] = np.fmax.reduce(degrees, axis=1, initial=np.nan)
+    return worst

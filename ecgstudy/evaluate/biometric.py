@@ -1,42 +1,33 @@
 """Everything the study reports about one attacker under one protocol, from its score matrices."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ecgstudy.evaluate import bootstrap, disclosure
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic
-from ecgstudy.evaluate.identification import Searches, dir_at_far, rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels, Trials, eer, tar_at_far, threshold_at_far
+from ecgstudy.evaluate.trials import ScoreMatrix, Searches, Trials, dir_at_far, eer, rank_k, tar_at_far
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
 """Permutations behind the D_sys null."""
 MOST_RESAMPLED_TRIALS = 100_000
-"""Above so many trials only rank-k, EER and TAR over trials get intervals: the others would take minutes."""
+HEADLINES = ("rank1", "rank5", "eer", *(f"tar_at_far_{name}" for name in FARS))
+"""Above so many trials only these get intervals: the others would take minutes."""
 
 
 class ScoredFold:
-    """One score matrix (n_probe, n_gallery; higher = more similar), to be measured under any weights of its persons.
+    """One score matrix, to be measured under any weights of its persons.
 
     `resamples` is the same object for every system that is compared; `rng` draws the halves of the calibration.
     """
 
-    def __init__(
-        self,
-        scores: ArrayLike,
-        probe_persons: ArrayLike,
-        gallery_persons: ArrayLike,
-        resamples: Resamples,
-        rng: np.random.Generator,
-    ) -> None:
-        self.trials = Trials(scores, probe_persons, gallery_persons, resamples)
-        self.searches = search_gallery(scores, probe_persons, gallery_persons)
-        self.probe = resamples.index_of(probe_persons)
+    def __init__(self, matrix: ScoreMatrix, resamples: Resamples, rng: np.random.Generator) -> None:
+        self.trials, self.searches = Trials(matrix, resamples), matrix.searches
+        self.probe = resamples.index_of(matrix.probe)
         self.linkability = disclosure.Linkability(self.trials.scores, self.trials.genuine)
         # the weights of one person's probes add up to the mean number of probes a person
         self._balance = self.probe.size / max(np.unique(self.probe).size, 1) / np.bincount(self.probe)[self.probe]
@@ -47,21 +38,19 @@ class ScoredFold:
         """Log-likelihood ratios and which trials have one; costs a fit, which point values of headlines can spare."""
         return _cross_calibrated_llr(self.trials, np.random.default_rng(self._calibration_seed))
 
-    def headlines(self, multiplicity: np.ndarray) -> dict[str, float]:
-        """Rank-k, EER and TAR when person p was drawn ``multiplicity[p]`` times."""
-        return self._headlines(self.trials.levels(self.trials.weights(multiplicity)), multiplicity[self.probe])
-
-    def everything(self, multiplicity: np.ndarray) -> dict[str, float]:
-        """All metrics when person p was drawn ``multiplicity[p]`` times."""
+    def measure(self, multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+        """All metrics, or rank-k, EER and TAR alone, when person p was drawn ``multiplicity[p]`` times."""
         found = {}
-        for suffix, balanced in (("", False), ("_per_person", True)):
+        for suffix, balanced in (("", False), ("_per_person", True))[: 2 if everything else 1]:
             weights, probes = self.trials.weights(multiplicity, balanced), multiplicity[self.probe]
             probes, levels = probes * self._balance if balanced else probes, self.trials.levels(weights)
-            values = self._headlines(levels, probes)
-            values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
-            values["d_sys"] = self.linkability.d_sys(weights)
+            values = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
+            values |= {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+            if everything:
+                values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
+                values["d_sys"] = self.linkability.d_sys(weights)
             found |= {name + suffix: value for name, value in values.items()}
-            if not balanced:
+            if everything and not balanced:
                 found["zebra_bits"] = disclosure.zebra_bits(levels)
                 found["zebra_worst"] = disclosure.zebra_worst_case(levels)
                 found |= {"cllr_min": disclosure.cllr_min(levels), "cllr": self._cllr(weights)}
@@ -79,10 +68,6 @@ class ScoredFold:
         calibration = "" if self._calibration[1].any() else "too few persons to calibrate the scores on other persons"
         return found | dict.fromkeys(("zebra_bits", "zebra_worst", "cllr_min"), problem) | {"cllr": calibration}
 
-    def _headlines(self, levels: ScoreLevels, probes: np.ndarray) -> dict[str, float]:
-        found = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
-        return found | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
-
     def _cllr(self, weights: np.ndarray) -> float:
         llr, calibrated = self._calibration
         labels = [calibrated & self.trials.genuine, calibrated & ~self.trials.genuine]
@@ -91,7 +76,7 @@ class ScoredFold:
 
 def biometric_report(
     folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator
-) -> dict[str, Estimate | str | int | None]:
+) -> dict[str, Estimate]:
     """Identification, verification, linkability and disclosure, each with its interval.
 
     Every metric is the mean over the folds, whose persons are never compared with each other, and its interval
@@ -109,25 +94,32 @@ def biometric_report(
     Returns
     -------
     dict
-        Estimates: ``rank1``, ``rank5``, ``dir_at_far_1e-2``, ``eer``, ``tar_at_far_1e-2``, ``tar_at_far_1e-3``,
+        ``rank1``, ``rank5``, ``dir_at_far_1e-2``, ``eer``, ``tar_at_far_1e-2``, ``tar_at_far_1e-3``,
         ``d_sys``; each of these again with ``_per_person`` (persons, or pairs of persons, weigh the same however
         many records they have); ``d_sys_null`` (over label permutations, not persons), ``zebra_bits``,
-        ``zebra_worst``, ``cllr`` (calibrated on other persons), ``cllr_min``. Text: ``zebra_tag``. Counts:
-        ``persons`` with a genuine trial, ``enrolled`` persons (of the largest fold), ``probes``,
-        ``genuine_trials``, ``impostor_trials``. What is undefined is NaN with its reason.
+        ``zebra_worst``, ``cllr`` (calibrated on other persons), ``cllr_min``. What is undefined is NaN with its reason;
+        each rests on the persons with a genuine trial.
     """
     n_persons = np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
-    estimates = _estimates(folds, resamples, n_persons)
-    estimates["d_sys_null"] = _d_sys_null(folds, n_persons, rng)
-    return {
-        **estimates,
-        "zebra_tag": disclosure.zebra_tag(estimates["zebra_worst"].value),
-        "persons": n_persons,
-        "enrolled": max(fold.searches.n_enrolled for fold in folds),
-        "probes": sum(fold.probe.size for fold in folds),
-        "genuine_trials": sum(fold.trials.n_genuine for fold in folds),
-        "impostor_trials": sum(fold.trials.n_impostor for fold in folds),
-    }
+    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
+    values = _means(folds, np.ones(resamples.persons.size))
+    problems = [fold.problems() for fold in folds]
+    reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in values}
+    names = [name for name in values if everything or name in HEADLINES]
+    found = bootstrap.bootstrap_each(
+        lambda drawn: [*_means(folds, drawn, everything).values()], resamples, n_persons, [reasons[n] for n in names]
+    )
+    estimates = dict(zip(names, found, strict=True))
+    for name in [name for name in values if name not in estimates]:
+        reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
+        estimates[name] = Estimate(values[name], n=n_persons, reason=reason)
+    return estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
+
+
+def _means(folds: Sequence[ScoredFold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+    """Mean of each metric over the folds; NaN where one fold does not define it."""
+    found = [fold.measure(multiplicity, everything) for fold in folds]
+    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
 
 
 def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
@@ -141,66 +133,31 @@ def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
     return lambda multiplicity: float(np.mean([eer(one.levels(one.weights(multiplicity))) for one in trials]))
 
 
-def per_person_risk(scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike) -> pd.DataFrame:
-    """How exposed each person with an enrolled probe is, one row each.
+def per_person_risk(matrices: Iterable[ScoreMatrix]) -> pd.DataFrame:
+    """How exposed each person with an enrolled probe is, averaged over folds, one row each.
 
-    Columns ``person``, ``probes``, ``rank1`` (share of the person's probes that rank first), ``tar_at_far_1e-2`` (share
-    of genuine trials above the threshold that holds over all persons; NaN where the FAR cannot be resolved) and ``eer``
-    (of the person's own probes; above 0.5 the person's scores are inverted).
+    Columns ``person``, ``rank1`` (share of own probes that rank first) and ``eer`` (of the person's own probes;
+    above 0.5 the person's scores are inverted).
     """
-    matrix = np.asarray(scores)
-    probe, gallery = np.asarray(probe_persons).astype(str), np.asarray(gallery_persons).astype(str)
-    searches = search_gallery(matrix, probe, gallery)
-    genuine = probe[:, None] == gallery[None, :]
-    threshold = threshold_at_far(matrix[~genuine], FARS["1e-2"])
     rows = []
-    for person in np.unique(probe[searches.enrolled]):
-        own = probe == person
-        own_scores, impostor_scores = matrix[own][genuine[own]], matrix[own][~genuine[own]]
-        accepted = math.nan if math.isnan(threshold) else float(np.mean(own_scores > threshold))
-        own_eer = eer(ScoreLevels.from_scores(own_scores, impostor_scores))
-        rank1 = rank_k(searches, 1, own.astype(np.float64))
-        rows.append((person, int(own.sum()), rank1, accepted, own_eer))
-    return pd.DataFrame(rows, columns=["person", "probes", "rank1", "tar_at_far_1e-2", "eer"])
+    for matrix in matrices:
+        for person in np.unique(matrix.probe[matrix.searches.enrolled]):
+            own = matrix.probe == person
+            rank1 = rank_k(matrix.searches, 1, own.astype(np.float64))
+            rows.append((person, rank1, eer(ScoreMatrix(matrix.scores[own], matrix.probe[own], matrix.gallery).levels)))
+    return pd.DataFrame(rows, columns=["person", "rank1", "eer"]).groupby("person", as_index=False).mean()
 
 
-def risk_tail(risk: ArrayLike) -> dict[str, float]:
-    """Median, 95th percentile and worst of a per-person risk (higher = more exposed; pass ``1 - eer`` for EER).
+def risk_tail(risk: pd.DataFrame) -> dict[str, float]:
+    """How unevenly a :func:`per_person_risk` is spread over the persons.
 
-    Persons whose risk is undefined are left out; all three are NaN where nobody's is defined.
+    ``risk_median``, ``risk_p95`` and ``risk_worst`` are of 1 - EER of each person's own probes (0.5 = chance);
+    ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first. NaN where
+    nobody's is defined.
     """
-    values = np.asarray(risk, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if not values.size:
-        return dict.fromkeys(("median", "p95", "worst"), math.nan)
-    return {"median": float(np.median(values)), "p95": float(np.quantile(values, 0.95)), "worst": float(values.max())}
-
-
-def _estimates(folds: Sequence[ScoredFold], resamples: Resamples, n_persons: int) -> dict[str, Estimate]:
-    """Every metric with its interval; where there are too many trials, intervals of the headlines only."""
-    everybody = np.ones(resamples.persons.size)
-    problems = [fold.problems() for fold in folds]
-    reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in problems[0]}
-    values = _mean([fold.everything(everybody) for fold in folds])
-    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
-    measure = ScoredFold.everything if everything else ScoredFold.headlines
-    names = list(values) if everything else list(folds[0].headlines(everybody))
-
-    def statistics(multiplicity: np.ndarray) -> list[float]:
-        found = _mean([measure(fold, multiplicity) for fold in folds])
-        return [found[name] for name in names]
-
-    found = bootstrap.bootstrap_each(statistics, resamples, n_persons, [reasons[name] for name in names])
-    estimates = dict(zip(names, found, strict=True))
-    for name in [name for name in values if name not in estimates]:
-        reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
-        estimates[name] = Estimate.without_interval(values[name], n_persons, 0, reason)
-    return estimates
-
-
-def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the folds; NaN where one fold does not define it."""
-    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
+    exposed, rank1 = 1 - risk["eer"].dropna(), risk["rank1"].dropna()
+    tail = {"risk_median": exposed.median(), "risk_p95": exposed.quantile(0.95), "risk_worst": exposed.max()}
+    return tail | {"always_first": (rank1 == 1).mean(), "never_first": (rank1 == 0).mean()}
 
 
 def _rank_problem(searches: Searches, k: int) -> str:
@@ -216,7 +173,7 @@ def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Gene
     """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
     problem = next((fold.linkability.problem for fold in folds if fold.linkability.problem), None)
     if problem is not None:
-        return Estimate.without_interval(math.nan, n_persons, N_PERMUTATIONS, problem)
+        return Estimate(math.nan, n=n_persons, undefined=N_PERMUTATIONS, reason=problem)
     draws = np.mean([fold.linkability.null_draws(N_PERMUTATIONS, rng) for fold in folds], axis=0)
     low, high = np.quantile(draws, bootstrap.TAILS)
     return Estimate(float(draws.mean()), float(low), float(high), n_persons)

@@ -15,7 +15,7 @@ persons and make every search easier. Rank-k intervals are therefore those of th
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,43 +32,20 @@ TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its 95 % percentile interval, and what it rests on.
+    """A number on the full sample, its 95 % percentile interval (NaN where there is none), and what it rests on.
 
-    Attributes
-    ----------
-    value : float
-        Point value on the full sample; NaN where it is undefined.
-    low, high : float
-        Interval; NaN where there is none.
-    n : int
-        Persons that the value rests on.
-    undefined : int
-        Resamples in which the metric was undefined; the interval is taken over the others.
-    reason : str or None
-        Why the value or its interval is undefined, one clause a report can print.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    undefined: int = 0
-    reason: str | None = None
-
-    @classmethod
-    def without_interval(cls, value: float, n: int, undefined: int, reason: str | None) -> "Estimate":
-        """Estimate without an interval, NaN for one that is undefined altogether, and why."""
-        return cls(value, math.nan, math.nan, n, undefined, reason)
-
-
-@dataclass(frozen=True)
-class PairedDifference(Estimate):
-    """Difference of two systems on identical resamples.
-
-    `p` is the two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side of 0) /
+    It rests on `n` persons; in `undefined` resamples it was undefined, and the interval is taken over the others. The
+    `reason` why the value or its interval is undefined is a clause that a report can print. `p`, of a difference of two
+    systems, is the two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side of 0) /
     (1 + resamples), doubled. Not an exact test: read it beside the interval.
     """
 
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    undefined: int = 0
+    reason: str | None = None
     p: float = math.nan
 
 
@@ -134,7 +111,7 @@ def bootstrap_each(
 
 def paired_difference(
     first: Statistic, second: Statistic, resamples: Resamples, n_persons: int, if_undefined: str
-) -> PairedDifference:
+) -> Estimate:
     """Difference ``first - second``, both evaluated on the same resamples; see :func:`bootstrap`."""
     everybody = np.ones(resamples.persons.size)
     value = float(first(everybody)) - float(second(everybody))
@@ -143,17 +120,18 @@ def paired_difference(
     defined = draws[~np.isnan(draws)]
     tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
     p = math.nan if math.isnan(estimate.low) else min(1.0, 2 * (tail + 1) / (defined.size + 1))
-    return PairedDifference(**asdict(estimate), p=p)
+    return replace(estimate, p=p)
 
 
 def _interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
     """Percentile interval over the defined draws."""
     undefined = int(np.count_nonzero(np.isnan(draws)))
     if math.isnan(value):
-        return Estimate.without_interval(value, n_persons, draws.size, if_undefined)
+        return Estimate(value, n=n_persons, undefined=draws.size, reason=if_undefined)
+    found = Estimate(value, n=n_persons, undefined=undefined)
     if n_persons < 2:
-        return Estimate.without_interval(value, n_persons, undefined, "one person only, so no interval by person")
+        return replace(found, reason="one person only, so no interval by person")
     if undefined == draws.size:
-        return Estimate.without_interval(value, n_persons, undefined, "undefined in every resample, so no interval")
+        return replace(found, reason="undefined in every resample, so no interval")
     low, high = np.nanquantile(draws, TAILS)
-    return Estimate(value, float(low), float(high), n_persons, undefined)
+    return replace(found, low=float(low), high=float(high))

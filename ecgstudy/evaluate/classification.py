@@ -7,6 +7,7 @@ samples again in each of thousands of resamples.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from numpy.typing import ArrayLike
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap
-from ecgstudy.evaluate.levels import SortedScores, auroc
+from ecgstudy.evaluate.trials import SortedScores, auroc
+
+NO_LABEL = "no record has a label"
 
 
 def accuracy(confusion: np.ndarray) -> float:
@@ -38,9 +41,6 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(f1)) if occurs.sum() > 1 else math.nan
 
 
-_OF_CONFUSION = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
-
-
 def classification_report(
     truth: Sequence[object],
     probabilities: ArrayLike,
@@ -48,43 +48,48 @@ def classification_report(
     persons: ArrayLike,
     resamples: Resamples,
 ) -> dict[str, Estimate]:
-    """Accuracy, balanced accuracy, macro F1 and AUROC of a classifier, and each averaged per person.
+    """Accuracy (also per person), balanced accuracy and AUROC of a classifier, beside naming the most frequent class.
 
     `truth` (one of `classes`; None or NaN is left out) and `persons` are of each sample; the highest of `probabilities`
-    (n_samples, n_classes) is predicted, the first of equals. Gives ``accuracy``, ``balanced_accuracy``, ``macro_f1``,
-    ``auroc`` (one class against the rest, averaged over the classes that occur) and the same with ``_per_person``, in
-    which every person weighs the same. With fewer than two true classes all are NaN, with the reason.
+    (n_samples, n_classes) is predicted, the first of equals. Gives ``accuracy``, ``balanced_accuracy``, ``auroc`` (one
+    class against the rest, averaged over the classes that occur), ``accuracy_per_person``, in which every person weighs
+    the same, and ``majority``, the accuracy of always naming the most frequent class. With fewer than two true classes
+    all but the last are NaN, with the reason.
     """
-    labelled = ~pd.isna(np.array(truth, dtype=object))
-    truth = _codes(np.array(truth, dtype=object)[labelled], classes)
+    labels = np.array(truth, dtype=object)
+    labelled = ~pd.isna(labels)
+    truth = pd.Index(classes).get_indexer(labels[labelled])
+    if (truth < 0).any():
+        raise StudyError(f"The label {labels[labelled][truth < 0][0]!r} is not among the classes {list(classes)}.")
     probabilities = np.asarray(probabilities, dtype=np.float64)[labelled]
     if np.isnan(probabilities).any():
         raise StudyError("A predicted probability is not a number; look for a failed model.")
     person = resamples.index_of(np.asarray(persons)[labelled])
-    n_persons, present = np.unique(person).size, np.unique(truth)
-    names = [name + suffix for suffix in ("", "_per_person") for name in (*_OF_CONFUSION, "auroc")]
-    if present.size < 2:
-        reason = f"every label is {classes[present[0]]}" if present.size else "no record has a label"
-        undefined = Estimate.without_interval(math.nan, n_persons, len(resamples.indices), reason)
-        return dict.fromkeys(names, undefined)
+    n_persons, counts = np.unique(person).size, np.bincount(truth, minlength=len(classes))
+    names = ("accuracy", "balanced_accuracy", "auroc", "accuracy_per_person")
+    nothing = Estimate(math.nan, n=n_persons, undefined=len(resamples.indices), reason=NO_LABEL)
+    if not counts.any():
+        return dict.fromkeys((*names, "majority"), nothing)
+    majority = {"majority": Estimate(float(counts.max() / truth.size), n=n_persons)}
+    if np.count_nonzero(counts) < 2:
+        return dict.fromkeys(names, replace(nothing, reason=f"every label is {classes[truth[0]]}")) | majority
     per_sample = np.ones(person.size)
-    statistics: list[Statistic] = []
-    for weights in (per_sample, per_sample / np.bincount(person)[person]):
-        confusion = _confusion_by_person(truth, probabilities, person, weights, len(resamples.persons))
-        # of the confusion matrix summed over the persons drawn
-        statistics += [
-            lambda multiplicity, metric=metric, confusion=confusion: metric(
-                np.tensordot(multiplicity, confusion, axes=1)
-            )
-            for metric in _OF_CONFUSION.values()
-        ]
-        statistics.append(_macro_auroc(truth, probabilities, person, weights))
+    of_samples, of_persons = (
+        _confusion_by_person(truth, probabilities, person, weights, len(resamples.persons))
+        for weights in (per_sample, per_sample / np.bincount(person)[person])
+    )
+    statistics = (
+        lambda drawn: accuracy(np.tensordot(drawn, of_samples, axes=1)),
+        lambda drawn: balanced_accuracy(np.tensordot(drawn, of_samples, axes=1)),
+        _macro_auroc(truth, probabilities, person),
+        lambda drawn: accuracy(np.tensordot(drawn, of_persons, axes=1)),
+    )
     found = (bootstrap(statistic, resamples, n_persons, "only one class occurs") for statistic in statistics)
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, found, strict=True)) | majority
 
 
 def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resamples: Resamples) -> dict[str, Estimate]:
-    """Mean absolute error, in the unit of `truth` (years for age): ``mae`` and ``mae_per_person``.
+    """Mean absolute error of an age in years: ``mae_years`` and ``mae_years_per_person``.
 
     `truth`, `predicted` and `persons` have shape (n_samples,); samples whose truth is NaN are left out.
     """
@@ -97,20 +102,11 @@ def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resam
     size = len(resamples.persons)
     total, count = np.bincount(person, error, size), np.bincount(person, minlength=size).astype(np.float64)
     mean = np.divide(total, count, out=np.zeros(size), where=count > 0)
-    n_persons, reason = int(np.count_nonzero(count)), "no record has a label"
+    n_persons = int(np.count_nonzero(count))
     return {
-        "mae": bootstrap(lambda m: _ratio(m @ total, m @ count), resamples, n_persons, reason),
-        "mae_per_person": bootstrap(lambda m: _ratio(m @ mean, m @ (count > 0)), resamples, n_persons, reason),
+        "mae_years": bootstrap(lambda m: _ratio(m @ total, m @ count), resamples, n_persons, NO_LABEL),
+        "mae_years_per_person": bootstrap(lambda m: _ratio(m @ mean, m @ (count > 0)), resamples, n_persons, NO_LABEL),
     }
-
-
-def _codes(labels: np.ndarray, classes: Sequence[object]) -> np.ndarray:
-    """Column of each label."""
-    column = {label: position for position, label in enumerate(classes)}
-    unknown = [label for label in labels if label not in column]
-    if unknown:
-        raise StudyError(f"The label {unknown[0]!r} is not among the classes {list(classes)}.")
-    return np.array([column[label] for label in labels], dtype=np.int64)
 
 
 def _confusion_by_person(
@@ -122,7 +118,7 @@ def _confusion_by_person(
     return np.bincount(cells, weights, n_persons * n_classes**2).reshape(n_persons, n_classes, n_classes)
 
 
-def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray, weights: np.ndarray) -> Statistic:
+def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray) -> Statistic:
     """AUROC of each class against the rest, averaged over the classes that occur in the resample.
 
     With two classes both directions are the same number, so the second column decides, as usual.
@@ -131,7 +127,7 @@ def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarra
     ranked = [SortedScores(probabilities[:, column], truth == column) for column in columns]
 
     def statistic(multiplicity: np.ndarray) -> float:
-        drawn = multiplicity[person] * weights
+        drawn = multiplicity[person]
         values = np.array([auroc(scores.levels(drawn[scores.order])) for scores in ranked])
         defined = values[~np.isnan(values)]
         return float(defined.mean()) if defined.size else math.nan

@@ -18,7 +18,7 @@ from scipy.optimize import isotonic_regression
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from ecgstudy.evaluate.levels import ScoreLevels
+from ecgstudy.evaluate.trials import ScoreLevels
 
 TAGS = (("0", 0.0), ("A", 1.0), ("B", 2.0), ("C", 4.0), ("D", 5.0), ("E", 6.0), ("F", math.inf))
 """ZEBRA's categorical tags, each with the largest |log10 LR| it covers."""
@@ -62,10 +62,10 @@ def zebra_worst_case(levels: ScoreLevels) -> float:
     return math.nan if levels.one_sided else float(np.max(np.abs(pav_llr(levels, laplace=True))) / math.log(10))
 
 
-def zebra_tag(worst_case: float) -> str | None:
-    """Tag of a worst-case |log10 LR|: 0 (none), A (<= 1), B (<= 2), C (<= 4), D (<= 5), E (<= 6), F; None for NaN."""
+def zebra_tag(worst_case: float) -> str:
+    """Tag of a worst-case |log10 LR|: 0 (none), A (<= 1), B (<= 2), C (<= 4), D (<= 5), E (<= 6), F; "-" for NaN."""
     if math.isnan(worst_case):
-        return None
+        return "-"
     # calibration of meaningless scores leaves rounding of this size where the paper's tag expects 0
     rounded = 0.0 if worst_case < 1e-12 else worst_case
     return next(tag for tag, limit in TAGS if rounded <= limit)

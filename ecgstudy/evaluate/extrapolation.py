@@ -29,11 +29,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.stats import genpareto, norm
 
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
-from ecgstudy.evaluate.identification import search_gallery
+from ecgstudy.evaluate.trials import ScoreMatrix
 
 SNN_ECG_RANK1 = {100: 0.792, 1_000: 0.626, 10_000: 0.450, 20_000: 0.400}
 """Published rank-1 of SNN-ECG against gallery size ("motivated intruder"; Macierzanka et al. 2025, Eur. Heart J.
@@ -79,17 +78,15 @@ def pareto_shape(excess: np.ndarray, weights: np.ndarray) -> float:
 
 
 class RankOneModel:
-    """Tail model of one score matrix, refitted for each resample; arguments as of :func:`extrapolate_rank1`.
+    """Tail model of one score matrix, refitted for each resample.
 
     `problem` says why there is no model; it is empty where there is one.
     """
 
-    def __init__(
-        self, scores: ArrayLike, probe_persons: ArrayLike, gallery_persons: ArrayLike, resamples: Resamples
-    ) -> None:
-        searches = search_gallery(scores, probe_persons, gallery_persons)
+    def __init__(self, matrix: ScoreMatrix, resamples: Resamples) -> None:
+        searches = matrix.searches
         enrolled, n_impostors = searches.enrolled, searches.n_enrolled - 1
-        self.probe = resamples.index_of(np.asarray(probe_persons)[enrolled])
+        self.probe = resamples.index_of(matrix.probe[enrolled])
         few = self.probe.size * max(n_impostors, 0) * TAIL_SHARE < _MIN_TAIL or n_impostors < 3
         sizes = f"{self.probe.size} probes against {n_impostors} impostors"
         self.problem = f"{sizes} are too few to fit a tail" if few else ""
@@ -97,7 +94,7 @@ class RankOneModel:
             return
         impostors, own = searches.impostor_scores[enrolled], searches.genuine_scores[enrolled]
         standardised, self.genuine = _standardise(impostors, own)
-        gallery = resamples.index_of(np.unique(np.asarray(gallery_persons).astype(str)))
+        gallery = resamples.index_of(np.unique(matrix.gallery))
         probe_of, column = np.nonzero(np.isfinite(standardised))
         order = np.argsort(standardised[probe_of, column], kind="stable")
         self._scores = standardised[probe_of, column][order]
@@ -152,21 +149,17 @@ def _standardise(impostors: np.ndarray, genuine: np.ndarray) -> tuple[np.ndarray
 
 
 def extrapolate_rank1(
-    scores: ArrayLike,
-    probe_persons: ArrayLike,
-    gallery_persons: ArrayLike,
-    resamples: Resamples,
-    sizes: Sequence[int] = (1_000_000, 100_000_000),
+    matrix: ScoreMatrix, resamples: Resamples, sizes: Sequence[int]
 ) -> dict[int, dict[str, Estimate]]:
     """Rank-1 extrapolated to galleries of `sizes` persons: size -> tail model -> estimate; see the module.
 
     Beside :data:`TAILS` stands "envelope": the value of the Pareto tail and the union of the three intervals. NaN with
     a reason where there are too few impostors to fit a tail to.
     """
-    model = RankOneModel(scores, probe_persons, gallery_persons, resamples)
+    model = RankOneModel(matrix, resamples)
     n_persons = np.unique(model.probe).size
     if model.problem:
-        undefined = Estimate.without_interval(math.nan, n_persons, len(resamples.indices), model.problem)
+        undefined = Estimate(math.nan, n=n_persons, undefined=len(resamples.indices), reason=model.problem)
         return {size: dict.fromkeys((*TAILS, "envelope"), undefined) for size in sizes}
     columns = [(size, tail) for size in sizes for tail in TAILS]
     constant = ["impostor scores do not vary, so they have no tail"] * len(columns)

@@ -4,7 +4,10 @@ Closed sets (everybody on trial is enrolled, and networks may learn from the enr
 trained or chosen on, and the dual task (later in the same recording, one activity against another).
 """
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +15,12 @@ import pandas as pd
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split, segments
+from ecgstudy.study.cache import cache_key
 
 VALIDATION_SHARE, VALIDATION_S = 0.2, 4.0
 """Last part of each enrolment record that is kept from training, to choose on, and its least seconds: a few beats."""
 GUARD_S = 1.0
 """Gap before it, so that no beat lies on both sides."""
-NO_PROBE = "nothing to probe with"
 VALIDATION_PERSONS = 0.2
 """Share of the persons not on trial who are kept from training, to choose on."""
 KNOWN_SHARE, PROBE_SHARE, CHOICE_SHARE = 0.6, 0.3, 0.15
@@ -25,24 +28,27 @@ KNOWN_SHARE, PROBE_SHARE, CHOICE_SHARE = 0.6, 0.3, 0.15
 neither); last part of the known one that is kept from training, to choose on."""
 
 
-def _closed_set(
-    protocol: Protocol,
-    records: pd.DataFrame,
-    enrolment: pd.DataFrame,
-    probe: pd.DataFrame,
-    fs: float,
-    within_record: bool = False,
-) -> Split:
-    """Split whose networks train on the first part of every enrolment segment and choose on its last part."""
-    length = enrolment["stop"] - enrolment["start"]
-    border = (enrolment["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
-    train = enrolment.assign(stop=border - round(GUARD_S * fs))
-    divisible = train["stop"] > train["start"]
-    parts = [part.reset_index(drop=True) for part in (train[divisible], enrolment.assign(start=border)[divisible])]
-    whole = [part.reset_index(drop=True) for part in (enrolment, probe)]
-    dropped = records[SUBJECT].nunique() - probe[SUBJECT].nunique()
-    counted = {NO_PROBE: dropped} if dropped else {}
-    return Split(protocol.name, *parts, *whole, within_record=within_record, dropped=counted)
+class ClosedSet(Protocol):
+    """Everybody on trial is enrolled; a subclass says which segments enrol and which probe."""
+
+    within_record: ClassVar[bool] = False
+
+    @abstractmethod
+    def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Segments that enrol and segments that probe, one pair a fold."""
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """Train on the first part of every enrolment segment and choose on its last part."""
+        made = []
+        for enrolment, probe in self.parts(records, fs):
+            length = enrolment["stop"] - enrolment["start"]
+            border = (enrolment["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
+            train = enrolment.assign(stop=border - round(GUARD_S * fs))
+            divisible = train["stop"] > train["start"]
+            parts = (train[divisible], enrolment.assign(start=border)[divisible], enrolment, probe)
+            parts = (part.reset_index(drop=True) for part in parts)
+            made.append(Split(self.name, *parts, within_record=self.within_record))
+        return made
 
 
 @dataclass(frozen=True)
@@ -75,28 +81,28 @@ class RandomWindows(Protocol):
         return [Split(self.name, *(part.reset_index(drop=True) for part in parts), within_record=True)]
 
 
-class CrossRecord(Protocol):
+class CrossRecord(ClosedSet):
     """Each person's first record enrols, the second probes; on ECG-ID mostly of one day."""
 
     name: ClassVar[str] = "cross_record"
     claim: ClassVar[str] = "a person is recognised in another recording, mostly of the same day"
 
-    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
-        """One split; people with one record stay in the gallery."""
+    def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
+        """One pair; people with one record stay in the gallery."""
         nth = records.groupby(SUBJECT).cumcount()
-        return [_closed_set(self, records, segments(records[nth == 0]), segments(records[nth == 1]), fs)]
+        yield segments(records[nth == 0]), segments(records[nth == 1])
 
 
-class CrossDay(Protocol):
+class CrossDay(ClosedSet):
     """All of a person's first day enrols, all later days probe; the gallery holds everybody."""
 
     name: ClassVar[str] = "cross_day"
     claim: ClassVar[str] = "a person is recognised on a later day, among everybody's first days"
 
-    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
-        """One split; people with one day stay in the gallery."""
+    def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
+        """One pair; people with one day stay in the gallery."""
         first = records["session"] == 1
-        return [_closed_set(self, records, segments(records[first]), segments(records[~first]), fs)]
+        yield segments(records[first]), segments(records[~first])
 
 
 class LeaveLastDay(Protocol):
@@ -112,82 +118,61 @@ class LeaveLastDay(Protocol):
         """One split."""
         last = records.groupby(SUBJECT)["session"].transform("max")
         probed = (records["session"] == last) & (last > 1)
-        learnt = CrossDay().splits(records, fs, seed)[0]
-        enrolment, probe = segments(records[~probed]), segments(records[probed])
-        dropped = {NO_PROBE: records[SUBJECT].nunique() - probe[SUBJECT].nunique()}
-        return [Split(self.name, learnt.train, learnt.validation, enrolment, probe, dropped=dropped)]
+        (learnt,) = CrossDay().splits(records, fs, seed)
+        parts = (segments(records[~probed]), segments(records[probed]))
+        return [Split(self.name, learnt.train, learnt.validation, *parts)]
 
 
 @dataclass(frozen=True)
-class TimeSeparated(Protocol):
+class TimeSeparated(ClosedSet):
     """Early minutes of a long record enrol, its last minutes probe (ecg-biometrics-bench, arXiv 2605.01548)."""
 
     enrol_minutes: tuple[tuple[float, float], ...] = ((0, 5), (12.5, 17.5))
     probe_minutes: tuple[float, float] = (25, 30)
     name: ClassVar[str] = "time_separated"
     claim: ClassVar[str] = "a person is recognised minutes later in one continuous recording"
+    within_record: ClassVar[bool] = True
 
-    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
-        """One split; records that end before the probe minutes take no part."""
+    def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
+        """One pair; records that end before the probe minutes take no part."""
 
         def cut(start: float, stop: float) -> pd.DataFrame:
             spans = segments(records).assign(start=round(start * fs), stop=round(stop * fs))
             return spans[spans["stop"] <= records["store_samples"].to_numpy()]
 
-        enrolment = pd.concat([cut(60 * start, 60 * stop) for start, stop in self.enrol_minutes], ignore_index=True)
         start, stop = (60 * minute for minute in self.probe_minutes)
         # a 30-minute record may end a fraction of a second early
-        return [_closed_set(self, records, enrolment, cut(start, stop - GUARD_S), fs, within_record=True)]
+        probe = cut(start, stop - GUARD_S)
+        yield pd.concat([cut(60 * start, 60 * stop) for start, stop in self.enrol_minutes], ignore_index=True), probe
 
 
-class CrossLabel(Protocol):
-    """Records with some values of the column `label` enrol, records with the others probe."""
-
-    label: ClassVar[str]
-
-    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
-        """One split a fold of :meth:`folds`."""
-        made = []
-        for values in self.folds(records):
-            enrolment, probe = (segments(records[records[self.label].isin(some)]) for some in values)
-            probe = probe[probe[SUBJECT].isin(enrolment[SUBJECT])]
-            made.append(_closed_set(self, records, enrolment, probe, fs))
-        return made
-
-    def folds(self, records: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
-        """Values that enrol and values that probe, one pair a fold."""
-        raise NotImplementedError
-
-
-class CrossActivity(CrossLabel):
-    """Rest enrols, every other activity probes."""
+class CrossActivity(ClosedSet):
+    """Rest enrols, every other activity probes; who never rested takes no part."""
 
     name: ClassVar[str] = "cross_activity"
     claim: ClassVar[str] = "a person enrolled at rest is recognised in motion"
-    label: ClassVar[str] = "activity"
 
-    def folds(self, records: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
-        """One fold: rest against the others."""
-        return [(["rest"], sorted(set(records[self.label]) - {"rest"}))]
+    def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
+        """One pair: rest against the others."""
+        yield _known_and_others(records, records["activity"] == "rest")
 
 
-class CrossElectrode(CrossLabel):
+class CrossElectrode(ClosedSet):
     """Two electrode types enrol, the third probes, in turn (confounded with time on the motion cohort)."""
 
     name: ClassVar[str] = "cross_electrode"
     claim: ClassVar[str] = "a person is recognised through another kind of electrode"
-    label: ClassVar[str] = "electrode"
 
-    def folds(self, records: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
+    def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
         """Leave each electrode type out once."""
-        kinds = sorted(records[self.label].unique())
-        return [([other for other in kinds if other != kind], [kind]) for kind in kinds]
+        for kind in sorted(records["electrode"].unique()):
+            yield _known_and_others(records, records["electrode"] != kind)
 
 
-def _of_unseen(protocol: Protocol, learnt: tuple[pd.DataFrame, pd.DataFrame], inner: Split) -> Split:
-    """Enrolment and probes of a split whose people are never learnt from."""
-    flags = {"unseen_persons": True, "within_record": inner.within_record, "dropped": inner.dropped}
-    return Split(protocol.name, *learnt, inner.enrolment, inner.probe, **flags)
+def _known_and_others(records: pd.DataFrame, known: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Segments of the known records, and of the other records of the people in them."""
+    others = records[~known & records[SUBJECT].isin(records.loc[known, SUBJECT])]
+    return segments(records[known]), segments(others)
 
 
 def training_parts(
@@ -198,6 +183,12 @@ def training_parts(
     chosen_on = np.random.default_rng(seed).permutation(persons)[: round(VALIDATION_PERSONS * len(persons))]
     held = records[SUBJECT].isin(chosen_on)
     return segments(records[records[SUBJECT].isin(persons) & ~held]), segments(records[held])
+
+
+def _of_unseen(name: str, learnt: tuple[pd.DataFrame, pd.DataFrame], inner: Split) -> Split:
+    """Enrolment and probes of a split whose people are never learnt from."""
+    train, validation = learnt
+    return replace(inner, protocol=name, train=train, validation=validation, unseen_persons=True)
 
 
 @dataclass(frozen=True)
@@ -226,7 +217,7 @@ class SubjectDisjoint(Protocol):
             on_trial = ordered[fold :: self.folds]
             learnt = training_parts(records, [seed, fold], np.setdiff1d(persons, on_trial))
             inner = self.inner.splits(records[records[SUBJECT].isin(on_trial)], fs, seed)[0]
-            made.append(_of_unseen(self, learnt, inner))
+            made.append(_of_unseen(self.name, learnt, inner))
         return made
 
 
@@ -234,7 +225,7 @@ class SubjectDisjoint(Protocol):
 class CrossCohort(Protocol):
     """Networks learn from the `others`, record tables of other cohorts; everybody of this one is on trial."""
 
-    others: pd.DataFrame
+    others: pd.DataFrame = field(repr=False)
     inner: Protocol
     claim: ClassVar[str] = "a person of another cohort, device and population is recognised"
 
@@ -243,10 +234,15 @@ class CrossCohort(Protocol):
         """``cross_cohort_`` and the name of the inner protocol."""
         return f"cross_cohort_{self.inner.name}"
 
+    @cached_property
+    def digest(self) -> str:
+        """With the rows of the other cohorts that are learnt from."""
+        return cache_key(inner=repr(self), others=segments(self.others).to_numpy().tolist())
+
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split a fold of the inner protocol, all with the same training persons."""
         learnt = training_parts(self.others, seed)
-        return [_of_unseen(self, learnt, inner) for inner in self.inner.splits(records, fs, seed)]
+        return [_of_unseen(self.name, learnt, inner) for inner in self.inner.splits(records, fs, seed)]
 
 
 class BlockedTime(Protocol):

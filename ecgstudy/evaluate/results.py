@@ -1,13 +1,16 @@
 """The one long table of results: every number of a stage in a row, with its interval, n, unit and what it is of."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from ecgstudy.evaluate.bootstrap import Estimate
 
 COLUMNS = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
+UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "d_sys": "", "mae": "years"}
+UNITS |= {"persons": "persons", "enrolled": "persons", "probes": "probes", "unscored": "probes"}
+"""Units of metrics by how their names begin; all others are shares."""
 VALUE = {"value": ""}
 INTERVAL = VALUE | {"low": "_low", "high": "_high"}
 """What :func:`pivot` shows of a row, and how the names of the columns end; a page shows the three as one column."""
@@ -31,12 +34,15 @@ def result(
     return {**dict.fromkeys(COLUMNS, ""), **about, "metric": metric, **numbers}
 
 
-def estimate_results(
-    estimates: Mapping[str, Estimate], unit: Callable[[str], str], **about: str
-) -> list[dict[str, object]]:
-    """One row an estimate, with the reason where it or its interval is undefined; `unit` gives a metric's unit."""
+def unit_of(metric: str) -> str:
+    """Return the unit of a metric, from :data:`UNITS`."""
+    return next((unit for stem, unit in UNITS.items() if metric.startswith(stem)), "share")
+
+
+def estimate_results(estimates: Mapping[str, Estimate], **about: str) -> list[dict[str, object]]:
+    """One row an estimate, with the reason where it or its interval is undefined."""
     return [
-        result(name, found.value, unit(name), found.low, found.high, found.n, estimate_note(found), **about)
+        result(name, found.value, unit_of(name), found.low, found.high, found.n, estimate_note(found), **about)
         for name, found in estimates.items()
     ]
 
@@ -53,8 +59,9 @@ def estimate_note(found: Estimate) -> str:
 
 
 def results_table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Table of rows from :func:`result`, columns :data:`COLUMNS`; numbers keep their types."""
-    return pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
+    """Table of rows from :func:`result`: :data:`COLUMNS`, then what else rows have; numbers keep their types."""
+    table = pd.DataFrame(list(rows), dtype=object)
+    return table.reindex(columns=list(dict.fromkeys([*COLUMNS, *table])))
 
 
 def interval(name: str, estimate: Estimate | None) -> dict[str, float]:
@@ -67,7 +74,7 @@ def pivot(
     rows: pd.DataFrame,
     keys: Sequence[str],
     across: str = "metric",
-    shown: Mapping[str, str] | None = None,
+    shown: Mapping[str, str] | Sequence[str] | None = None,
     ends: Mapping[str, str] = VALUE,
 ) -> pd.DataFrame:
     """Turn rows of results into a table to show: one row a cell, its metrics (or attackers, tasks, ...) side by side.
@@ -80,9 +87,9 @@ def pivot(
         Columns that say what a row of the table is of, in the order of their first appearance; they come first.
     across : str
         Column whose values stand side by side: "metric", "attacker", "task", ...
-    shown : mapping, optional
-        Which values of `across` are shown, in this order, and the name of each one's column; all as they are called and
-        come, unless told.
+    shown : sequence or mapping of str to str, optional
+        Which values of `across` are shown, in this order, and what their columns are called where it is not the same;
+        all as they come, unless told.
     ends : mapping
         Columns of `rows` that are shown of each, and how their names end: :data:`VALUE` or :data:`INTERVAL`.
 
@@ -91,7 +98,8 @@ def pivot(
     pandas.DataFrame
         Columns `keys`, then those of `shown` with their `ends`; NaN where there is no row, the last of several rows.
     """
-    shown = shown or {name: name for name in rows[across]}
+    if not isinstance(shown, Mapping):
+        shown = {name: name for name in (rows[across] if shown is None else shown)}
     cells: dict[tuple[object, ...], dict[str, object]] = {}
     for row in rows.to_dict("records"):
         key = tuple(row[column] for column in keys)

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import ClassVar
 
@@ -21,19 +22,9 @@ PARTS = ("train", "validation", "enrolment", "probe")
 class Split:
     """Which spans of which records train, choose, enrol and probe; ``LeakageError`` where they share what they may not.
 
-    Attributes
-    ----------
-    protocol : str
-        Name of the protocol in snake_case.
-    train, validation, enrolment, probe : pandas.DataFrame
-        Segments, columns :data:`SEGMENT_COLUMNS`. Hyper-parameters, thresholds and stopping are
-        chosen on `validation`; `probe` is scored once.
-    unseen_persons : bool
-        The claim is about people whom no network was trained or chosen on.
-    within_record : bool
-        Enrolment and probe may be cut from one record (never from the same samples).
-    dropped : dict of str to int
-        Persons who cannot take part, counted by reason.
+    The parts are segments, columns :data:`SEGMENT_COLUMNS`; what is chosen is chosen on `validation`, and `probe` is
+    scored once. With `unseen_persons` the claim is about people whom no network was trained or chosen on; with
+    `within_record` enrolment and probe may be cut from one record (never from the same samples).
     """
 
     protocol: str
@@ -43,7 +34,6 @@ class Split:
     probe: pd.DataFrame
     unseen_persons: bool = False
     within_record: bool = False
-    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse to be a split that leaks."""
@@ -59,19 +49,11 @@ class Split:
             for name in ("train", "validation"):
                 assert_disjoint({name: known[name], "enrolment and probe": on_trial})
 
-    @property
-    def persons(self) -> int:
-        """Persons with a probe."""
-        return self.probe[SUBJECT].nunique()
-
-    def manifest(self) -> pd.DataFrame:
-        """One row a segment with the part it belongs to; what a publication would have to state."""
-        parts = [getattr(self, name).assign(part=name) for name in PARTS]
-        return pd.concat(parts, ignore_index=True)[["part", *SEGMENT_COLUMNS]]
-
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over the manifest: two splits share it only where they are the same."""
-        rows = self.manifest().astype(object).to_numpy().tolist()
+        """SHA-256 (hex) over the segments of every part: two splits share it only where they are the same."""
+        segments = pd.concat([getattr(self, name).assign(part=name) for name in PARTS], ignore_index=True)
+        rows = segments[["part", *SEGMENT_COLUMNS]].astype(object).to_numpy().tolist()
         return cache_key(protocol=self.protocol, rows=rows)
 
 
@@ -79,33 +61,22 @@ class Split:
 class Protocol(ABC):
     """A rule that turns a cohort's records into splits.
 
-    Attributes
-    ----------
-    name : str
-        In snake_case, as in metric names.
-    claim : str
-        What a number obtained under it says, in plain words.
-    leaky : bool
-        The number is known to be inflated; kept to show by how much.
+    `name` is in snake_case, as in metric names; `claim` says what a number obtained under it says. One that is `leaky`
+    is known to give inflated numbers and kept to show by how much.
     """
 
     name: ClassVar[str]
     claim: ClassVar[str]
     leaky: ClassVar[bool] = False
 
+    @property
+    def digest(self) -> str:
+        """What tells the protocol from any other of its name, in few characters."""
+        return repr(self)
+
     @abstractmethod
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
-        """Make one split, or one a fold.
-
-        Parameters
-        ----------
-        records : pandas.DataFrame
-            Record table of a :class:`ecgstudy.signals.store.RecordStore`, a person's records in temporal order.
-        fs : float
-            Sampling rate of the store in Hz.
-        seed : int
-            Seed of whatever is drawn.
-        """
+        """Make one split, or one a fold, of a store's record table at `fs` Hz; `seed` is of whatever is drawn."""
 
 
 def segments(records: pd.DataFrame, start: float = 0.0, stop: float = 1.0) -> pd.DataFrame:

@@ -12,9 +12,8 @@ from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes
-from ecgstudy.learn.base import SignalModel
-from ecgstudy.learn.classical import FeaturesGbm, template_embeddings
-from ecgstudy.learn.scoring import class_probabilities, embed_windows, unit_rows
+from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
+from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
 from ecgstudy.signals.preprocess import resample
 
 TEMPLATE_FS = 500.0
@@ -74,7 +73,7 @@ class NetworkAttacker(Attacker):
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
         ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
         if isinstance(job.protocol, CrossCohort):
-            return FittedNetwork(self.recipe.pretrained(context, job.seed), self.recipe, ages)
+            return FittedNetwork(self.recipe.pretrained(context, job.seed)[0], self.recipe, ages)
         names = auxiliary_cohorts(context)
         validation = None if split.unseen_persons else split.validation
         helped = bool(names) and job.cohort not in names
@@ -96,10 +95,10 @@ class FittedNetwork(Fitted):
         if not len(windows):
             return Embedded(np.full((len(segments), self.model.hparams.embedding_dim), np.nan))
         vectors = embed_windows(self.model, windows)
-        known = [task for task in self.model.classes if task in CLASSES] if self.ages is not None else []
         probabilities = {
             task: _mean_by_owner(class_probabilities(self.model, windows, task, CLASSES[task]), owners, len(segments))
-            for task in known
+            for task in self.model.classes
+            if task in CLASSES
         }
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)
 
@@ -148,7 +147,12 @@ class FeaturesAttacker(Attacker):
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedFeatures":
         """Train the boosters on the windows of a split's training part."""
-        return fit_features(context.dataset, context.people, split, job.seed)
+        features, owners = context.dataset.features(split.train)
+        persons = split.train[SUBJECT].to_numpy(dtype=str)[owners]
+        classes = trainable_classes(persons, context.people)
+        labels = targets(persons, context.people, classes)
+        boosters = {task: FeaturesGbm(job.seed).fit(features, labels[task]) for task in classes}
+        return FittedFeatures(boosters, group_ages(persons, context.people))
 
 
 @dataclass(frozen=True)
@@ -171,33 +175,16 @@ class FittedFeatures(Fitted):
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)
 
 
-def fit_features(dataset: Dataset, people: pd.DataFrame, split: Split, seed: int) -> FittedFeatures:
-    """Train the feature model's boosters on the windows of a split's training part."""
-    features, owners = dataset.features(split.train)
-    persons = split.train[SUBJECT].to_numpy(dtype=str)[owners]
-    classes = trainable_classes(persons, people)
-    labels = targets(persons, people, classes)
-    boosters = {task: FeaturesGbm(seed).fit(features, labels[task]) for task in classes}
-    return FittedFeatures(boosters, group_ages(persons, people))
-
-
-NETWORKS = ("transecg", "resnet1d", "beatnet")
 TEMPLATE, FEATURES, UNTRAINED = "template", "features_gbm", "untrained"
-_RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"))
 _TRANSECG = Recipe("transecg", pretraining_epochs=30, epochs=40, pretraining_rate=2e-3, learning_rate=2e-3)
+_RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"))
+_LEADS = ("I", "II", "V2", "V5")
 _BEATNET = Recipe(
-    "beatnet",
-    beats=True,
-    pretraining_epochs=18,
-    epochs=12,
-    batch_size=192,
-    noise=0.1,
-    auxiliary_leads=("I", "II", "V2", "V5"),
+    "beatnet", beats=True, pretraining_epochs=18, epochs=12, batch_size=192, noise=0.1, auxiliary_leads=_LEADS
 )
+NETWORKS = ("transecg", "resnet1d", "beatnet")
 ATTACKERS: dict[str, Attacker] = {
-    "transecg": NetworkAttacker(_TRANSECG),
-    "resnet1d": NetworkAttacker(_RESNET),
-    "beatnet": NetworkAttacker(_BEATNET),
+    **{recipe.model: NetworkAttacker(recipe) for recipe in (_TRANSECG, _RESNET, _BEATNET)},
     FEATURES: FeaturesAttacker(),
     TEMPLATE: TemplateAttacker(),
     UNTRAINED: UntrainedAttacker(_RESNET),

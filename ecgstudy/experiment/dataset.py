@@ -68,34 +68,15 @@ VIEWS: dict[str, View] = {"raw": View()}
 
 
 class Dataset:
-    """One lead of every record of several cohorts with its beats, by ``cohort/record``.
+    """One lead of every record of several cohorts (stores of one sampling rate) with its beats, by ``cohort/record``.
 
-    Parameters
-    ----------
-    stores : mapping of str to RecordStore
-        Stores by cohort name, all at one sampling rate.
-    lead : str, optional
-        Lead to read; lead I unless told. A record without it is read in its reference lead.
+    It is lead I unless told; a record without it is read in its reference lead.
     """
 
     def __init__(self, stores: Mapping[str, RecordStore], lead: str | None = None) -> None:
-        lead = lead or IDENTITY_LEAD
         self.fs = next(iter(stores.values())).fs
-        self._stores = dict(stores)
-        self._view = View()
-        self._leads: dict[str, str] = {}
-        self._layouts: dict[str, tuple[str, ...]] = {}
-        self._references: dict[str, str] = {}
-        self._fiducials: dict[str, pd.DataFrame] = {}
-        for name, store in stores.items():
-            for record in store.records.itertuples():
-                record_id = f"{name}/{record.record_id}"
-                self._leads[record_id] = lead if lead in record.usable_leads else record.reference_lead
-                self._leads |= {f"{record_id}{LEAD_MARK}{usable}": usable for usable in record.usable_leads}
-                self._layouts[record_id], self._references[record_id] = record.leads, record.reference_lead
-            for record_id, beats in store.beats.groupby("record_id"):
-                # fiducials are known to the record's own sample, which is finer than the store's
-                self._fiducials[f"{name}/{record_id}"] = beats[list(FIDUCIAL_COLUMNS)] * self.fs
+        self._stores, self._lead, self._view = dict(stores), lead or IDENTITY_LEAD, View()
+        self._records = {f"{name}/{row.record_id}": row for name, s in stores.items() for row in s.records.itertuples()}
 
     def viewed(self, view: View) -> "Dataset":
         """Give the same records, their samples changed by a view."""
@@ -103,21 +84,35 @@ class Dataset:
         other._view = view
         return other
 
+    def _by_record(self, table: str) -> dict[str, pd.DataFrame]:
+        """Rows of a table of the stores, for every record that has any."""
+        return {
+            f"{name}/{record_id}": rows
+            for name, store in self._stores.items()
+            for record_id, rows in getattr(store, table).groupby("record_id")
+        }
+
     @cached_property
     def _flaws(self) -> dict[str, pd.DataFrame]:
-        """Flaws of every record that has any."""
-        return {
-            f"{name}/{record_id}": flaws
-            for name, store in self._stores.items()
-            for record_id, flaws in store.flaws.groupby("record_id")
-        }
+        return self._by_record("flaws")
+
+    @cached_property
+    def _fiducials(self) -> dict[str, pd.DataFrame]:
+        """In (fractional) samples: they are known to the record's own sample, which is finer than the store's."""
+        return {name: beats[list(FIDUCIAL_COLUMNS)] * self.fs for name, beats in self._by_record("beats").items()}
+
+    def lead_of(self, name: str) -> str:
+        """Name the lead in which a record is read."""
+        owner, _, lead = name.partition(LEAD_MARK)
+        record = self._records[owner]
+        return lead or (self._lead if self._lead in record.usable_leads else record.reference_lead)
 
     def _flaws_of(self, name: str) -> list[Any]:
         """Flaws (lead, start, stop, reason) of the lead that is read and of the lead whose beats are known."""
         owner = without_lead(name)
         if owner not in self._flaws:
             return []
-        leads = {self._leads[name], self._references[owner]}
+        leads = {self.lead_of(name), self._records[owner].reference_lead}
         return [flaw for flaw in self._flaws[owner].itertuples() if flaw.lead in leads]
 
     def pieces(self, segments: pd.DataFrame) -> pd.DataFrame:
@@ -140,9 +135,10 @@ class Dataset:
     def lead(self, record_id: str, start: int, stop: int, reference: bool = False) -> np.ndarray:
         """Give the stored samples of a segment, float32 of shape (n,), or of the lead whose fiducials are known."""
         owner = without_lead(record_id)
-        lead = self._references[owner] if reference else self._leads[record_id]
         cohort, name = owner.split("/", 1)
-        values = self._stores[cohort].signal(name)[self._layouts[owner].index(lead), start:stop]
+        record = self._records[owner]
+        lead = record.reference_lead if reference else self.lead_of(record_id)
+        values = self._stores[cohort].signal(name)[record.leads.index(lead), start:stop]
         return self._view.raw(f"{owner}{LEAD_MARK}{lead}", start, values)
 
     def segment(self, record_id: str, start: int, stop: int) -> np.ndarray:
@@ -175,15 +171,10 @@ class Dataset:
         return {record_id: np.sort(beats["r_peak"].dropna().to_numpy()) for record_id, beats in self._fiducials.items()}
 
     def windows(self, segments: pd.DataFrame, length: int, most: int = MOST_WINDOWS) -> tuple[np.ndarray, np.ndarray]:
-        """Evenly spread windows of every segment, overlapping where `most` of them need it.
+        """Evenly spread windows (n, length) of every segment, and the row number in `segments` of each.
 
-        Returns
-        -------
-        windows : numpy.ndarray
-            float32, shape (n, length), of :meth:`segment`.
-        owners : numpy.ndarray
-            Row number in `segments` of each window, shape (n,). A segment without a usable window has none;
-            windows start a quarter second apart at least.
+        They overlap where `most` of them need it, but start a quarter second apart at least; a segment without a usable
+        window has none.
         """
         parts, owners = [np.empty((0, length), dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
         for piece in self.pieces(segments).itertuples():
@@ -215,7 +206,7 @@ class Dataset:
             parts.append(pd.DataFrame({**columns, "row": row, "problem": problem}))
         columns = [SUBJECT, RECORD, "start", "n_samples", "row", "problem"]
         index = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
-        order = {record_id: at for at, record_id in enumerate(self._leads)}
+        order = {record_id: at for at, record_id in enumerate(self._records)}
         by_time = index.assign(at=index[RECORD].map(order)).sort_values(["at", "start"], kind="stable")
         return by_time.drop(columns="at").reset_index(drop=True)
 
@@ -267,7 +258,10 @@ class Dataset:
             if not len(beats):
                 continue
             beats = beats[_typical(beats)]
-            picks = _random_picks(len(beats), most, rng) if rng else _consecutive_picks(len(beats), most)
+            if rng:
+                picks = [rng.integers(0, len(beats), rng.integers(1, MOST_BEATS + 1)) for _ in range(most)]
+            else:
+                picks = _consecutive_picks(len(beats), most)
             parts.append(np.stack([beats[pick].mean(axis=0) for pick in picks]))
             owners.append(np.full(len(picks), row))
         return np.concatenate(parts), np.concatenate(owners)
@@ -325,11 +319,6 @@ def _typical(beats: np.ndarray) -> np.ndarray:
     scale = np.linalg.norm(centred, axis=1) * np.linalg.norm(reference) + 1e-12
     similarity = centred @ reference / scale
     return similarity >= min(LEAST_SIMILAR, float(np.median(similarity)))
-
-
-def _random_picks(n_beats: int, n_picks: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Random beats to average, with replacement."""
-    return [rng.integers(0, n_beats, rng.integers(1, MOST_BEATS + 1)) for _ in range(n_picks)]
 
 
 def _consecutive_picks(n_beats: int, most: int) -> list[np.ndarray]:

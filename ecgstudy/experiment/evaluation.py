@@ -1,24 +1,25 @@
-"""From scores to metrics: the attacker is the ensemble of its seeds, its intervals come from resampling persons."""
+"""From scores to results: the attacker is the ensemble of its seeds, its intervals come from resampling persons.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+Under "best" stands the attacker, or fusion of attackers, that was chosen on validation scores alone.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.biometric import (
-    ScoredFold,
-    biometric_report,
-    eer_statistic,
-    per_person_risk,
-    rank1_statistic,
-    risk_tail,
-)
-from ecgstudy.evaluate.bootstrap import Estimate, PairedDifference, Resamples, paired_difference
-from ecgstudy.evaluate.identification import rank_k, search_gallery
-from ecgstudy.evaluate.levels import ScoreLevels, eer
-from ecgstudy.experiment.scores import ScoreSet, ensemble, without_gaps
-from ecgstudy.experiment.selection import BEST, Selection, select
+from ecgstudy.evaluate import biometric
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, paired_difference
+from ecgstudy.evaluate.classification import classification_report, mae_report
+from ecgstudy.evaluate.results import estimate_results, result, results_table, unit_of
+from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
+from ecgstudy.experiment.attackers import UNTRAINED
+from ecgstudy.experiment.networks import CLASSES
+from ecgstudy.experiment.scores import ScoreSet, ensemble, mean_fold
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
@@ -26,31 +27,35 @@ PERMUTATIONS = 100
 """Permutations of the gallery's names behind the chance level."""
 REFERENCE = "transecg"
 """The other attackers are compared with this one, on identical trials."""
+BEST = "best"
+FUSIONS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "resnet1d + beatnet": (("resnet1d", "beatnet"), False),
+    "networks + template": (("transecg", "resnet1d", "beatnet", "template"), True),
+}
+"""Attackers whose scores are averaged, and whether each is first standardised by its validation impostors."""
+SHORT = {"sex": "sex", "age_group": "age"}
+"""Tasks as results name them."""
 CROSS_COHORT = "cross_cohort_"
 UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 """How the names of protocols begin whose validation people no network was trained on."""
+Attacks = dict[tuple[str, str, str], list[ScoreMatrix]]
+"""Score matrices, one a fold, by cohort, protocol and attacker."""
+Cells = Mapping[tuple[str, str], Mapping[str, Sequence[ScoreSet]]]
+"""Score sets of all seeds by cohort and protocol, and by attacker."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One attacker under one protocol.
+class Evaluation(NamedTuple):
+    """What the scores of a plan say.
 
-    `estimates` come from ``biometric_report``, `per_seed` holds the point values of each training seed alone, `risk`
-    that of each person over the folds; `unscored` counts probes without a usable window (never recognised), `attack`
-    holds the mean scores behind it all. `contrasts` are rank1 and eer minus those of :data:`REFERENCE` on identical
-    trials and resamples. "best" `stands_for` the attacker that was chosen.
+    `rows` is a long table (:mod:`ecgstudy.evaluate.results`) with some more columns: seeds, lowest and highest (rank1
+    and eer of each training seed alone), p (of a difference to :data:`REFERENCE` on identical trials and resamples) and
+    stands_for (who was chosen, under "best"). `attacks` are the mean scores behind it all; `choices` has a row a cohort
+    and protocol: every candidate on the validation part.
     """
 
-    cohort: str
-    protocol: str
-    attacker: str
-    estimates: Mapping[str, Estimate | str | int | None]
-    per_seed: pd.DataFrame
-    risk: pd.DataFrame
-    unscored: int
-    attack: ScoreSet
-    contrasts: Mapping[str, PairedDifference]
-    stands_for: str = ""
+    rows: pd.DataFrame
+    attacks: Attacks
+    choices: pd.DataFrame
 
 
 def cohort_resamples(score_sets: Sequence[ScoreSet], seed: int, n_resamples: int = RESAMPLES) -> dict[str, Resamples]:
@@ -58,14 +63,12 @@ def cohort_resamples(score_sets: Sequence[ScoreSet], seed: int, n_resamples: int
     persons: dict[str, list[str]] = {}
     for s in score_sets:
         for fold in s.folds:
-            persons.setdefault(s.cohort, []).extend([*fold.probe_persons, *fold.gallery_persons])
+            persons.setdefault(s.cohort, []).extend([*fold.trials.probe, *fold.trials.gallery])
     return {cohort: Resamples.draw(names, seed, n_resamples) for cohort, names in persons.items()}
 
 
-def evaluate_all(
-    score_sets: Sequence[ScoreSet], resamples: Mapping[str, Resamples]
-) -> tuple[list[Evaluation], pd.DataFrame]:
-    """Evaluate every attacker under every protocol, and under "best" the one chosen on validation scores.
+def evaluate_all(score_sets: Sequence[ScoreSet], resamples: Mapping[str, Resamples]) -> Evaluation:
+    """Evaluate every attacker under every protocol, and "best" after the others of its protocol.
 
     Parameters
     ----------
@@ -73,26 +76,28 @@ def evaluate_all(
         All cohorts, protocols, attackers and seeds.
     resamples : mapping of str to Resamples
         Draws by cohort, from :func:`cohort_resamples`.
-
-    Returns
-    -------
-    evaluations : list of Evaluation
-        In the order of `score_sets`, "best" after the others of its protocol.
-    choices : pandas.DataFrame
-        One row a cohort and protocol: every candidate on the validation part, and the chosen one.
     """
+    cells = _cells(score_sets)
+    items = [(attackers, resamples[cell[0]], _judges(cells, *cell)) for cell, attackers in cells.items()]
+    found = list(in_parallel(_evaluate_cell, items, "cpu", "evaluation"))
+    rows, attacks, choices = [], {}, []
+    for cell, (evaluated, selection) in zip(cells, found, strict=True):
+        for attacker, (own, matrices) in evaluated.items():
+            rows += own
+            attacks[*cell, attacker] = matrices
+        choices.append(selection.row(*cell))
+    return Evaluation(results_table(rows), attacks, pd.DataFrame(choices))
+
+
+def _cells(score_sets: Iterable[ScoreSet]) -> Cells:
+    """Sort score sets; everything in the order of its first appearance."""
     cells: dict[tuple[str, str], dict[str, list[ScoreSet]]] = {}
     for s in score_sets:
         cells.setdefault((s.cohort, s.protocol), {}).setdefault(s.attacker, []).append(s)
-    items = [(attackers, resamples[cell[0]], _judges(cells, *cell)) for cell, attackers in cells.items()]
-    found = list(in_parallel(_evaluate_cell, items, "cpu", "evaluation"))
-    choices = pd.DataFrame([selection.row(*cell) for cell, (_, selection) in zip(cells, found, strict=True)])
-    return [evaluation for evaluations, _ in found for evaluation in evaluations], choices
+    return cells
 
 
-def _judges(
-    cells: Mapping[tuple[str, str], dict[str, list[ScoreSet]]], cohort: str, protocol: str
-) -> dict[str, list[ScoreSet]] | None:
+def _judges(cells: Cells, cohort: str, protocol: str) -> Mapping[str, Sequence[ScoreSet]] | None:
     """Attackers whose validation people choose for a protocol: those of its cohort's first cross-cohort protocol.
 
     None where the protocol has validation people of its own, or no other cohort has any.
@@ -104,94 +109,207 @@ def _judges(
 
 
 def _evaluate_cell(
-    attackers: Mapping[str, list[ScoreSet]], resamples: Resamples, judges: Mapping[str, list[ScoreSet]] | None
-) -> tuple[list[Evaluation], Selection]:
+    attackers: Mapping[str, Sequence[ScoreSet]], resamples: Resamples, judges: Mapping[str, Sequence[ScoreSet]] | None
+) -> tuple[dict[str, tuple[list[dict[str, object]], list[ScoreMatrix]]], "Selection"]:
     """Evaluate the attackers of one cohort and protocol, the best one too."""
     reference = attackers.get(REFERENCE)
     found = {name: evaluate(sets, resamples, reference) for name, sets in attackers.items()}
     selection = select(attackers, judges)
-    if selection.chosen is not None:
-        best = found.get(selection.chosen) or evaluate(selection.score_sets, resamples, reference)
-        found[BEST] = replace(best, attacker=BEST, stands_for=selection.chosen)
-    return list(found.values()), selection
+    if (chosen := selection.chosen) is not None:
+        rows, attack = found.get(chosen) or evaluate(selection.score_sets, resamples, reference)
+        found[BEST] = [row | {"attacker": BEST, "stands_for": chosen} for row in rows], attack
+    return found, selection
 
 
 def evaluate(
     score_sets: Sequence[ScoreSet], resamples: Resamples, reference: Sequence[ScoreSet] | None = None
-) -> Evaluation:
-    """Evaluate one attacker under one protocol: the ensemble of its seeds, and each seed alone beside it.
+) -> tuple[list[dict[str, object]], list[ScoreMatrix]]:
+    """Rows of one attacker under one protocol (see :class:`Evaluation`), and the mean scores of its seeds.
 
     `resamples` is the same object for all attackers; `reference` is compared with on the same trials.
     """
-    attack = without_gaps(ensemble(score_sets))
-    folds = scored_folds(attack, resamples)
-    everybody = np.ones(resamples.persons.size)
-    rows = []
-    for one in score_sets:
-        alone = scored_folds(without_gaps(one), resamples)
-        rows.append((one.seed, rank1_statistic(alone)(everybody), eer_statistic(alone)(everybody)))
-    risk = [per_person_risk(fold.scores, fold.probe_persons, fold.gallery_persons) for fold in attack.folds]
-    return Evaluation(
-        attack.cohort,
-        attack.protocol,
-        attack.attacker,
-        biometric_report(folds, resamples, np.random.default_rng(resamples.seed)),
-        pd.DataFrame(rows, columns=["seed", "rank1", "eer"]),
-        pd.concat(risk).groupby("person", as_index=False).mean(),
-        sum(int(np.isnan(fold.scores).all(axis=1).sum()) for fold in score_sets[0].folds if fold.scores.size),
-        attack,
-        _contrasts(folds, reference, attack.attacker, resamples) if reference else {},
-    )
+    attack = ensemble(score_sets)
+    about = {"cohort": attack.cohort, "protocol": attack.protocol, "attacker": attack.attacker}
+    matrices = _without_gaps(attack)
+    folds = scored_folds(matrices, resamples)
+    report = biometric.biometric_report(folds, resamples, np.random.default_rng(resamples.seed))
+    rows = estimate_results(report, **about)
+    alone = pd.DataFrame([rank1_and_eer(_without_gaps(one)) for one in score_sets], columns=["rank1", "eer"])
+    for row in rows:
+        if row["metric"] in alone:
+            values = alone[row["metric"]]
+            row |= {"seeds": len(alone), "lowest": values.min(), "highest": values.max()}
+    if reference and reference[0].attacker != attack.attacker:
+        others = scored_folds(_without_gaps(ensemble(reference)), resamples)
+        n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
+        for name, statistic in (("rank1", biometric.rank1_statistic), ("eer", biometric.eer_statistic)):
+            both = statistic(folds), statistic(others)
+            contrast = paired_difference(*both, resamples, n_persons, "one of the two is undefined")
+            (row,) = estimate_results({f"{name}_minus_{REFERENCE}": contrast}, **about)
+            rows.append(row | {"p": contrast.p})
+    unscored = [np.isnan(fold.trials.scores).all(axis=1).sum() for fold in score_sets[0].folds]
+    counts = {"persons": report["rank1"].n, "enrolled": max(one.searches.n_enrolled for one in matrices)}
+    counts |= {"probes": sum(one.probe.size for one in matrices), "unscored": int(sum(unscored))}
+    rows += [result(name, value, unit_of(name), **about) for name, value in counts.items()]
+    risk = biometric.per_person_risk(matrices)
+    for name, value in biometric.risk_tail(risk).items():
+        note = "" if math.isfinite(value) else "Not defined: nobody has a probe."
+        rows.append(result(name, float(value), "share", n=len(risk), note=note, **about))
+    return rows, matrices
 
 
-def scored_folds(attack: ScoreSet, resamples: Resamples) -> list[ScoredFold]:
-    """Prepare the folds of a score set without gaps to be measured."""
+def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix]:
+    """Trials of each fold, ready to be measured."""
+    return [fold.trials.without_gaps() for fold in attack.folds]
+
+
+def scored_folds(matrices: Iterable[ScoreMatrix], resamples: Resamples) -> list[biometric.ScoredFold]:
+    """Prepare folds to be measured under the weights of persons."""
     rng = np.random.default_rng(resamples.seed)
-    return [ScoredFold(fold.scores, fold.probe_persons, fold.gallery_persons, resamples, rng) for fold in attack.folds]
+    return [biometric.ScoredFold(matrix, resamples, rng) for matrix in matrices]
 
 
-def _contrasts(
-    folds: Sequence[ScoredFold], reference: Sequence[ScoreSet], attacker: str, resamples: Resamples
-) -> dict[str, PairedDifference]:
-    """Difference to the reference attacker, both on the same resamples; none for the reference itself."""
-    if reference[0].attacker == attacker:
-        return {}
-    others = scored_folds(without_gaps(ensemble(reference)), resamples)
-    n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
-    return {
-        name: paired_difference(
-            statistic(folds), statistic(others), resamples, n_persons, "one of the two is undefined"
-        )
-        for name, statistic in (("rank1", rank1_statistic), ("eer", eer_statistic))
-    }
-
-
-def tail_of(evaluation: Evaluation) -> dict[str, float]:
-    """How unevenly the risk is spread over the persons.
-
-    ``risk_median``, ``risk_p95`` and ``risk_worst`` are of 1 - EER of each person's own probes (0.5 = chance);
-    ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first.
-    """
-    risk = evaluation.risk
-    tail = {f"risk_{name}": value for name, value in risk_tail(1 - risk["eer"]).items()}
-    known = risk["rank1"].dropna()
-    return tail | {"always_first": float((known == 1).mean()), "never_first": float((known == 0).mean())}
-
-
-def chance_level(attack: ScoreSet, rng: np.random.Generator) -> dict[str, Estimate]:
+def chance_level(attack: Sequence[ScoreMatrix], rng: np.random.Generator) -> dict[str, Estimate]:
     """Rank-1 and EER with the gallery's names shuffled: mean and 95 % range over :data:`PERMUTATIONS`."""
-    draws = np.array([_shuffled(attack, rng) for _ in range(PERMUTATIONS)])
-    columns = np.stack([draws.mean(axis=0), *np.quantile(draws, [0.025, 0.975], axis=0)], axis=1)
+    shuffled = [
+        rank1_and_eer([replace(one, gallery=rng.permutation(one.gallery)) for one in attack])
+        for _ in range(PERMUTATIONS)
+    ]
+    columns = np.stack([np.mean(shuffled, axis=0), *np.quantile(shuffled, [0.025, 0.975], axis=0)], axis=1)
     return {name: Estimate(*map(float, numbers), 0) for name, numbers in zip(("rank1", "eer"), columns, strict=True)}
 
 
-def _shuffled(attack: ScoreSet, rng: np.random.Generator) -> np.ndarray:
-    """Rank-1 and EER with the gallery's names shuffled, averaged over the folds."""
-    found = []
-    for fold in attack.folds:
-        gallery = rng.permutation(fold.gallery_persons)
-        genuine = fold.probe_persons[:, None] == gallery[None, :]
-        searches = search_gallery(fold.scores, fold.probe_persons, gallery)
-        levels = ScoreLevels.from_scores(fold.scores[genuine], fold.scores[~genuine])
-        found.append((rank_k(searches, 1, np.ones(len(genuine))), eer(levels)))
-    return np.mean(found, axis=0)
+def evaluate_demographics(score_sets: Iterable[ScoreSet], resamples: Mapping[str, Resamples]) -> pd.DataFrame:
+    """Rows of sex and age for every attacker that has heads for them, by the mean over its seeds' probabilities.
+
+    A cohort without labels gets undefined rows that say so, wherever other cohorts have numbers.
+    """
+    tables = {}
+    for cell, attackers in _cells(score_sets).items():
+        for attacker, sets in attackers.items():
+            # every person is read by an attacker that was trained without that fold's probes
+            labelled = [fold.demographics for fold in ensemble(sets).folds if len(fold.demographics)]
+            tables[*cell, attacker] = pd.concat(labelled) if labelled else pd.DataFrame({"task": []})
+    with_heads = {attacker for (_, _, attacker), table in tables.items() if len(table)}
+    rows = []
+    for (cohort, protocol, attacker), table in tables.items():
+        for task in CLASSES if attacker in with_heads else ():
+            estimates = _of_heads(task, table[table["task"] == task], resamples[cohort])
+            about = {"cohort": cohort, "protocol": protocol, "attacker": attacker, "task": SHORT[task]}
+            rows += estimate_results(estimates, **about)
+    return results_table(rows)
+
+
+def _of_heads(task: str, rows: pd.DataFrame, resamples: Resamples) -> dict[str, Estimate]:
+    """Metrics of one task; of age, the expected age in years too."""
+    shares = [f"p_{name}" for name in CLASSES[task]]
+    rows = rows.reindex(columns=["person", "truth", "age", "expected_age", *shares])
+    persons, probabilities = rows["person"].to_numpy(dtype=str), rows[shares].to_numpy(dtype=float)
+    report = classification_report(rows["truth"].tolist(), probabilities, CLASSES[task], persons, resamples)
+    if task == "age_group":
+        report |= mae_report(rows["age"].to_numpy(float), rows["expected_age"].to_numpy(float), persons, resamples)
+    return report
+
+
+class Selection(NamedTuple):
+    """The choice for one cohort and protocol.
+
+    `separations` tell how well each candidate (a row) tells the people of the validation part of `judged_on` apart:
+    rank1, eer and d_prime, averaged over the folds. d' is the difference of the mean genuine and impostor scores over
+    the root of their mean variance; NaN where a fold has fewer than two trials of either kind or scores that do not
+    vary. `chosen` is None where rank1 and eer are defined for nobody.
+    """
+
+    separations: pd.DataFrame
+    chosen: str | None
+    score_sets: Sequence[ScoreSet]
+    judged_on: str
+
+    def row(self, cohort: str, protocol: str) -> dict[str, object]:
+        """Row of the table of choices: "rank-1 / EER" of each candidate in per cent."""
+        shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.iterrows()}
+        judged = "itself" if self.judged_on == protocol else "others"
+        return {"cohort": cohort, "protocol": protocol, "judged on": judged, **shown, "chosen": self.chosen or "none"}
+
+
+def select(
+    attackers: Mapping[str, Sequence[ScoreSet]], judges: Mapping[str, Sequence[ScoreSet]] | None = None
+) -> Selection:
+    """Choose the attacker that separates people best on the validation part.
+
+    The measures are those of the headline, rank-1 and then EER; d' decides where small validation parts leave ties.
+    (d' first would be a trap: it presumes Gaussian scores, and the feature model's are anything but.)
+    Scores of the probes are not read: a fusion of them is only built. `judges` are score sets of a protocol about
+    people never seen, whose validation people decide instead: where the same people are in training and validation,
+    the validation part is the end of the very recordings learnt from. Who has no scores there cannot be chosen.
+    """
+    candidates = _candidates(attackers)
+    judged = _candidates(judges) if judges else candidates
+    measured = {
+        name: np.mean([_separation(fold.validation) for fold in ensemble(sets).folds], axis=0)
+        for name, sets in judged.items()
+        if name in candidates
+    }
+    separations = pd.DataFrame.from_dict(measured, orient="index", columns=["rank1", "eer", "d_prime"])
+    ranked = separations.dropna(subset=["rank1", "eer"]).sort_values([*separations], ascending=[False, True, False])
+    chosen = ranked.index[0] if len(ranked) else None
+    judged_on = next((sets[0].protocol for sets in judged.values()), "")
+    return Selection(separations, chosen, candidates[chosen] if chosen else [], judged_on)
+
+
+def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
+    """Attackers and fusions that can be chosen: all but the control."""
+    candidates = {name: sets for name, sets in attackers.items() if name != UNTRAINED}
+    for name, (members, standardised) in FUSIONS.items():
+        if set(members) <= set(attackers):
+            candidates[name] = fuse(name, [attackers[member] for member in members], standardised)
+    return candidates
+
+
+def _separation(held: ScoreMatrix) -> tuple[float, float, float]:
+    """Rank-1, EER and d' of one fold's validation trials."""
+    if not held.scores.size:
+        return np.nan, np.nan, np.nan
+    own, impostor = _defined(held)
+    d_prime = np.nan
+    if min(own.size, impostor.size) > 1 and (spread := np.sqrt((own.var() + impostor.var()) / 2)) > 0:
+        d_prime = float((own.mean() - impostor.mean()) / spread)
+    return *rank1_and_eer([held.without_gaps()]), d_prime
+
+
+def _defined(held: ScoreMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return the defined genuine and impostor scores."""
+    scores = held.scores.astype(np.float64)
+    defined = np.isfinite(scores)
+    return scores[held.genuine & defined], scores[~held.genuine & defined]
+
+
+def fuse(name: str, members: Sequence[Sequence[ScoreSet]], standardised: bool) -> list[ScoreSet]:
+    """Average the scores of several attackers on the same trials, seed by seed; one without a score abstains.
+
+    An attacker of one seed joins every seed of the others. `standardised` brings each attacker's scores to its
+    validation impostors' mean 0 and standard deviation 1 first.
+    """
+    fused = []
+    for number, one in enumerate(max(members, key=len)):
+        folds = []
+        for same in zip(*(sets[number % len(sets)].folds for sets in members), strict=True):
+            moments = [_impostor_moments(fold.validation) if standardised else (0.0, 1.0) for fold in same]
+            folds.append(mean_fold(same, partial(_mean_of_defined, moments=moments), pd.DataFrame()))
+        fused.append(replace(one, attacker=name, folds=tuple(folds)))
+    return fused
+
+
+def _impostor_moments(held: ScoreMatrix) -> tuple[float, float]:
+    """Mean and standard deviation of the validation impostor scores; 0 and 1 where there are too few."""
+    _, impostor = _defined(held)
+    if impostor.size < 2 or impostor.std() == 0:
+        return 0.0, 1.0
+    return float(impostor.mean()), float(impostor.std())
+
+
+def _mean_of_defined(matrices: Sequence[np.ndarray], moments: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Mean over the attackers that have a score, each standardised by its moments; NaN where none has."""
+    stack = np.stack([(scores - mean) / sd for scores, (mean, sd) in zip(matrices, moments, strict=True)])
+    counts = np.isfinite(stack).sum(axis=0)
+    return np.divide(np.nansum(stack, axis=0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -23,6 +23,7 @@ from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
 
+T = TypeVar("T")
 SPLIT_SEED = 0
 """Splits are the same for all attackers and all seeds of their training."""
 SEXES = ("F", "M")
@@ -32,17 +33,7 @@ AGE_GROUPS = ("under 30", "30-44", "45-59", "60 and over")
 
 @dataclass(frozen=True)
 class Job:
-    """One attacker on one cohort under one protocol, with one seed and one view of the samples.
-
-    Attributes
-    ----------
-    cohort, attacker, view : str
-        As in metric names; attackers and views are looked up by them.
-    protocol : Protocol
-        How the cohort is split.
-    seed : int
-        Seed of the training.
-    """
+    """One attacker on one cohort under one protocol, with one seed of its training and one view of the samples."""
 
     cohort: str
     protocol: Protocol
@@ -64,7 +55,7 @@ class Job:
     def made_from(self, context: "Context") -> dict[str, object]:
         """JSON values of everything that a job's value depends on, besides code."""
         attacker = context.attackers[self.attacker]
-        splits = [split.digest() for split in context.splits(self)]
+        splits = [split.digest for split in context.splits(self)]
         return {"job": self.name, "attacker": f"{type(attacker).__name__} {attacker!r}", "splits": splits}
 
 
@@ -74,18 +65,14 @@ class Context:
 
     Attributes
     ----------
-    profile : str
-        "demo" or "real".
+    profile, device : str
+        "demo" or "real"; "auto", "cpu" or "cuda".
     stores : mapping of str to RecordStore
         Stores by cohort name.
-    device : str
-        "auto", "cpu" or "cuda".
     attackers : mapping of str to object
         What is fitted, by name; its ``repr`` must tell how.
     lead : str, optional
         Lead to read; records without it take no part. Unless told: lead I, elsewhere each record's reference lead.
-    split_seed : int
-        Seed of the splits.
     cache : pathlib.Path
         Where values and training runs are kept; the profile's cache unless told.
     """
@@ -128,13 +115,7 @@ class Context:
         return people.assign(age_group=group.where(group.notna(), None))
 
     def records(self, cohort: str) -> pd.DataFrame:
-        """Record table of a cohort, persons and records named ``cohort/name``; those that have the lead.
-
-        Raises
-        ------
-        StudyError
-            No record has it.
-        """
+        """Record table of a cohort, persons and records named ``cohort/name``; those that have the lead, or refuse."""
         records = self.stores[cohort].records
         if self.lead is not None:
             records = records[[self.lead in usable for usable in records["usable_leads"]]].reset_index(drop=True)
@@ -143,22 +124,27 @@ class Context:
         return with_cohort(cohort, records)
 
     @cached_property
-    def _splits(self) -> dict[tuple[str, str], list[Split]]:
+    def _shared(self) -> dict[object, Any]:
         return {}
+
+    def shared(self, key: object, make: Callable[[], T]) -> T:
+        """Value that several jobs of this process need, made once."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def splits(self, job: Job) -> list[Split]:
         """Split a job's cohort by its protocol, one split a fold."""
-        key = (job.cohort, repr(job.protocol))
-        if key not in self._splits:
-            records, fs = self.records(job.cohort), self.stores[job.cohort].fs
-            try:
-                self._splits[key] = job.protocol.splits(records, fs, self.split_seed)
-            except KeyError as missing:
-                raise StudyError(f"the cohort states no {missing.args[0]}") from missing
-        return self._splits[key]
+        try:
+            return self.shared(
+                (job.cohort, job.protocol.digest),
+                lambda: job.protocol.splits(self.records(job.cohort), self.stores[job.cohort].fs, self.split_seed),
+            )
+        except KeyError as missing:
+            raise StudyError(f"the cohort states no {missing.args[0]}") from missing
 
     @cached_property
-    def _fitted(self) -> dict[tuple[Job, int], Any]:
+    def _fitted(self) -> dict[tuple[str, int], Any]:
         return {}
 
     def fitted(self, job: Job, fold: int = 0) -> Any:  # noqa: ANN401
@@ -180,16 +166,9 @@ def _opened(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the jobs of a plan gave.
+    """What the jobs of a plan gave: values by job name, in the order of the plan, and the commits that made them.
 
-    Attributes
-    ----------
-    values : dict
-        By job name, in the order of the plan.
-    refusals : pandas.DataFrame
-        One row a job that the records do not allow: cohort, protocol, attacker, view, seed, reason (a sentence).
-    commits : set of str
-        Commits whose code made the values.
+    `refusals` has a row a job that the records do not allow: those of ``about()`` and reason (a sentence).
     """
 
     values: dict[str, Any]
@@ -223,6 +202,10 @@ def run(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Conte
         commits.add(commit)
     columns = None if refused else ["cohort", "protocol", "attacker", "view", "seed", "reason"]
     return Outcome(values, pd.DataFrame(refused, columns=columns), commits)
+
+
+Work = tuple[Callable[[Context, Any], Any], Sequence[Any], Context]
+"""What :func:`share` takes: a function of a module, jobs, and what they share."""
 
 
 def share(work: Callable[[Context, Any], Any], jobs: Sequence[Any], context: Context) -> int:

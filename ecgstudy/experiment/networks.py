@@ -4,7 +4,8 @@ Sizes and schedules are OURS: the papers do not publish theirs. All were chosen 
 cohorts, never on a probe; networks are trained until the loss on the validation part no longer falls.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,19 +56,36 @@ class Recipe:
         """Count the samples that the network reads."""
         return round(BEAT_BEFORE_S * fs) + round(BEAT_AFTER_S * fs) if self.beats else round(self.seconds * fs)
 
+    def cut(self, dataset: Dataset, parts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of segments, shape (n, n_samples), and the row that each is of."""
+        return dataset.averaged_beats(parts) if self.beats else dataset.windows(parts, self.n_samples(dataset.fs))
+
     def inputs(self, dataset: Dataset, parts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Windows of segments as the network reads them, shape (n, 1, n_samples), and the row that each is of."""
-        cut = dataset.averaged_beats(parts) if self.beats else dataset.windows(parts, self.n_samples(dataset.fs))
-        return standardise(cut[0])[:, None], cut[1]
+        windows, owners = self.cut(dataset, parts)
+        return standardise(windows)[:, None], owners
 
     def untrained(self, context: Context, seed: int) -> SignalModel:
         """Network with its initial weights, the control."""
-        return self._create(context, {PERSON: ("nobody", "somebody")}, self.learning_rate, seed).eval()
+        return self._create(context, {PERSON: ("nobody", "somebody")}, seed).eval()
 
-    def pretrained(self, context: Context, seed: int) -> SignalModel:
-        """Network trained on the classes of the auxiliary cohorts."""
-        rows = self._rows(context, self._auxiliary(context), AUXILIARY_ROWS, seed)
-        return self._fit(context, rows, None, seed, self.pretraining_epochs, self.pretraining_rate, None)
+    def pretrained(self, context: Context, seed: int) -> tuple[SignalModel, "Rows"]:
+        """Network trained on the classes of the auxiliary cohorts, and rows of some of them to train along with others.
+
+        The cohorts' rows are cut once a process, whether the network is trained or was before.
+        """
+        return context.shared((self, seed), lambda: self._pretrained(context, seed))
+
+    def _pretrained(self, context: Context, seed: int) -> tuple[SignalModel, "Rows"]:
+        table = pd.concat([context.records(name) for name in auxiliary_cohorts(context)], ignore_index=True)
+        # the same persons that the cross-cohort protocols state
+        chosen = training_parts(table, context.split_seed)[0][SUBJECT]
+        parts = segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
+        first = replace(self, epochs=self.pretraining_epochs, learning_rate=self.pretraining_rate)
+        model = first._fit(context, self._rows(context, parts, AUXILIARY_ROWS, seed), seed)
+        classes = np.random.default_rng(seed).permutation(parts[SUBJECT].unique())[:AUXILIARY_CLASSES]
+        some = parts[parts[SUBJECT].isin(classes)].reset_index(drop=True)
+        return model, self._rows(context, some, AUXILIARY_ROWS, seed)
 
     def trained(
         self, context: Context, known: pd.DataFrame, validation: pd.DataFrame | None, seed: int, helped: bool
@@ -76,94 +94,79 @@ class Recipe:
 
         The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
         """
-        rows = self._rows(context, known, max(1, ROWS // known[SUBJECT].nunique()), seed)
-        start = None
+        rows, start = self._rows(context, known, max(1, ROWS // known[SUBJECT].nunique()), seed), None
         if helped:
-            others = self._auxiliary(context)
-            classes = np.random.default_rng(seed).permutation(others[SUBJECT].unique())[:AUXILIARY_CLASSES]
-            others = others[others[SUBJECT].isin(classes)].reset_index(drop=True)
-            start = self.pretrained(context, seed)
-            rows = _joined(rows, self._rows(context, others, AUXILIARY_ROWS, seed))
-        return self._fit(context, rows, validation, seed, self.epochs, self.learning_rate, start)
+            start, others = self.pretrained(context, seed)
+            # cut to the shorter of the two lengths
+            length = min(rows.windows.shape[1], others.windows.shape[1])
+            both = (one._replace(windows=one.windows[:, :length]) for one in (rows, others))
+            rows = Rows(*map(np.concatenate, zip(*both, strict=True)))
+        return self._fit(context, rows, seed, validation, start)
 
-    def _auxiliary(self, context: Context) -> pd.DataFrame:
-        """Segments of the auxiliary cohorts to train on, the same that the cross-cohort protocols state."""
-        table = pd.concat([context.records(name) for name in auxiliary_cohorts(context)], ignore_index=True)
-        chosen = training_parts(table, context.split_seed)[0][SUBJECT]
-        return segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
-
-    def _create(self, context: Context, classes: dict[str, tuple[str, ...]], rate: float, seed: int) -> SignalModel:
+    def _create(self, context: Context, classes: dict[str, tuple[str, ...]], seed: int) -> SignalModel:
         fs = context.dataset.fs
         shape = {"n_leads": 1, "n_samples": self.n_samples(fs), "fs": fs, "lead_names": ["identity"]}
-        return create_model(self.model, seed, classes=classes, learning_rate=rate, **shape)
+        return create_model(self.model, seed, classes=classes, learning_rate=self.learning_rate, **shape)
 
     def _fit(
         self,
         context: Context,
         rows: "Rows",
-        validation: pd.DataFrame | None,
         seed: int,
-        epochs: int,
-        rate: float,
-        start: SignalModel | None,
+        validation: pd.DataFrame | None = None,
+        start: SignalModel | None = None,
     ) -> SignalModel:
         """Build the sets, take over the trunk of `start`, and train or load."""
         classes = trainable_classes(rows.persons, context.people)
-        model = self._create(context, classes, rate, seed)
+        model = self._create(context, classes, seed)
         if start is not None:
             trunk = {k: v for k, v in start.state_dict().items() if not k.startswith("heads.")}
             model.load_state_dict(trunk, strict=False)
         chosen_on = None
         if validation is not None:
-            windows, owners = self.inputs(context.dataset, validation)
-            persons, records = (validation[column].to_numpy(dtype=str)[owners] for column in (SUBJECT, RECORD))
-            if len(windows):
-                chosen_on = WindowSet(windows, targets(persons, context.people, classes), persons, records)
-        goals = targets(rows.persons, context.people, classes)
-        train = WindowSet(standardise(rows.windows)[:, None], goals, rows.persons, rows.records)
+            held = Rows.of(validation, *self.cut(context.dataset, validation))
+            chosen_on = held.labelled(context.people, classes) if len(held.windows) else None
         # gain is left out because windows are standardised
         augmentation = Augmentation(gain=0.0, noise=self.noise, wander=0.1)
-        settings = TrainingSettings(epochs, self.batch_size, seed, augmentation=augmentation)
+        settings = TrainingSettings(self.epochs, self.batch_size, seed, augmentation=augmentation)
+        train = rows.labelled(context.people, classes)
         return fit(model, train, chosen_on, settings, context.runs, context.device).model
 
     def _rows(self, context: Context, parts: pd.DataFrame, each: int, seed: int) -> "Rows":
         """Draw the same number of rows for every person, longer than the network reads where there is room."""
         rng, dataset = np.random.default_rng([seed, each]), context.dataset
         if self.beats:
-            windows, owners = dataset.averaged_beats(parts, each, rng)
+            cut = dataset.averaged_beats(parts, each, rng)
         else:
             # as long as the shortest segment that holds a window, up to a limit
             lengths = dataset.pieces(parts).pipe(lambda pieces: pieces["stop"] - pieces["start"])
             shortest = int(lengths[lengths >= self.n_samples(dataset.fs)].min())
-            windows, owners = dataset.windows(parts, min(shortest, round(ROW_S * dataset.fs)), each)
-        persons = parts[SUBJECT].to_numpy(dtype=str)[owners]
-        order = np.argsort(persons, kind="stable")
-        groups = np.split(order, np.flatnonzero(persons[order][1:] != persons[order][:-1]) + 1)
-        drawn = np.concatenate([_draw(group, each, rng) for group in groups])
-        return Rows(windows[drawn], persons[drawn], parts[RECORD].to_numpy(dtype=str)[owners][drawn])
+            cut = dataset.windows(parts, min(shortest, round(ROW_S * dataset.fs)), each)
+        rows = Rows.of(parts, *cut)
+        order = np.argsort(rows.persons, kind="stable")
+        groups = np.split(order, np.unique(rows.persons[order], return_index=True)[1][1:])
+        # all of a person before any twice
+        repeated = [[rng.permutation(group) for _ in range(-(-each // len(group)))] for group in groups]
+        drawn = np.concatenate([np.concatenate(permuted)[:each] for permuted in repeated])
+        return Rows(*(column[drawn] for column in rows))
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Training rows: windows of shape (n, n_samples) with the person and the record of each."""
+class Rows(NamedTuple):
+    """Windows of shape (n, n_samples) with the person and the record of each."""
 
     windows: np.ndarray
     persons: np.ndarray
     records: np.ndarray
 
+    @classmethod
+    def of(cls, parts: pd.DataFrame, windows: np.ndarray, owners: np.ndarray) -> "Rows":
+        """Windows whose `owners` are rows of segments."""
+        return cls(windows, *(parts[column].to_numpy(dtype=str)[owners] for column in (SUBJECT, RECORD)))
 
-def _joined(one: Rows, other: Rows) -> Rows:
-    """Both, cut to the shorter of the two lengths."""
-    length = min(one.windows.shape[1], other.windows.shape[1])
-    windows = np.concatenate([one.windows[:, :length], other.windows[:, :length]])
-    persons = np.concatenate([one.persons, other.persons])
-    return Rows(windows, persons, np.concatenate([one.records, other.records]))
-
-
-def _draw(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `n` of a person's rows: all before any twice."""
-    repeats = -(-n // len(rows))
-    return np.concatenate([rng.permutation(rows) for _ in range(repeats)])[:n]
+    def labelled(self, people: pd.DataFrame, classes: dict[str, tuple[str, ...]]) -> WindowSet:
+        """Set to train or to choose on."""
+        goals = targets(self.persons, people, classes)
+        return WindowSet(standardise(self.windows)[:, None], goals, self.persons, self.records)
 
 
 def auxiliary_cohorts(context: Context) -> list[str]:

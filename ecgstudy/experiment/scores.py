@@ -1,37 +1,32 @@
 """Scores of one attacker under one protocol: what is computed once and evaluated as often as one likes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
-from ecgstudy.experiment.attackers import Embedded, Fitted
-from ecgstudy.experiment.dataset import VIEWS, Dataset
+from ecgstudy.evaluate.trials import ScoreMatrix
+from ecgstudy.experiment.attackers import Embedded
+from ecgstudy.experiment.dataset import VIEWS
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.learn.scoring import unit_rows
+from ecgstudy.learn.classical import unit_rows
 
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Scores of the trials of one fold, and the same on the validation part, for every choice that is made.
+    """Trials of one fold, and those of its validation part, for every choice that is made.
 
-    `scores` (n_probe, n_gallery) are higher for the more similar; a gallery entry is a person, a probe a record with
-    all its windows pooled (under random windows a window). Names are ``cohort/name``. `demographics` has a row a probe
-    whose label is known and task that the attacker was trained for: task, person, record, truth, age, expected_age
-    (years) and a probability ``p_<class>`` a class.
+    A gallery entry is a person, a probe a record with all its windows pooled (under random windows a window); names are
+    ``cohort/name``. `demographics` has a row a probe whose label is known and task that the attacker was trained for:
+    task, person, record, truth, age, expected_age (years) and a probability ``p_<class>`` a class.
     """
 
-    scores: np.ndarray
-    probe_persons: np.ndarray
+    trials: ScoreMatrix
+    validation: ScoreMatrix
     probe_records: np.ndarray
-    gallery_persons: np.ndarray
-    validation_scores: np.ndarray
-    validation_probe_persons: np.ndarray
-    validation_gallery_persons: np.ndarray
     demographics: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -55,27 +50,23 @@ def score(context: Context, job: Job) -> ScoreSet:
 def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
     """Score one fold, each part of the split read through the job's view where the view changes it."""
     view = VIEWS[job.view].fitted(context.dataset, split)
-    viewed = context.dataset.viewed(view)
+    viewed, fitted = context.dataset.viewed(view), context.fitted(job, fold)
 
-    def read(part: str) -> Dataset:
-        return viewed if part in view.parts else context.dataset
+    def embed(part: str, segments: pd.DataFrame) -> Embedded:
+        return fitted.embed(viewed if part in view.parts else context.dataset, segments)
 
-    fitted: Fitted = context.fitted(job, fold)
-    enrolled = fitted.embed(read("enrolment"), split.enrolment)
-    probed = fitted.embed(read("probe"), split.probe)
-    scored = trial(split.enrolment, enrolled, split.probe, probed)
-    choose_from, choose_on = validation_trial(split)
-    held = trial(
-        choose_from, fitted.embed(read("train"), choose_from), choose_on, fitted.embed(read("train"), choose_on)
+    enrolled, probed = embed("enrolment", split.enrolment), embed("probe", split.probe)
+    known, held = validation_trial(split)
+    return FoldScores(
+        trial(split.enrolment, enrolled, split.probe, probed),
+        trial(known, embed("train", known), held, embed("train", held)),
+        split.probe[RECORD].to_numpy(dtype=str),
+        _demographics(split.probe, probed, context.people, fitted.ages),
     )
-    rows = list(chain.from_iterable(_task_rows(split.probe, probed, context.people, fitted.ages)))
-    return FoldScores(*scored, held[0], held[1], held[3], pd.DataFrame(rows))
 
 
-def trial(
-    enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Score every usable probe against every enrolled person: scores, probe persons and records, gallery persons.
+def trial(enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded) -> ScoreMatrix:
+    """Score every usable probe against every enrolled person.
 
     A person's gallery entry is the mean direction of the person's segments. Probes and persons without a
     usable window keep their rows and columns, as NaN: the evaluation counts them against the attacker.
@@ -84,8 +75,7 @@ def trial(
     codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
     sums = np.zeros((len(persons), enrolled.vectors.shape[1]))
     np.add.at(sums, codes[usable], enrolled.vectors[usable])
-    scores = (probed.vectors @ unit_rows(sums).T).astype(np.float32)
-    return scores, probe[SUBJECT].to_numpy(dtype=str), probe[RECORD].to_numpy(dtype=str), persons.astype(str)
+    return ScoreMatrix((probed.vectors @ unit_rows(sums).T).astype(np.float32), probe[SUBJECT], persons)
 
 
 def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -105,61 +95,43 @@ def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
     return enrolment.reset_index(drop=True), probe.reset_index(drop=True)
 
 
-def _task_rows(
-    probe: pd.DataFrame, probed: Embedded, people: pd.DataFrame, ages: np.ndarray | None
-) -> Iterator[list[dict[str, object]]]:
-    """Rows of :attr:`FoldScores.demographics`, a list a task."""
-    known = people.reindex(probe[SUBJECT])
+def _demographics(probe: pd.DataFrame, probed: Embedded, people: pd.DataFrame, ages: np.ndarray | None) -> pd.DataFrame:
+    """Table of :attr:`FoldScores.demographics`."""
+    known = people.reindex(probe[SUBJECT]).rename_axis("person").reset_index()
+    tables = []
     for task, probabilities in probed.probabilities.items():
-        rows = []
-        for person, record, truth, age, shares in zip(
-            probe[SUBJECT], probe[RECORD], known[task], known["age"], probabilities, strict=True
-        ):
-            if pd.isna(truth) or not np.isfinite(shares).all():
-                continue
-            row = {"task": task, "person": person, "record": record, "truth": truth, "age": age}
-            row["expected_age"] = float(shares @ ages) if task == "age_group" else np.nan
-            rows.append(row | {f"p_{name}": float(p) for name, p in zip(CLASSES[task], shares, strict=True)})
-        yield rows
+        about = {"task": task, "person": known["person"], "record": probe[RECORD].to_numpy(), "truth": known[task]}
+        table = pd.DataFrame({**about, "age": known["age"], "expected_age": np.nan})
+        if task == "age_group":
+            table["expected_age"] = [float(shares @ ages) for shares in probabilities]
+        table[[f"p_{name}" for name in CLASSES[task]]] = probabilities
+        tables.append(table[table["truth"].notna() & np.isfinite(probabilities).all(axis=1)])
+    labelled = [table for table in tables if len(table)]
+    return pd.concat(labelled, ignore_index=True) if labelled else pd.DataFrame()
 
 
-def never_matched(scores: np.ndarray) -> np.ndarray:
-    """Give trials without a score (no usable window) the lowest score there is, so that they match nobody."""
-    undefined = np.isnan(scores)
-    lowest = scores[~undefined].min() if not undefined.all() else 0.0
-    return np.where(undefined, lowest, scores)
-
-
-def without_gaps(score_set: ScoreSet) -> ScoreSet:
-    """Give probes and enrolled persons without a usable window the lowest score there is: they match nobody.
-
-    ISO/IEC 19795-1 counts failures to acquire and to enrol as false rejections in just this way; every attacker
-    is then judged on the same trials.
-    """
-    return replace(score_set, folds=tuple(replace(fold, scores=never_matched(fold.scores)) for fold in score_set.folds))
+def mean_fold(
+    folds: Sequence[FoldScores], mean: Callable[[list[np.ndarray]], np.ndarray], demographics: pd.DataFrame
+) -> FoldScores:
+    """Fold whose test and validation scores are a `mean` of those of the same trials by several seeds or attackers."""
+    first = folds[0]
+    if not all(np.array_equal(fold.probe_records, first.probe_records) for fold in folds):
+        raise ValueError("score sets with different probes cannot be averaged")
+    trials = replace(first.trials, scores=mean([fold.trials.scores for fold in folds]))
+    validation = replace(first.validation, scores=mean([fold.validation.scores for fold in folds]))
+    return FoldScores(trials, validation, first.probe_records, demographics)
 
 
 def ensemble(score_sets: Sequence[ScoreSet]) -> ScoreSet:
-    """Average the scores of several seeds of one attacker; refuses sets of different attackers or trials."""
+    """Average the scores and class probabilities of several seeds of one attacker; refuses other sets and trials."""
     first = score_sets[0]
     about = {(s.cohort, s.protocol, s.attacker, len(s.folds)) for s in score_sets}
     if len(about) > 1:
         raise ValueError(f"score sets of different attackers or protocols: {sorted(about)}")
-    folds = [_mean_fold([s.folds[number] for s in score_sets]) for number in range(len(first.folds))]
+    folds = []
+    for same in zip(*(s.folds for s in score_sets), strict=True):
+        table = same[0].demographics.copy()
+        for column in [c for c in table if c.startswith("p_") or c == "expected_age"]:
+            table[column] = np.mean([fold.demographics[column] for fold in same], axis=0)
+        folds.append(mean_fold(same, lambda scores: np.mean(scores, axis=0), table))
     return replace(first, seed=-1, folds=tuple(folds))
-
-
-def _mean_fold(folds: Sequence[FoldScores]) -> FoldScores:
-    """Average scores and class probabilities of the same trials."""
-    first = folds[0]
-    if not all(np.array_equal(fold.probe_records, first.probe_records) for fold in folds):
-        raise ValueError("score sets with different probes cannot be averaged")
-    mean = first.demographics.copy()
-    for column in [c for c in mean if c.startswith("p_") or c == "expected_age"]:
-        mean[column] = np.mean([fold.demographics[column] for fold in folds], axis=0)
-    return replace(
-        first,
-        scores=np.mean([fold.scores for fold in folds], axis=0),
-        validation_scores=np.mean([fold.validation_scores for fold in folds], axis=0),
-        demographics=mean,
-    )

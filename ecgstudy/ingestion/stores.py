@@ -37,7 +37,8 @@ def open_usable_stores(
     """Ingest cohorts into the cache of a profile, or open what an earlier run ingested.
 
     Gives the stores by cohort, and the records (column cohort and
-    :data:`~ecgstudy.signals.store.EXCLUSION_COLUMNS`) of the cohorts that hold nothing usable.
+    :data:`~ecgstudy.signals.store.EXCLUSION_COLUMNS`) of the cohorts that hold nothing usable. ``StudyError`` where a
+    cohort is absent, none holds a usable record, no space is left, or a worker process was killed.
 
     Parameters
     ----------
@@ -49,29 +50,26 @@ def open_usable_stores(
         Seed of the synthetic cohort.
     fs : float
         Sampling rate of the stored signals in Hz.
-
-    Raises
-    ------
-    StudyError
-        A cohort is absent, none holds a usable record, no space is left, or a worker process was killed.
     """
     stores, lost, sentences = {}, [pd.DataFrame(columns=["cohort", *EXCLUSION_COLUMNS])], []
     for name in names:
-        cohort = study_cohort(name, seed)
         try:
-            cohort.records()
-        except StudyError as damaged:
-            # the sentence goes into tables, which name no folder of this machine
-            sentence = str(damaged).replace(f"{cohort.root}/", f"{name}/")
-            row = (name, EVERY_RECORD, None, "", str(Problem.UNREADABLE), sentence)
-            lost.append(pd.DataFrame([row], columns=lost[0].columns))
-            sentences.append(str(damaged))
-            continue
-        try:
-            stores[name] = build_store(cohort, cache_dir(profile), fs)
+            stores[name] = _open(study_cohort(name, seed), profile, fs)
         except NothingUsableError as unusable:
             lost.append(unusable.exclusions.assign(cohort=name)[lost[0].columns])
             sentences.append(str(unusable))
     if not stores:
         raise StudyError(" ".join(sentences))
     return stores, pd.concat(lost[1:] or lost, ignore_index=True)
+
+
+def _open(cohort: Cohort, profile: str, fs: float) -> RecordStore:
+    """Open a cohort's store; no record can be used where its table cannot be read."""
+    try:
+        cohort.records()
+    except StudyError as damaged:
+        # the sentence goes into tables, which name no folder of this machine
+        sentence = str(damaged).replace(f"{cohort.root}/", f"{cohort.name}/")
+        row = (EVERY_RECORD, None, "", str(Problem.UNREADABLE), sentence)
+        raise NothingUsableError(str(damaged), pd.DataFrame([row], columns=EXCLUSION_COLUMNS)) from damaged
+    return build_store(cohort, cache_dir(profile), fs)

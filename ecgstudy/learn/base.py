@@ -1,17 +1,18 @@
 """The contract of every network of the study: one signal vocabulary, heads by task, one embedding.
 
 A network reads windows of shape (n, n_leads, n_samples) and offers logits per task and an embedding of unit length,
-from which people are verified. Its hyper-parameters are JSON values, so that checkpoints load with weights only.
+from which people are verified. Its hyper-parameters are JSON values and rebuild it.
 """
 
 import inspect
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ PERSON = "person"
 UNKNOWN = -1
 """Target of a window whose label is missing; it adds nothing to the task's loss."""
 _SMALLEST_SQUARED_SINE = 1e-7  # keeps the gradient of the square root finite where an embedding lies on its class
+_BATCH = 256  # windows that are read at a time
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -33,26 +35,20 @@ class SignalModel(pl.LightningModule, ABC):
 
     A subclass builds its trunk in :meth:`build`, whose arguments are the network's sizes.
 
+    It is refused where other classes are expected than it was trained for (:meth:`check_classes`).
+
     Parameters
     ----------
-    n_leads, n_samples : int
-        Leads and samples of a window.
-    fs : float
-        Sampling rate in Hz.
+    n_leads, n_samples, fs : int, int, float
+        Leads and samples of a window, and its sampling rate in Hz.
     classes : dict of str to list of str
-        Names of the classes of each task in the order of its logits, e.g. ``{"sex": ["female", "male"]}``; they are
-        saved with the network, which is refused where others are expected (:meth:`check_classes`).
+        Names of the classes of each task in the order of its logits, e.g. ``{"sex": ["female", "male"]}``.
     lead_names : list of str
         Names of the leads, in the order of a window's rows.
     **hyper_parameters
         Sizes of the network, and: embedding_dim, length of the embedding that all heads read; margin, angle in
         radians of the ArcFace margin on the person head (0 gives a plain cosine classifier, None a linear head);
         scale, factor on the cosines; learning_rate, highest of the one-cycle schedule; weight_decay of kernels.
-
-    Raises
-    ------
-    StudyError
-        There is no task, or a task has fewer than two classes or names one twice.
     """
 
     name: ClassVar[str]
@@ -78,16 +74,14 @@ class SignalModel(pl.LightningModule, ABC):
             if len(set(names)) < len(names):
                 raise StudyError(f"Task {task} names a class twice; give every class a name of its own.")
         common = {"embedding_dim": 64, "margin": 0.2, "scale": 16.0, "learning_rate": 5e-3, "weight_decay": 0.05}
-        common |= self.training_defaults
-        common |= {name: value for name, value in hyper_parameters.items() if name in common}
         own = {name: value for name, value in hyper_parameters.items() if name not in common}
         sizes = inspect.signature(self.build).bind(**own)
         sizes.apply_defaults()
-        # a checkpoint alone rebuilds the model, also when a default has changed
+        # they alone rebuild the network, also when a default has changed
         self.save_hyperparameters()
         plain = {task: [str(name) for name in names] for task, names in classes.items()}
-        self.hparams.update(common | sizes.arguments, classes=plain)
-        json.dumps(dict(self.hparams))  # a numpy number or a Path would make a checkpoint that does not load
+        self.hparams.update(common | self.training_defaults | hyper_parameters | sizes.arguments, classes=plain)
+        json.dumps(dict(self.hparams))  # a numpy number or a Path would be no JSON
         self.build_heads(self.build(**sizes.arguments))
 
     @abstractmethod
@@ -105,10 +99,10 @@ class SignalModel(pl.LightningModule, ABC):
         self.embedding = nn.Sequential(nn.Linear(n_features, size, bias=False), nn.BatchNorm1d(size))
         self.heads = nn.ModuleDict()
         for task, names in self.classes.items():
-            cosine = task == PERSON and self.hparams.margin is not None
-            self.heads[task] = (
-                CosineClassifier(size, len(names), self.hparams.scale) if cosine else nn.Linear(size, len(names))
-            )
+            if task == PERSON and self.hparams.margin is not None:
+                self.heads[task] = CosineClassifier(size, len(names), self.hparams.scale)
+            else:
+                self.heads[task] = nn.Linear(size, len(names))
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -224,3 +218,30 @@ def arcface_logits(logits: Tensor, labels: Tensor, margin: float, scale: float) 
     beyond_pi = cosine < -math.cos(margin)  # theta > pi - m
     with_margin = torch.where(beyond_pi, cosine - margin * math.sin(margin), with_margin)
     return logits.scatter(1, column, scale * with_margin)
+
+
+def embed_windows(model: SignalModel, windows: np.ndarray) -> np.ndarray:
+    """Embed windows (n, n_leads, n_samples) in evaluation mode: float32, (n, embedding_dim), rows of unit length."""
+    return _in_batches(model, model.embed, windows)
+
+
+def class_probabilities(model: SignalModel, windows: np.ndarray, task: str, classes: Sequence[str]) -> np.ndarray:
+    """Probability of each class of `task`, shape (n, n_classes), of windows as :func:`embed_windows` reads them.
+
+    A caller says what it takes the columns for: other classes, or another order, are refused.
+    """
+    model.check_classes(task, classes)
+    return _in_batches(model, lambda x: model(x)[task].softmax(dim=1), windows)
+
+
+def _in_batches(model: SignalModel, function: Callable[[Tensor], Tensor], windows: np.ndarray) -> np.ndarray:
+    """Apply a function of the model in evaluation mode, without gradients; its mode is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            starts = range(0, len(windows), _BATCH)
+            parts = [np.ascontiguousarray(windows[start : start + _BATCH]) for start in starts]
+            return torch.cat([function(torch.from_numpy(part).to(model.device)) for part in parts]).cpu().numpy()
+    finally:
+        model.train(was_training)

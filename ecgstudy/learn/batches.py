@@ -20,15 +20,8 @@ _WANDER_HZ = (0.05, 0.5)  # the band of breathing and slow electrode drift
 class WindowSet:
     """Windows with their labels and where they come from; refused where one is not a number or labels are missing.
 
-    Attributes
-    ----------
-    samples : numpy.ndarray
-        float32, shape (n, n_leads, n_samples). A training set may hold longer windows than the model reads; each
-        epoch then cuts at random places.
-    targets : dict of str to numpy.ndarray
-        Class of each window for each task, integers of shape (n,), see :func:`encode`.
-    subjects, records : numpy.ndarray
-        Person and record of each window, strings of shape (n,).
+    `samples` are float32 of shape (n, n_leads, n_samples), for training also longer than the model reads: each epoch
+    then cuts at random places. `targets` hold the class of each window for each task, see :func:`encode`.
     """
 
     samples: np.ndarray
@@ -70,12 +63,7 @@ def standardise(values: np.ndarray) -> np.ndarray:
     """Bring each lead of each window, shape (..., n_samples), to mean 0 and standard deviation 1, as float32.
 
     Cohorts come in millivolts, counts and z-scores, and the contact of an electrode scales a whole lead, so networks
-    read shape and not unit.
-
-    Raises
-    ------
-    StudyError
-        A sample is not a number, or a lead is constant: neither has a shape that could be learnt or recognised.
+    read shape and not unit. What is not a number or constant has no shape and is refused.
     """
     if not np.isfinite(values).all():
         raise StudyError("A window holds samples that are not numbers; cut windows beside the flaws of a record.")

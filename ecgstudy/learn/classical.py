@@ -14,7 +14,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import UNKNOWN
-from ecgstudy.learn.scoring import unit_rows
 from ecgstudy.signals.features import average_beat
 
 BEFORE_R_S, AFTER_R_S = 0.25, 0.4
@@ -44,15 +43,9 @@ class FeaturesGbm:
     name = "features_gbm"
 
     def __init__(self, seed: int, max_iter: int = 80) -> None:
-        self._booster = HistGradientBoostingClassifier(
-            max_iter=max_iter,
-            max_leaf_nodes=4,
-            learning_rate=0.1,
-            l2_regularization=5.0,
-            min_samples_leaf=3,
-            early_stopping=False,
-            random_state=seed,
-        )
+        trees = {"max_leaf_nodes": 4, "min_samples_leaf": 3, "learning_rate": 0.1, "l2_regularization": 5.0}
+        rounds = {"max_iter": max_iter, "early_stopping": False}
+        self._booster = HistGradientBoostingClassifier(**trees, **rounds, random_state=seed)
 
     @property
     def classes(self) -> np.ndarray:
@@ -93,3 +86,9 @@ class FeaturesGbm:
 
         values = np.asarray(shap.TreeExplainer(self._booster).shap_values(features))
         return values if values.ndim == 3 else np.stack([-values, values], axis=-1)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Bring rows to unit length; a row of zeros has no direction and becomes NaN."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.full_like(vectors, np.nan), where=length > 0)

@@ -1,12 +1,12 @@
 """Training a network: the same trainer everywhere, runs that resume, and runs that are never trained twice.
 
-A run lives in a folder named by everything it depends on: model, initial weights, windows, labels, settings, code and
-libraries. Its checkpoint is written last and under a temporary name, so a folder with a checkpoint is a complete run.
+A finished run is a value of the cache, keyed by everything it depends on: model, initial weights, windows, labels,
+settings, code and libraries. Until then its last whole epoch stands in a folder of the same name.
 """
 
 import hashlib
-import json
 import logging
+import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -18,30 +18,20 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
 
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import Augmentation, EpochBatches, WindowSet, check_targets
-from ecgstudy.study.cache import (
-    KEY_LENGTH,
-    cache_key,
-    code_key,
-    commit,
-    library_versions,
-    naming_disk_errors,
-    new_file,
-    write_text,
-)
+from ecgstudy.study.cache import KEY_LENGTH, cache_key, code_key, library_versions, naming_disk_errors, remember
 from ecgstudy.study.parallel import in_batch, resolve_device
 
 THREADS = 1
 """Threads of every training run: another number changes the last digits of the weights, and a second thread makes
 networks of this size hardly faster; :mod:`ecgstudy.study.parallel` trains several at once instead."""
 
-_CHECKPOINT, _HISTORY, _RUN = "model.ckpt", "history.csv", "run.json"
 _LONGEST_GRADIENT = 1.0
 _LIBRARIES = ("numpy", "pytorch-lightning", "torch")
 _LOG = logging.getLogger(__name__)
@@ -64,15 +54,11 @@ class TrainingSettings:
 class TrainedRun:
     """A complete run: the network with the chosen weights, on the processor, in evaluation mode, and how it came about.
 
-    `history` has one row an epoch: epoch (from 0), train_loss and validation metrics. `best_epoch` is the one whose
-    weights were kept: the best on the validation set, the last without one. `commit` is that of the code that trained.
+    `history` has one row an epoch: epoch (from 0), train_loss and validation metrics.
     """
 
     model: SignalModel
     history: pd.DataFrame
-    best_epoch: int
-    folder: Path
-    commit: str
 
 
 def make_trainer(epochs: int, device: str = "auto", callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -114,8 +100,8 @@ def fit(
 ) -> TrainedRun:
     """Train a network, or load the run that did so before; continue a run that was interrupted.
 
-    The epoch is chosen by the loss on `validation`. An interrupted run continues at its last whole epoch and ends with
-    the weights of an uninterrupted one.
+    An interrupted run continues at its last whole epoch and ends with the weights of an uninterrupted one.
+    ``StudyError`` where a task has one class only, no window of `validation` has a label, or the disk is full.
 
     Parameters
     ----------
@@ -125,55 +111,36 @@ def fit(
     train : WindowSet
         Training windows, as long as the model reads or longer (cut at random places).
     validation : WindowSet or None
-        Windows of exactly the model's length, from training persons or records; None keeps the last epoch.
-    settings : TrainingSettings
-        How to train.
-    runs : Path
-        Folder that holds the run folders.
-    device : {"auto", "cpu", "cuda"}
-        Where to train; not part of the run's name.
-
-    Raises
-    ------
-    StudyError
-        A task has one class only, no window of `validation` has a label, the run that is kept was trained for other
-        classes, or the disk is full.
-    ValueError
-        Targets do not fit the heads, or windows do not fit the model.
+        Windows of exactly the model's length, from training persons or records, whose loss chooses the epoch; None
+        keeps the last epoch.
+    settings, runs, device
+        How to train, the folder that holds the runs, and where to train (not part of a run's name).
     """
     check_targets(train, model.classes)
     if train.samples.shape[-1] < model.hparams.n_samples:
         raise ValueError(f"windows of {train.samples.shape[-1]} samples for a model of {model.hparams.n_samples}")
     if validation and all((validation.targets[task] == UNKNOWN).all() for task in model.classes):
         raise StudyError("No validation window has a label of a training class; train without validation.")
-    key = _run_key(model, train, validation, settings)
-    folder = runs / f"{model.name}-{key[:KEY_LENGTH]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs / f".{folder.name}.lock"):
-        if not (folder / _CHECKPOINT).exists():
-            with isolate_rng(), naming_disk_errors(folder):
-                _train(model, train, validation, settings, folder, device, key)
-    with isolate_rng():  # the constructor draws initial weights
-        trained = type(model).load_from_checkpoint(folder / _CHECKPOINT, map_location="cpu", weights_only=True)
-    for task, names in model.classes.items():
-        trained.check_classes(task, names)
-    run = json.loads((folder / _RUN).read_text())
-    return TrainedRun(trained.eval(), pd.read_csv(folder / _HISTORY), run["best_epoch"], folder, run["commit"])
-
-
-def _run_key(model: SignalModel, train: WindowSet, validation: WindowSet | None, settings: TrainingSettings) -> str:
-    """SHA-256 (hex) over everything a run's weights depend on, save the machine."""
     weights = (name.encode() + value.cpu().numpy().tobytes() for name, value in model.state_dict().items())
-    return cache_key(
-        model=model.name,
-        hyper_parameters=dict(model.hparams),
-        initial_weights=hashlib.sha256(b"".join(weights)).hexdigest(),
-        settings=asdict(settings),
-        train=train.digest(),
-        validation=validation.digest() if validation else None,
-        code=[code_key(fit), code_key(type(model))],
-        libraries=library_versions(_LIBRARIES),
-    )
+    made_from = {
+        "model": model.name,
+        "hyper_parameters": dict(model.hparams),
+        "initial_weights": hashlib.sha256(b"".join(weights)).hexdigest(),
+        "settings": asdict(settings),
+        "train": train.digest(),
+        "validation": validation.digest() if validation else None,
+        "code": [code_key(fit), code_key(type(model))],
+        "libraries": library_versions(_LIBRARIES),
+    }
+    unfinished = runs / f"{model.name}-{cache_key(**made_from)[:KEY_LENGTH]}"
+    with isolate_rng():  # the constructor draws initial weights
+        trained = type(model)(**model.hparams)
+        (state, history), _ = remember(
+            runs, model.name, made_from, lambda: _train(model, train, validation, settings, unfinished, device)
+        )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    trained.load_state_dict(state)
+    return TrainedRun(trained.eval(), history)
 
 
 def _train(
@@ -183,9 +150,8 @@ def _train(
     settings: TrainingSettings,
     folder: Path,
     device: str,
-    key: str,
-) -> None:
-    """Train (on), then write history, description and checkpoint, in this order."""
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """Train, or go on from the last whole epoch that `folder` holds; give the chosen weights and the history."""
     epochs = Epochs(settings.seed)
     # at the end of the training epoch: only then does the history, which `last` carries, hold the epoch
     keep = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
@@ -197,17 +163,10 @@ def _train(
     batches = EpochBatches(train, *shape, size, settings.seed, settings.augmentation)
     held = EpochBatches(validation, *shape, 4 * size) if validation else None
     resume = folder / "last.ckpt"
-    trainer.fit(model.train(), batches, held, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    with naming_disk_errors(folder):
+        trainer.fit(model.train(), batches, held, ckpt_path=resume if resume.exists() else None, weights_only=True)
     chosen = torch.load(best.best_model_path if validation else resume, map_location="cpu", weights_only=True)
-    model.load_state_dict(chosen["state_dict"])
-    write_text(folder / _HISTORY, pd.DataFrame(epochs.rows).to_csv(index=False))
-    about = {"commit": commit(), "key": key, "best_epoch": chosen["epoch"], "settings": asdict(settings)}
-    about |= {"device": resolve_device(device), "threads": THREADS, "versions": library_versions(_LIBRARIES)}
-    write_text(folder / _RUN, json.dumps(about, indent=2))
-    with new_file(folder / _CHECKPOINT) as partial:
-        trainer.save_checkpoint(partial, weights_only=True)
-    for step in ("best.ckpt", "last.ckpt"):
-        (folder / step).unlink(missing_ok=True)
+    return chosen["state_dict"], pd.DataFrame(epochs.rows)
 
 
 class Epochs(pl.Callback):

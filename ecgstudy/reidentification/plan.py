@@ -1,8 +1,8 @@
 """Which attackers meet which protocols on which cohort, and the trials that anyone can run again."""
 
 import gzip
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,10 @@ import pandas as pd
 
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import (
-    CrossActivity,
-    CrossCohort,
-    CrossDay,
-    CrossElectrode,
-    CrossRecord,
-    LeaveLastDay,
-    RandomWindows,
-    SubjectDisjoint,
-    TimeSeparated,
-)
+from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.attackers import attackers_of
-from ecgstudy.experiment.jobs import Context, Job, Outcome, run, share
+from ecgstudy.experiment.jobs import Context, Job, Outcome, Work, run
 from ecgstudy.experiment.networks import LONG_RECORD_S, auxiliary_cohorts
 from ecgstudy.experiment.scores import score
 from ecgstudy.ingestion.stores import open_usable_stores
@@ -38,15 +28,6 @@ MOST_PERSONS = 1000
 """A cohort of more persons with one record each allows random windows only, at a cost that shows nothing new."""
 
 
-@dataclass(frozen=True)
-class Trialled:
-    """One protocol of one cohort with its splits, one a fold."""
-
-    cohort: str
-    protocol: Protocol
-    splits: Sequence[Split]
-
-
 def open_context(profile: str, stores: Mapping[str, RecordStore], device: str) -> Context:
     """Context of the stage's jobs: the profile's attackers on every store."""
     return Context(profile, stores, device, attackers_of(profile))
@@ -59,17 +40,19 @@ def protocols_of(name: str, context: Context) -> list[Protocol]:
     others = [other for other in auxiliary_cohorts(context) if other != name]
     inner: list[Protocol] = []
     if {"activity", "electrode"} <= set(records):
-        inner = [CrossActivity(), CrossElectrode()]
+        inner = [protocols.CrossActivity(), protocols.CrossElectrode()]
     elif (records["store_samples"] / store.fs).median() > LONG_RECORD_S:
-        inner = [TimeSeparated()]
+        inner = [protocols.TimeSeparated()]
     elif (records[SUBJECT].value_counts() > 1).any():
-        inner = [CrossRecord()]
-        inner += [CrossDay(), LeaveLastDay()] if (records["session"] > 1).any() else []
-    unseen = [SubjectDisjoint(protocol) for protocol in inner if protocol.name in ("cross_record", "cross_day")]
+        inner = [protocols.CrossRecord()]
+        inner += [protocols.CrossDay(), protocols.LeaveLastDay()] if (records["session"] > 1).any() else []
+    unseen = [
+        protocols.SubjectDisjoint(protocol) for protocol in inner if protocol.name in ("cross_record", "cross_day")
+    ]
     if others:
         table = pd.concat([context.records(other) for other in others], ignore_index=True)
-        unseen += [CrossCohort(table, protocol) for protocol in inner if protocol.name != "cross_electrode"]
-    return [RandomWindows(), *inner, *unseen]
+        unseen += [protocols.CrossCohort(table, protocol) for protocol in inner if protocol.name != "cross_electrode"]
+    return [protocols.RandomWindows(), *inner, *unseen]
 
 
 def plan(context: Context, seed: int) -> list[Job]:
@@ -100,50 +83,45 @@ def two_people(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.
 
 
 def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
-    """Run every job of the plan that has not been run before, and load all scores.
-
-    Raises
-    ------
-    StudyError
-        No job is left: no cohort has a person with enough data.
-    """
+    """Run every job of the plan that has not been run before, and load all scores; refuses a plan that gives none."""
     outcome = run(score, jobs, context, "attackers")
     if not outcome.values:
         raise StudyError("No cohort has people who could be recognised again; bring one with several records a person.")
     return outcome
 
 
-def share_plan(profile: str, seed: int, device: str) -> int:
-    """Do the jobs of a profile's plan that no other process is doing; return how many were left to others."""
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
+    """Jobs of the stage that several processes may share."""
     stores, _ = open_usable_stores(profile, cohorts_of(profile), seed)
     context = open_context(profile, stores, device)
-    return share(score, plan(context, seed), context)
+    yield score, plan(context, seed), context
 
 
-def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Trialled]:
-    """Every protocol of a plan that the records allow, with the splits that all of its attackers share."""
+def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
+    """One job of every cohort and protocol of a plan that the records allow: its splits are those of all attackers."""
     found = {}
     for job in jobs:
-        try:
-            found[job.cohort, job.protocol.name] = Trialled(job.cohort, job.protocol, context.splits(job))
-        except StudyError:
-            continue  # the runner names it among the refusals
+        # what the records refuse is named by the runner
+        with suppress(StudyError):
+            context.splits(job)
+            found.setdefault((job.cohort, job.protocol.name), job)
     return list(found.values())
 
 
-def save_trials(trialled: Sequence[Trialled], folder: Path) -> None:
+def save_trials(context: Context, trialled: Sequence[Job], folder: Path) -> None:
     """Write the enrolment segments and the genuine and impostor pairs of each protocol as compressed CSV.
 
     ``<cohort>.<protocol>.enrolment.csv.gz`` lists which samples (start, stop, at the store's rate) enrol whom;
     ``<cohort>.<protocol>.pairs.csv.gz`` lists every probe with every enrolled person of its fold, genuine 1 or 0.
     """
-    for one in trialled:
-        enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in one.splits]
-        for part, tables in (("enrolment", enrolment), ("pairs", [_pairs(split) for split in one.splits])):
+    for job in trialled:
+        splits = context.splits(job)
+        enrolment = [split.enrolment[[SUBJECT, RECORD, "start", "stop"]] for split in splits]
+        for part, tables in (("enrolment", enrolment), ("pairs", [_pairs(split) for split in splits])):
             table = pd.concat(tables, keys=range(len(tables)), names=["fold", None]).reset_index(level="fold")
             # neither a time nor the temporary name in the header: equal tables give equal bytes
             with (
-                new_file(folder / f"{one.cohort}.{one.protocol.name}.{part}.csv.gz") as partial,
+                new_file(folder / f"{job.cohort}.{job.protocol.name}.{part}.csv.gz") as partial,
                 partial.open("wb") as raw,
                 gzip.GzipFile("", "wb", fileobj=raw, mtime=1) as packed,
             ):

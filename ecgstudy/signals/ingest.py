@@ -23,7 +23,7 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.errors import NothingUsableError, RecordError, StudyError
 from ecgstudy.evaluate.splits import duplicated_waveforms
 from ecgstudy.signals import delineation, quality, store
-from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, Failure
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 from ecgstudy.signals.preprocess import preprocess
 from ecgstudy.signals.quality import Problem
 from ecgstudy.signals.store import RecordStore
@@ -69,7 +69,8 @@ def build_store(
     """Make a cohort's store in a folder `cache`, or open the one that the same inputs made before.
 
     A record that cannot be read or used, or that has the waveform of another person's record, is left out and listed
-    in ``exclusions`` with its reason; the other records are unharmed.
+    in ``exclusions`` with its reason; the other records are unharmed. ``NothingUsableError`` where none can be used,
+    ``StudyError`` where a table of the cohort is damaged, no space is left, or a worker process was killed.
 
     Parameters
     ----------
@@ -81,13 +82,6 @@ def build_store(
         A shorter record is left out: too few beats to characterise anybody.
     workers : int
         Processes side by side.
-
-    Raises
-    ------
-    NothingUsableError
-        No record can be used.
-    StudyError
-        A table of the cohort is damaged, no space is left, or a worker process was killed.
     """
     made_from = {
         "cohort": cohort.name,
@@ -125,10 +119,8 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
     with (plan.folder / store.SIGNALS).open("wb") as handle:
         handle.truncate(4 * int(sizes.sum()))
     (plan.folder / _COHORT).write_bytes(pickle.dumps(cohort))
-    done = {outcome.record_id: outcome for outcome in _run(records, plan, workers, cohort.name)}
+    outcomes = _refuse_shared_waveforms([*_run(records, plan, workers, cohort.name)], records)
     (plan.folder / _COHORT).unlink()
-    done |= _shared_waveforms([done[record_id] for record_id in records["record_id"]], records)
-    outcomes = [done[record_id] for record_id in records["record_id"]]
     kept = [outcome for outcome in outcomes if outcome.kept]
     unreadable = [
         _unreadable(cohort, RecordError(row.file, row.reason, row.remedy), row.record_id, None)
@@ -143,12 +135,12 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
         first = exclusions["sentence"].iloc[0]
         raise NothingUsableError(f"No record of {cohort.name} can be used ({counts}); the first: {first}", exclusions)
     _write_tables(plan.folder, records, kept, exclusions)
-    manifest |= {"records": len(kept), "excluded": len(exclusions), "complete": True}
+    manifest |= {"records": len(kept), "excluded": len(exclusions), "notes": cohort.notes(), "complete": True}
     (plan.folder / store.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _run(records: pd.DataFrame, plan: _Plan, workers: int, name: str) -> Iterator[_Outcome]:
-    """Work on all records, in tasks of about equal work side by side, and give each outcome as it is ready."""
+    """Work on all records, in tasks of about equal work side by side, and give the outcomes in order."""
     columns = ["record_id", "subject_id", "leads", "fs", "n_samples", "store_samples", "offset", "gaps"]
     seconds = records["n_samples"] / records["fs"]
     task_of = ((seconds.cumsum() - seconds) // _TASK_SECONDS).to_numpy()
@@ -198,8 +190,9 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
     except StudyError as unfit:
         return _left_out(record, Problem.UNREADABLE, str(unfit).rstrip("."))
     for reference in candidates:
-        beats, failure = _find_beats(signal.values[signal.leads.index(reference)], signal.fs, plan.delineate)
-        if not quality.beat_problem(beats, seconds):
+        lead = signal.values[signal.leads.index(reference)]
+        points, failure = delineation.delineate(lead, signal.fs, plan.delineate)
+        if not quality.beat_problem(points["r_peak"], seconds):
             break
     else:
         what = f"too few beats were found in {seconds:g} s of lead {', '.join(candidates)}"
@@ -214,7 +207,7 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
     signal_file.write(np.ascontiguousarray(stored.values, dtype="<f4"))
     gaps = record["gaps"] if isinstance(record["gaps"], tuple) else ()  # a label of that name says nothing
     flaws = quality.flaws(signal, stored, problems, gaps)
-    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=beats)
+    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=np.column_stack([*points.values()]) / signal.fs)
 
 
 def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[str]:
@@ -223,18 +216,7 @@ def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[s
     return [lead for lead in dict.fromkeys((*REFERENCE_LEADS, *usable)) if lead in usable]
 
 
-def _find_beats(lead: np.ndarray, fs: float, with_boundaries: bool) -> tuple[np.ndarray, str | None]:
-    """Fiducials of a lead in seconds, shape (n_beats, 9), and why boundaries are missing, or None."""
-    found = delineation.delineate(lead, fs) if with_boundaries else Failure(None)
-    if not isinstance(found, Failure):
-        return found[list(FIDUCIAL_COLUMNS)].to_numpy(dtype=float) / fs, None
-    peaks = delineation.rpeaks(lead, fs)
-    beats = np.full((len(peaks), len(FIDUCIAL_COLUMNS)), np.nan)
-    beats[:, FIDUCIAL_COLUMNS.index("r_peak")] = peaks / fs
-    return beats, found.reason
-
-
-def _shared_waveforms(outcomes: list[_Outcome], records: pd.DataFrame) -> dict[str, _Outcome]:
+def _refuse_shared_waveforms(outcomes: list[_Outcome], records: pd.DataFrame) -> list[_Outcome]:
     """Exclude records whose waveform also stands under another person: nobody can tell whose it is."""
     digest = [done.kept["sha256"] if done.kept else None for done in outcomes]
     excluded = {}
@@ -244,7 +226,7 @@ def _shared_waveforms(outcomes: list[_Outcome], records: pd.DataFrame) -> dict[s
             named = ", ".join(others[:_DUPLICATES_NAMED]) + (", ..." if len(others) > _DUPLICATES_NAMED else "")
             what = f"the same waveform stands under another person ({named})"
             excluded[record["record_id"]] = _left_out(record, Problem.DUPLICATE, what)
-    return excluded
+    return [excluded.get(outcome.record_id, outcome) for outcome in outcomes]
 
 
 def _unreadable(cohort: Cohort, error: RecordError, record_id: str, subject_id: str | None) -> _Outcome:

@@ -35,12 +35,8 @@ def bandpass(values: np.ndarray, fs: float, low: float = LOW_HZ, high: float = H
     """Band-pass without phase shift: Butterworth, run forwards and backwards.
 
     High-pass of order 2 at `low`, low-pass of order 4 at `high`; both passes together halve the amplitude (-6 dB)
-    at the two corners. One NaN makes its whole lead NaN, so bridge gaps first (:func:`fill_gaps`).
-
-    Raises
-    ------
-    StudyError
-        `fs` is not above twice `high`: the band the study is defined on would not be in the record.
+    at the two corners. One NaN makes its whole lead NaN, so bridge gaps first (:func:`fill_gaps`). ``StudyError`` where
+    `fs` is not above twice `high`: the band the study is defined on would not be in the record.
     """
     if not fs > 2 * high:
         raise StudyError(
@@ -71,12 +67,8 @@ def _polyphase(fs: float, target_fs: float) -> tuple[Fraction, np.ndarray]:
 def resample(values: np.ndarray, fs: float, target_fs: float) -> np.ndarray:
     """Resample (..., n_samples) without aliasing; sample k of the result lies at k / `target_fs` seconds.
 
-    Frequencies above 1.16 times the lower Nyquist rate are attenuated by 50 dB or more.
-
-    Raises
-    ------
-    StudyError
-        A rate is not a positive number.
+    Frequencies above 1.16 times the lower Nyquist rate are attenuated by 50 dB or more. ``StudyError`` for a rate that
+    is not a positive number.
     """
     for rate in (fs, target_fs):
         if not (np.isfinite(rate) and rate > 0):
@@ -105,12 +97,8 @@ def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fill_gaps(values: np.ndarray, fs: float, bridged_s: float = LONGEST_BRIDGED_GAP_S) -> tuple[np.ndarray, np.ndarray]:
     """Replace samples that are not finite by a straight line between their neighbours, and say which are lost.
 
-    Returns
-    -------
-    filled : numpy.ndarray
-        Finite, shape (n_leads, n_samples) as `values`; a lead without any finite sample becomes 0.
-    lost : numpy.ndarray
-        bool, the same shape: samples in gaps longer than `bridged_s`, where the line means nothing.
+    `values` has shape (n_leads, n_samples); a lead without any finite sample becomes 0. Lost (bool, the same shape) are
+    the samples in gaps longer than `bridged_s`, where the line means nothing.
     """
     missing = ~np.isfinite(values)
     if not missing.any():
@@ -130,12 +118,8 @@ def preprocess(signal: Signal, target_fs: float) -> Signal:
     """Bring a record to the study's band (0.5-40 Hz) and to the rate `target_fs`, float32.
 
     Gaps of at most 40 ms are bridged by a straight line. A longer gap is bridged only for the filter's sake and is
-    NaN again in the result, where :func:`ecgstudy.signals.quality.flaws` finds it.
-
-    Raises
-    ------
-    StudyError
-        The record's rate is 80 Hz or less, or `target_fs` is not positive.
+    NaN again in the result, where :func:`ecgstudy.signals.quality.flaws` finds it. ``StudyError`` where the record's
+    rate is 80 Hz or less, or `target_fs` not positive.
     """
     filled, lost = fill_gaps(signal.values, signal.fs)
     values = resample(bandpass(filled, signal.fs), signal.fs, target_fs)

@@ -25,13 +25,7 @@ FLAW_COLUMNS = ("record_id", "lead", "start", "stop", "reason")
 
 
 class RecordStore:
-    """Signals, record table, flaws and beats of one cohort at one sampling rate, in a folder.
-
-    Raises
-    ------
-    StudyError
-        The folder holds no finished store.
-    """
+    """Signals, record table, flaws and beats of one cohort at one sampling rate, in the folder of a finished store."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -99,13 +93,7 @@ class RecordStore:
         }
 
     def signal(self, record_id: str) -> np.ndarray:
-        """Give the filtered, resampled samples of one record: read-only float32, (n_leads, n_samples).
-
-        Raises
-        ------
-        KeyError
-            The record is unknown or excluded.
-        """
+        """Give the filtered, resampled samples of one record: read-only float32, (n_leads, n_samples)."""
         if record_id not in self._signals:
             raise KeyError(f"no record {record_id} in {self.folder.name}; its exclusions may hold the reason")
         return self._signals[record_id]

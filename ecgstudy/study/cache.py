@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -52,36 +52,31 @@ def remember(
     """
     key = cache_key(**made_from)
     file = folder / f"{name}-{key[:KEY_LENGTH]}.joblib"
-    found = _remembered(file, key)
-    if found:
+    if found := _remembered(file, key):
         return found
     with naming_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{file.stem}.lock", timeout=-1 if wait else 0):
-        found = _remembered(file, key)  # another process may have made it meanwhile
-        if found:
+        if found := _remembered(file, key):  # another process may have made it meanwhile
             return found
-        maker = commit()
-        value = make()
+        maker, value = commit(), make()
         for left in folder.glob(f".{glob.escape(file.stem)}.*{PARTIAL}*"):  # by a run that was killed
             left.unlink()
         with new_file(file) as partial:
             joblib.dump(value, partial, compress=3)
-            about = {"commit": maker, "key": key, "sha256": file_digest(partial)}
-            about |= {"made_from": made_from, "versions": library_versions()}
+            about = {"commit": maker, "key": key, "sha256": file_digest(partial), "made_from": made_from}
+            about["versions"] = library_versions()
             write_text(file.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True) + "\n")
     return value, maker
 
 
 def _remembered(file: Path, key: str) -> tuple[T, str] | None:
     """Value in a file and the commit that made it; None where it is not there, not whole or of something else."""
-    try:
+    with suppress(Exception):  # whatever is wrong with a value, it is made again
         about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        if about["key"] != key or about["sha256"] != file_digest(file):
-            return None
-        return joblib.load(file), about["commit"]
-    except Exception:  # whatever is wrong with a value, it is made again
-        return None
+        if about["key"] == key and about["sha256"] == file_digest(file):
+            return joblib.load(file), about["commit"]
+    return None
 
 
 def cache_key(**what_made_it: object) -> str:
@@ -127,16 +122,18 @@ def _code(file: Path, name: str) -> tuple[str, frozenset[str]]:
             above = package[: len(package) + 1 - node.level] if node.level else []
             origin = ".".join([*above, *filter(None, [node.module])])
             imported |= {f"{origin}.{alias.name}" for alias in node.names}
-        if isinstance(body := getattr(node, "body", None), list):
-            node.body = [line for line in body if not _is_text(line)]
     # the packages' __init__ files run before their modules
     parts = [module.split(".") for module in imported]
-    return ast.dump(tree), frozenset(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
+    modules = frozenset(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
+    return ast.dump(_WithoutTexts().visit(tree)), modules
 
 
-def _is_text(line: ast.stmt) -> bool:
-    """Whether a statement is a bare string: a docstring of a module, class, function or attribute."""
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+class _WithoutTexts(ast.NodeTransformer):
+    """Drops bare strings: the docstrings of modules, classes, functions and attributes."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Keep what computes."""
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
 def _source(module: str) -> Path | None:
@@ -190,23 +187,15 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failed:
-        if failed.errno in _REFUSED and _is_about(failed, folder):
-            raise StudyError(
-                f"{failed.filename} cannot be written ({failed.strerror}); make it writable, or set ECGSTUDY_CACHE and "
-                "ECGSTUDY_RESULTS to folders that are, and run the same command again."
-            ) from failed
-        if failed.errno not in _NO_SPACE:
+        file = Path(failed.filename or "")  # in the folder, or above it
+        if failed.errno in _REFUSED and (file.is_relative_to(folder) or folder.is_relative_to(file)):
+            trouble, cure = f"{file} cannot be written ({failed.strerror}); make it writable", "folders that are"
+        elif failed.errno in _NO_SPACE:
+            trouble, cure = f"No space is left on the disk that holds {folder}; free some", "folders on a larger disk"
+        else:
             raise
-        raise StudyError(
-            f"No space is left on the disk that holds {folder}; free some, or set ECGSTUDY_CACHE and "
-            "ECGSTUDY_RESULTS to folders on a larger disk, and run the same command again."
-        ) from failed
-
-
-def _is_about(failed: OSError, folder: Path) -> bool:
-    """Whether the file that the system complains of is `folder`, in it or above it."""
-    file = Path(failed.filename or "")
-    return file.is_relative_to(folder) or folder.is_relative_to(file)
+        where = f"or set ECGSTUDY_CACHE and ECGSTUDY_RESULTS to {cure}, and run the same command again."
+        raise StudyError(f"{trouble}, {where}") from failed
 
 
 @contextmanager
@@ -256,11 +245,10 @@ def publish(draft: Path, folder: Path) -> None:
     kinds = {"tables", "figures"} | {part.parts[0] for part in made if len(part.parts) > 1}
     with naming_disk_errors(folder):
         (folder / METRICS).unlink(missing_ok=True)
-        for part in sorted(made, key=lambda part: (part == Path(METRICS), part)):
-            if part == Path(METRICS):
-                older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
-                for path in [*older, *folder.glob("*.csv"), *folder.glob("*.failed.ipynb")]:
-                    if path.relative_to(folder) not in made:
-                        path.unlink()
+        older = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
+        for path in [*older, *folder.glob("*.csv"), *folder.glob("*.failed.ipynb")]:
+            if path.relative_to(folder) not in made:
+                path.unlink()
+        for part in sorted(made, key=lambda part: part == Path(METRICS)):
             with new_file(folder / part) as partial:
                 shutil.copyfile(draft / part, partial)

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -93,13 +94,17 @@ def _explanation(stage: str, error: Exception, failed: Path) -> str:
 
 
 def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
-    """Remove what differs from run to run or tells of the machine: times, paths, papermill's records, stderr."""
+    """Remove what differs from run to run or tells of the machine, and the cells that an early end left out."""
+    run = [cell.cell_type == "code" and cell.execution_count is not None for cell in notebook.cells]
+    if not all(ran for ran, cell in zip(run, notebook.cells, strict=True) if cell.cell_type == "code"):
+        del notebook.cells[len(run) - run[::-1].index(True) :]
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            noise = ("stderr", "SystemExit")  # the latter ends a stage early
+            cell.outputs = [out for out in cell.outputs if out.get("name", out.get("ename")) not in noise]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return notebook
 
@@ -109,12 +114,8 @@ def notebook_html(notebook: "NotebookNode", title: str) -> str:
     from jinja2 import FileSystemLoader
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(
-        extra_loaders=[FileSystemLoader(TEMPLATES)],
-        template_file="notebook.html.j2",
-        language_code="en",
-        embed_images=True,
-    )
+    loaders = [FileSystemLoader(TEMPLATES)]
+    exporter = HTMLExporter(extra_loaders=loaders, template_file="notebook.html.j2", embed_images=True)
     return exporter.from_notebook_node(notebook, {"metadata": {"name": heading_of(notebook) or title}})[0]
 
 
@@ -166,34 +167,25 @@ def check_parameters(declared: Mapping[str, Literal], given: Mapping[str, object
             near = difflib.get_close_matches(name, declared, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(declared)}."
             raise StudyError(f"There is no parameter {name!r}; {hint}")
-        checked[name] = _checked(name, declared[name], value)
+        default, wanted = declared[name], type(declared[name])
+        read = float(value) if wanted is float and type(value) is int else value
+        if default is not None and type(read) is not wanted:
+            told = f"a {wanted.__name__} like {default!r}, not the {type(value).__name__} {value!r}"
+            raise StudyError(f"Parameter {name!r} must be {told}.")
+        try:
+            checked[name] = json.loads(json.dumps(read, allow_nan=False))
+        except (TypeError, ValueError) as unfit:
+            raise StudyError(f"Parameter {name!r} must be plain JSON, and {value!r} is not.") from unfit
     return checked
-
-
-def _checked(name: str, default: Literal, value: object) -> Literal:
-    """`value` as the type of `default`, or an error that shows both."""
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is not None and type(value) is not type(default):
-        raise StudyError(
-            f"Parameter {name!r} must be a {type(default).__name__} like {default!r}, "
-            f"not the {type(value).__name__} {value!r}."
-        )
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as unfit:
-        raise StudyError(f"Parameter {name!r} must be plain JSON, and {value!r} is not.") from unfit
 
 
 def parse_assignments(pairs: Sequence[Sequence[str]], declared: Mapping[str, Literal]) -> dict[str, Literal]:
     """Read command-line pairs (name, text) as the types that `declared` shows: text as it is, else a Python literal."""
     values: dict[str, object] = dict(pairs)
-    for name, text in values.items():
+    for name, text in pairs:
         if not isinstance(declared.get(name), str):
-            try:
+            with suppress(SyntaxError, ValueError):  # the check below says what it should be
                 values[name] = ast.literal_eval(text)
-            except (SyntaxError, ValueError):
-                continue  # the check below says what it should be
     return check_parameters(declared, values)
 
 

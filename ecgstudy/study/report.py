@@ -10,14 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import write_text
-from ecgstudy.study.config import QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, results_dir
+from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, results_dir
 from ecgstudy.study.stage import STORY, read_metrics
-
-PROFILE_NOTES = {
-    "demo": "Every number on this page comes from the built-in SYNTHETIC cohort: it shows that the study runs, "
-    "and says nothing about real people.",
-    "real": "The numbers on this page come from real recordings of the cohorts named in each stage.",
-}
 
 
 def build_report(profile: str) -> Path:
@@ -33,7 +27,7 @@ def build_report(profile: str) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    content = {"question": QUESTION, "profile": profile, "note": PROFILE_NOTES[profile], "sections": sections}
+    content = {"question": QUESTION, "profile": profile, "note": PROFILES[profile], "sections": sections}
     for template, target in (("index.html.j2", "index.html"), ("summary.md.j2", "summary.md")):
         write_text(folder / target, environment.get_template(template).render(content))
     return folder / "index.html"

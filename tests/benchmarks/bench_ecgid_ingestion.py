@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ecgstudy.data.ecgid import EcgidCohort
+from ecgstudy.data.public import EcgidCohort
 from ecgstudy.errors import DataNotFoundError
 from ecgstudy.signals.ingest import build_store
 

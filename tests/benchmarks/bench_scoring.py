@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from ecgstudy.evaluate.bootstrap import Resamples, bootstrap
-from ecgstudy.evaluate.levels import Trials, eer
+from ecgstudy.evaluate.trials import ScoreMatrix, Trials, eer
 
 
 def bench_bootstrap(rng: np.random.Generator) -> None:
@@ -14,7 +14,7 @@ def bench_bootstrap(rng: np.random.Generator) -> None:
     own = probe[:, None] == gallery
     resamples = Resamples.draw(gallery, seed=0)
     start = time.perf_counter()
-    trials = Trials(rng.normal(size=own.shape) + 3 * own, probe, gallery, resamples)
+    trials = Trials(ScoreMatrix(rng.normal(size=own.shape) + 3 * own, probe, gallery), resamples)
     estimate = bootstrap(lambda drawn: eer(trials.levels(trials.weights(drawn))), resamples, 90, "")
     print(f"1,000 resamples of EER over {own.size:,} trials in {time.perf_counter() - start:.2f} s: {estimate}")
 

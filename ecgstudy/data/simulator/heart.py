@@ -1,4 +1,4 @@
-"""The heart: which Gaussians make a beat, when beats and waves come, the dipole they draw and how leads see it.
+"""The heart: which Gaussians make a beat, when beats and waves come, the dipole they draw and how twelve leads see it.
 
 Each wave fills exactly the time between its onset and its offset. A component takes a part of it, from `start` to
 `end` (0 = onset, 1 = offset of the wave), which is `SUPPORT` standard deviations either side of its centre; its vector
@@ -95,7 +95,6 @@ PR_LENGTHENING = 0.070
 """Seconds added to the PR interval in 1AVB, which then is at least `PR_BLOCK`."""
 PR_BLOCK = 0.215
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 """Leads that are measured; the other four follow from I and II by Kirchhoff's law."""
 
@@ -256,3 +255,10 @@ def fibrillatory_waves(rng: np.random.Generator, fibrillating: np.ndarray, n_sam
         shape = (np.sin(angle) + 0.35 * np.sin(2 * angle)).astype(np.float32)
         dipole[rows] += size[wave, rows, :, None].astype(np.float32) * shape[:, None]
     return dipole
+
+
+def twelve_leads(independent: np.ndarray) -> np.ndarray:
+    """Complete the `INDEPENDENT` leads (n, 8, n_samples) to twelve by the laws of Einthoven and Goldberger."""
+    one, two = independent[:, 0], independent[:, 1]
+    limbs = np.stack([one, two, two - one, -0.5 * (one + two), one - two * 0.5, two - one * 0.5], axis=1)
+    return np.concatenate([limbs, independent[:, 2:]], axis=1)

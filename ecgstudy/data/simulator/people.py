@@ -1,4 +1,4 @@
-"""What stays with a person, what sex and age do to it, and what drifts between sessions.
+"""Records of persons: what stays with a person, what sex and age do to it, what drifts, and what activities add.
 
 Published effects (each is a term of :func:`expected`):
 
@@ -33,11 +33,14 @@ Standard deviations between persons: HR 9 beats/min, QRS 8 ms, QTc 14 ms
 those of amplitude, direction and shape, and all drifts between sessions, are ours.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 
-from ecgstudy.data.simulator.heart import COMPONENT_WAVE, COMPONENTS, DOWER, EDGES, MAIN
+from ecgstudy.data.simulator import heart
+from ecgstudy.data.simulator.heart import COMPONENT_WAVE, COMPONENTS, DOWER, INDEPENDENT, MAIN, WAVES
 
 REFERENCE_AGE = 50.0
 REFERENCE_RATE = 64.5
@@ -55,20 +58,51 @@ PLANTED_SPREAD = 2.5
 """Factor on the spread of a planted wave: it alone has to carry what all waves carry in real persons."""
 _BACKWARD = np.isin(COMPONENTS, ("S basal", "S terminal"))
 
+FIBRILLATION_FASTER = 20.0
+"""Beats/min by which untreated fibrillation exceeds the person's own rate (size ours)."""
+_EXERCISE_VARIABILITY = 0.3
+
+
+class Activity(NamedTuple):
+    """Heart rate and noise of one activity, or of a batch of records, (n,) each.
+
+    Heart rates beyond rest are the medians of the motion cohort (CTU Prague 2024); the amplitudes are the authors'
+    choice and were fitted to nothing.
+    """
+
+    heart_rate: float | None  # mean in beats/min; None is the person's own resting rate
+    wander: float  # root mean square in mV, as the next two
+    movement: float
+    muscle: float
+    step: float  # rate of the movement in Hz
+    breathing: float  # mean rate in Hz
+
+
+ACTIVITIES = {
+    "rest": Activity(None, 0.030, 0.0, 0.008, 1.0, 0.25),
+    "arm_movements": Activity(92.0, 0.100, 0.080, 0.040, 0.8, 0.28),
+    "walk_4kmh": Activity(109.0, 0.080, 0.060, 0.025, 1.7, 0.32),
+    "run_8kmh": Activity(135.0, 0.100, 0.120, 0.035, 2.6, 0.50),
+    "squats": Activity(130.0, 0.150, 0.080, 0.035, 0.5, 0.45),
+}
+
+
+class Rows:
+    """Arrays with one row a person, a session or a record."""
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Self:
+        """Give these rows of every array."""
+        return type(self)(**{name: values[rows] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True)
-class People:
-    """A drawn population, (n,) unless said otherwise; times in seconds, rates in beats/min."""
+class People(Rows, heart.Intervals):
+    """A drawn population, (n,) unless said otherwise; rates in beats/min."""
 
     age: np.ndarray  # years
     female: np.ndarray
     heart_rate: np.ndarray
     rsa: np.ndarray
-    pr: np.ndarray
-    p_duration: np.ndarray
-    qrs: np.ndarray
-    qtc: np.ndarray
-    st_share: np.ndarray  # ST segment's share of the JT interval
     amplitude: np.ndarray  # factor on every component, (n, n_components)
     turn: np.ndarray  # rotation vector of every component in radians, (n, n_components, 3)
     edges: np.ndarray  # log factors on the gaps between a component's ends and its wave's, (n, n_components, 2)
@@ -76,7 +110,7 @@ class People:
 
 
 @dataclass(frozen=True)
-class Drift:
+class Drift(Rows):
     """What differs between sessions (or records): one row a session."""
 
     heart_rate: np.ndarray  # offset in beats/min
@@ -84,6 +118,39 @@ class Drift:
     t_gain: np.ndarray  # factor on T
     turn: np.ndarray  # of the whole dipole: electrode position, breathing, posture; (n, 3)
     leads: np.ndarray  # added to the lead vectors, each electrode on its own; (n, 8, 3)
+
+
+@dataclass(frozen=True)
+class Plan(Rows):
+    """Who and what each record is, (n,) each: rows in `People` and `Drift`; names of the rest."""
+
+    person: np.ndarray
+    drift: np.ndarray
+    activity: np.ndarray
+    rhythm: np.ndarray
+    diagnosis: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rendered records (float32 (n, 12, n_samples), mV), the timing of their waves, and their components' edges."""
+
+    signals: np.ndarray
+    timing: heart.Timing
+    edges: np.ndarray
+
+    def boundaries(self, row: int, fs: float) -> pd.DataFrame:
+        """Whole waves of record `row`: columns wave, onset, peak, offset (samples) and beat, in order of onset."""
+        index = [WAVES.index(wave) for wave in MAIN]
+        onset, duration = (seconds[row][:, index] * fs for seconds in (self.timing.onset, self.timing.duration))
+        # NaN (no such wave) compares false and drops out with the waves that the record cuts.
+        beat, wave = np.nonzero((onset >= 0) & (onset + duration <= self.signals.shape[-1] - 1))
+        order = np.argsort(onset[beat, wave], kind="stable")
+        beat, wave = beat[order], wave[order]
+        onset, duration = onset[beat, wave], duration[beat, wave]
+        peak = onset + duration * self.edges[row, list(MAIN.values())].mean(axis=1)[wave]
+        names = np.array(list(MAIN), dtype=object)[wave]
+        return pd.DataFrame({"wave": names, "onset": onset, "peak": peak, "offset": onset + duration, "beat": beat})
 
 
 def expected(age: np.ndarray, female: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,6 +208,7 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
         p_duration=base["p_duration"] + spread * 0.008 * np.clip(z["p_duration"], -3, 3),
         qrs=base["qrs"] + spread * 0.008 * np.clip(z["qrs"], -3, 3),
         qtc=base["qtc"] + spread * 0.014 * np.clip(z["qtc"], -3, 3),
+        qrs_widening=np.zeros(n),
         st_share=0.30 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
         amplitude=np.where(varies > 0, own["amplitude"], everybody["amplitude"]) * factor,
         turn=turn,
@@ -160,19 +228,91 @@ def draw_drift(rng: np.random.Generator, n: int, heart_rate_sd: float) -> Drift:
     )
 
 
-def shape_edges(diagnosis: np.ndarray, log_factors: np.ndarray) -> np.ndarray:
-    """Start and end of every component, (n, n_components, 2), by index in `DIAGNOSES` and `People.edges`.
-
-    A gap between a component's end and its wave's end is scaled, so a gap of 0 stays 0 and the components always fill
-    the wave from onset to offset.
-    """
-    edges, factor = EDGES[diagnosis], np.exp(log_factors)
-    return np.stack([edges[..., 0] * factor[..., 0], 1 - (1 - edges[..., 1]) * factor[..., 1]], axis=-1)
-
-
 def rotate(vectors: np.ndarray, turn: np.ndarray) -> np.ndarray:
     """Rotate vectors by rotation vectors (Rodrigues' formula); both (..., 3), radians."""
     angle = np.linalg.norm(turn, axis=-1, keepdims=True)
     axis = turn / np.maximum(angle, 1e-12)
     along = np.sum(axis * vectors, axis=-1, keepdims=True) * axis
     return along + np.cos(angle) * (vectors - along) + np.sin(angle) * np.cross(axis, vectors)
+
+
+def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Factor on the QRS vectors, shape (n,), that brings S V1 + R V5 to `LVH_SOKOLOW_MV` where it is lower."""
+    qrs = np.flatnonzero(COMPONENT_WAVE == "QRS")
+    position = np.linspace(0, 1, 101)[None, :, None]
+    loop = heart.bump(position, edges[:, None, qrs]) @ vectors[:, qrs]
+    v1, v5 = (loop @ DOWER[INDEPENDENT.index(lead)] for lead in ("V1", "V5"))
+    return np.maximum(LVH_SOKOLOW_MV / (v5.max(axis=1) - v1.min(axis=1)), 1.0)
+
+
+def _intervals(people: People, diagnosis: np.ndarray) -> heart.Intervals:
+    """Intervals of each record: the person's, changed by the diagnosis."""
+    wider = heart.QRS_WIDENING
+    widening = np.select([diagnosis == name for name in wider], list(wider.values()), 0.0)
+    blocked = np.maximum(people.pr + heart.PR_LENGTHENING, heart.PR_BLOCK)
+    pr = np.where(diagnosis == "1AVB", blocked, people.pr)
+    return replace(people, pr=pr, qrs=people.qrs + widening, qrs_widening=widening)
+
+
+def _morphology(people: People, drift: Drift, diagnosis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (n, n_components, 2) and vectors in mV (n, n_components, 3) of each record."""
+    index = np.array([heart.DIAGNOSES.index(name) for name in diagnosis])
+    # a gap between a component's end and its wave's is scaled: one of 0 stays 0, so components always fill the wave
+    edges, factor = heart.EDGES[index], np.exp(people.edges)
+    edges = np.stack([edges[..., 0] * factor[..., 0], 1 - (1 - edges[..., 1]) * factor[..., 1]], axis=-1)
+    st_set = np.isin(diagnosis, heart.ST_SET_BY_DIAGNOSIS)[:, None] & (COMPONENT_WAVE == "ST")
+    amplitude = np.where(st_set, 1.0, people.amplitude)
+    vectors = rotate(heart.VECTORS[index] * amplitude[..., None], people.turn)
+    lvh = diagnosis == "LVH"
+    if lvh.any():
+        scale = np.where(lvh, _lvh_scale(vectors, edges), 1.0)
+        vectors[:, COMPONENT_WAVE == "QRS"] *= scale[:, None, None]
+    vectors *= drift.gain[:, None, None]
+    vectors[:, COMPONENT_WAVE == "T"] *= drift.t_gain[:, None, None]
+    return edges, rotate(vectors, drift.turn[:, None])
+
+
+def electrode_noise(
+    rng: np.random.Generator, activity: Activity, respiration: np.ndarray, n_samples: int, fs: float
+) -> np.ndarray:
+    """Noise of the independent leads, float32 (n, n_leads, n_samples) in mV.
+
+    Wander is a wave at the breathing rate and one below 0.15 Hz; movement is a wave at the step rate and its octave;
+    each lead has its own size and phase of them. Muscle noise is white.
+    """
+    n, n_leads = len(respiration), len(INDEPENDENT)
+    step = activity.step * rng.uniform(0.9, 1.1, n)
+    rates = np.stack([respiration, rng.uniform(0.04, 0.15, n), step, 2 * step], axis=1)
+    # A sine and a cosine of independent normal sizes s make a wave of random phase with mean square s^2, and there
+    # are two waves of each kind: hence the root of 2.
+    sizes = np.stack([activity.wander] * 2 + [activity.movement, activity.movement / 2], axis=1)
+    sizes = sizes[:, None, :, None] / np.sqrt(2)
+    sizes = (sizes * rng.standard_normal((n, n_leads, 4, 2))).astype(np.float32)
+    angle = (2 * np.pi / fs * rates[..., None] * np.arange(n_samples)).astype(np.float32)
+    noise = sizes[..., 0] @ np.sin(angle) + sizes[..., 1] @ np.cos(angle)
+    white = rng.standard_normal((n, n_leads, n_samples), dtype=np.float32)
+    return noise + white * activity.muscle.astype(np.float32)[:, None, None]
+
+
+def render(
+    rng: np.random.Generator, people: People, drift: Drift, plan: Plan, fs: float, n_samples: int, noise: bool = True
+) -> Batch:
+    """Render the records of a plan; without `noise` of electrodes for comparisons with closed forms."""
+    people, drift, n = people[plan.person], drift[plan.drift], len(plan.person)
+    activity = Activity(*np.array([ACTIVITIES[name] for name in plan.activity], dtype=float).T)
+    fibrillating = plan.rhythm == heart.FIBRILLATION
+    rest = np.isnan(activity.heart_rate)
+    # In motion a person keeps the distance that the resting rate has from the population's.
+    rate = np.where(rest, people.heart_rate, activity.heart_rate + people.heart_rate - REFERENCE_RATE)
+    rate = rate + drift.heart_rate + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
+    variability = people.rsa * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
+    breathing = activity.breathing * rng.uniform(0.8, 1.2, n)
+    beats = heart.beat_times(rng, np.clip(rate, 40, 185), variability, breathing, fibrillating, n_samples / fs)
+    timing = heart.place_waves(beats, _intervals(people, plan.diagnosis), fibrillating)
+    edges, vectors = _morphology(people, drift, plan.diagnosis)
+    dipole = heart.draw_dipole(timing, edges, vectors, fs, n_samples)
+    dipole = dipole + heart.fibrillatory_waves(rng, fibrillating, n_samples, fs)
+    independent = (people.leads + drift.leads).astype(np.float32) @ dipole
+    if noise:
+        independent += electrode_noise(rng, activity, breathing, n_samples, fs)
+    return Batch(heart.twelve_leads(independent), timing, edges)
