@@ -41,10 +41,11 @@ def test_a_claim_is_judged_by_the_waves_outside_it_and_by_its_length(
 
 def test_claims_are_judged_by_the_papers_method_and_by_each_trusted_one() -> None:
     trusted = _rows(0.2, 1.2, 0.3, model="resnet1d", method="occlusion")
-    table = claim_table(pd.concat([_rows(0.4, 1.2, 0.3), trusted]), ["occlusion"])
+    board = pd.DataFrame({"method": ["occlusion", "saliency"], "trusted": [True, False]})
+    table = claim_table(pd.concat([_rows(0.4, 1.2, 0.3), trusted]), board)
     assert table["by_attention"].tolist() == [HOLDS]
     assert table["by_trusted"].tolist() == [f"occlusion: {FAILS}"]
-    assert "no method passed" in claim_table(_rows(0.4, 1.2, 0.3), [])["by_trusted"].item()
+    assert "no method passed" in claim_table(_rows(0.4, 1.2, 0.3), board[:0])["by_trusted"].item()
     assert "R wave for sex: holds in 1" in tables.claim_finding(table)
 
 

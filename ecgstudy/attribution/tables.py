@@ -28,6 +28,8 @@ HOLDS, LONG = "holds", "holds only because the wave is long"
 FAILS, UNKNOWN = "does not hold", "cannot be judged"
 OUTSIDE = {"R wave": ("P", "PR", "ST", "T", "TP"), "P-R interval": ("ST", "T", "TP")}
 """Waves that lie outside a claimed region, with which its share is compared."""
+SHOWN = ["method", "model", "planted", "highest", "pointing", "randomised_correlation", "deletion_gap", "causal"]
+"""Columns of the scoreboard that fit a page."""
 CONTROL = "a control: it cannot know the network"
 CAUSAL_EFFECT = "replaced.eer"
 """The effect that `causal.<method>.rank_correlation` compares with: the rise of the EER when a wave is replaced.
@@ -314,9 +316,9 @@ def judge(rows: pd.DataFrame, region: str) -> str:
     return HOLDS if claimed["enrichment_low"].item() > 1 else LONG
 
 
-def claim_table(table: pd.DataFrame, trusted: Sequence[str]) -> pd.DataFrame:
+def claim_table(table: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
     """Judge each claim, cohort and protocol: by the paper's own network and method, and by each trusted method."""
-    rows = []
+    trusted, rows = board.loc[board["trusted"], "method"], []
     for task, region, published in PAPER:
         for (cohort, protocol), part in table[table["task"] == task].groupby(["cohort", "protocol"], sort=False):
             first = first_network(part, "method")
