@@ -61,7 +61,7 @@ def _section(profile: str, info: StageInfo) -> dict:
 
 
 def steward_answers() -> list[dict[str, str]]:
-    """Answer what whoever keeps the records asks first, a headline and sentences a cohort, from stage 02 of ``mine``."""
+    """Answer what a steward of records asks first: a headline and sentences a cohort, from stage 02 of ``mine``."""
     try:
         metrics = read_metrics("mine", "02_reidentification")["metrics"]
     except StudyError:
