@@ -11,7 +11,15 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort, Signal, as_tables
 from ecgstudy.data.tables import read_csv
-from ecgstudy.data.wfdb_files import Header, checked_path, common_unit, read_header, read_signal, signal_files
+from ecgstudy.data.wfdb_files import (
+    MAX_VALUES,
+    Header,
+    checked_path,
+    common_unit,
+    read_header,
+    read_signal,
+    signal_files,
+)
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.cache import file_digest
 from ecgstudy.study.config import data_root
@@ -63,7 +71,9 @@ class WfdbCohort(Cohort):
                 checked_path(path, self.root)
             except RecordError:
                 continue  # not there, or outside the folder
-            total.update(f"{name}\0{file_digest(path)}\n".encode())
+            size = path.stat().st_size  # no record is as large as a file that is not read
+            content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
         return total.hexdigest()
 
     @cached_property
@@ -78,14 +88,23 @@ class WfdbCohort(Cohort):
         for record_id in listed:
             try:
                 header = read_header(self._header_path(record_id), self.root)
-                row = {"record_id": record_id, "fs": header.fs, "n_samples": header.n_samples, "session": 1}
+                row: dict[str, Any] = {
+                    "record_id": record_id,
+                    "fs": header.fs,
+                    "n_samples": header.n_samples,
+                    "session": 1,
+                }
                 row |= {"leads": header.leads[self.offered], "unit": common_unit(header.channels[self.offered])}
                 rows.append(row | {"sex": None} | self._describe(record_id, header))
             except RecordError as error:
                 file = Path(error.file)
                 file = file.relative_to(self.root) if file.is_relative_to(self.root) else file
                 failures.append((record_id, file.as_posix(), error.reason, error.remedy))
-        return as_tables(pd.DataFrame(rows), failures + self._orphans(listed))
+        table = pd.DataFrame(rows)
+        if disputed := self._disputed(table) if rows else {}:
+            failures += [(record_id, f"{record_id}.hea", *why) for record_id, why in disputed.items()]
+            table = table[~table["record_id"].isin(disputed)]
+        return as_tables(table, failures + self._orphans(listed))
 
     def _listed(self) -> list[str]:
         """Record names in ``RECORDS``, the publisher's list; without one, every header in the folder."""
@@ -109,6 +128,10 @@ class WfdbCohort(Cohort):
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         """Person, date or session, age, sex and labels of one record, unless unknown; or :class:`RecordError`."""
         raise NotImplementedError
+
+    def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        """Reason and remedy for each record that the other records speak against."""
+        return {}
 
     def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
         """Rows of the failure table for what the cohort's tables name beside the `listed` records."""

@@ -135,7 +135,7 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
         first = exclusions["sentence"].iloc[0]
         raise NothingUsableError(f"No record of {cohort.name} can be used ({counts}); the first: {first}", exclusions)
     _write_tables(plan.folder, records, kept, exclusions)
-    manifest |= {"records": len(kept), "excluded": len(exclusions), "complete": True}
+    manifest |= {"records": len(kept), "excluded": len(exclusions), "notes": cohort.notes(), "complete": True}
     (plan.folder / store.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
