@@ -88,15 +88,16 @@ class WfdbCohort(Cohort):
         for record_id in listed:
             try:
                 header = read_header(self._header_path(record_id), self.root)
-                row: dict[str, Any] = {
-                    "record_id": record_id,
-                    "fs": header.fs,
-                    "n_samples": header.n_samples,
+                row: dict[str, Any] = {"record_id": record_id, "fs": header.fs, "n_samples": header.n_samples}
+                row |= {
                     "session": 1,
+                    "leads": header.leads[self.offered],
+                    "unit": common_unit(header.channels[self.offered]),
                 }
-                row |= {"leads": header.leads[self.offered], "unit": common_unit(header.channels[self.offered])}
                 rows.append(row | {"sex": None} | self._describe(record_id, header))
-            except RecordError as error:
+            except Exception as strange:  # whatever a header brings about is its own record's reason
+                told = f"cannot be read ({type(strange).__name__})"
+                error = strange if isinstance(strange, RecordError) else RecordError(f"{record_id}.hea", told)
                 file = Path(error.file)
                 file = file.relative_to(self.root) if file.is_relative_to(self.root) else file
                 failures.append((record_id, file.as_posix(), error.reason, error.remedy))
