@@ -96,6 +96,8 @@ class WfdbCohort(Cohort):
                 }
                 rows.append(row | {"sex": None} | self._describe(record_id, header))
             except Exception as strange:  # whatever a header brings about is its own record's reason
+                if isinstance(strange, StudyError) and not isinstance(strange, RecordError):
+                    raise  # it speaks of a table of all records
                 told = f"cannot be read ({type(strange).__name__})"
                 error = strange if isinstance(strange, RecordError) else RecordError(f"{record_id}.hea", told)
                 file = Path(error.file)
