@@ -1,9 +1,10 @@
-"""The command line: ``python -m ecgstudy cohorts | fetch | run | work | report``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | work | report``."""
 
 import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ecgstudy.errors import StudyError
 
@@ -14,6 +15,9 @@ STUDY_SEED = 0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 a mistake that a sentence explains, 130 stopped)."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names need not be text
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is a user's: everything is tidied up
     try:
         options.command(options)
@@ -34,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     cohorts = commands.add_parser("cohorts", help="list each cohort: found or not, records, persons, licence")
     cohorts.set_defaults(command=_cohorts)
 
+    doctor = commands.add_parser("doctor", help="look at a folder of records of your own; nothing is written")
+    doctor.add_argument("folder", help="folder of WFDB records, with or without subjects.csv")
+    doctor.set_defaults(command=_doctor)
+
+    who = commands.add_parser("who", help="say whose pseudonym is whose, here and nowhere else")
+    who.add_argument("pseudonym", nargs="+", help="as it stands in the tables of the profile mine")
+    who.set_defaults(command=_who)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
@@ -45,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     work = commands.add_parser("work", help="do jobs of the stages that no other process is doing")
-    work.add_argument("profile", help="demo or real")
+    work.add_argument("profile", help="demo, real or mine")
     work.add_argument("--device", default="auto", help="auto, cpu or cuda")
     work.set_defaults(command=_work)
 
     report = commands.add_parser("report", help="make the front page from the finished stages")
-    report.add_argument("profile", help="demo or real")
+    report.add_argument("profile", help="demo, real or mine")
     report.set_defaults(command=_report)
     return parser
 
@@ -68,6 +80,23 @@ def _cohorts(_: argparse.Namespace) -> None:
         unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
         counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
         print(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    """Say what a folder holds, under the names that stand in it."""
+    from ecgstudy.ingestion.doctor import examine
+
+    for line in examine(Path(options.folder)):
+        print(line)
+
+
+def _who(options: argparse.Namespace) -> None:
+    """Print the names behind pseudonyms."""
+    from ecgstudy.data.own import OwnCohort, own_folders
+
+    for pseudonym in options.pseudonym:
+        names = [OwnCohort(name, root).whois(pseudonym.rpartition("/")[2]) for name, root in own_folders().items()]
+        print(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}")
 
 
 def _fetch(options: argparse.Namespace) -> None:

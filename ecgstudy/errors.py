@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+AGAIN = "download the record again"
+"""What to do about a damaged file unless there is something better."""
+
+
 class StudyError(Exception):
     """Something the user can mend; its text is the whole message."""
 
 
 class DataNotFoundError(StudyError):
     """A cohort's folder or index file is not where it is expected."""
+
+
+class NotApplicableError(StudyError):
+    """What a stage asks cannot be asked of these records; its text says why. The stage ends here, and is complete."""
 
 
 class LeakageError(StudyError):
@@ -35,13 +43,14 @@ class RecordError(StudyError):
     """One record cannot be used; the other records are unharmed.
 
     `file` is at fault, `reason` says in a few words what is wrong with it ("is shorter than its header says"), and
-    `remedy` what to do about it.
+    `remedy` what to do about it. `detail` is what the file holds there: it stands in the message and in no table,
+    because it may name somebody.
     """
 
-    def __init__(self, file: Path | str, reason: str, remedy: str = "download the record again") -> None:
-        self.file, self.reason, self.remedy = str(file), reason, remedy
-        super().__init__(f"{self.file} {reason}; {remedy}.")
+    def __init__(self, file: Path | str, reason: str, remedy: str = AGAIN, detail: str = "") -> None:
+        self.file, self.reason, self.remedy, self.detail = str(file), reason, remedy, detail
+        super().__init__(f"{self.file} {reason}{f' ({detail[:60]})' if detail else ''}; {remedy}.")
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        """Rebuild from the three parts, so that the error survives a process pool."""
-        return type(self), (self.file, self.reason, self.remedy)
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        """Rebuild from its parts, so that the error survives a process pool."""
+        return type(self), (self.file, self.reason, self.remedy, self.detail)

@@ -37,6 +37,16 @@ def realdata() -> Callable[[str], Cohort]:
 
 
 @pytest.fixture
+def tree(tmp_path: Path) -> Callable[[str], Cohort]:
+    """Write a small cohort in its official layout, the first time; open it."""
+    from wfdb_trees import TREES
+
+    from ecgstudy.data.cohorts import REGISTRY
+
+    return lambda name: REGISTRY[name](tmp_path if any(tmp_path.iterdir()) else TREES[name](tmp_path))
+
+
+@pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Write the notebook 90_trial, which opens its stage, runs the given cells and finishes; give its results folder.
 

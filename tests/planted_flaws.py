@@ -10,10 +10,10 @@ import wfdb_trees
 from fake_cohort import SECONDS, waveform
 
 from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.own import FolderCohort
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 
 STRETCHES = {"not a number": (2.2, 2.7), "flat": (4.2, 5.7), "saturated": (8.5, 8.56)}
 """Seconds of each record that are spoilt, by reason."""
@@ -65,7 +65,7 @@ class PlantedSynthetic(SyntheticCohort):
 
 
 COHORTS: dict[str, Callable[[Path], Cohort]] = {
-    "wfdb-folder": lambda folder: WfdbFolderCohort(_own_folder(folder)),
+    "wfdb-folder": lambda folder: FolderCohort(_own_folder(folder)),
     "ecgid": partial(_tree, wfdb_trees.ecgid_tree, EcgidCohort, 500.0, -32768),
     "ludb": partial(_tree, wfdb_trees.ludb_tree, LudbCohort, 500.0, -32768),
     "mitdb": partial(_tree, wfdb_trees.mitdb_tree, MitdbCohort, 360.0, -2048),

@@ -16,11 +16,11 @@ import pandas as pd
 import papermill
 import pytest
 from fake_cohort import waveform
-from wfdb_trees import mitdb_tree, motion_tree, write_record
+from wfdb_trees import motion_tree, write_record
 
 from ecgstudy.__main__ import main
 from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
-from ecgstudy.data.wfdb_folder import WfdbFolderCohort
+from ecgstudy.data.own import OWN, FolderCohort, OwnCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.ingestion import figures, stores, tables
 from ecgstudy.ingestion.stores import open_usable_stores
@@ -35,12 +35,12 @@ DESCRIBED = {
     "missing": ("unreadable", "missing.dat is missing; download the record again."),
     "not_a_number": ("not a number", "lead I is not a number; lead II is not a number; export it again"),
     "one_sample": ("too short", "it lasts 0.004 s, less than 5 s; bring a longer recording"),
-    "outside": ("unreadable", "outside.hea names a signal file outside its own folder (../outside.dat); do not trust"),
+    "outside": ("unreadable", "outside.hea names a signal file outside its own folder; do not trust"),
     "oversized": ("unreadable", "oversized.dat is 8 bytes longer than its header says; download the record again."),
     "samples": ("unreadable", "samples.dat is 10000 bytes shorter than its header says; download the record again."),
     "saturated": ("saturated", "lead I is saturated; lead II is saturated; check the amplifier's range"),
     "truncated": ("unreadable", "truncated.dat is 100 bytes shorter than its header says; download the record again."),
-    "twice": ("unreadable", "subjects.csv line 3: lists its record twice; keep one row a record."),
+    "twice": ("unreadable", "subjects.csv line 3, column record: lists its record twice; keep one row a record."),
     "two_persons_a": ("same waveform as another person", "another person (two_persons_b); correct the person"),
     "two_persons_b": ("same waveform as another person", "another person (two_persons_a); correct the person"),
 }
@@ -96,14 +96,13 @@ def _subjects(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Run notebook 01 as a user does on good and bad records beside a cohort whose list is damaged."""
+    """Run notebook 01 as a user does on good and bad records beside a folder whose table is damaged."""
     base = tmp_path_factory.mktemp("study")
-    folder = base / "data" / "wfdb-folder"
+    folder = base / "data" / OWN / "clinic"
     _good_records(folder)
     _bad_records(folder)
     _subjects(folder)
-    mitdb_tree(base / "data" / "mitdb")
-    (base / "data" / "mitdb" / "RECORDS").write_bytes(b"\xff\xfe")
+    _table_in_latin_1(base / "data" / OWN / "damaged")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     own = {f"ECGSTUDY_{name}": str(base / name.lower()) for name in ("DATA", "RESULTS", "CACHE")}
     # a few synthetic persons stand beside the records: every process imports this first
@@ -111,10 +110,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     few = "cohort.__init__.__defaults__ = (4, 1, 1, *cohort.__init__.__defaults__[3:])"
     (base / "sitecustomize.py").write_text(f"{made}\n{few}\n")
     own["PYTHONPATH"] = os.pathsep.join([str(base), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "ecgstudy", "run", "01_ingestion", "-p", "profile", "real"]
+    command = [sys.executable, "-m", "ecgstudy", "run", "01_ingestion", "-p", "profile", "mine"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | own, check=False)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
-    return SimpleNamespace(base=base, done=done, results=base / "results" / "real" / "01_ingestion")
+    with pytest.MonkeyPatch.context() as there:
+        there.setenv("ECGSTUDY_DATA", own["ECGSTUDY_DATA"])
+        cohort = OwnCohort("own-1", folder)
+    hidden = {name: cohort.pseudonym("record", name) for name in (*GOOD, *DESCRIBED)}
+    return SimpleNamespace(base=base, done=done, results=base / "results" / "mine" / "01_ingestion", hidden=hidden)
 
 
 def _table(study: SimpleNamespace, name: str) -> pd.DataFrame:
@@ -131,45 +134,47 @@ def test_the_study_goes_on_and_its_results_are_whole(study: SimpleNamespace) -> 
 
 def test_good_records_are_unharmed(study: SimpleNamespace, tmp_path: Path) -> None:
     cohorts = _table(study, "cohorts").set_index("cohort")
-    assert cohorts.index.tolist() == ["wfdb-folder"]
-    counts = cohorts.loc["wfdb-folder", ["records", "persons", "excluded"]].tolist()
+    assert cohorts.index.tolist() == ["own-1"]
+    counts = cohorts.loc["own-1", ["records", "persons", "excluded"]].tolist()
     assert counts == [len(GOOD), len(GOOD) - 1, len(DESCRIBED)]
-    # a unit nobody knows is kept and shown, never taken for mV
-    assert cohorts.loc["wfdb-folder", "unit"] == "furlong, mV"
+    # a unit nobody knows is never taken for mV
+    assert cohorts.loc["own-1", "unit"] == "mV, other"
     _good_records(tmp_path)
-    alone = build_store(WfdbFolderCohort(tmp_path), tmp_path / "cache", workers=1)
-    (folder,) = (study.base / "cache" / "real").glob("store-wfdb-folder-*")
+    alone = build_store(FolderCohort(tmp_path), tmp_path / "cache", workers=1)
+    (folder,) = (study.base / "cache" / "mine").glob("store-own-1-*")
     beside_bad = stores.RecordStore(folder)
-    assert beside_bad.records["record_id"].tolist() == GOOD
-    for record_id in GOOD:
-        np.testing.assert_array_equal(beside_bad.signal(record_id), alone.signal(record_id))
+    assert set(beside_bad.records["record_id"]) == {study.hidden[name] for name in GOOD}
+    for name in GOOD:
+        np.testing.assert_array_equal(beside_bad.signal(study.hidden[name]), alone.signal(name))
 
 
 @pytest.mark.parametrize("record_id", DESCRIBED)
 def test_a_bad_record_has_its_reason_and_one_sentence(study: SimpleNamespace, record_id: str) -> None:
     rows = _table(study, "excluded_records").set_index("record_id")
-    reason, words = DESCRIBED[record_id]
-    assert rows.loc[record_id, ["cohort", "reason"]].tolist() == ["wfdb-folder", reason]
-    sentence = rows.loc[record_id, "sentence"]
+    (reason, words), hidden = DESCRIBED[record_id], study.hidden
+    assert rows.loc[hidden[record_id], ["cohort", "reason"]].tolist() == ["own-1", reason]
+    sentence = rows.loc[hidden[record_id], "sentence"]
+    for name in (record_id, "two_persons_a", "two_persons_b"):
+        words = re.sub(rf"\b{name}(?=\.|\))", hidden[name], words)
     assert words in sentence
-    assert record_id in sentence or record_id == "twice"
+    assert hidden[record_id] in sentence or record_id == "twice"
     assert sentence.endswith(".")
     assert "\n" not in sentence
 
 
-def test_nothing_else_is_left_out_but_the_cohort_with_a_damaged_list(study: SimpleNamespace) -> None:
+def test_nothing_else_is_left_out_but_the_folder_with_a_damaged_table(study: SimpleNamespace) -> None:
     rows = _table(study, "excluded_records").set_index("record_id")
-    assert set(rows.index) == {*DESCRIBED, "every record"}
+    assert set(rows.index) == {*(study.hidden[name] for name in DESCRIBED), "every record"}
     assert rows.loc["every record"].tolist() == [
-        "mitdb",
+        "own-2",
         "unreadable",
-        "mitdb/RECORDS is not UTF-8 text; download it again.",
+        "own-2/subjects.csv, line 2: is not UTF-8 text; save it as CSV UTF-8.",
     ]
     counts = _table(study, "exclusions").set_index(["cohort", "reason"])["records"]
-    assert counts.loc[("wfdb-folder", "unreadable")] == 7
-    assert np.isnan(counts.loc[("mitdb", "unreadable")])
+    assert counts.loc[("own-1", "unreadable")] == 7
+    assert np.isnan(counts.loc[("own-2", "unreadable")])
     page = (study.results / "01_ingestion.html").read_text()
-    assert "No record of mitdb can be used: it takes no part in the study." in page
+    assert "No record of own-2 can be used: it takes no part in the study." in page
 
 
 def test_results_name_no_folder_of_the_machine(study: SimpleNamespace) -> None:
@@ -177,21 +182,23 @@ def test_results_name_no_folder_of_the_machine(study: SimpleNamespace) -> None:
         assert path.is_dir() or str(study.base).encode() not in path.read_bytes(), path.name
 
 
-def test_records_of_ones_own_appear_in_the_table_of_exclusions_alone(study: SimpleNamespace) -> None:
-    for path in [*study.results.glob("*.json"), *study.results.rglob("*.csv"), *study.results.rglob("*.svg")]:
-        named = [name for name in (*GOOD, "two_persons_a") if name in path.read_text()]
-        assert named == (["two_persons_a"] if path.name == "excluded_records.csv" else []), path.name
+def test_no_name_of_ones_own_is_in_any_result_or_cache(study: SimpleNamespace) -> None:
+    names = re.compile("|".join((*GOOD[:-1], "two_persons", "not_a_number", "p-good", "clinic", "furlong")).encode())
+    for path in [*study.results.rglob("*"), *(study.base / "cache").rglob("*")]:
+        assert not names.search(str(path.relative_to(study.base)).encode())
+        assert path.is_dir() or not names.search(path.read_bytes()), path.name
 
 
 def test_the_trace_of_ones_own_record_is_not_drawn(study: SimpleNamespace) -> None:
-    (folder,) = (study.base / "cache" / "real").glob("store-wfdb-folder-*")
+    (folder,) = (study.base / "cache" / "mine").glob("store-own-1-*")
     own = stores.RecordStore(folder)
-    figure = figures.traces_figure({"wfdb-folder": own, "ecgid": own})
+    figure = figures.traces_figure({"own-1": own, "ecgid": own}, own=False)
     hidden, drawn = figure.axes[:2]
     assert len(hidden.lines) == 0
     assert "a trace\nidentifies its owner" in hidden.texts[0].get_text()
     assert len(drawn.lines) > 0
-    beats = figures.beats_figure({"wfdb-folder": own, "ecgid": own})
+    assert len(figures.traces_figure({"own-1": own}, own=True).axes[0].lines) > 0
+    beats = figures.beats_figure({"own-1": own, "ecgid": own})
     assert [ax.get_title().split("\n")[0] for ax in beats.axes] == ["ecgid"]
     plt.close("all")
 
@@ -207,41 +214,41 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _only_bad_records(folder: Path) -> str:
     _record(folder, "flat", np.zeros((2, 2500)))
-    return r"No record of wfdb-folder can be used \(flat 1\); the first: Record flat was left out: lead I is flat"
+    return r"No record of own-1 can be used \(flat 1\); the first: Record r\w{12} was left out: lead I is flat"
 
 
 def _table_in_latin_1(folder: Path) -> str:
     _good_records(folder)
     (folder / "subjects.csv").write_bytes("record,subject_id\ngood_2,Jos\xe9\n".encode("latin-1"))
-    return r"wfdb-folder/subjects\.csv is not UTF-8 text; save it as UTF-8"
+    return r"clinic/subjects\.csv, line 2: is not UTF-8 text; save it as CSV UTF-8"
 
 
-def _malformed_table(folder: Path) -> str:
+def _table_without_a_column(folder: Path) -> str:
     _good_records(folder)
-    (folder / "subjects.csv").write_text("record,subject_id\ngood_2,Bob,3,4\n")
-    return r"wfdb-folder/subjects\.csv is malformed .*give every row as many fields"
+    (folder / "subjects.csv").write_text("record,patient\ngood_2,Bob\n")
+    return r"clinic/subjects\.csv, line 1: there is no column subject_id"
 
 
-@pytest.mark.parametrize("make", [_only_bad_records, _table_in_latin_1, _malformed_table])
+@pytest.mark.parametrize("make", [_only_bad_records, _table_in_latin_1, _table_without_a_column])
 def test_a_cohort_without_a_usable_record_leaves_the_others_alone(places: Path, make: Callable[[Path], str]) -> None:
-    words = make(places / "data" / "wfdb-folder")
+    words = make(places / "data" / OWN / "clinic")
     motion_tree(places / "data" / "motion")
-    opened, lost = open_usable_stores("real", ["wfdb-folder", "motion"], 0)
+    opened, lost = open_usable_stores("mine", ["own-1", "motion"], 0)
     assert list(opened) == ["motion"]
-    assert lost["cohort"].unique().tolist() == ["wfdb-folder"]
+    assert lost["cohort"].unique().tolist() == ["own-1"]
     assert str(places) not in lost["sentence"].str.cat()
     finding = tables.exclusion_finding(tables.exclusion_table(opened, lost), lost)
-    assert "No record of wfdb-folder can be used: it takes no part in the study." in finding
+    assert "No record of own-1 can be used: it takes no part in the study." in finding
     with pytest.raises(StudyError, match=words):
-        open_usable_stores("real", ["wfdb-folder"], 0)
+        open_usable_stores("mine", ["own-1"], 0)
 
 
 def test_where_nothing_is_left_the_command_says_so_and_fails(
     places: Path, trial: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
-    words = _only_bad_records(places / "data" / "wfdb-folder")
-    opened = 'from ecgstudy.ingestion.stores import *\nopen_usable_stores(profile, ["wfdb-folder"], seed)'
-    trial(opened, profile="real")
+    words = _only_bad_records(places / "data" / OWN / "clinic")
+    opened = 'from ecgstudy.ingestion.stores import *\nopen_usable_stores(profile, ["own-1"], seed)'
+    trial(opened, profile="mine")
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert re.match(f"ecgstudy: {words}", said)
@@ -254,19 +261,21 @@ def test_a_data_folder_that_is_none_is_explained(places: Path, kind: str, words:
         (places / "data").write_text("")
     with pytest.raises(StudyError, match=rf"No real cohort was found in {places}/data \({words}.*ECGSTUDY_DATA"):
         cohorts_of("real")
+    with pytest.raises(StudyError, match=rf"No records of your own were found in {places}/data/{OWN} \({words}"):
+        cohorts_of("mine")
 
 
 def test_what_may_not_be_read_is_explained(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # permissions do not bind the superuser, whom tests in containers often run as
     allowed = os.access
-    folder = places / "data" / "wfdb-folder"
+    folder = places / "data" / OWN
     _good_records(folder)
 
     def refuse(path: Path, mode: int) -> bool:
         return allowed(path, mode) and not (mode & os.R_OK and Path(path).name in ("good_1b.dat", "good_2.hea"))
 
     monkeypatch.setattr(os, "access", refuse)
-    store = build_store(WfdbFolderCohort(folder), places / "cache", workers=1)
+    store = build_store(FolderCohort(folder), places / "cache", workers=1)
     assert store.records["record_id"].tolist() == ["good_1a", "odd_unit"]
     sentences = store.exclusions.set_index("record_id")["sentence"]
     assert sentences["good_1b"] == "good_1b.dat may not be read; give yourself permission to read it."
@@ -277,10 +286,10 @@ def test_what_may_not_be_read_is_explained(places: Path, monkeypatch: pytest.Mon
 
 
 def test_a_link_that_leads_nowhere_does_not_stop_the_engine(places: Path) -> None:
-    _good_records(places / "data" / "wfdb-folder")
-    (places / "data" / "wfdb-folder" / "gone.hea").symlink_to("nowhere.hea")
-    assert set(data_fingerprint("real")) == {"wfdb-folder"}
-    (row,) = WfdbFolderCohort().failures().to_dict("records")
+    _good_records(places / "data" / OWN)
+    (places / "data" / OWN / "gone.hea").symlink_to("nowhere.hea")
+    assert set(data_fingerprint("mine")) == {"own-1"}
+    (row,) = FolderCohort().failures().to_dict("records")
     assert (row["record_id"], row["reason"]) == ("gone", "is missing")
 
 

@@ -58,6 +58,22 @@ def test_a_failing_cell_leaves_its_traceback_and_the_older_run_whole(trial: Tria
     assert _content(results) == older
 
 
+def test_a_question_that_cannot_be_asked_ends_the_stage_with_its_reason(trial: Trial) -> None:
+    results = trial(
+        "from ecgstudy.errors import NotApplicableError", 'raise NotApplicableError("There is one person.")', "1 / 0"
+    )
+    assert run_notebook("90_trial", {}) == results
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["complete"] is True
+    assert metrics["metrics"]["applicable"]["value"] is None
+    assert metrics["metrics"]["applicable"]["note"] == "Not applicable, because there is one person."
+    assert "Not applicable, because there is one person." in (results / "90_trial.html").read_text()
+    cells = json.loads((results / "90_trial.ipynb").read_text())["cells"]
+    assert "raise NotApplicableError" in "".join(cells[-1]["source"])
+    assert not [output for output in cells[-1]["outputs"] if output["output_type"] == "error"]
+    assert sorted(p.name for p in results.iterdir()) == sorted([*WHOLE, "results.csv"])
+
+
 @pytest.mark.parametrize(
     ("ending", "sentence"),
     [

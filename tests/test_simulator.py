@@ -11,33 +11,8 @@ from scipy.stats import linregress
 
 from ecgstudy.data.base import STANDARD_LEADS as LEADS
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.simulator.heart import (
-    COMPONENT_WAVE,
-    DIAGNOSES,
-    DOWER,
-    INDEPENDENT,
-    MAIN,
-    R_CENTRE,
-    SUPPORT,
-    WAVES,
-    Intervals,
-    beat_times,
-    bump,
-    draw_dipole,
-    fibrillatory_waves,
-    place_waves,
-)
-from ecgstudy.data.simulator.people import (
-    ACTIVITIES,
-    Activity,
-    Batch,
-    Plan,
-    draw_drift,
-    draw_people,
-    electrode_noise,
-    render,
-    rotate,
-)
+from ecgstudy.data.simulator import heart, people
+from ecgstudy.data.simulator.heart import COMPONENT_WAVE, DOWER, INDEPENDENT, SUPPORT, WAVES
 from ecgstudy.data.synthetic import SyntheticCohort
 
 FS = 500.0
@@ -48,33 +23,27 @@ def _row(wave: str, values: np.ndarray) -> np.ndarray:
     return values[0, :, WAVES.index(wave)]
 
 
+def _timing(*beats: float, st_share: float = 0.25) -> heart.Timing:
+    """Waves of beats at these seconds, of PR 160, P 110, QRS 90 and QTc 400 ms."""
+    intervals = heart.Intervals(*(np.array([value]) for value in (0.160, 0.110, 0.090, 0.400, 0.0, st_share)))
+    return heart.place_waves(np.array([beats]), intervals, np.array([False]))
+
+
 def _render(
     identity_wave: str | None = None, person: int = 0, diagnosis: str = "NORM", rhythm: str = "SR", noise: bool = False
-) -> Batch:
+) -> people.Batch:
     """Render one 10-s record at 500 Hz whose randomness does not depend on the person."""
-    people = draw_people(np.random.default_rng(3), 4, identity_wave)
-    drift = draw_drift(np.random.default_rng(4), 1, 5.0)
-    plan = Plan(np.array([person]), np.array([0]), *(np.array([v], dtype=object) for v in ("rest", rhythm, diagnosis)))
-    return render(np.random.default_rng(5), people, drift, plan, FS, 5000, noise)
-
-
-def test_bump_is_a_gaussian_between_its_edges_and_exactly_zero_outside() -> None:
-    edges = np.array([0.2, 0.8])
-    position = np.array([0.1, 0.2, 0.5, 0.6, 0.8, 0.9])
-    sigma = 0.6 / (2 * SUPPORT)
-    floor = np.exp(-(SUPPORT**2) / 2)
-    expected_inside = (np.exp(-0.5 * ((0.6 - 0.5) / sigma) ** 2) - floor) / (1 - floor)
-    value = bump(position, edges)
-    assert value[[0, 5]].tolist() == [0, 0]
-    assert value[[1, 4]] == pytest.approx(0, abs=1e-6)
-    assert value[2] == pytest.approx(1)
-    assert value[3] == pytest.approx(expected_inside, rel=1e-5)
+    persons = people.draw_people(np.random.default_rng(3), 4, identity_wave)
+    drift = people.draw_drift(np.random.default_rng(4), 1, 5.0)
+    names = (np.array([name], dtype=object) for name in ("rest", rhythm, diagnosis))
+    plan = people.Plan(np.array([person]), np.array([0]), *names)
+    return people.render(np.random.default_rng(5), persons, drift, plan, FS, 5000, noise)
 
 
 def test_rotation_agrees_with_a_quarter_turn_by_hand() -> None:
-    turned = rotate(np.array([1.0, 2.0, 3.0]), np.array([0, 0, np.pi / 2]))
+    turned = people.rotate(np.array([1.0, 2.0, 3.0]), np.array([0, 0, np.pi / 2]))
     assert turned == pytest.approx([-2, 1, 3])
-    assert rotate(np.array([1.0, 2.0, 3.0]), np.zeros(3)).tolist() == [1, 2, 3]
+    assert people.rotate(np.array([1.0, 2.0, 3.0]), np.zeros(3)).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("noise", [False, True])
@@ -88,12 +57,11 @@ def test_einthoven_and_goldberger_hold_exactly(noise: bool) -> None:
 
 
 def test_a_single_beat_equals_the_sum_of_gaussians_written_out() -> None:
-    intervals = Intervals(*(np.array([value]) for value in (0.16, 0.11, 0.09, 0.40, 0.0, 0.26)))
-    timing = place_waves(np.array([[0.5, 1.5]]), intervals, np.array([False]))
+    timing = _timing(0.5, 1.5, st_share=0.26)
     n = len(COMPONENT_WAVE)
     edges = np.tile([0.1, 0.7], (1, n, 1))
     vectors = np.random.default_rng(0).normal(size=(1, n, 3))
-    dipole = draw_dipole(timing, edges, vectors, FS, 500)[0]
+    dipole = heart.draw_dipole(timing, edges, vectors, FS, 500)[0]
     time, expected = np.arange(500) / FS, np.zeros((3, 500))
     for wave, vector in zip(COMPONENT_WAVE, vectors[0], strict=True):
         onset, duration = (_row(wave, values)[0] for values in (timing.onset, timing.duration))
@@ -105,23 +73,16 @@ def test_a_single_beat_equals_the_sum_of_gaussians_written_out() -> None:
     assert np.abs(expected).max() > 0.5
 
 
-def test_waves_lie_where_their_intervals_say() -> None:
-    intervals = Intervals(*(np.array([value]) for value in (0.160, 0.110, 0.090, 0.400, 0.0, 0.25)))
-    timing = place_waves(np.array([[0.0, 1.0, 2.0]]), intervals, np.array([False]))
-    qrs = _row("QRS", timing.onset)
-    assert qrs == pytest.approx(np.array([0, 1, 2]) - R_CENTRE * 0.090)
-    assert qrs - _row("P", timing.onset) == pytest.approx(0.160)  # PR at 60 beats/min
-    assert _row("P", timing.duration) == pytest.approx(0.110)
-    t_end = _row("T", timing.onset) + _row("T", timing.duration)
-    assert t_end - qrs == pytest.approx(0.400)  # QT = QTc at RR = 1 s
-    assert _row("T", timing.duration) == pytest.approx(0.75 * (0.400 - 0.090))
-
-
-def test_qt_follows_the_cube_root_of_rr() -> None:
-    intervals = Intervals(*(np.array([value]) for value in (0.160, 0.110, 0.090, 0.400, 0.0, 0.25)))
-    timing = place_waves(np.arange(4)[None] * 0.512, intervals, np.array([False]))
-    qt = _row("T", timing.onset) + _row("T", timing.duration) - _row("QRS", timing.onset)
-    assert qt == pytest.approx(0.400 * 0.8)
+def test_waves_lie_where_their_intervals_say_and_qt_follows_the_cube_root_of_rr() -> None:
+    for rr, qt in ((1.0, 0.400), (0.512, 0.400 * 0.8)):
+        timing = _timing(0.0, rr, 2 * rr)
+        qrs = _row("QRS", timing.onset)
+        assert qrs == pytest.approx(np.array([0, rr, 2 * rr]) - heart.R_CENTRE * 0.090)
+        assert _row("T", timing.onset) + _row("T", timing.duration) - qrs == pytest.approx(qt)
+        assert _row("T", timing.duration) == pytest.approx(0.75 * (qt - 0.090))
+        shorter = 0.0003 * max(60 / rr - 60, 0)  # PR at 60 beats/min
+        assert qrs - _row("P", timing.onset) == pytest.approx(0.160 - shorter)
+        assert _row("P", timing.duration) == pytest.approx(0.110)
 
 
 def test_no_wave_reaches_beyond_its_boundaries() -> None:
@@ -131,10 +92,9 @@ def test_no_wave_reaches_beyond_its_boundaries() -> None:
     for row in table.itertuples():
         covered[int(np.ceil(row.onset)) : int(row.offset) + 1] = True
     first = int(table["onset"].iloc[0])
-    for index in range(len(WAVES)):  # the ST deviation lies between QRS and T and is no wave of its own
-        for onset, length in zip(batch.timing.onset[0, :, index], batch.timing.duration[0, :, index], strict=True):
-            if index == WAVES.index("ST"):
-                covered[max(int(onset * FS), 0) : max(int((onset + length) * FS) + 2, 0)] = True
+    # the ST deviation lies between QRS and T and is no wave of its own
+    for onset, length in zip(_row("ST", batch.timing.onset), _row("ST", batch.timing.duration), strict=True):
+        covered[max(int(onset * FS), 0) : max(int((onset + length) * FS) + 2, 0)] = True
     outside = np.flatnonzero(~covered)
     outside = outside[(outside >= first) & (outside < table["offset"].iloc[-1])]
     assert len(outside) > 500
@@ -150,7 +110,7 @@ def test_peaks_are_the_main_gaussians_and_lie_on_the_signals_maxima() -> None:
             start = int(np.ceil(row.onset))
             peak = start + np.argmax(lead_two[start : int(row.offset) + 1])
             assert abs(peak - row.peak) * 1000 / FS < tolerance_ms
-    assert set(MAIN) == set(table["wave"])
+    assert set(heart.MAIN) == set(table["wave"])
     assert (table.groupby("beat")["wave"].apply(list).iloc[1:-1].map(tuple) == ("P", "QRS", "T")).all()
 
 
@@ -233,9 +193,9 @@ def test_chest_voltages_are_lower_in_women_and_normal_ones_below_lvh() -> None:
 
 
 def test_electrode_noise_has_the_sizes_of_its_activity() -> None:
-    for activity in ACTIVITIES.values():
-        batch = Activity(*np.full((60, len(activity)), activity, dtype=float).T)
-        noise = electrode_noise(np.random.default_rng(0), batch, batch.breathing, 3000, 100.0)
+    for activity in people.ACTIVITIES.values():
+        batch = people.Activity(*np.full((60, len(activity)), activity, dtype=float).T)
+        noise = people.electrode_noise(np.random.default_rng(0), batch, batch.breathing, 3000, 100.0)
         variance = activity.wander**2 + 0.625 * activity.movement**2 + activity.muscle**2
         assert noise.shape == (60, len(INDEPENDENT), 3000)
         assert noise.std() == pytest.approx(np.sqrt(variance), rel=0.06)
@@ -244,7 +204,7 @@ def test_electrode_noise_has_the_sizes_of_its_activity() -> None:
 def test_sinus_rr_follows_breathing_and_has_the_wanted_rate() -> None:
     n = 400
     rate, swing, breathing = np.full(n, 60.0), np.full(n, 0.03), np.full(n, 0.25)
-    beats = beat_times(np.random.default_rng(0), rate, swing, breathing, np.zeros(n, dtype=bool), 60)
+    beats = heart.beat_times(np.random.default_rng(0), rate, swing, breathing, np.zeros(n, dtype=bool), 60)
     rr = np.diff(beats, axis=1)[:, :60]
     assert (beats[:, 0] < 0).all()
     assert (beats[:, 1] < 1).all()
@@ -258,7 +218,7 @@ def test_sinus_rr_follows_breathing_and_has_the_wanted_rate() -> None:
 
 def test_fibrillation_is_irregular_and_without_p_waves() -> None:
     n = 400
-    beats = beat_times(
+    beats = heart.beat_times(
         np.random.default_rng(0), np.full(n, 80.0), np.full(n, 0.03), np.full(n, 0.25), np.ones(n, dtype=bool), 60
     )
     rr = np.diff(beats, axis=1)
@@ -273,7 +233,7 @@ def test_fibrillation_is_irregular_and_without_p_waves() -> None:
 
 def test_fibrillatory_waves_keep_to_their_band_and_to_their_records() -> None:
     fibrillating = np.array([True, False] * 20)
-    dipole = fibrillatory_waves(np.random.default_rng(0), fibrillating, 5000, FS)
+    dipole = heart.fibrillatory_waves(np.random.default_rng(0), fibrillating, 5000, FS)
     assert np.abs(dipole[~fibrillating]).max() == 0
     power = np.abs(np.fft.rfft(dipole[fibrillating], axis=-1)) ** 2
     rate = np.fft.rfftfreq(5000, 1 / FS)[power.sum(axis=1).argmax(axis=-1)]
@@ -292,13 +252,14 @@ def _one_beat(diagnosis: str, person: int) -> tuple[dict[str, np.ndarray], pd.Da
 
 
 @pytest.mark.parametrize("person", range(4))
-def test_bundle_branch_blocks_are_wide_and_have_their_patterns(person: int) -> None:
+def test_diagnoses_have_their_patterns(person: int) -> None:
     """Surawicz 2009: QRS of 120 ms or more; LBBB: no q in V6, QS in V1; RBBB: R' in V1, broad S in V6."""
+    leads, tables, windows = zip(*(_one_beat(diagnosis, person) for diagnosis in heart.DIAGNOSES), strict=True)
+    lead, table, window = (dict(zip(heart.DIAGNOSES, values, strict=True)) for values in (leads, tables, windows))
     for diagnosis in ("CLBBB", "CRBBB"):
-        lead, table, window = _one_beat(diagnosis, person)
-        qrs = table[table["wave"] == "QRS"]
+        qrs = table[diagnosis].query("wave == 'QRS'")
         assert ((qrs["offset"] - qrs["onset"]) * 1000 / FS >= 120).all()
-        v1, v6 = lead["V1"][window], lead["V6"][window]
+        v1, v6 = (lead[diagnosis][name][window[diagnosis]] for name in ("V1", "V6"))
         half = len(v1) // 2
         if diagnosis == "CLBBB":
             assert -v1.min() > 5 * v1.max()
@@ -306,36 +267,20 @@ def test_bundle_branch_blocks_are_wide_and_have_their_patterns(person: int) -> N
         else:
             assert v1[half:].max() > 0.15
             assert v6[half:].min() < -0.1
-
-
-@pytest.mark.parametrize("person", range(4))
-def test_first_degree_block_has_a_long_pr_and_healthy_persons_have_not(person: int) -> None:
-    def pr(diagnosis: str) -> float:
-        _, table, _ = _one_beat(diagnosis, person)
-        onset = table.pivot_table(index="beat", columns="wave", values="onset", dropna=False).dropna()
-        return float((onset["QRS"] - onset["P"]).mean() * 1000 / FS)
-
-    assert pr("1AVB") > 200 > pr("NORM")
-
-
-@pytest.mark.parametrize("person", range(4))
-def test_hypertrophy_meets_sokolow_lyon(person: int) -> None:
-    lead, _, window = _one_beat("LVH", person)
-    assert lead["V5"][window].max() - lead["V1"][window].min() > 3.5
-
-
-@pytest.mark.parametrize("person", range(4))
-def test_st_t_change_depresses_st_and_lowers_t(person: int) -> None:
-    normal, table, _ = _one_beat("NORM", person)
-    changed, _, _ = _one_beat("STTC", person)
-    t_wave = table[table["wave"] == "T"].iloc[1]
+    onsets = {name: table[name].pivot_table("onset", "beat", "wave", dropna=False).dropna() for name in table}
+    pr = {name: (onset["QRS"] - onset["P"]).mean() * 1000 / FS for name, onset in onsets.items()}
+    assert pr["1AVB"] > 200 > pr["NORM"]
+    sokolow = lead["LVH"]["V5"][window["LVH"]].max() - lead["LVH"]["V1"][window["LVH"]].min()
+    assert sokolow > 3.5
+    # ST/T change: ST depressed, T lower
+    t_wave = table["NORM"].query("wave == 'T'").iloc[1]
     peak, start = round(t_wave["peak"]), round(t_wave["onset"])
-    assert changed["V5"][peak] < 0.25 * normal["V5"][peak]
-    assert changed["V5"][start] < normal["V5"][start] - 0.03
+    assert lead["STTC"]["V5"][peak] < 0.25 * lead["NORM"]["V5"][peak]
+    assert lead["STTC"]["V5"][start] < lead["NORM"]["V5"][start] - 0.03
 
 
 @pytest.mark.parametrize("wave", ["P", "QRS", "T"])
-@pytest.mark.parametrize("diagnosis", DIAGNOSES)
+@pytest.mark.parametrize("diagnosis", heart.DIAGNOSES)
 def test_planted_identity_is_bit_for_bit_absent_outside_its_wave(wave: str, diagnosis: str) -> None:
     first, second = (_render(wave, person, diagnosis) for person in (0, 1))
     np.testing.assert_array_equal(first.timing.onset, second.timing.onset)

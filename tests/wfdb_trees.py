@@ -3,7 +3,7 @@
 Samples are seeded integers, so that the physical value of each is known: sample / gain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +164,31 @@ def ptbxl_tree(
         samples = digital(12, 10 * resolution, int(row["ecg_id"]))
         write_record(path.parent, path.name, samples, fs=resolution, leads=leads, unit=unit, gain=1000.0)
     return root
+
+
+SUBJECTS = """\
+record,subject_id,session,age,sex,diagnosis
+ann/a1,Ann,1,40,F,normal
+ann/a2,Ann,2,41.5,female,AF
+bob,Bob,,,,
+"""
+
+
+def own_tree(root: Path) -> Path:
+    """Write three records of two persons into two folders, and the table of who is who."""
+    write_record(root / "ann", "a1", digital(2, 300, 1), fs=250, leads=("i", "ii"))
+    write_record(root / "ann", "a2", digital(2, 300, 2), fs=250, leads=("i", "ii"))
+    write_record(root, "bob", digital(1, 400, 3), leads=("V2",), unit="uV")
+    (root / "subjects.csv").write_text(SUBJECTS)
+    return root
+
+
+TREES: dict[str, Callable[[Path], Path]] = {
+    "ecgid": ecgid_tree,
+    "ludb": ludb_tree,
+    "mitdb": mitdb_tree,
+    "motion": motion_tree,
+    "ptbxl": ptbxl_tree,
+    "wfdb-folder": own_tree,
+}
+"""Writes a small cohort by its name."""

@@ -63,6 +63,10 @@ class Cohort(ABC):
         """Table of records whose header could not be used: :data:`FAILURE_COLUMNS`."""
         return self._scan[1].copy()
 
+    def notes(self) -> list[str]:
+        """Sentences about the cohort that a reader should know and that no column says; they name nobody."""
+        return []
+
     @abstractmethod
     def signal(self, record_id: str) -> Signal:
         """Read one record; ``KeyError`` for no such one, `RecordError` for a file that is not what its header says."""

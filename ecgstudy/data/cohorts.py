@@ -2,38 +2,47 @@
 
 import hashlib
 import os
+from functools import partial
 
 import pandas as pd
 
 from ecgstudy.data.base import Cohort
+from ecgstudy.data.own import OWN, FolderCohort, OwnCohort, near_misses, own_folders
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.data.wfdb_folder import WfdbFolderCohort
 from ecgstudy.errors import DataNotFoundError, StudyError
 from ecgstudy.study.config import check_profile, data_root
 
-_COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, WfdbFolderCohort)
+_COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, FolderCohort)
 REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in _COHORTS}
 """Cohort classes by name; a test holds each to a data card, a test and a row in ``data/README.md``."""
 
 
 def open_cohort(name: str) -> Cohort:
-    """Open a cohort by its name in :data:`REGISTRY`; a ``DataNotFoundError`` says how to get its files."""
+    """Open a cohort by its name in :data:`REGISTRY`, or a folder of one's own by its number ("own-1"), pseudonymised.
+
+    A ``DataNotFoundError`` says how to get files that are not there.
+    """
+    if root := own_folders().get(name):
+        return OwnCohort(name, root)
     if name not in REGISTRY:
-        raise StudyError(f"There is no cohort {name}; choose one of {', '.join(REGISTRY)}.")
+        raise StudyError(f"There is no cohort {name}; choose one of {', '.join((*REGISTRY, *own_folders()))}.")
     return REGISTRY[name]()
 
 
 def cohort_table() -> pd.DataFrame:
     """Every cohort at a glance, one row each; `problem` says why one that is found could not be scanned."""
+    own = {name: partial(FolderCohort, root) for name, root in own_folders().items()}
+    public = {name: kind for name, kind in REGISTRY.items() if name != OWN or not own}
     rows = []
-    for name, kind in REGISTRY.items():
+    for name, opened in (public | own).items():
+        kind = REGISTRY.get(name, FolderCohort)
         row = {"name": name, "found": False, "records": None, "persons": None, "failures": None}
         row |= {"licence": kind.licence, "folder": "", "how_to_get": kind.how_to_get, "problem": ""}
         rows.append(row)
         try:
-            cohort = kind()
+            cohort = opened()
             row |= {"found": True, "folder": str(cohort.root or "")}
             records, failures = cohort.records(), cohort.failures()
             row |= {"records": len(records), "persons": records["subject_id"].nunique(), "failures": len(failures)}
@@ -43,13 +52,13 @@ def cohort_table() -> pd.DataFrame:
 
 
 def cohorts_of(profile: str) -> list[str]:
-    """Names of the cohorts a profile reads: the synthetic one, or every real one in the data folder."""
+    """Names of the cohorts a profile reads: the synthetic one, every public one found, or the folders of one's own."""
     if check_profile(profile) == "demo":
         return [SyntheticCohort.name]
-    names = []
-    for cohort in REGISTRY.values():
+    names = list(own_folders()) if profile == "mine" else []
+    for cohort in REGISTRY.values() if profile == "real" else ():
         try:
-            names += [] if cohort.synthetic else [cohort().name]
+            names += [] if cohort.synthetic or cohort.name == OWN else [cohort().name]
         except DataNotFoundError:
             continue
     if names:
@@ -61,6 +70,13 @@ def cohorts_of(profile: str) -> list[str]:
         why = " (that is a file, not a folder)"
     elif not os.access(folder, os.R_OK | os.X_OK):
         why = " (you may not read it)"
+    elif profile == "mine" and (near := near_misses()):
+        why = f" (there is a folder {near[0]}: rename it to {OWN})"
+    if profile == "mine":
+        raise DataNotFoundError(
+            f"No records of your own were found in {folder / OWN}{why}; put WFDB records into a folder there "
+            f"(data/{OWN}/<name>/), as data/README.md describes, or set ECGSTUDY_DATA to the folder that holds {OWN}."
+        )
     raise DataNotFoundError(
         f"No real cohort was found in {folder}{why}; run `python -m ecgstudy fetch ecgid`, or set ECGSTUDY_DATA to "
         "the folder that holds your cohorts."

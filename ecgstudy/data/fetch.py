@@ -41,14 +41,13 @@ GIVE_UP_AFTER = 10
 """Bad files: a mirror this wrong will not get better."""
 KEPT = "what is downloaded is kept"
 _INDEX_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*)")
-
-
-INDEX_SHA256 = {
-    "ecgid": "c73c46a718cd3741f96b085fcfe2d123a16817dc5d73b72d27daa4c1505b8602",
-    "ludb": "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f",
-    "mitdb": "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43",
+_WRONG = "does not match the publisher's checksum, also when downloaded again"
+_TROUBLES = {
+    requests.exceptions.SSLError: "the server's certificate is not accepted",
+    requests.Timeout: "the server does not answer",
+    requests.RequestException: "the connection failed or broke off",
+    ValueError: _WRONG,  # pooch's
 }
-"""SHA-256 of the publisher's SHA256SUMS.txt; none where no copy was at hand to compute it from."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +57,23 @@ class Source:
     folder: str  # name below the data folder
     project: str  # PhysioNet's name, part of the address as the version is
     version: str
+    index_sha256: str | None  # of the publisher's SHA256SUMS.txt; None where no copy was at hand to compute it from
     min_files: int  # needed files that the version is known to have, so that a list cut short is noticed
     # Web pages, pictures and LICENSE.txt are left out (LUDB's licence file does not match LUDB's own SHA256SUMS.txt).
-    needed: tuple[str, ...]
-    optional: tuple[str, ...] = ()  # files that only a full download brings
+    needed: str  # patterns, as the next
+    optional: str = ""  # files that only a full download brings
 
 
-_MITDB = ("[12]??.hea", "[12]??.dat", "[12]??.atr")
-_PTBXL = ("ptbxl_database.csv", "scp_statements.csv", "RECORDS", "records100/*")
+_ECGID = "c73c46a718cd3741f96b085fcfe2d123a16817dc5d73b72d27daa4c1505b8602"
+_LUDB = "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f"
+_MITDB = "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43"
+_PTBXL = "ptbxl_database.csv scp_statements.csv RECORDS records100/*"
 SOURCES = {
-    "ecgid": Source("ecgiddb", "ecgiddb", "1.0.0", 933, ("Person_*/*", "RECORDS", "README", "ANNOTATORS")),
-    "ludb": Source("ludb", "ludb", "1.0.1", 2804, ("data/*", "ludb.csv", "RECORDS", "README", "ANNOTATORS")),
-    "mitdb": Source("mitdb", "mitdb", "1.0.0", 146, (*_MITDB, "RECORDS", "ANNOTATORS")),
+    "ecgid": Source("ecgiddb", "ecgiddb", "1.0.0", _ECGID, 933, "Person_*/* RECORDS README ANNOTATORS"),
+    "ludb": Source("ludb", "ludb", "1.0.1", _LUDB, 2804, "data/* ludb.csv RECORDS README ANNOTATORS"),
+    "mitdb": Source("mitdb", "mitdb", "1.0.0", _MITDB, 146, "[12]??.hea [12]??.dat [12]??.atr RECORDS ANNOTATORS"),
     # two tables, header and samples of each record
-    "ptbxl": Source("ptbxl", "ptb-xl", "1.0.3", 2 + 2 * 21_799, _PTBXL, optional=("records500/*",)),
+    "ptbxl": Source("ptbxl", "ptb-xl", "1.0.3", None, 2 + 2 * 21_799, _PTBXL, optional="records500/*"),
 }
 
 
@@ -106,86 +108,22 @@ def fetch(name: str, full: bool = False) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # the system frees the lock when the process dies, however it dies
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            _bring_cohort(name, _Download(f"{base}/{source.project}/{source.version}", folder), full)
+            _Download(name, base).bring_cohort(full)
     except Timeout:
         raise StudyError(f"{folder} is being downloaded by another process; wait until it ends.") from None
     except KeyboardInterrupt:
         raise StudyError(f"The download of {name} was stopped; run the same command to continue it, {KEPT}.") from None
     except OSError as failed:
+        what = f"{failed.filename or folder} cannot be used ({failed.strerror or failed}); make it writable,"
+        where = "another folder"
         if failed.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StudyError(
-                f"No space is left on the disk that holds {folder}; free some and run the same command again "
-                f"({KEPT}), or set ECGSTUDY_DATA to a folder on a larger disk."
-            ) from failed
-        raise StudyError(
-            f"{failed.filename or folder} cannot be used ({failed.strerror or failed}); make it writable, "
-            "or set ECGSTUDY_DATA to another folder."
-        ) from failed
+            what = (
+                f"No space is left on the disk that holds {folder}; free some and run the same command again ({KEPT}),"
+            )
+            where = "a folder on a larger disk"
+        raise StudyError(f"{what} or set ECGSTUDY_DATA to {where}.") from failed
     print(f"{name} {source.version}: every file matches the publisher's checksum; the files are in {folder}")
     return folder
-
-
-def _bring_cohort(name: str, download: "_Download", full: bool) -> None:
-    """Collect what is missing beside the cohort's folder, then put it in place."""
-    folder, staging = download.folder, download.staging
-    for left in staging.rglob("tmp*"):  # pooch's, of a run that was killed
-        left.unlink()
-    checksums = _checksums(name, download, full)
-    bad: dict[str, str] = {}
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        futures = {pool.submit(download.bring, path, sha256): path for path, sha256 in checksums.items()}
-        for future in progress(as_completed(futures), total=len(futures), desc=name):
-            try:
-                future.result()
-            except _BadFileError as failed:  # does not keep the other files from coming
-                bad[futures[future]] = str(failed)
-            if len(bad) == GIVE_UP_AFTER:
-                break
-    finally:
-        # also on Ctrl-C and on a full disk: the threads end at their next chunk
-        download.stop.set()
-        pool.shutdown(cancel_futures=True)
-    if bad:
-        others = f" ({len(bad)} bad files in all)" if len(bad) > 1 else ""
-        raise StudyError(
-            f"{download.url(min(bad))} {bad[min(bad)]}{others}; run the same command again or set {MIRROR_VARIABLE} "
-            f"to another copy of PhysioNet's files, {KEPT}."
-        )
-    # a new cohort takes its name when it is whole, so that half of one is never taken for the cohort
-    if not folder.is_dir() or not any(folder.iterdir()):
-        staging.replace(folder)
-        return
-    for path in (INDEX, *checksums):
-        if (staging / path).is_file():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (staging / path).replace(folder / path)
-    shutil.rmtree(staging, ignore_errors=True)
-
-
-def _checksums(name: str, download: "_Download", full: bool) -> dict[str, str]:
-    """Bring the publisher's list; path and SHA-256 of the files that the study reads, if the list can be whole."""
-    source, pin, fresh = SOURCES[name], INDEX_SHA256.get(name), download.staging / INDEX
-    try:
-        if pin is None:
-            fresh.unlink(missing_ok=True)  # nothing could tell whether an old one still holds
-        download.bring(INDEX, pin)
-    except _BadFileError as bad:
-        raise StudyError(
-            f"{download.url(INDEX)} {bad}, so no file of {source.project} {source.version} can be checked; "
-            f"check the address, which {MIRROR_VARIABLE} sets, or update ecgstudy if the publisher changed the list."
-        ) from bad
-    index = fresh if fresh.is_file() else download.folder / INDEX
-    checksums = parse_index(index.read_bytes(), download.url(INDEX))
-    needed = {path for path in checksums if any(fnmatchcase(path, pattern) for pattern in source.needed)}
-    if len(needed) < source.min_files:
-        raise StudyError(
-            f"{INDEX} of {source.project} {source.version} lists {len(needed)} of at least {source.min_files} "
-            f"needed files, so it is not whole; check the address, which {MIRROR_VARIABLE} sets."
-        )
-    optional = source.optional if full else ()
-    needed |= {path for path in checksums if any(fnmatchcase(path, pattern) for pattern in optional)}
-    return {path: sha256 for path, sha256 in checksums.items() if path in needed}
 
 
 def parse_index(text: bytes, origin: str) -> dict[str, str]:
@@ -221,17 +159,77 @@ def parse_index(text: bytes, origin: str) -> dict[str, str]:
 class _Download:
     """What brings one version of one cohort: connections that stay open and end when `stop` is set."""
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self._address = address
-        self.folder, self.staging = folder, folder.with_name(folder.name + PARTIAL)
+    def __init__(self, name: str, base: str) -> None:
+        source = SOURCES[name]
+        self._name, self._source, self._address = name, source, f"{base}/{source.project}/{source.version}"
+        self.folder = data_root() / source.folder
+        self.staging = self.folder.with_name(source.folder + PARTIAL)
         self.stop = threading.Event()
         self._session = requests.Session()
-        self._session.mount(address, requests.adapters.HTTPAdapter(pool_maxsize=THREADS))
+        self._session.mount(base, requests.adapters.HTTPAdapter(pool_maxsize=THREADS))
         pooch.get_logger().setLevel(logging.WARNING)  # no line a file
 
-    def url(self, path: str) -> str:
-        """Address of a file."""
-        return f"{self._address}/{quote(path)}"
+    def bring_cohort(self, full: bool) -> None:
+        """Collect what is missing beside the cohort's folder, then put it in place."""
+        for left in self.staging.rglob("tmp*"):  # pooch's, of a run that was killed
+            left.unlink()
+        checksums = self.checksums(full)
+        bad: dict[str, str] = {}
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            futures = {pool.submit(self.bring, path, sha256): path for path, sha256 in checksums.items()}
+            for future in progress(as_completed(futures), total=len(futures), desc=self._name):
+                try:
+                    future.result()
+                except _BadFileError as failed:  # does not keep the other files from coming
+                    bad[futures[future]] = str(failed)
+                if len(bad) == GIVE_UP_AFTER:
+                    break
+        finally:
+            # also on Ctrl-C and on a full disk: the threads end at their next chunk
+            self.stop.set()
+            pool.shutdown(cancel_futures=True)
+        if bad:
+            others = f" ({len(bad)} bad files in all)" if len(bad) > 1 else ""
+            raise StudyError(
+                f"{self._url(min(bad))} {bad[min(bad)]}{others}; run the same command again or set {MIRROR_VARIABLE} "
+                f"to another copy of PhysioNet's files, {KEPT}."
+            )
+        # a new cohort takes its name when it is whole, so that half of one is never taken for the cohort
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            self.staging.replace(self.folder)
+            return
+        for path in (INDEX, *checksums):
+            if (self.staging / path).is_file():
+                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (self.staging / path).replace(self.folder / path)
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def checksums(self, full: bool) -> dict[str, str]:
+        """Bring the publisher's list; path and SHA-256 of the files that the study reads, if the list can be whole."""
+        source, fresh = self._source, self.staging / INDEX
+        version = f"{source.project} {source.version}"
+        try:
+            if source.index_sha256 is None:
+                fresh.unlink(missing_ok=True)  # nothing could tell whether an old one still holds
+            self.bring(INDEX, source.index_sha256)
+        except _BadFileError as bad:
+            raise StudyError(
+                f"{self._url(INDEX)} {bad}, so no file of {version} can be checked; check the address, which "
+                f"{MIRROR_VARIABLE} sets, or update ecgstudy if the publisher changed the list."
+            ) from bad
+        index = fresh if fresh.is_file() else self.folder / INDEX
+        listed = parse_index(index.read_bytes(), self._url(INDEX))
+        needed, optional = (
+            {path: sha256 for path, sha256 in listed.items() if any(fnmatchcase(path, kind) for kind in kinds.split())}
+            for kinds in (source.needed, source.optional)
+        )
+        if len(needed) < source.min_files:
+            raise StudyError(
+                f"{INDEX} of {version} lists {len(needed)} of at least {source.min_files} needed files, so it is not "
+                f"whole; check the address, which {MIRROR_VARIABLE} sets."
+            )
+        return needed | optional if full else needed
 
     def bring(self, path: str, sha256: str | None) -> None:
         """Bring one file into `staging`, verified, unless it is right in `folder`."""
@@ -243,28 +241,25 @@ class _Download:
             if attempt and self.stop.wait(BACKOFF_S * 2 ** (attempt - 1)):
                 raise CancelledError
             try:
-                pooch.retrieve(self.url(path), sha256, target.name, target.parent, downloader=self._transfer)
+                pooch.retrieve(self._url(path), sha256, target.name, target.parent, downloader=self._transfer)
                 return
             except requests.HTTPError as refused:
                 status = refused.response.status_code
                 if status < 500 and status not in (408, 429):
                     raise _BadFileError(f"is refused by the server (status {status})") from None
                 reasons.append(f"the server answers {status}")
-            except requests.exceptions.SSLError:
-                reasons.append("the server's certificate is not accepted")
-            except requests.Timeout:
-                reasons.append("the server does not answer")
-            except requests.RequestException:
-                reasons.append("the connection failed or broke off")
-            except ValueError:  # pooch: another checksum
-                wrong = "does not match the publisher's checksum, also when downloaded again"
-                if wrong in reasons:
-                    raise _BadFileError(wrong) from None
-                reasons.append(wrong)
+            except tuple(_TROUBLES) as failed:
+                reasons.append(next(text for kind, text in _TROUBLES.items() if isinstance(failed, kind)))
+                if reasons.count(_WRONG) > 1:
+                    raise _BadFileError(_WRONG) from None
         raise StudyError(
-            f"{self.url(path)} could not be downloaded in {ATTEMPTS} attempts ({reasons[-1]}); "
+            f"{self._url(path)} could not be downloaded in {ATTEMPTS} attempts ({reasons[-1]}); "
             f"check the connection and run the same command again, {KEPT}."
         )
+
+    def _url(self, path: str) -> str:
+        """Address of a file."""
+        return f"{self._address}/{quote(path)}"
 
     def _transfer(self, url: str, output_file: str, _: object) -> None:
         """Write one file, as pooch asks for it."""

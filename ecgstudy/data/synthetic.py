@@ -121,24 +121,12 @@ class SyntheticCohort(Cohort):
         width = max(3, len(str(self.n_subjects)))
         subject = [f"S{number + 1:0{width}d}" for number in person]
         parts = zip(subject, session + 1, plan.activity, repeat + 1, strict=True)
-        table = pd.DataFrame(
-            {
-                "record_id": [f"{who}_{day}_{activity}_{number}" for who, day, activity, number in parts],
-                "subject_id": subject,
-                "session": session + 1,
-                "session_day": days[person, session],
-                "age": persons.age[person],
-                "sex": np.where(persons.female[person], "F", "M"),
-                "fs": self.fs,
-                "leads": [STANDARD_LEADS] * len(person),
-                "n_samples": self.n_samples,
-                "unit": "mV",
-                "activity": plan.activity,
-                "rhythm": plan.rhythm,
-                "diagnosis": plan.diagnosis,
-            }
-        )
-        return as_tables(table, [])
+        columns = {"record_id": [f"{who}_{day}_{activity}_{number}" for who, day, activity, number in parts]}
+        columns |= {"subject_id": subject, "session": session + 1, "session_day": days[person, session]}
+        columns |= {"age": persons.age[person], "sex": np.where(persons.female[person], "F", "M"), "fs": self.fs}
+        columns |= {"leads": [STANDARD_LEADS] * len(person), "n_samples": self.n_samples, "unit": "mV"}
+        columns |= {"activity": plan.activity, "rhythm": plan.rhythm, "diagnosis": plan.diagnosis}
+        return as_tables(pd.DataFrame(columns), [])
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -148,9 +136,8 @@ class SyntheticCohort(Cohort):
         """Render block number `block`; `_batch` remembers the last ones."""
         persons, drift, plan, _ = self._population
         rows = slice(block * self._block, (block + 1) * self._block)
-        part = people.Plan(*(values[rows] for values in vars(plan).values()))
         rng = np.random.default_rng([self.seed, 1, block])
-        return people.render(rng, persons, drift, part, self.fs, self.n_samples, self.noise)
+        return people.render(rng, persons, drift, plan[rows], self.fs, self.n_samples, self.noise)
 
     def signal(self, record_id: str) -> Signal:
         """Give the samples of one record in mV; ``KeyError`` where there is no such record."""
@@ -191,26 +178,28 @@ def _assign(rng: np.random.Generator, n: int, shares: Mapping[str, float]) -> tu
     return np.where(fibrillating, FIBRILLATION, SINUS_RHYTHM), np.where(fibrillating, NORMAL, names)
 
 
+def _refuse(wrong: bool, sentence: str) -> None:
+    """Raise :class:`StudyError` where a parameter is `wrong`."""
+    if wrong:
+        raise StudyError(f"synthetic cohort: {sentence}.")
+
+
 def _number(name: str, value: object, least: float, unit: str = "", whole: bool = False) -> float:
     """Check that a parameter is a finite number, or a whole one, of at least `least`."""
     kinds = int | np.integer if whole else int | float | np.number
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < np.inf:
-        wanted = "whole number" if whole else "number"
-        raise StudyError(f"synthetic cohort: {name} is {value!r}; give a {wanted} of {least}{unit} or more.")
+    wrong = isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < np.inf
+    wanted = "whole number" if whole else "number"
+    _refuse(wrong, f"{name} is {value!r}; give a {wanted} of {least}{unit} or more")
     return int(value) if whole else float(value)
 
 
 def _check_choices(wave: object, activities: list[str], diagnoses: dict[str, float]) -> None:
     """Refuse names that the simulator does not know, and shares that are none."""
-    if wave not in (None, *people.IDENTITY_WAVES):
-        known = ", ".join(people.IDENTITY_WAVES)
-        raise StudyError(f"synthetic cohort: identity_wave is {wave!r}; give one of {known} or None.")
-    if not activities or len(set(activities)) < len(activities) or not set(activities) <= set(people.ACTIVITIES):
-        known = ", ".join(people.ACTIVITIES)
-        raise StudyError(f"synthetic cohort: activities are {activities}; give one or more of {known}, each once.")
-    unknown = [name for name in diagnoses if name not in CONDITIONS]
-    if unknown:
-        raise StudyError(f"synthetic cohort: no diagnosis {unknown[0]!r}; give some of {', '.join(CONDITIONS)}.")
-    shares = [_number(f"share of {name}", share, 0) for name, share in diagnoses.items()]
-    if sum(shares) > 1 + 1e-9:
-        raise StudyError(f"synthetic cohort: the shares of diagnoses add up to {sum(shares):g}; 1 is the most.")
+    waves, known = people.IDENTITY_WAVES, people.ACTIVITIES
+    _refuse(wave not in (None, *waves), f"identity_wave is {wave!r}; give one of {', '.join(waves)} or None")
+    once = activities and len(set(activities)) == len(activities) and set(activities) <= set(known)
+    _refuse(not once, f"activities are {activities}; give one or more of {', '.join(known)}, each once")
+    for name in diagnoses:
+        _refuse(name not in CONDITIONS, f"no diagnosis {name!r}; give some of {', '.join(CONDITIONS)}")
+    total = sum(_number(f"share of {name}", share, 0) for name, share in diagnoses.items())
+    _refuse(total > 1 + 1e-9, f"the shares of diagnoses add up to {total:g}; 1 is the most")

@@ -11,7 +11,15 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort, Signal, as_tables
 from ecgstudy.data.tables import read_csv
-from ecgstudy.data.wfdb_files import Header, checked_path, common_unit, read_header, read_signal, signal_files
+from ecgstudy.data.wfdb_files import (
+    MAX_VALUES,
+    Header,
+    checked_path,
+    common_unit,
+    read_header,
+    read_signal,
+    signal_files,
+)
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.cache import file_digest
 from ecgstudy.study.config import data_root
@@ -43,12 +51,12 @@ class WfdbCohort(Cohort):
 
     def header(self, record_id: str) -> Header:
         """Read and check the header of one record; raises as :meth:`signal` does."""
-        if record_id not in self._record_ids:
+        if record_id not in self._headers:
             failures = self._scan[1]
             for _, file, reason, remedy in failures[failures["record_id"] == record_id].itertuples(index=False):
                 raise RecordError(self.root / file, reason, remedy)
             raise KeyError(f"cohort {self.name} has no record {record_id}")
-        return read_header(self._header_path(record_id), self.root)
+        return read_header(self._headers[record_id], self.root)
 
     def signal(self, record_id: str) -> Signal:
         """Read the samples of one record: float32, (n_leads, n_samples), in the header's unit."""
@@ -63,12 +71,15 @@ class WfdbCohort(Cohort):
                 checked_path(path, self.root)
             except RecordError:
                 continue  # not there, or outside the folder
-            total.update(f"{name}\0{file_digest(path)}\n".encode())
+            size = path.stat().st_size  # no record is as large as a file that is not read
+            content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
         return total.hexdigest()
 
     @cached_property
-    def _record_ids(self) -> frozenset[str]:
-        return frozenset(self._scan[0]["record_id"])
+    def _headers(self) -> dict[str, Path]:
+        """Give the header of every usable record."""
+        return {record_id: self._header_path(record_id) for record_id in self._scan[0]["record_id"]}
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -77,14 +88,26 @@ class WfdbCohort(Cohort):
         for record_id in listed:
             try:
                 header = read_header(self._header_path(record_id), self.root)
-                row = {"record_id": record_id, "fs": header.fs, "n_samples": header.n_samples, "session": 1}
-                row |= {"leads": header.leads[self.offered], "unit": common_unit(header.channels[self.offered])}
+                row: dict[str, Any] = {"record_id": record_id, "fs": header.fs, "n_samples": header.n_samples}
+                row |= {
+                    "session": 1,
+                    "leads": header.leads[self.offered],
+                    "unit": common_unit(header.channels[self.offered]),
+                }
                 rows.append(row | {"sex": None} | self._describe(record_id, header))
-            except RecordError as error:
+            except Exception as strange:  # whatever a header brings about is its own record's reason
+                if isinstance(strange, StudyError) and not isinstance(strange, RecordError):
+                    raise  # it speaks of a table of all records
+                told = f"cannot be read ({type(strange).__name__})"
+                error = strange if isinstance(strange, RecordError) else RecordError(f"{record_id}.hea", told)
                 file = Path(error.file)
                 file = file.relative_to(self.root) if file.is_relative_to(self.root) else file
                 failures.append((record_id, file.as_posix(), error.reason, error.remedy))
-        return as_tables(pd.DataFrame(rows), failures + self._orphans(listed))
+        table = pd.DataFrame(rows)
+        if disputed := self._disputed(table) if rows else {}:
+            failures += [(record_id, f"{record_id}.hea", *why) for record_id, why in disputed.items()]
+            table = table[~table["record_id"].isin(disputed)]
+        return as_tables(table, failures + self._orphans(listed))
 
     def _listed(self) -> list[str]:
         """Record names in ``RECORDS``, the publisher's list; without one, every header in the folder."""
@@ -108,6 +131,10 @@ class WfdbCohort(Cohort):
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         """Person, date or session, age, sex and labels of one record, unless unknown; or :class:`RecordError`."""
         raise NotImplementedError
+
+    def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        """Reason and remedy for each record that the other records speak against."""
+        return {}
 
     def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
         """Rows of the failure table for what the cohort's tables name beside the `listed` records."""

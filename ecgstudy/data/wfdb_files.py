@@ -19,15 +19,20 @@ import wfdb
 from wfdb.io.header import parse_header_content, rx_record, rx_segment, rx_signal
 
 from ecgstudy.data.base import STANDARD_LEADS, Signal
-from ecgstudy.errors import RecordError
+from ecgstudy.errors import AGAIN, RecordError
 
 UNCALIBRATED = "uncalibrated"
 """Unit of a signal whose header gives no gain: its amplitude is not known (header(5), "gain 0")."""
 FS_RANGE = (10.0, 100_000.0)
 """Sampling rates, Hz, that an ECG can plausibly have; a rate outside is taken for a damaged header."""
 MAX_HEADER_BYTES = 1 << 20
+MAX_LINE, MAX_BLANKS = 1000, 50
+"""Characters of a header's line, and blanks in a row: more of them keep wfdb's expressions busy for minutes."""
 MAX_VALUES = 1 << 28
-"""Samples times leads of a multi-segment record: its gaps take memory that no file size bounds."""
+"""Samples times leads of a record: a gigabyte."""
+MAX_SEGMENTS = 2000
+MAX_GAP_SHARE = 0.9
+"""Part of a multi-segment record that may be gaps, which take memory that no file size bounds."""
 
 _BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 32 / 3, "311": 32 / 3}
 _PACKED = ("212", "310", "311")
@@ -47,6 +52,7 @@ class Channel(NamedTuple):
     byte_offset: int
     gain: float
     baseline: int
+    checksum: int | None = None  # 16-bit sum of all samples
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,10 @@ def common_unit(channels: Sequence[Channel]) -> str:
     return units[0] if len(units) == 1 else f"mixed ({', '.join(units)})"
 
 
-def _refuse(wrong: bool, file: Path, reason: str, *remedy: str) -> None:
-    """Raise :class:`RecordError` about a file where something is `wrong`."""
+def _refuse(wrong: bool, file: Path, reason: str, remedy: str = AGAIN, detail: str = "") -> None:
+    """Raise :class:`RecordError` about a file where something is `wrong`; what a header says is `detail`."""
     if wrong:
-        raise RecordError(file, reason, *remedy)
+        raise RecordError(file, reason, remedy, detail)
 
 
 def checked_path(path: Path, root: Path) -> Path:
@@ -122,15 +128,19 @@ def _parse_header(path: Path, root: Path) -> Header:
     """Parse one file by wfdb's grammar, but strictly: what wfdb would replace by a default is refused."""
     lines, comments = parse_header_content(_header_text(path, root))
     _refuse(not lines, path, "is empty")
+    long = any(len(line) > MAX_LINE or " " * MAX_BLANKS in line.expandtabs(1) for line in lines)
+    _refuse(long, path, f"has a line of more than {MAX_LINE} characters, or {MAX_BLANKS} blanks in a row")
     match = rx_record.fullmatch(lines[0])
-    _refuse(match is None, path, f"starts with a line that is no WFDB record line ({lines[0][:40]!r})")
+    _refuse(match is None, path, "starts with a line that is no WFDB record line", detail=lines[0])
     try:
         fs, n_samples, n_leads = float(match["fs"]), int(match["sig_len"]), int(match["n_sig"])
     except ValueError:
         raise RecordError(path, "states no sampling rate or no number of samples in its first line") from None
     name = match["record_name"]
-    _refuse(name != path.stem, path, f"calls itself {name}", "give header and file the same name")
+    _refuse(name != path.stem, path, "calls itself by another name", "give header and file the same name", name)
     _refuse(not FS_RANGE[0] <= fs <= FS_RANGE[1], path, f"claims a sampling rate of {fs:g} Hz")
+    too_large = n_samples * n_leads > MAX_VALUES
+    _refuse(too_large, path, f"claims more than {MAX_VALUES:,} samples", "split the record", f"{n_samples} x {n_leads}")
     comments = tuple(line.strip(" \t#") for line in comments)
     if match["n_seg"]:
         parts = _segment_names(path, lines[1:], int(match["n_seg"]), n_samples)
@@ -146,38 +156,50 @@ def _parse_header(path: Path, root: Path) -> Header:
 
 def _channel(path: Path, line: str, number: int) -> Channel:
     """Parse one signal line; a missing gain or a gain of 0 makes the unit unknown, not mV."""
-    name, quoted = line.split()[0], f"({line[:40]!r})"
+    name = line.split()[0]
     outside = "/" in name or "\\" in name or not name.strip(".")
-    _refuse(outside, path, f"names a signal file outside its own folder ({name[:60]})", "do not trust this record")
+    _refuse(outside, path, "names a signal file outside its own folder", "do not trust this record", name)
+    other = path.with_name(name).with_suffix(".hea")
+    _refuse(other != path and other.exists(), path, "names the signal file of another record", detail=name)
     match = rx_signal.match(line)
-    _refuse(match is None, path, f"has a line that is no WFDB signal line {quoted}")
+    _refuse(match is None, path, "has a line that is no WFDB signal line", detail=line)
     try:
         gain = float(match["adc_gain"] or 0)
         baseline = int(match["baseline"] or match["adc_zero"] or 0)
         frame = int(match["samps_per_frame"] or 1)
         skew, offset = int(match["skew"] or 0), int(match["byte_offset"] or 0)
+        checksum = int(match["checksum"]) if match["checksum"] else None
     except ValueError:
-        raise RecordError(path, f"has a malformed number in a signal line {quoted}") from None
-    _refuse(frame < 1 or not math.isfinite(gain), path, f"has an impossible number in a signal line {quoted}")
+        raise RecordError(path, "has a malformed number in a signal line", AGAIN, line) from None
+    _refuse(frame < 1 or not math.isfinite(gain), path, "has an impossible number in a signal line", detail=line)
     unit = (match["units"] or "mV") if gain else UNCALIBRATED
     lead = standard_lead(match["sig_name"]) or f"channel {number}"
-    return Channel(lead, unit, name, match["fmt"], frame, skew, offset, gain or 200.0, baseline)
+    return Channel(lead, unit, name, match["fmt"], frame, skew, offset, gain or 200.0, baseline, checksum)
 
 
 def _segment_names(path: Path, lines: Sequence[str], n_segments: int, n_samples: int) -> tuple[str, ...]:
     """Check the segment lines of a multi-segment header against its first line; names without their lengths."""
     matches = [rx_segment.fullmatch(line) for line in lines]
     described = None not in matches and len(lines) == n_segments
-    _refuse(not described, path, f"claims {n_segments} segments but does not describe them")
+    _refuse(not described, path, "claims another number of segments than it describes")
+    _refuse(n_segments > MAX_SEGMENTS, path, f"has more than {MAX_SEGMENTS:,} segments", "split the record")
     total = sum(int(match["seg_len"]) for match in matches)
     _refuse(total != n_samples, path, f"claims {n_samples} samples but its segments add up to {total}")
+    gaps = sum(int(match["seg_len"]) for match in matches if match["seg_name"] == "~")
+    _refuse(
+        gaps > MAX_GAP_SHARE * total, path, "consists of gaps, nearly all of it", "keep the parts that hold signals"
+    )
     return tuple(match["seg_name"] for match in matches)
 
 
 def _with_segments(header: Header, root: Path) -> Header:
     """Read the segments of a multi-segment header and check that they fit together."""
-    path, n_samples, n_leads = header.path, header.n_samples, header.n_leads
-    segments = [_parse_header(path.with_name(f"{name}.hea"), root) for name in header.parts if name != "~"]
+    path, n_leads = header.path, header.n_leads
+    names = [name for name in header.parts if name != "~"]
+    outside = any("/" in name or not name.strip(".") for name in names)
+    _refuse(outside, path, "names a segment outside its own folder", "do not trust this record")
+    each = {name: _parse_header(path.with_name(f"{name}.hea"), root) for name in dict.fromkeys(names)}
+    segments = [each[name] for name in names]
     holding = tuple(segment for segment in segments if segment.n_samples)
     plain = holding and not any(segment.parts for segment in segments)
     _refuse(not plain, path, "has no segment with signals, or segments within segments")
@@ -187,10 +209,8 @@ def _with_segments(header: Header, root: Path) -> Header:
         told = f"is sampled at {segment.fs:g} Hz, its record at {header.fs:g} Hz"
         _refuse(segment.fs != header.fs, segment.path, told)
         held = {(channel.lead, channel.unit) for channel in segment.channels}
-        _refuse(not held <= announced, segment.path, f"has a lead or a unit that {path.name} does not announce")
+        _refuse(not held <= announced, segment.path, "has a lead or a unit that its record does not announce")
     _refuse(n_leads != len(channels), path, f"claims {n_leads} leads but its segments hold {len(channels)}")
-    too_large = n_samples * n_leads > MAX_VALUES
-    _refuse(too_large, path, f"claims {n_samples} samples of {n_leads} leads", "split the record")
     return replace(header, channels=channels, segments=holding)
 
 
@@ -201,29 +221,34 @@ def signal_files(header: Header) -> list[Path]:
     return files + [header.path.with_name(f"{name}.hea") for name in header.parts if name != "~"]
 
 
-def read_signal(header: Header, root: Path, offered: slice = slice(None)) -> Signal:
+def read_signal(header: Header, root: Path, offered: slice = slice(None), summed: bool = False) -> Signal:
     """Read the samples of one record, or of the `offered` channels, in the header's unit; invalid samples are NaN.
 
     A :class:`RecordError` says which signal file is missing, truncated, oversized, of an unknown format or outside
-    `root`, the folder that nothing may be read outside of.
+    `root`, the folder that nothing may be read outside of; or, where they are to be `summed`, without the checksum of
+    its header (eleven headers of ECG-ID state a wrong one).
     """
-    for part in header.segments or (header,):
-        _check_signal_files(part, root)
+    header = header if summed else replace(header, channels=tuple(c._replace(checksum=None) for c in header.channels))
+    check_signal_files(header, root)
     values = _read_plain_16(header, offered) if _is_plain_16(header) else _read_with_wfdb(header, offered)
     return Signal(values, header.fs, header.leads[offered], common_unit(header.channels[offered]))
 
 
-def _check_signal_files(header: Header, root: Path) -> None:
-    """Every signal file of one segment: inside `root`, of a known format, as long as the header says."""
+def check_signal_files(header: Header, root: Path) -> None:
+    """Refuse a record unless its signal files are inside `root`, of a known format, and as long as the header says."""
+    if header.segments:
+        for segment in dict.fromkeys(header.segments):
+            check_signal_files(segment, root)
+        return
     for name in dict.fromkeys(channel.file for channel in header.channels):
         members = [channel for channel in header.channels if channel.file == name]
         path, fmt, offset = header.path.with_name(name), members[0].fmt, members[0].byte_offset
         alike = all((channel.fmt, channel.byte_offset) == (fmt, offset) for channel in members)
-        _refuse(not alike, header.path, f"describes {name} in two ways")
+        _refuse(not alike, header.path, "describes a signal file in two ways", detail=name)
         shifted = any(channel.skew > header.n_samples for channel in members)
-        _refuse(shifted, header.path, f"shifts a lead of {name} by more than the record's length")
+        _refuse(shifted, header.path, "shifts a lead by more than the record's length", detail=name)
         remedy = "convert it to format 16 (wfdb.wrsamp, or xform of the WFDB tools)"
-        _refuse(fmt not in _BITS, path, f"is in WFDB format {fmt}, whose size cannot be checked", remedy)
+        _refuse(fmt not in _BITS, path, "is in a WFDB format whose size cannot be checked", remedy, f"format {fmt}")
         n_values = header.n_samples * sum(channel.samples_per_frame for channel in members)
         spare = checked_path(path, root).stat().st_size - offset - math.ceil(n_values * _BITS[fmt] / 8)
         # Writers of packed formats may fill up their last group of bytes.
@@ -242,24 +267,41 @@ def _read_plain_16(header: Header, offered: slice) -> np.ndarray:
     first, chosen = header.channels[0], header.channels[offered]
     raw = np.fromfile(header.path.with_name(first.file), dtype="<i2", offset=first.byte_offset)
     raw = raw.reshape(header.n_samples, len(header.channels)).T[offered]
-    baseline, gain = np.array([(channel.baseline, channel.gain) for channel in chosen], dtype=np.float64).T[..., None]
-    values = ((raw - baseline) / gain).astype(np.float32)
-    values[raw == _INVALID_16] = np.nan
+    values = np.empty(raw.shape, dtype=np.float32)
+    # lead by lead, for the sake of memory
+    for row, lead, channel in zip(values, raw, chosen, strict=True):
+        _check_sum(header, channel, lead)
+        with np.errstate(over="ignore"):  # of a hostile gain; an infinite sample is no number either
+            row[:] = (lead - np.float64(channel.baseline)) / channel.gain
+        row[(lead == _INVALID_16) | np.isinf(row)] = np.nan
     return values
 
 
 def _read_with_wfdb(header: Header, offered: slice) -> np.ndarray:
     """Decode any other layout by wfdb itself."""
-    wanted = list(range(len(header.channels)))[offered]
+    wanted, single = list(range(len(header.channels)))[offered], not header.segments
     try:
-        record = wfdb.rdrecord(str(header.path.with_suffix("")), channels=wanted)
+        record = wfdb.rdrecord(str(header.path.with_suffix("")), channels=wanted, physical=not single)
+        if single:
+            for channel, lead in zip(header.channels[offered], record.d_signal.T, strict=True):
+                if channel.samples_per_frame == 1:  # else wfdb has averaged them
+                    _check_sum(header, channel, lead)
+            record.dac(inplace=True)
         values = np.ascontiguousarray(record.p_signal.T, dtype=np.float32)
+    except RecordError:
+        raise
     # wfdb lets through whatever numpy or Python raise on a file that breaks its assumptions.
     except Exception as error:
         raise RecordError(header.path, f"cannot be decoded by wfdb ({type(error).__name__})") from error
     told = f"decodes to shape {values.shape}, which its header does not announce"
     _refuse(values.shape != (len(wanted), header.n_samples), header.path, told)
     return values
+
+
+def _check_sum(header: Header, channel: Channel, samples: np.ndarray) -> None:
+    """Refuse samples whose 16-bit sum is not the one that their header states, if it states any."""
+    wrong = channel.checksum is not None and (int(samples.sum(dtype=np.int64)) - channel.checksum) % (1 << 16) != 0
+    _refuse(wrong, header.path.with_name(channel.file), "does not have the checksum that its header states")
 
 
 def read_annotation(path: Path, root: Path, n_samples: int) -> wfdb.Annotation:

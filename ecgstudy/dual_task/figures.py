@@ -93,8 +93,10 @@ def balance_figure(compared: Mapping[str, Predictions]) -> Figure:
     return figure
 
 
-def attention_figure(context: Context, predictions: Predictions, model: SignalModel, seed: int) -> Figure:
-    """Sequence attention around the R peak by activity over the mean beat, and the weights of the channels.
+def attention_figure(
+    context: Context, predictions: Predictions, model: SignalModel, seed: int, with_beat: bool
+) -> Figure:
+    """Sequence attention around the R peak by activity, over the mean beat where told, and weights of the channels.
 
     Read from one network, in some of its test windows drawn at random.
     """
@@ -110,7 +112,8 @@ def attention_figure(context: Context, predictions: Predictions, model: SignalMo
         left.text(0.5, 0.5, "no R peak is known in these windows", ha="center", transform=left.transAxes)
     else:
         behind = left.twinx()
-        behind.fill_between(1000 * beat.columns, beat.mean(), color="black", alpha=0.12)
+        if with_beat:
+            behind.fill_between(1000 * beat.columns, beat.mean(), color="black", alpha=0.12)
         behind.set(yticks=[])
         left.set(zorder=behind.get_zorder() + 1, frame_on=False)
         left.plot(1000 * seen.columns, seen.T, label=[plain(activity) for activity in seen.index])

@@ -14,7 +14,7 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
@@ -158,7 +158,22 @@ def budget_of(profile: str, seed: int) -> Budget:
 
 
 def cohort_of(profile: str) -> str:
-    """Name of the profile's cohort with activities: the synthetic one where there is no other."""
+    """Name of the profile's cohort with activities; the synthetic one stands in for a public one alone.
+
+    Raises
+    ------
+    NotApplicableError
+        No cohort of one's own has two persons in two activities.
+    """
+    if profile == "mine":
+        for name in cohorts_of(profile):
+            records = open_cohort(profile, name, 0).records()
+            known = records[records.get("activity", pd.Series("", records.index)) != ""]
+            if len(known) and min(known["activity"].nunique(), known[SUBJECT].nunique()) > 1:
+                return name
+        raise NotApplicableError(
+            "no folder has two persons with records of two activities; a column activity in subjects.csv would say so."
+        )
     return MotionCohort.name if MotionCohort.name in cohorts_of(profile) else SyntheticCohort.name
 
 
@@ -302,7 +317,7 @@ def choose(context: Context, cohort: str, budget: Budget) -> tuple[Attacker, pd.
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
     """Predictions by protocol and attacker, all seeds; where there are none: the gap.
 
-    StudyError where DT4ECG cannot learn both tasks of the first part of the records: there is nothing to tell then.
+    NotApplicableError where DT4ECG cannot learn both tasks of the first part of the records.
     """
     reasons, found = outcome.refusals.set_index(["protocol", "attacker"])["reason"], {}
     for key, mine in groupby(jobs, lambda job: (job.protocol.name, job.attacker)):
@@ -310,9 +325,11 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
         found[key] = joined(parts) if parts else Predictions(gap=reasons[[key]].iloc[0].removesuffix("."))
     main, cohort = found.get((protocols.BlockedTime.name, DT4ECG)), jobs[0].cohort
     if main and main.windows.empty:
-        raise StudyError(f"Nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
+        raise NotApplicableError(f"nothing can be learnt from the first part of the records of {cohort}: {main.gap}.")
     if main and any(math.isnan(main.accuracy(task)) for task in TASKS):
-        raise StudyError(f"{cohort} has usable records of one person or of one activity only; bring two of each.")
+        raise NotApplicableError(
+            f"{cohort} has usable records of one person or of one activity only; bring two of each."
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ecgstudy.data.wfdb_folder import WfdbFolderCohort
+from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.signals.delineation import WAVES
 from ecgstudy.signals.features import average_beat
 from ecgstudy.signals.store import RecordStore
@@ -28,11 +28,11 @@ SEX_COLOURS = {"women": PALETTE[0], "men": PALETTE[1], "not stated": PALETTE[7]}
 _SPANS = {wave: (onset, offset) for wave, (onset, _, offset) in WAVES.items()}
 
 
-def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
+def traces_figure(stores: Mapping[str, RecordStore], own: bool) -> Figure:
     """Draw one filtered example a cohort with its automatically marked waves.
 
     Records in mV stand on ECG paper at 25 mm/s and 10 mm/mV; others keep their own unit on a plain grid.
-    A reader's own records are not drawn, because a trace identifies its owner; their panel says so.
+    A reader's `own` records are drawn where that is asked for, because a trace identifies its owner.
     """
     width, height = paper_size(EXAMPLE_SECONDS, EXAMPLE_HEIGHT_MV)
     columns = min(2, len(stores))
@@ -41,7 +41,7 @@ def traces_figure(stores: Mapping[str, RecordStore]) -> Figure:
         rows, columns, figsize=(ENLARGED * columns * width, ENLARGED * rows * height), squeeze=False
     )
     for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
-        if name == WfdbFolderCohort.name:
+        if name.startswith(OWN_PREFIX) and not own:
             ax.set_title(name)
             _say(ax, "your own records:\nnot drawn, because a trace\nidentifies its owner")
         else:
@@ -113,9 +113,11 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
 
     A reader's own records have a panel from ten persons on: the middle of a few is a trace of one of them.
     """
-    own = stores.get(WfdbFolderCohort.name)
-    if own and own.records["subject_id"].nunique() < FEWEST_OWN_PERSONS:
-        stores = {name: store for name, store in stores.items() if name != WfdbFolderCohort.name}
+    stores = {
+        name: store
+        for name, store in stores.items()
+        if not name.startswith(OWN_PREFIX) or store.records["subject_id"].nunique() >= FEWEST_OWN_PERSONS
+    }
     figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
     for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
         beats = average_beats(store)

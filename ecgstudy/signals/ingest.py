@@ -135,7 +135,7 @@ def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]
         first = exclusions["sentence"].iloc[0]
         raise NothingUsableError(f"No record of {cohort.name} can be used ({counts}); the first: {first}", exclusions)
     _write_tables(plan.folder, records, kept, exclusions)
-    manifest |= {"records": len(kept), "excluded": len(exclusions), "complete": True}
+    manifest |= {"records": len(kept), "excluded": len(exclusions), "notes": cohort.notes(), "complete": True}
     (plan.folder / store.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -166,7 +166,17 @@ def _ingest(plan: _Plan, task: list[dict]) -> list[_Outcome]:
     handed_over = plan.folder / _COHORT
     cohort = _load_cohort(handed_over, handed_over.stat().st_mtime_ns)
     with (plan.folder / store.SIGNALS).open("r+b") as signal_file:
-        return [_ingest_record(cohort, plan, record, signal_file) for record in task]
+        return [_ingest_safely(cohort, plan, record, signal_file) for record in task]
+
+
+def _ingest_safely(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:
+    """Make whatever a strange record brings about its own reason; a full disk is everybody's."""
+    try:
+        return _ingest_record(cohort, plan, record, signal_file)
+    except (OSError, StudyError):
+        raise
+    except Exception as strange:
+        return _left_out(record, Problem.UNREADABLE, f"it cannot be processed ({type(strange).__name__})")
 
 
 def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:

@@ -1,4 +1,4 @@
-"""The study's plan: its question, its stages in order, its two profiles, and where it reads and writes.
+"""The study's plan: its question, its stages in order, its profiles, and where it reads and writes.
 
 JupyterLab starts a notebook in its own folder and papermill in the caller's, so no code of the study uses a relative
 path: it asks here.
@@ -18,8 +18,10 @@ PROFILES = {
     "demo": "Every number on this page comes from the built-in SYNTHETIC cohort: it shows that the study runs, "
     "and says nothing about real people.",
     "real": "The numbers on this page come from real recordings of the cohorts named in each stage.",
+    "mine": "The numbers on this page come from your own records, under pseudonyms; this folder is not part of the "
+    "repository. What is measured on the simulator is called synthetic.",
 }
-"""What the front page says of each: the built-in synthetic cohort, and every real cohort found."""
+"""What the front page says of each: the built-in synthetic cohort, every public cohort found, records of one's own."""
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 PROJECT_ROOT = PACKAGE_ROOT.parent
 TEMPLATES = PACKAGE_ROOT / "templates"

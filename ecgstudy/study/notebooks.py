@@ -94,13 +94,17 @@ def _explanation(stage: str, error: Exception, failed: Path) -> str:
 
 
 def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
-    """Remove what differs from run to run or tells of the machine: times, paths, papermill's records, stderr."""
+    """Remove what differs from run to run or tells of the machine, and the cells that an early end left out."""
+    run = [cell.cell_type == "code" and cell.execution_count is not None for cell in notebook.cells]
+    if not all(ran for ran, cell in zip(run, notebook.cells, strict=True) if cell.cell_type == "code"):
+        del notebook.cells[len(run) - run[::-1].index(True) :]
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            noise = ("stderr", "SystemExit")  # the latter ends a stage early
+            cell.outputs = [out for out in cell.outputs if out.get("name", out.get("ename")) not in noise]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return notebook
 

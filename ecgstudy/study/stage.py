@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -21,8 +22,8 @@ from IPython import get_ipython
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
-from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.results import COLUMNS
+from ecgstudy.errors import NotApplicableError, StudyError
+from ecgstudy.evaluate.results import COLUMNS, result, results_table
 from ecgstudy.study.cache import LIBRARIES, METRICS, commit, library_versions, new_file, publish, write_text
 from ecgstudy.study.config import check_profile, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
@@ -46,17 +47,21 @@ class Stage:
     name : str
         The notebook's name without suffix, as "01_ingestion".
     profile : str
-        "demo" or "real".
+        "demo", "real" or "mine".
     seed : int
         Seed of everything random in the stage.
     folder : Path
         The draft: whatever is written here is published with the stage.
+    draws_traces : bool
+        Whether a single person's signal may be drawn: one's own records are not, unless the parameter `draw_own_traces`
+        asks for it, because a trace identifies its owner.
     """
 
     name: str
     profile: str
     seed: int
     folder: Path
+    draws_traces: bool = True
     _device: str = "auto"
     _draft: tempfile.TemporaryDirectory | None = None
     _recorded: dict[str, dict] = field(default_factory=lambda: defaultdict(dict))
@@ -84,7 +89,11 @@ class Stage:
         use_house_style()
         draft = None if DRAFT in os.environ else tempfile.TemporaryDirectory(prefix="ecgstudy-")
         folder = Path(draft.name if draft else os.environ[DRAFT])
-        return cls(name, profile, values["seed"], folder, values["device"], draft)
+        traces = profile != "mine" or bool(values.get("draw_own_traces"))
+        stage = cls(name, profile, values["seed"], folder, traces, values["device"], draft)
+        if shell:
+            shell.set_custom_exc((NotApplicableError,), stage._end_early)
+        return stage
 
     @cached_property
     def device(self) -> str:
@@ -180,6 +189,22 @@ class Stage:
         plt.close(figure)
         display(Image(str(stem.with_suffix(".png"))), metadata={"image/png": {"alt": alt}})
         display(Markdown(f"*{caption}*"))
+
+    def not_applicable(self, reason: str) -> None:
+        """Finish the stage with nothing but the reason why its question cannot be asked of these records.
+
+        A notebook need not call it: a :class:`~ecgstudy.errors.NotApplicableError` in any cell does.
+        """
+        note = f"Not applicable, because {reason[:1].lower()}{reason[1:].removesuffix('.')}."
+        self.results(results_table([result("applicable", math.nan, note=note)]))
+        self.headline("applicable", "this stage")
+        self.finding(note)
+        self.finish()
+
+    def _end_early(self, shell: Any, _kind: type, why: NotApplicableError, *_: object, **__: object) -> None:  # noqa: ANN401
+        """Handle an error that says that the question cannot be asked; later cells are not run."""
+        self.not_applicable(str(why))
+        shell._showtraceback(SystemExit, SystemExit(0), [])  # what papermill takes for an orderly end
 
     def finish(self) -> None:
         """Publish what the stage recorded: its files take the place of an older run's, ``metrics.json`` last."""

@@ -33,8 +33,8 @@ Standard deviations between persons: HR 9 beats/min, QRS 8 ms, QTc 14 ms
 those of amplitude, direction and shape, and all drifts between sessions, are ours.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -87,19 +87,22 @@ ACTIVITIES = {
 }
 
 
+class Rows:
+    """Arrays with one row a person, a session or a record."""
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Self:
+        """Give these rows of every array."""
+        return type(self)(**{name: values[rows] for name, values in vars(self).items()})
+
+
 @dataclass(frozen=True)
-class People:
-    """A drawn population, (n,) unless said otherwise; times in seconds, rates in beats/min."""
+class People(Rows, heart.Intervals):
+    """A drawn population, (n,) unless said otherwise; rates in beats/min."""
 
     age: np.ndarray  # years
     female: np.ndarray
     heart_rate: np.ndarray
     rsa: np.ndarray
-    pr: np.ndarray
-    p_duration: np.ndarray
-    qrs: np.ndarray
-    qtc: np.ndarray
-    st_share: np.ndarray  # ST segment's share of the JT interval
     amplitude: np.ndarray  # factor on every component, (n, n_components)
     turn: np.ndarray  # rotation vector of every component in radians, (n, n_components, 3)
     edges: np.ndarray  # log factors on the gaps between a component's ends and its wave's, (n, n_components, 2)
@@ -107,7 +110,7 @@ class People:
 
 
 @dataclass(frozen=True)
-class Drift:
+class Drift(Rows):
     """What differs between sessions (or records): one row a session."""
 
     heart_rate: np.ndarray  # offset in beats/min
@@ -118,8 +121,8 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Who and what each record of a batch is, (n,) each: rows in `People` and `Drift`; names of the rest."""
+class Plan(Rows):
+    """Who and what each record is, (n,) each: rows in `People` and `Drift`; names of the rest."""
 
     person: np.ndarray
     drift: np.ndarray
@@ -205,6 +208,7 @@ def draw_people(rng: np.random.Generator, n: int, identity_wave: str | None) -> 
         p_duration=base["p_duration"] + spread * 0.008 * np.clip(z["p_duration"], -3, 3),
         qrs=base["qrs"] + spread * 0.008 * np.clip(z["qrs"], -3, 3),
         qtc=base["qtc"] + spread * 0.014 * np.clip(z["qtc"], -3, 3),
+        qrs_widening=np.zeros(n),
         st_share=0.30 + spread * 0.03 * np.clip(z["st_share"], -2, 2),
         amplitude=np.where(varies > 0, own["amplitude"], everybody["amplitude"]) * factor,
         turn=turn,
@@ -241,33 +245,31 @@ def _lvh_scale(vectors: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.maximum(LVH_SOKOLOW_MV / (v5.max(axis=1) - v1.min(axis=1)), 1.0)
 
 
-def _intervals(people: People, plan: Plan) -> heart.Intervals:
+def _intervals(people: People, diagnosis: np.ndarray) -> heart.Intervals:
     """Intervals of each record: the person's, changed by the diagnosis."""
-    who, wider = plan.person, heart.QRS_WIDENING
-    widening = np.select([plan.diagnosis == name for name in wider], list(wider.values()), 0.0)
-    blocked = np.maximum(people.pr[who] + heart.PR_LENGTHENING, heart.PR_BLOCK)
-    pr = np.where(plan.diagnosis == "1AVB", blocked, people.pr[who])
-    qrs = people.qrs[who] + widening
-    return heart.Intervals(pr, people.p_duration[who], qrs, people.qtc[who], widening, people.st_share[who])
+    wider = heart.QRS_WIDENING
+    widening = np.select([diagnosis == name for name in wider], list(wider.values()), 0.0)
+    blocked = np.maximum(people.pr + heart.PR_LENGTHENING, heart.PR_BLOCK)
+    pr = np.where(diagnosis == "1AVB", blocked, people.pr)
+    return replace(people, pr=pr, qrs=people.qrs + widening, qrs_widening=widening)
 
 
-def _morphology(people: People, drift: Drift, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def _morphology(people: People, drift: Drift, diagnosis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Edges (n, n_components, 2) and vectors in mV (n, n_components, 3) of each record."""
-    index = np.array([heart.DIAGNOSES.index(name) for name in plan.diagnosis])
-    who = plan.person
+    index = np.array([heart.DIAGNOSES.index(name) for name in diagnosis])
     # a gap between a component's end and its wave's is scaled: one of 0 stays 0, so components always fill the wave
-    edges, factor = heart.EDGES[index], np.exp(people.edges[who])
+    edges, factor = heart.EDGES[index], np.exp(people.edges)
     edges = np.stack([edges[..., 0] * factor[..., 0], 1 - (1 - edges[..., 1]) * factor[..., 1]], axis=-1)
-    amplitude = people.amplitude[who]
-    amplitude[np.ix_(np.isin(plan.diagnosis, heart.ST_SET_BY_DIAGNOSIS), COMPONENT_WAVE == "ST")] = 1.0
-    vectors = rotate(heart.VECTORS[index] * amplitude[..., None], people.turn[who])
-    lvh = plan.diagnosis == "LVH"
+    st_set = np.isin(diagnosis, heart.ST_SET_BY_DIAGNOSIS)[:, None] & (COMPONENT_WAVE == "ST")
+    amplitude = np.where(st_set, 1.0, people.amplitude)
+    vectors = rotate(heart.VECTORS[index] * amplitude[..., None], people.turn)
+    lvh = diagnosis == "LVH"
     if lvh.any():
         scale = np.where(lvh, _lvh_scale(vectors, edges), 1.0)
         vectors[:, COMPONENT_WAVE == "QRS"] *= scale[:, None, None]
-    vectors *= drift.gain[plan.drift, None, None]
-    vectors[:, COMPONENT_WAVE == "T"] *= drift.t_gain[plan.drift, None, None]
-    return edges, rotate(vectors, drift.turn[plan.drift, None])
+    vectors *= drift.gain[:, None, None]
+    vectors[:, COMPONENT_WAVE == "T"] *= drift.t_gain[:, None, None]
+    return edges, rotate(vectors, drift.turn[:, None])
 
 
 def electrode_noise(
@@ -295,24 +297,22 @@ def electrode_noise(
 def render(
     rng: np.random.Generator, people: People, drift: Drift, plan: Plan, fs: float, n_samples: int, noise: bool = True
 ) -> Batch:
-    """Render a batch of records; without `noise` of electrodes for comparisons with closed forms."""
-    n = len(plan.person)
+    """Render the records of a plan; without `noise` of electrodes for comparisons with closed forms."""
+    people, drift, n = people[plan.person], drift[plan.drift], len(plan.person)
     activity = Activity(*np.array([ACTIVITIES[name] for name in plan.activity], dtype=float).T)
     fibrillating = plan.rhythm == heart.FIBRILLATION
     rest = np.isnan(activity.heart_rate)
-    own_rate = people.heart_rate[plan.person]
     # In motion a person keeps the distance that the resting rate has from the population's.
-    rate = np.where(rest, own_rate, activity.heart_rate + own_rate - REFERENCE_RATE)
-    rate = rate + drift.heart_rate[plan.drift] + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
-    variability = people.rsa[plan.person] * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
+    rate = np.where(rest, people.heart_rate, activity.heart_rate + people.heart_rate - REFERENCE_RATE)
+    rate = rate + drift.heart_rate + 2 * rng.standard_normal(n) + FIBRILLATION_FASTER * fibrillating
+    variability = people.rsa * np.where(rest, 1.0, _EXERCISE_VARIABILITY)
     breathing = activity.breathing * rng.uniform(0.8, 1.2, n)
     beats = heart.beat_times(rng, np.clip(rate, 40, 185), variability, breathing, fibrillating, n_samples / fs)
-    timing = heart.place_waves(beats, _intervals(people, plan), fibrillating)
-    edges, vectors = _morphology(people, drift, plan)
+    timing = heart.place_waves(beats, _intervals(people, plan.diagnosis), fibrillating)
+    edges, vectors = _morphology(people, drift, plan.diagnosis)
     dipole = heart.draw_dipole(timing, edges, vectors, fs, n_samples)
     dipole = dipole + heart.fibrillatory_waves(rng, fibrillating, n_samples, fs)
-    leads = (people.leads[plan.person] + drift.leads[plan.drift]).astype(np.float32)
-    independent = leads @ dipole
+    independent = (people.leads + drift.leads).astype(np.float32) @ dipole
     if noise:
         independent += electrode_noise(rng, activity, breathing, n_samples, fs)
     return Batch(heart.twelve_leads(independent), timing, edges)

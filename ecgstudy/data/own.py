@@ -1,0 +1,308 @@
+"""Records of one's own: folders of WFDB records that leave their names behind at the door.
+
+:class:`FolderCohort` reads a folder under the names that stand in it, for whoever sits in front of it (``doctor``).
+:class:`OwnCohort` is what the study sees: the same records under keyed pseudonyms, without anything that a header or a
+table says in free text. Everything downstream (stores, trials, tables, pages) is made from it alone.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.data.base import RECORD_COLUMNS, Signal
+from ecgstudy.data.simulator.people import ACTIVITIES
+from ecgstudy.data.subjects import (
+    LABELS,
+    Subjects,
+    age_of,
+    contradictions,
+    facts_of_comments,
+    read_subjects,
+    sex_of,
+)
+from ecgstudy.data.wfdb_cohort import WfdbCohort
+from ecgstudy.data.wfdb_files import (
+    STANDARD_LEADS,
+    UNCALIBRATED,
+    Header,
+    check_signal_files,
+    checked_path,
+    read_header,
+    read_signal,
+)
+from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.study.config import data_root
+
+OWN = "wfdb-folder"
+"""Folder of the data folder that holds the folders of one's own."""
+OWN_PREFIX = "own-"
+"""How the names of cohorts of one's own begin, "own-1" the first of the folders."""
+SUBJECTS = "subjects.csv"
+KEY = "pseudonym.key"
+"""File beside the data, 64 hexadecimal digits: whoever has it can find out whose pseudonym is whose."""
+MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
+"""What a unit's name, whatever its capitals, is in mV."""
+KNOWN_LEADS = frozenset((*STANDARD_LEADS, "MLI", "MLII", "MLIII", "V7", "V8", "V9", "V3R", "V4R", "VX", "VY", "VZ"))
+ELECTRODES = ("AgAgCl", "chrome_nickel", "textile", "dry", "gel")
+DIAGNOSES = {
+    **{"426783006": "SNR", "270492004": "IAVB", "164889003": "AF", "164890007": "AFL", "426627000": "Brady"},
+    **{"713427006": "CRBBB", "713426002": "IRBBB", "445118002": "LAnFB", "39732003": "LAD", "164909002": "LBBB"},
+    **{"251146004": "LQRSV", "698252002": "NSIVCB", "10370003": "PR", "284470004": "PAC", "427172004": "PVC"},
+    **{"164947007": "LPR", "111975006": "LQT", "164917005": "QAb", "47665007": "RAD", "59118001": "RBBB"},
+    **{"427393009": "SA", "426177001": "SB", "427084000": "STach", "63593006": "SVPB", "164934002": "TAb"},
+    **{"59931005": "TInv", "17338001": "VPB", "733534002": "CLBBB", "6374002": "BBB", "365413008": "PRWP"},
+}
+"""SNOMED CT codes of the PhysioNet/CinC Challenges 2020 and 2021 and their abbreviations; others are not kept."""
+
+
+class FolderCohort(WfdbCohort):
+    """WFDB records in a folder and the folders below it, each known by its path without ``.hea``.
+
+    ``subjects.csv`` (:mod:`ecgstudy.data.subjects`) says whose record is whose; what it leaves open is taken from
+    header comments such as ``# Age: 63``. Without it every record is its own person; with it, a record that it does not
+    list is left out and said so, because a person counted twice would leak between training and test.
+    """
+
+    name = OWN
+    folders = (OWN,)
+    marker = "**/*.hea"
+    tables = (SUBJECTS,)
+    licence = "yours to know: check that you may use the records"
+    how_to_get = f"Put WFDB records (.hea and .dat) into a folder in data/{OWN}, as data/README.md describes."
+
+    def _listed(self) -> list[str]:
+        """Every header below the folder, apart from those that are segments of another record."""
+        # Hidden files are droppings of file managers, not records.
+        paths = sorted(path for path in self.root.rglob("*.hea") if not path.name.startswith("."))
+        segments = set()
+        for path in paths:
+            try:
+                segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self.root).parts}
+            except RecordError:
+                continue  # The scan lists it among the failures.
+        return [self._record_id(path) for path in paths if path not in segments]
+
+    @cached_property
+    def subjects(self) -> Subjects | None:
+        """What ``subjects.csv`` says; None where there is none."""
+        path = self.root / SUBJECTS
+        return read_subjects(checked_path(path, self.root)) if path.exists() else None
+
+    def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
+        path, written = self.root / SUBJECTS, self._written_name(header.path)
+        check_signal_files(header, self.root)  # what a header claims takes room in the store before it is read
+        said, unread = facts_of_comments(header.comments), 0
+        facts: dict[str, Any] = {"age": float("nan"), "sex": None}
+        for name, read in (("age", age_of), ("sex", sex_of)):
+            try:
+                facts[name] = read(said.get(name, ""))
+            except ValueError:
+                unread += 1
+        codes = said.get("dx", "").replace(",", " ").split()
+        row = {"subject_id": record_id, "unit": unit_of(header), **facts}
+        row |= {"diagnoses": tuple(DIAGNOSES[code] for code in codes if code in DIAGNOSES)}
+        row |= {"from_header": tuple(name for name, value in facts.items() if pd.notna(value)), "unread": unread}
+        if self.subjects is None:
+            return row
+        if written in self.subjects.problems:
+            raise self.subjects.problems[written]
+        if written not in self.subjects.rows.index:
+            raise RecordError(path, "does not list this record", "add a row for it, or remove its files", written)
+        own = self.subjects.rows.loc[written].drop("line").to_dict()
+        told = {name for name in ("age", "sex") if pd.notna(own[name])}
+        row |= {name: value for name, value in own.items() if name not in facts or name in told}
+        return row | {"from_header": tuple(name for name in row["from_header"] if name not in told)}
+
+    def _written_name(self, path: Path) -> str:
+        """Name of the record with the header `path` as ``subjects.csv`` writes it."""
+        return path.relative_to(self.root).with_suffix("").as_posix()
+
+    def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        return contradictions(rows)
+
+    def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
+        if self.subjects is None:
+            return []
+        absent = sorted({*self.subjects.rows.index, *self.subjects.problems} - {*listed, ""})
+        remedy = "add the record's .hea and .dat files, or remove the row"
+        return [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
+
+    def signal(self, record_id: str) -> Signal:
+        """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
+        header = self.header(record_id)
+        signal, unit = read_signal(header, self.root, summed=True), unit_of(header)
+        if unit == "mV":
+            scale = np.array([MILLIVOLTS[channel.unit.lower()] for channel in header.channels], dtype=np.float32)
+            signal = replace(signal, values=signal.values * scale[:, None])
+        return replace(signal, unit=unit)
+
+    def notes(self) -> list[str]:
+        """Say what the records do not say themselves, without naming any."""
+        records = self.records()
+        n_from = {name: sum(name in told for told in records["from_header"]) for name in ("age", "sex")}
+        found = []
+        if self.subjects is None:
+            found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
+        elif self.subjects.ignored:
+            found.append(f"Columns of {SUBJECTS} that are not used: {len(self.subjects.ignored)}.")
+        if any(n_from.values()):
+            found.append(
+                f"The age of {n_from['age']} and the sex of {n_from['sex']} records are those of their header's "
+                f"comments (Age:, Sex:), as with ECG-ID; {SUBJECTS} overrides them."
+            )
+        if records["unread"].any():
+            found.append(f"{int((records['unread'] > 0).sum())} headers state an age or a sex that cannot be read.")
+        return found
+
+
+def unit_of(header: Header) -> str:
+    """Name a record's unit: "mV" for any multiple of the volt, "uncalibrated", or "other" for whatever else it says."""
+    units = {channel.unit.lower() for channel in header.channels}
+    return "mV" if units <= set(MILLIVOLTS) else UNCALIBRATED if units == {UNCALIBRATED} else "other"
+
+
+class OwnCohort(FolderCohort):
+    """The same records under pseudonyms; no name, date, free text or path of theirs leaves this class."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name  # type: ignore[misc]
+        super().__init__(root)
+        self._key = pseudonym_key(data_root() / OWN)
+
+    def __reduce__(self) -> tuple[type, tuple[str, Path]]:
+        """Travel to another process without any name."""
+        return type(self), (self.name, self.root)
+
+    def pseudonym(self, kind: str, name: str) -> str:
+        """Keyed pseudonym of a "record" or "person": its initial and 12 hexadecimal digits."""
+        text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
+        return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
+
+    def _record_id(self, path: Path) -> str:
+        return self.pseudonym("record", self._written_name(path))
+
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        paths = self.root.rglob("*.hea")
+        return {self._record_id(path): path for path in paths}
+
+    def _header_path(self, record_id: str) -> Path:
+        return self._paths[record_id]
+
+    def header(self, record_id: str) -> Header:
+        """Read and check the header of one record, without a scan of the others."""
+        return read_header(self._header_path(record_id), self.root)
+
+    def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
+        row = super()._describe(record_id, header)
+        person = row["subject_id"] if self.subjects else self._written_name(header.path)
+        return row | {"subject_id": self.pseudonym("person", person), "spelt": person}
+
+    def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        return contradictions(rows.assign(subject_id=rows["spelt"]))
+
+    @cached_property
+    def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        records, failures = super()._scan
+        kept = [*RECORD_COLUMNS, "diagnoses", "from_header", "unread", *(label for label in LABELS if label in records)]
+        records = records.reindex(columns=kept).assign(leads=records["leads"].map(safe_leads))
+        for label, known in zip(LABELS, (ACTIVITIES, ELECTRODES), strict=True):
+            if label in records:
+                records[label] = numbered(records[label], known)
+        return records, failures.assign(file=[self._safe_file(*row) for row in failures[["record_id", "file"]].values])
+
+    def _safe_file(self, record_id: str, file: str) -> str:
+        """Name of a file for a table that others read."""
+        return SUBJECTS if file == SUBJECTS else f"{record_id}{Path(file).suffix}"
+
+    def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
+        there = [self._written_name(self._paths[record_id]) for record_id in listed]
+        return [(self.pseudonym("record", name), *rest) for name, *rest in super()._orphans(there)]
+
+    def signal(self, record_id: str) -> Signal:
+        """Read one record; its errors name its pseudonym alone."""
+        try:
+            signal = super().signal(record_id)
+        except RecordError as error:
+            raise RecordError(self._safe_file(record_id, error.file), error.reason, error.remedy) from None
+        return replace(signal, leads=safe_leads(signal.leads))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the records and the key of their pseudonyms."""
+        return hmac.new(self._key, super().digest().encode(), hashlib.sha256).hexdigest()
+
+    def whois(self, pseudonym: str) -> str | None:
+        """Give the name behind a pseudonym of this folder, for the terminal of whoever has the key; None if unknown."""
+        if pseudonym in self._paths:
+            return self._written_name(self._paths[pseudonym])
+        names = self.subjects.rows["subject_id"].unique() if self.subjects else self._paths.values()
+        spelt = [name if isinstance(name, str) else self._written_name(name) for name in names]
+        return next((name for name in spelt if self.pseudonym("person", name) == pseudonym), None)
+
+
+def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
+    """Leads by their standard names, and by their place where a header calls them something else."""
+    return tuple(lead if lead in KNOWN_LEADS else f"lead {at}" for at, lead in enumerate(leads, start=1))
+
+
+def numbered(column: pd.Series, known: Sequence[str]) -> pd.Series:
+    """Labels with every text outside `known` numbered: what people write there may name somebody."""
+    others = sorted(set(column) - set(known))
+    return column.replace({text: f"{column.name} {at}" for at, text in enumerate(others, start=1)})
+
+
+def own_folders() -> dict[str, Path]:
+    """Folders of own records by cohort name: ``wfdb-folder`` itself where records lie in it, else those in it."""
+    base = data_root() / OWN
+    if not base.is_dir():
+        return {}
+    if (base / SUBJECTS).exists() or any(base.glob("*.hea")):
+        return {f"{OWN_PREFIX}1": base}
+    folders = sorted(child for child in base.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return {f"{OWN_PREFIX}{n}": folder for n, folder in enumerate(filter(_holds_records, folders), start=1)}
+
+
+def _holds_records(folder: Path) -> bool:
+    """Whether there is a header below a folder."""
+    return any(True for _ in folder.rglob("*.hea"))
+
+
+def near_misses() -> list[str]:
+    """Folders of the data folder whose name is nearly that of the folder for own records."""
+    base = data_root()
+    names = [child.name for child in base.iterdir() if child.is_dir()] if base.is_dir() else []
+    return [name for name in names if name != OWN and re.sub(r"[\W_]", "", name.lower()).rstrip("s") == "wfdbfolder"]
+
+
+def pseudonym_key(folder: Path) -> bytes:
+    """Key of the pseudonyms, made once beside the data; :class:`StudyError` where it can be neither read nor made."""
+    path = folder / KEY
+    try:
+        if not path.exists():
+            fresh = path.with_name(f"{KEY}.{os.getpid()}")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+                handle.write(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)  # whoever is first makes it, and never half
+            fresh.unlink()
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it does not hold 64 hexadecimal digits"
+        raise StudyError(
+            f"{path} holds the key of your patients' pseudonyms and can be neither read nor made ({why}); make the "
+            "folder writable, or put the key back."
+        ) from error
+    if len(key) != 32:
+        raise StudyError(f"{path} does not hold 64 hexadecimal digits; put back the key that was there.")
+    return key

@@ -1,0 +1,121 @@
+"""What a folder of records holds, before anything is run: read for the person in front of it, nothing written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.data.own import SUBJECTS, FolderCohort
+from ecgstudy.errors import RecordError
+from ecgstudy.signals.quality import lead_problems
+
+NAMED = 10
+"""Records that are named one by one; of more, the number is told."""
+SAMPLED = 50
+"""Records whose samples are looked at, evenly spread: all of a large folder would take minutes."""
+SHORTEST_S, LONG_S = 5.0, 60.0
+FEWEST = 10
+"""Persons of whom fewer give intervals too wide to say anything."""
+
+
+def examine(folder: Path) -> Iterator[str]:
+    """Lines about a folder of WFDB records: counts, what is missing or suspicious, what each stage will tell.
+
+    Real names are told: print them where the owner of the records reads, and nowhere else.
+
+    Raises
+    ------
+    DataNotFoundError
+        There is no header below the folder.
+    StudyError
+        ``subjects.csv`` cannot be read.
+    """
+    cohort = FolderCohort(folder)
+    records, failures = cohort.records(), cohort.failures()
+    yield f"{cohort.root}: {len(records):,} records can be read, {len(failures):,} cannot."
+    yield from _named([str(RecordError(*row)) for row in failures[["file", "reason", "remedy"]].values])
+    if records.empty:
+        yield "No stage can say anything about this folder."
+        return
+    yield from _counts(records)
+    yield from (f"Note: {note}" for note in cohort.notes())
+    yield from _suspicious(cohort, records)
+    yield "What the stages will be able to say:"
+    yield from (f"  {line}" for line in expectations(records))
+
+
+def _named(sentences: list[str]) -> Iterator[str]:
+    """Tell some sentences, and how many more there are."""
+    yield from (f"  {sentence}" for sentence in sentences[:NAMED])
+    if len(sentences) > NAMED:
+        yield f"  ... and {len(sentences) - NAMED:,} more."
+
+
+def _counts(records: pd.DataFrame) -> Iterator[str]:
+    """Persons, sessions, leads, units, rates, lengths, ages and sexes."""
+    persons = records.groupby("subject_id").agg(records=("record_id", "size"), sessions=("session", "nunique"))
+    several, days = int((persons["records"] > 1).sum()), int((persons["sessions"] > 1).sum())
+    yield f"Persons: {len(persons):,}; {several:,} with several records, {days:,} on several days."
+    yield f"Leads: {_tally(records['leads'].explode())}."
+    yield f"Units, once volts are scaled: {_tally(records['unit'])}."
+    yield f"Sampling rates: {_tally(records['fs'].map('{:g} Hz'.format))}."
+    seconds = records["n_samples"] / records["fs"]
+    yield f"Length: median {seconds.median():.0f} s, from {seconds.min():.0f} to {seconds.max():.0f} s."
+    people = records.drop_duplicates("subject_id")
+    ages, sexes = int(people["age"].notna().sum()), int(people["sex"].notna().sum())
+    yield f"Age is known of {ages:,} and sex of {sexes:,} of {len(people):,} persons."
+
+
+def _tally(values: pd.Series) -> str:
+    """Values with their counts, the commonest first."""
+    counts = values.value_counts()
+    told = [f"{value} ({n:,})" for value, n in counts.head(NAMED).items()]
+    return ", ".join(told) + (f" and {len(counts) - NAMED} others" if len(counts) > NAMED else "")
+
+
+def _suspicious(cohort: FolderCohort, records: pd.DataFrame) -> Iterator[str]:
+    """Tell what a look at some samples makes one ask about."""
+    chosen = records["record_id"].iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLED).astype(int))]
+    found = []
+    for record_id in chosen:
+        try:
+            problems = lead_problems(cohort.signal(record_id))
+            found += [f"{record_id}: lead {lead} is {problem}." for lead, problem in problems.items()]
+        except RecordError as error:
+            found.append(str(error))
+    yield f"Suspicious, of {len(chosen)} records whose samples were looked at: {len(found) or 'nothing'}."
+    yield from _named(found)
+    short = records.loc[records["n_samples"] < SHORTEST_S * records["fs"], "record_id"]
+    if len(short):
+        yield f"{len(short):,} records last less than {SHORTEST_S:g} s and will be left out."
+
+
+def expectations(records: pd.DataFrame) -> list[str]:
+    """One line a stage: what a cohort's record table allows to ask."""
+    by_person = records.groupby("subject_id")
+    several = int((by_person.size() > 1).sum())
+    days = int((by_person["session"].max() > by_person["session"].min()).sum())
+    long = (records["n_samples"] / records["fs"]).median() > LONG_S
+    activities = records["activity"].nunique() if "activity" in records else 0
+    people = records.drop_duplicates("subject_id")
+    if len(people) < 2:
+        linked = "nobody can be told from anybody: there is one person"
+    elif several > 1:
+        later = f"; {days:,} on another day" if days > 1 else "; not on another day"
+        linked = f"{several:,} persons can be sought in another of their records{later}"
+    elif long:
+        linked = "persons can be sought later in the same record, which is easier than in another one"
+    else:
+        linked = f"nobody can be sought in another record: each has one (say whose is whose in {SUBJECTS})"
+    known = [
+        name for name, column in (("sex", "sex"), ("age group", "age")) if len(people[column].dropna().unique()) > 1
+    ]
+    both = f"person and activity from one network ({activities} activities)"
+    return [
+        f"01 ingestion: what can be used of {len(records):,} records, and why the others cannot.",
+        f"02 re-identification: {linked}; {' and '.join(known) or 'neither sex nor age'} can be guessed and checked.",
+        f"03 dual task: {both if activities > 1 else 'not applicable, because no activities are known'}.",
+        f"04 attribution: {'which wave gives a person away' if several > 1 or long else 'not applicable, as 02'}.",
+        *([f"With {len(people)} persons every interval will be wide."] if len(people) < FEWEST else []),
+    ]

@@ -1,0 +1,173 @@
+"""Records of one's own: what is read from a folder, and that nothing of it leaves under its own name."""
+
+import pickle
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from wfdb_trees import digital, write_record
+
+from ecgstudy.data import own
+from ecgstudy.data.own import FolderCohort, OwnCohort, own_folders, pseudonym_key
+from ecgstudy.errors import RecordError, StudyError
+
+TABLE = "record,subject_id,session,age,sex,activity\nann/a1,Ann,1,40,F,rest\nann/a2,Ann,2,41.5,female,Dr Who\nbob,Bob\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write three records into two folders."""
+    monkeypatch.setenv("ECGSTUDY_DATA", str(tmp_path))
+    clinic = tmp_path / "wfdb-folder" / "clinic"
+    comments = ("Age: 63", "Sex: Male", "Dx: 164889003,99999", "MRN 4711")
+    write_record(clinic / "ann", "a1", digital(2, 300, 1), fs=250, leads=("i", "ii"), comments=comments)
+    write_record(clinic / "ann", "a2", digital(2, 300, 2), fs=250, leads=("i", "Smith"))
+    write_record(clinic, "bob", digital(1, 400, 3), fs=500, leads=("V2",), unit="uV", comments=comments)
+    return clinic
+
+
+def test_without_a_table_every_record_is_its_own_person_and_headers_say_age_and_sex(folder: Path) -> None:
+    cohort = FolderCohort(folder)
+    table = cohort.records()
+    assert table["record_id"].tolist() == table["subject_id"].tolist() == ["ann/a1", "ann/a2", "bob"]
+    assert table["leads"].tolist() == [("I", "II"), ("I", "Smith"), ("V2",)]
+    assert table["unit"].tolist() == ["mV", "mV", "mV"]
+    np.testing.assert_array_equal(table["age"], [63, np.nan, 63])
+    assert table["sex"].tolist() == ["M", None, "M"]
+    assert table["diagnoses"].tolist() == [("AF",), (), ("AF",)]
+    assert len(cohort.notes()) == 2
+
+
+def test_the_table_overrides_headers(folder: Path) -> None:
+    (folder / "subjects.csv").write_text(TABLE)
+    table = FolderCohort(folder).records()
+    assert table["subject_id"].tolist() == ["Ann", "Ann", "Bob"]
+    assert table["session"].tolist() == [1, 2, 1]
+    np.testing.assert_array_equal(table["age"], [40, 41.5, 63])
+    assert table["sex"].tolist() == ["F", "F", "M"]
+    assert table["activity"].tolist() == ["rest", "Dr Who", ""]
+    (note,) = [note for note in FolderCohort(folder).notes() if "header" in note]
+    assert "age of 1 and the sex of 1 " in note
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mV", 1), ("MV", 1), ("uV", 1e-3), ("V", 1e3), ("furlong", None)])
+def test_multiples_of_the_volt_are_one_unit(folder: Path, unit: str, factor: float | None) -> None:
+    write_record(folder, "bob", digital(1, 400, 3), leads=("V2",), unit=unit)
+    signal = FolderCohort(folder).signal("bob")
+    assert signal.unit == ("mV" if factor else "other")
+    np.testing.assert_allclose(signal.values, digital(1, 400, 3) / 200 * (factor or 1), rtol=1e-6)
+
+
+def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path: Path) -> None:
+    (folder / "subjects.csv").write_text(TABLE + "gone/Smith_1950,Carl,1,20,M,\n")
+    (folder / "Smith.hea").write_text("Jones 1 500 400\n")
+    cohort = OwnCohort("own-1", folder)
+    records, failures = cohort.records(), cohort.failures()
+    told = " ".join([records.to_csv(), failures.to_csv(), *cohort.notes(), repr(pickle.dumps(cohort)[-200:])])
+    for name in ("Ann", "Bob", "bob", "ann/", "Smith", "Jones", "Carl", "4711", "99999", "1950", "Who"):
+        assert name not in told.replace(str(folder), ""), name
+    assert records["subject_id"].tolist()[0] == records["subject_id"].tolist()[1] != records["subject_id"].tolist()[2]
+    assert records["leads"].tolist()[1] == ("I", "lead 2")
+    assert records["activity"].tolist() == ["rest", "activity 2", "activity 1"]
+    again = pickle.loads(pickle.dumps(cohort))
+    pd.testing.assert_frame_equal(again.records(), records)
+    np.testing.assert_array_equal(
+        again.signal(records["record_id"][0]).values, FolderCohort(folder).signal("ann/a1").values
+    )
+    assert cohort.whois(records["subject_id"][0]) == "Ann"
+    assert cohort.whois(records["record_id"][2]) == "bob"
+    assert cohort.whois("p000000000000") is None
+    digest, key = cohort.digest(), tmp_path / "wfdb-folder" / own.KEY
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    key.unlink()
+    other = OwnCohort("own-1", folder)
+    assert not set(other.records()["record_id"]) & set(records["record_id"])
+    assert other.digest() != digest
+
+
+def test_an_error_of_a_record_names_its_pseudonym_alone(folder: Path) -> None:
+    cohort = OwnCohort("own-1", folder)
+    bob = cohort.records()["record_id"][2]
+    (folder / "bob.dat").write_bytes(b"short")
+    assert OwnCohort("own-1", folder).failures()[["record_id", "file"]].values.tolist() == [[bob, f"{bob}.dat"]]
+    with pytest.raises(RecordError, match=rf"^{bob}.dat is 795 bytes shorter") as caught:
+        cohort.signal(bob)
+    assert "bob" not in str(caught.value).replace(bob, "")
+
+
+def test_a_key_that_is_no_key_is_a_sentence(tmp_path: Path) -> None:
+    key = pseudonym_key(tmp_path)
+    assert pseudonym_key(tmp_path) == key
+    assert len(key) == 32
+    assert not list(tmp_path.glob(f"{own.KEY}.*"))
+    for content in ("", "abc", "00" * 31, "z" * 64):
+        (tmp_path / own.KEY).write_text(content)
+        with pytest.raises(StudyError, match=r"put (back the|the) key"):
+            pseudonym_key(tmp_path)
+
+
+def test_folders_lie_side_by_side_or_records_in_the_folder_itself(folder: Path, tmp_path: Path) -> None:
+    write_record(tmp_path / "wfdb-folder" / "another one", "x", digital(1, 300))
+    (tmp_path / "wfdb-folder" / "empty").mkdir()
+    assert {name: root.name for name, root in own_folders().items()} == {"own-1": "another one", "own-2": "clinic"}
+    (tmp_path / "wfdb-folder" / "subjects.csv").write_text(TABLE)
+    assert own_folders() == {"own-1": tmp_path / "wfdb-folder"}
+    (tmp_path / "wfdb_folder").mkdir()
+    assert own.near_misses() == ["wfdb_folder"]
+
+
+def test_contradictions_ask_about_both_records(folder: Path) -> None:
+    (folder / "subjects.csv").write_text("record,subject_id,age,sex\nann/a1,Ann,20,F\nann/a2,Ann,80,F\nbob,Bob,,\n")
+    failures = FolderCohort(folder).failures()
+    assert failures[["record_id", "reason"]].values.tolist() == [
+        [name, "its person's ages are too far apart to be of one person"] for name in ("ann/a1", "ann/a2")
+    ]
+    hidden = OwnCohort("own-1", folder).failures()
+    assert hidden["reason"].tolist() == failures["reason"].tolist()
+
+
+def test_a_row_without_files_and_a_record_without_a_row_are_listed(folder: Path) -> None:
+    (folder / "subjects.csv").write_text("record,subject_id\nann/a1,Ann\nann/a2,Ann\ncarl,Carl\n")
+    failures = FolderCohort(folder).failures()
+    assert failures[["record_id", "reason"]].values.tolist() == [
+        ["bob", "does not list this record"],
+        ["carl", "names a record that is not in the folder"],
+    ]
+
+
+def test_segments_and_droppings_of_file_managers_are_no_records(folder: Path) -> None:
+    write_record(folder / "ann", "a2", digital(2, 300, 2), fs=250, leads=("i", "ii"))
+    (folder / "ann" / "whole.hea").write_text("whole/2 2 250 600\na1 300\na2 300\n")
+    (folder / "._bob.hea").write_bytes(b"\x00\x05\x16\x07")
+    assert FolderCohort(folder).records()["record_id"].tolist() == ["ann/whole", "bob"]
+    assert FolderCohort(folder).failures().empty
+    assert len(OwnCohort("own-1", folder).records()) == 2
+
+
+def test_a_table_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.csv").write_text(TABLE)
+    (folder / "subjects.csv").symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(StudyError, match="leads outside"):
+        FolderCohort(folder).records()
+
+
+def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) -> None:
+    for name, fmt in (("plain", "16"), ("packed", "212")):
+        path = write_record(folder, name, digital(2, 300), fs=250, leads=("I", "II"), fmt=fmt)
+        assert FolderCohort(folder).signal(name).values.shape == (2, 300)
+        fields = path.read_text().splitlines()[2].split()
+        path.write_text(path.read_text().replace(f" {fields[6]} 0 II", f" {int(fields[6]) + 1} 0 II"))
+        with pytest.raises(RecordError, match="does not have the checksum"):
+            FolderCohort(folder).signal(name)
+
+
+def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folder: Path) -> None:
+    (folder / "huge.hea").write_text("huge 1 200 10000000000000\nhuge.dat 16 200\n")
+    (folder / "other.hea").write_text("other 1 500 400\nbob.dat 16 200\n")
+    (folder / "gap.hea").write_text("gap/2 1 500 100000400\nbob 400\n~ 100000000\n")
+    failures = FolderCohort(folder).failures().set_index("record_id")["reason"]
+    assert failures["huge"] == "claims more than 268,435,456 samples"
+    assert failures["other"] == "names the signal file of another record"
+    assert failures["gap"] == "consists of gaps, nearly all of it"
