@@ -100,7 +100,7 @@ def test_per_person_risk_and_its_tail() -> None:
     assert 0 < risk.loc["0", "eer"] < 0.6
     spread = {"always_first": 0.95, "never_first": 0.0}
     assert report_module.risk_tail(risk) == pytest.approx(
-        {"risk_median": 1.0, "risk_p95": 1.0, "risk_worst": 1.0} | spread
+        {"risk_median": 1.0, "risk_p90": 1.0, "risk_p95": 1.0, "risk_worst": 1.0} | spread
     )
     assert (
         report_module.risk_tail(pd.DataFrame({"eer": [1.0, 0.0, math.nan], "rank1": [0, 1, 1]}))["risk_median"] == 0.5

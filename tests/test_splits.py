@@ -232,7 +232,7 @@ def test_too_few_persons_are_named() -> None:
 def test_a_digest_is_of_every_segment_its_part_and_the_protocol() -> None:
     split = _only(CrossRecord(), DAYS)
     moved = [replace(split, **{part: getattr(split, part).assign(stop=1)}) for part in splits.PARTS]
-    exchanged = replace(split, train=split.train[:0], validation=split.train)
+    exchanged = replace(split, train=split.train[:0], validation=pd.concat([split.train, split.validation]))
     others = [*moved, exchanged, replace(split, protocol="cross_day")]
     assert len({one.digest for one in (split, *others)}) == 7
     assert replace(split).digest == split.digest

@@ -229,14 +229,17 @@ def read_signal(header: Header, root: Path, offered: slice = slice(None), summed
     its header (eleven headers of ECG-ID state a wrong one).
     """
     header = header if summed else replace(header, channels=tuple(c._replace(checksum=None) for c in header.channels))
-    for part in header.segments or (header,):
-        _check_signal_files(part, root)
+    check_signal_files(header, root)
     values = _read_plain_16(header, offered) if _is_plain_16(header) else _read_with_wfdb(header, offered)
     return Signal(values, header.fs, header.leads[offered], common_unit(header.channels[offered]))
 
 
-def _check_signal_files(header: Header, root: Path) -> None:
-    """Every signal file of one segment: inside `root`, of a known format, as long as the header says."""
+def check_signal_files(header: Header, root: Path) -> None:
+    """Refuse a record unless its signal files are inside `root`, of a known format, and as long as the header says."""
+    if header.segments:
+        for segment in dict.fromkeys(header.segments):
+            check_signal_files(segment, root)
+        return
     for name in dict.fromkeys(channel.file for channel in header.channels):
         members = [channel for channel in header.channels if channel.file == name]
         path, fmt, offset = header.path.with_name(name), members[0].fmt, members[0].byte_offset
