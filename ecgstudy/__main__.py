@@ -17,7 +17,6 @@ STUDY_SEED = 0
 """Seed that the notebooks start from."""
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C; a cluster's stop, or that the parent has ended; a closed terminal."""
-_STOPPED = 130
 _SECONDS_TO_TIDY_UP = 2.5
 
 
@@ -38,9 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ecgstudy: {mistake}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr)
-        return _STOPPED
+        return _stopped()
     return 0
+
+
+def _stopped() -> int:
+    """Say how to go on; return the exit code."""
+    print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr, flush=True)
+    return 130
 
 
 def _stop(*_: object) -> None:
@@ -48,7 +52,7 @@ def _stop(*_: object) -> None:
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    last = threading.Timer(_SECONDS_TO_TIDY_UP, os._exit, [_STOPPED])
+    last = threading.Timer(_SECONDS_TO_TIDY_UP, lambda: os._exit(_stopped()))
     last.daemon = True
     last.start()
     raise KeyboardInterrupt

@@ -19,7 +19,8 @@ from ecgstudy.study.config import PROJECT_ROOT, STAGES
 GONE_S = 5
 """Seconds after a kill in which whatever computes has to be gone, where each process has a core."""
 PATIENCE_S = 1800
-STUDY = [sys.executable, "-m", "ecgstudy", "study", "demo"]
+STUDY = ["make", "-o", ".venv/.ready", f"PY={sys.executable}", "study"]
+"""``make study`` with the interpreter that runs this."""
 LINKS = ("make", "-m ecgstudy study", "-m snakemake", "-m ecgstudy run")
 """The chain from what a user starts down to what starts a kernel."""
 COMPUTING = ("-m ecgstudy run", "ipykernel", "popen_loky")

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos import Chaos, content
+from chaos import STUDY, Chaos, content
 
-MAKE = ["make", "-o", ".venv/.ready", f"PY={sys.executable}", "study"]
-"""``make study`` with the interpreter that runs the tests."""
 WORK = """
 import time
 import pandas as pd
@@ -48,10 +46,11 @@ def small(trial: Callable[..., Path], tmp_path: Path, project_root: Path) -> tup
 def test_a_killed_study_goes_on_by_itself_and_gives_the_same(small: tuple[Path, dict[str, str]]) -> None:
     project, environment = small
     calm = subprocess.Popen(
-        MAKE, cwd=project, env=environment | {"ECGSTUDY_RESULTS": "calm", "ECGSTUDY_CACHE": "still"}
+        STUDY, cwd=project, env=environment | {"ECGSTUDY_RESULTS": "calm", "ECGSTUDY_CACHE": "still"}
     )
-    chaos = Chaos(MAKE, project, environment)
-    kills = [("make", signal.SIGKILL), ("-m snakemake", signal.SIGTERM), ("-m ecgstudy run", signal.SIGHUP)]
+    chaos = Chaos(STUDY, project, environment)
+    hangup = signal.SIGHUP if sys.platform == "linux" else signal.SIGTERM
+    kills = [("make", signal.SIGKILL), ("-m snakemake", signal.SIGTERM), ("make", hangup)]
     for link, how in kills:
         told = chaos.disturb(lambda: len(chaos.alive("popen_loky")) == 2, link, how)
         print(told)
@@ -104,7 +103,7 @@ def test_a_study_without_data_is_one_sentence(small: tuple[Path, dict[str, str]]
     project, environment = small
     sentence = f"ecgstudy: There is no profile '{profile}'" if profile == "wrong" else "ecgstudy: No re"
     done = subprocess.run(
-        [*MAKE, f"PROFILE={profile}"], cwd=project, env=environment, capture_output=True, text=True, check=False
+        [*STUDY, f"PROFILE={profile}"], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
     told, makes_own = done.stderr.splitlines()

@@ -7,12 +7,15 @@ only where somebody watches, and never by the worker processes.
 """
 
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -89,13 +92,21 @@ def _stay_no_longer_than(parent: int) -> None:
     """Watch the parent and stop once it has ended, however that ends; in order, where that does not take long."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and not _is_ended_make(parent):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_SECONDS_TO_TIDY_UP)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_ended_make(process: int) -> bool:
+    """Whether a process is make and got SIGHUP: it then blocks that signal and waits for its children, untold."""
+    with suppress(OSError):  # Linux tells
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+        return bool(re.match(r"Name:\tg?make\n(.*\n)*SigBlk:\t\w+[13579bdf]\n", status))
+    return False
 
 
 @cache
