@@ -138,8 +138,7 @@ def search(scores: np.ndarray, own: np.ndarray) -> Searches:
     rows = np.arange(own.size)
     ahead = np.count_nonzero(scores >= scores[rows, own][:, None], axis=1) - 1
     genuine = np.where(own >= 0, scores[rows, own], np.nan)
-    others = scores.copy()
-    others[rows[own >= 0], own[own >= 0]] = -np.inf
+    others = np.where(np.arange(scores.shape[1]) == own[:, None], -np.inf, scores)
     return Searches(own, ahead, genuine, others.max(axis=1), scores.shape[1])
 
 

@@ -156,7 +156,7 @@ def evaluate(
     for name, value in biometric.risk_tail(risk).items():
         note = "" if math.isfinite(value) else "Not defined: nobody has a probe."
         rows.append(result(name, float(value), "share", n=len(risk), note=note, **about))
-    return rows, [matrix.sampled() for matrix in matrices]
+    return rows, [fold.trials.sampled().without_gaps() for fold in attack.folds]
 
 
 def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix | StreamedMatrix]:
