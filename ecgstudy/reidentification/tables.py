@@ -241,8 +241,7 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "persons; every trial is listed in trials/",
         "code and configuration": f"commit {commit()[:10]}; one cell of parameters; recipes in the package",
     }
-    table = pd.DataFrame({"asked": points.keys(), "here": points.values()})
-    return table.rename_axis("point").set_axis(table.index + 1).reset_index()
+    return pd.DataFrame({"point": range(1, len(points) + 1), "asked": points.keys(), "here": points.values()})
 
 
 def shap_table(context: Context, seed: int) -> pd.DataFrame:
