@@ -217,7 +217,7 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
     signal_file.write(np.ascontiguousarray(stored.values, dtype="<f4"))
     gaps = record["gaps"] if isinstance(record["gaps"], tuple) else ()  # a label of that name says nothing
     flaws = quality.flaws(signal, stored, problems, gaps)
-    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=np.column_stack([*points.values()]) / signal.fs)
+    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=np.array([*points.values()]).T / signal.fs)
 
 
 def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[str]:
