@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 
 from ecgstudy.attribution import causal
-from ecgstudy.attribution.shares import Shares
-from ecgstudy.attribution.waves import WAVES, average_waves, fiducials_of_boundaries, splice, wave_spans
+from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries, person_averages, splice, wave_spans
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples
 from ecgstudy.evaluate.protocols import CrossRecord
 from ecgstudy.evaluate.splits import Split, with_cohort
 from ecgstudy.experiment.attackers import Embedded, Fitted, TemplateAttacker
@@ -35,7 +34,7 @@ def case(
     """Effects of all changes, with the wave that carries identity."""
     dataset, split = planted(request.param, tmp_path_factory.mktemp(request.param))
     resamples = Resamples.draw(split.enrolment["subject_id"], 0, 50)
-    return request.param, causal.wave_effects([(TemplateAttacker(), split)], dataset, resamples), resamples
+    return request.param, causal.wave_effects(TemplateAttacker(), split, dataset, resamples), resamples
 
 
 class Recorder(Fitted):
@@ -53,21 +52,20 @@ class Recorder(Fitted):
 def test_waves_put_in_are_those_of_the_others_enrolment_or_of_the_own_probe(tmp_path: Path) -> None:
     dataset, split = planted("T", tmp_path, persons=3)
     recorder = Recorder()
-    causal.wave_effects([(recorder, split)], dataset, Resamples.draw(split.probe["subject_id"], 0, 5))
+    causal.wave_effects(recorder, split, dataset, Resamples.draw(split.probe["subject_id"], 0, 5))
     enrolled, probed, *changed = recorder.read
 
     def average(part: pd.DataFrame, values: list[np.ndarray], row: int) -> tuple[np.ndarray, object]:
         piece = part.iloc[row]
         spans = wave_spans(dataset.fiducials(piece["record_id"], piece["start"], piece["stop"]), len(values[row]))
-        sums, counts = average_waves(values[row], spans)
-        return sums / counts, spans
+        return person_averages([("a", values[row], spans)])[0]["a"], spans
 
     own, spans = average(split.probe, probed, 0)
     me = split.probe["subject_id"].iloc[0]
     others = [row for row in range(3) if split.enrolment["subject_id"].iloc[row] != me]
     expected = {
-        causal.Change.REPLACED: np.mean([average(split.enrolment, enrolled, row)[0] for row in others], axis=0),
-        causal.Change.OWN_AVERAGE: own,
+        causal.REPLACED: np.mean([average(split.enrolment, enrolled, row)[0] for row in others], axis=0),
+        causal.OWN_AVERAGE: own,
     }
     for change, waves in expected.items():
         spliced = splice(probed[0], spans, waves, ("T",), dataset.fs)
@@ -80,8 +78,8 @@ def test_replacing_the_planted_wave_ends_recognition_and_replacing_others_does_n
 ) -> None:
     wave, effects, resamples = case
     table = causal.effect_table(effects, resamples).set_index(["change", "wave"])
-    replaced, kept, own = (table.loc[str(change)] for change in causal.Change)
-    assert effects.unchanged(np.ones(10))[0] >= 0.6  # chance is one in ten
+    replaced, kept, own = (table.loc[change] for change in (causal.REPLACED, causal.KEPT, causal.OWN_AVERAGE))
+    assert effects.measure(np.ones(10))[0, 0] >= 0.6  # chance is one in ten
     assert replaced["eer_rise"].drop(causal.ALL).idxmax() == wave
     assert kept["eer"].idxmin() == wave
     assert replaced.loc[causal.ALL, "rank1"] <= 0.2
@@ -102,7 +100,7 @@ def test_effects_are_paired_differences_to_the_unchanged_recordings(
 ) -> None:
     _, effects, resamples = case
     table = causal.effect_table(effects, resamples)
-    before = effects.unchanged(np.ones(10))
+    before = effects.measure(np.ones(10))[0]
     np.testing.assert_allclose(table["rank1_fall"], before[0] - table["rank1"])
     np.testing.assert_allclose(table["eer_rise"], table["eer"] - before[1])
     draws = np.array([effects.losses(multiplicity) for multiplicity in resamples.multiplicities])
@@ -112,24 +110,31 @@ def test_effects_are_paired_differences_to_the_unchanged_recordings(
 
 def test_shares_that_name_the_planted_wave_agree_with_its_effect(case: tuple[str, causal.Effects, Resamples]) -> None:
     wave, effects, resamples = case
-    rises = effects.losses(np.ones(10), [(causal.Change.REPLACED, w) for w in WAVES])[:, 1]
-    assert WAVES[rises.argmax()] == wave
-    persons, ranks = resamples.persons.astype(str), causal.effect_ranks(effects, resamples)
-    alike = Shares(WAVES, np.tile(rises - rises.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    agreement = causal.share_agreement(alike, persons, ranks, resamples)["replaced.eer"]
-    assert agreement.value == pytest.approx(1.0)
-    assert agreement.low <= agreement.high <= 1.0
-    left = -effects.losses(np.ones(10), [(causal.Change.KEPT, w) for w in WAVES])[:, 1]
-    assert WAVES[left.argmax()] == wave
-    of_kept = Shares(WAVES, np.tile(left - left.min(), (10, 1)), np.full((10, 6), 1 / 6))
-    assert causal.share_agreement(of_kept, persons, ranks, resamples)["kept.eer"].value == pytest.approx(1.0)
-    opposite = Shares(WAVES, np.tile(rises.max() - rises, (10, 1)), np.full((10, 6), 1 / 6))
-    assert causal.share_agreement(opposite, persons, ranks, resamples)["replaced.eer"].value == pytest.approx(-1.0)
+    losses = effects.losses(np.ones(10))[:, 1]
+    rises, left = (
+        sign * losses[[causal.CONDITIONS.index((change, w)) for w in WAVES]]
+        for change, sign in ((causal.REPLACED, 1), (causal.KEPT, -1))
+    )
+    assert WAVES[rises.argmax()] == WAVES[left.argmax()] == wave
+
+    def agreement(mass: np.ndarray) -> dict[str, Estimate]:
+        parts = np.stack([np.tile(mass, (10, 1)), np.full((10, 6), 1 / 6)])
+        return causal.share_agreement(parts, resamples.persons.astype(str), effects, resamples)
+
+    alike = agreement(rises - rises.min())["replaced.eer"]
+    assert alike.value == pytest.approx(1.0)
+    assert alike.low <= alike.high <= 1.0
+    assert agreement(left - left.min())["kept.eer"].value == pytest.approx(1.0)
+    assert agreement(rises.max() - rises)["replaced.eer"].value == pytest.approx(-1.0)
+    for tied in (np.full(6, 1 / 6), np.full(6, np.nan)):
+        assert np.isnan(agreement(tied)["replaced.eer"].value)
 
 
-def test_rank_correlations_by_hand_and_where_they_are_undefined() -> None:
-    ranks, others = np.array([2, 4.5, 6, 3, 1, 4.5]), np.array([[2, 3, 6, 4, 1, 5], [3.5] * 6, [np.nan] * 6, [6] * 6])
-    found = causal.rank_correlations(ranks, others)
-    assert found[0] == np.corrcoef(ranks, others[0])[0, 1]
-    assert np.isnan(found[1:]).all()
-    assert np.isnan(causal.rank_correlations(np.full(6, 3.5), others[:1])).all()
+def test_ranks_of_effects_with_ties_by_hand() -> None:
+    losses = {(causal.REPLACED, "rank1"): [0, 0.1, 0.4, 0.2, -0.1, 0.3], (causal.KEPT, "rank1"): [0.2] * 6}
+    before = np.full((1 + len(causal.CONDITIONS), 2), 0.5)
+    for at, (change, wave) in enumerate(causal.CONDITIONS):
+        if wave in WAVES and (change, "rank1") in losses:
+            before[1 + at, 0] -= losses[change, "rank1"][WAVES.index(wave)]
+    effects = causal.Effects(lambda _: before, 10, np.ones(6))
+    np.testing.assert_allclose(effects.wave_ranks(np.ones(10)), [[2, 3, 6, 4, 1, 5], *[[3.5] * 6] * 3])

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 
 from ecgstudy.attribution import methods
-from ecgstudy.attribution.explain import applicable, attribute, completeness, not_applicable, relevance
-from ecgstudy.attribution.methods import METHODS, Question, rollout
+from ecgstudy.attribution.methods import (
+    METHODS,
+    Question,
+    applicable,
+    attribute,
+    completeness,
+    not_applicable,
+    relevance,
+    rollout,
+)
+from ecgstudy.attribution.waves import Windows
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.models import create_model
@@ -52,14 +61,14 @@ def linear() -> Question:
     rng = np.random.default_rng(0)
     windows = rng.standard_normal((N, 2, N_SAMPLES)).astype(np.float32)
     waves = np.stack([np.roll(np.arange(N_SAMPLES) // 9 - 1, 5 * row) for row in range(N)]).astype(np.int8)
-    mean_beats = np.tanh(windows) + 0.1
-    return Question(Linear(), "person", windows, np.arange(N) % 3, waves, seed=1, mean_beats=mean_beats, chunk=4)
+    asked = Windows(windows, np.arange(N) % 3, 50.0, 1, waves)
+    return Question(Linear(), "person", asked, np.tanh(windows) + 0.1)
 
 
 @pytest.fixture(scope="module")
 def contributions(linear: Question) -> np.ndarray:
     """Weight times sample, summed over leads: what every sample adds to the logit."""
-    return (linear.model.weights()[linear.targets] * linear.windows).sum(axis=1)
+    return (linear.model.weights()[linear.windows.targets] * linear.windows.samples).sum(axis=1)
 
 
 def network(name: str, **sizes: object) -> SignalModel:
@@ -79,10 +88,8 @@ def ask(model: SignalModel, **changed: object) -> Question:
     steps = np.random.default_rng(2).standard_normal((N, 1, N_SAMPLES)).cumsum(axis=-1)
     windows = ((steps - steps.mean(-1, keepdims=True)) / steps.std(-1, keepdims=True)).astype(np.float32)
     waves = np.tile(np.arange(N_SAMPLES) // 10, (N, 1)).astype(np.int8)
-    mean_beats = windows.mean(axis=0, keepdims=True) + 0.1 * windows
-    return replace(
-        Question(model, "person", windows, np.arange(N) % 3, waves, seed=3, mean_beats=mean_beats), **changed
-    )
+    asked = replace(Windows(windows, np.arange(N) % 3, 50.0, 3, waves), **changed)
+    return Question(model, "person", asked, windows.mean(axis=0, keepdims=True) + 0.1 * windows)
 
 
 CASES = [(name, method.name) for name in SIZES for method in applicable(network(name))]
@@ -100,14 +107,11 @@ def test_the_studys_order() -> None:
     assert all(name == method.name for name, method in METHODS.items())
 
 
-@pytest.mark.parametrize("name", ["integrated_gradients", "deep_lift", "input_x_gradient"])
-def test_weight_times_sample(name: str, linear: Question, contributions: np.ndarray) -> None:
-    np.testing.assert_allclose(attribute(METHODS[name], linear), contributions, atol=1e-5)
-
-
-def test_saliency_is_the_absolute_weight(linear: Question) -> None:
-    expected = np.abs(linear.model.weights()).sum(axis=1)[linear.targets]
-    np.testing.assert_allclose(attribute(METHODS["saliency"], linear), expected, atol=1e-6)
+def test_methods_in_closed_form(linear: Question, contributions: np.ndarray) -> None:
+    for name in ("integrated_gradients", "deep_lift", "input_x_gradient"):
+        np.testing.assert_allclose(attribute(METHODS[name], linear), contributions, atol=1e-5)
+    weights = np.abs(linear.model.weights()).sum(axis=1)[linear.windows.targets]
+    np.testing.assert_allclose(attribute(METHODS["saliency"], linear), weights, atol=1e-6)
 
 
 def test_occlusion_is_the_mean_loss_of_the_patches_over_a_sample(linear: Question, contributions: np.ndarray) -> None:
@@ -119,37 +123,35 @@ def test_occlusion_is_the_mean_loss_of_the_patches_over_a_sample(linear: Questio
     np.testing.assert_allclose(attribute(METHODS["occlusion"], linear), losses / covered, atol=1e-5)
 
 
+def check_losses_of_waves(found: np.ndarray, expected: np.ndarray, codes: np.ndarray) -> None:
+    """Each wave, the unknown too, holds the sum of its samples' contributions, evenly spread."""
+    for code in np.unique(codes):
+        waves = np.where(codes == code, 1.0, np.nan)
+        np.testing.assert_allclose(np.nansum(found * waves, 1), np.nansum(expected * waves, 1), atol=1e-5)
+        assert (np.nanmax(found * waves, 1) - np.nanmin(found * waves, 1)).max() < 1e-7
+
+
 def test_wave_ablation_gives_each_wave_its_loss(linear: Question, contributions: np.ndarray) -> None:
-    found = attribute(METHODS["wave_ablation"], linear)
-    for row, codes in enumerate(linear.waves):
-        for code in np.unique(codes):  # -1, the unknown, is a group like the others
-            wave = codes == code
-            np.testing.assert_allclose(found[row, wave].sum(), contributions[row, wave].sum(), atol=1e-5)
-            assert np.ptp(found[row, wave]) < 1e-7
+    check_losses_of_waves(attribute(METHODS["wave_ablation"], linear), contributions, linear.windows.codes)
 
 
 def test_the_mean_beat_is_what_windows_are_compared_with(linear: Question) -> None:
-    apart = linear.windows - linear.mean_beats
-    expected = (linear.model.weights()[linear.targets] * apart).sum(axis=1)
+    apart = linear.windows.samples - linear.mean_beats
+    expected = (linear.model.weights()[linear.windows.targets] * apart).sum(axis=1)
     np.testing.assert_allclose(attribute(METHODS["gradients_from_mean_beat"], linear), expected, atol=1e-5)
     np.testing.assert_allclose(attribute(METHODS["deviation"], linear), np.abs(apart).sum(axis=1), rtol=1e-5)
-    found = attribute(METHODS["wave_replacement"], linear)
-    for row, codes in enumerate(linear.waves):
-        for code in np.unique(codes):
-            wave = codes == code
-            np.testing.assert_allclose(found[row, wave].sum(), expected[row, wave].sum(), atol=1e-5)
-            assert np.ptp(found[row, wave]) < 1e-7
+    check_losses_of_waves(attribute(METHODS["wave_replacement"], linear), expected, linear.windows.codes)
     with pytest.raises(StudyError, match="needs mean beats"):
         attribute(METHODS["deviation"], replace(linear, mean_beats=None))
 
 
 def test_gradient_shap_averages_over_baselines(linear: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "_NOISE_SD", 0.0)
-    pair = replace(linear, windows=linear.windows[:2], targets=linear.targets[:2], waves=None, mean_beats=None)
+    pair = Question(linear.model, "person", linear.windows.subset(np.arange(2)))
     found = attribute(METHODS["gradient_shap"], pair)
-    difference = pair.windows - pair.windows[::-1]
+    difference = pair.windows.samples - pair.windows.samples[::-1]
     # of 32 baselines k are the other window, the rest the window itself
-    apart = (linear.model.weights()[pair.targets] * difference).sum(axis=1)
+    apart = (linear.model.weights()[pair.windows.targets] * difference).sum(axis=1)
     k = 32 * (found * apart).sum(axis=1) / (apart**2).sum(axis=1)
     assert (np.abs(k - 16) < 12).all()
     np.testing.assert_allclose(k, k.round(), atol=1e-4)
@@ -158,10 +160,10 @@ def test_gradient_shap_averages_over_baselines(linear: Question, monkeypatch: py
 
 def test_controls_know_nothing() -> None:
     question = ask(network("transecg"))
-    other = ask(network("transecg", embedding_dim=64).apply(_shuffle), seed=question.seed)
+    other = ask(network("transecg", embedding_dim=64).apply(_shuffle))
     for name in ("random", "magnitude", "deviation", "untrained", "uniform"):
         np.testing.assert_array_equal(attribute(METHODS[name], question), attribute(METHODS[name], other))
-    np.testing.assert_array_equal(attribute(METHODS["magnitude"], question), np.abs(question.windows[:, 0]))
+    np.testing.assert_array_equal(attribute(METHODS["magnitude"], question), np.abs(question.windows.samples[:, 0]))
     np.testing.assert_array_equal(attribute(METHODS["uniform"], question), np.float32(1 / N_SAMPLES))
     assert abs(attribute(METHODS["random"], question).mean() - 0.5) < 0.05
     # fresh weights are not those that the network itself began with, even if it was trained with the same seed
@@ -177,9 +179,11 @@ def _shuffle(module: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize(("model", "name"), CASES)
-def test_answer_does_not_depend_on_the_chunk(model: str, name: str) -> None:
+def test_answer_does_not_depend_on_the_chunk(model: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     question = ask(network(model))
-    whole, parts = (attribute(METHODS[name], replace(question, chunk=chunk)) for chunk in (N, 3))
+    whole = attribute(METHODS[name], question)
+    monkeypatch.setattr(methods, "CHUNK", 3)
+    parts = attribute(METHODS[name], question)
     assert whole.shape == (N, N_SAMPLES)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(parts, whole, atol=1e-5 * np.nanmax(np.abs(whole)), rtol=1e-4)
@@ -194,7 +198,7 @@ def test_seed_decides(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), torch_before)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
     np.testing.assert_array_equal(first, second)
-    assert np.abs(first - attribute(METHODS[name], replace(question, seed=4))).max() > 1e-3
+    assert np.abs(first - attribute(METHODS[name], ask(network("resnet1d"), seed=4))).max() > 1e-3
 
 
 def test_network_is_left_as_it_was() -> None:
@@ -234,7 +238,7 @@ def test_what_does_not_apply_is_refused() -> None:
     with pytest.raises(StudyError, match=r"^grad_cam needs convolutional stages, .* choose another"):
         attribute(METHODS["grad_cam"], ask(network("transecg")))
     with pytest.raises(StudyError, match="wave_ablation needs the wave of each sample"):
-        attribute(METHODS["wave_ablation"], ask(network("resnet1d"), waves=None))
+        attribute(METHODS["wave_ablation"], ask(network("resnet1d"), codes=None))
     with pytest.raises(ValueError, match="targets of shape"):
         ask(network("resnet1d"), targets=np.zeros(2, dtype=np.int64))
 
@@ -252,31 +256,28 @@ def test_completeness_by_hand(linear: Question, contributions: np.ndarray) -> No
     method = METHODS["integrated_gradients"]
     np.testing.assert_allclose(completeness(method, linear, contributions), 0, atol=1e-4)
     np.testing.assert_allclose(completeness(method, linear, 1.25 * contributions), 0.25, atol=1e-4)
-    apart = (linear.model.weights()[linear.targets] * (linear.windows - linear.mean_beats)).sum(axis=1)
+    apart = (linear.model.weights()[linear.windows.targets] * (linear.windows.samples - linear.mean_beats)).sum(axis=1)
     np.testing.assert_allclose(completeness(METHODS["gradients_from_mean_beat"], linear, apart), 0, atol=1e-4)
-    silent = replace(linear, windows=np.zeros_like(linear.windows))
+    silent = replace(linear, windows=replace(linear.windows, samples=np.zeros_like(linear.windows.samples)))
     assert np.isnan(completeness(method, silent, contributions)).all()
     with pytest.raises(ValueError, match="saliency does not promise completeness"):
         completeness(METHODS["saliency"], linear, contributions)
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "sizes", "most"),
+    ("name", "model", "sizes", "least", "most"),
     [
-        ("integrated_gradients", "transecg", {}, 1e-3),
-        ("integrated_gradients", "resnet1d", {}, 0.03),
-        ("deep_lift", "resnet1d", {"reduction": 0, "margin": None}, 1e-4),
+        ("integrated_gradients", "transecg", {}, 0, 1e-3),
+        ("integrated_gradients", "resnet1d", {}, 0, 0.03),
+        ("deep_lift", "resnet1d", {"reduction": 0, "margin": None}, 0, 1e-4),
+        ("deep_lift", "resnet1d", {"reduction": 2}, 0.02, np.inf),  # products are seen to be incomplete
     ],
 )
-def test_sums_to_the_change_of_the_logit(name: str, model: str, sizes: dict[str, object], most: float) -> None:
+def test_sums_to_the_change_of_the_logit(
+    name: str, model: str, sizes: dict[str, object], least: float, most: float
+) -> None:
     question = ask(network(model, **sizes))
-    assert np.median(completeness(METHODS[name], question, attribute(METHODS[name], question))) < most
-
-
-def test_deep_lift_with_products_is_seen_to_be_incomplete() -> None:
-    question = ask(network("resnet1d", reduction=2))
-    delta = completeness(METHODS["deep_lift"], question, attribute(METHODS["deep_lift"], question))
-    assert np.median(delta) > 0.02
+    assert least <= np.median(completeness(METHODS[name], question, attribute(METHODS[name], question))) < most
 
 
 def patched(name: str, **sizes: object) -> Question:
@@ -284,7 +285,7 @@ def patched(name: str, **sizes: object) -> Question:
     shape = {"n_leads": 1, "n_samples": 103, "fs": 50.0, "classes": {"person": "abc"}, "lead_names": ["I"]}
     windows = np.random.default_rng(0).standard_normal((5, 1, 103)).astype(np.float32)
     model: SignalModel = create_model(name, 0, **shape, **sizes).eval()
-    return Question(model, "person", windows, np.arange(5) % 3, None, seed=0)
+    return Question(model, "person", Windows(windows, np.arange(5) % 3, 50.0, 0))
 
 
 def test_rollout_of_three_tokens() -> None:
@@ -300,7 +301,7 @@ def test_rollout_of_three_tokens() -> None:
 def test_attention_is_spread_over_the_samples_of_its_patch() -> None:
     question = patched("transecg", width=8, n_layers=3, n_heads=2)
     model = question.model
-    maps = model.attention_maps(torch.from_numpy(question.windows)).detach()
+    maps = model.attention_maps(torch.from_numpy(question.windows.samples)).detach()
     expected = {"last_attention": maps[-1].mean(1)[:, 0, 1:], "attention_rollout": rollout(maps)[:, 0, 1:]}
     for name, weights in expected.items():
         found = attribute(METHODS[name], question)
@@ -311,8 +312,8 @@ def test_attention_is_spread_over_the_samples_of_its_patch() -> None:
 
 def test_grad_cam_by_its_equation() -> None:
     question = patched("resnet1d", widths=[4, 6], margin=None)
-    model, targets = question.model, torch.from_numpy(question.targets)
-    activations = model.stages(model.stem(torch.from_numpy(question.windows)))
+    model, targets = question.model, torch.from_numpy(question.windows.targets)
+    activations = model.stages(model.stem(torch.from_numpy(question.windows.samples)))
     logits = model.heads["person"](model.embedding(activations.mean(dim=-1)))
     (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), activations)
     coarse = (gradient.mean(dim=-1, keepdim=True) * activations).sum(dim=1).clamp_min(0).detach().numpy()
@@ -333,4 +334,4 @@ def test_a_map_without_mass_is_undefined(name: str) -> None:
     question = patched("resnet1d", widths=[4, 6], margin=None)
     question.model.heads["person"].weight.data[1] = 0  # the logit of class 1 no longer depends on the window
     found = attribute(METHODS[name], question)
-    assert np.isnan(found[question.targets == 1]).all()
+    assert np.isnan(found[question.windows.targets == 1]).all()

@@ -9,8 +9,8 @@ from joblib import parallel_config
 from linear_model import LinearModel, linear_model
 
 from ecgstudy.attribution import planted as plants
-from ecgstudy.attribution.explain import Windows, applicable, tables
-from ecgstudy.attribution.waves import WAVES
+from ecgstudy.attribution.methods import applicable
+from ecgstudy.attribution.waves import WAVES, Windows
 from ecgstudy.errors import StudyError
 from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.learn.base import PERSON, SignalModel
@@ -29,7 +29,7 @@ def _linear_model_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def people() -> tuple[WindowSet, Windows]:
-    return plants.plant("P", SIZE, cohort_seed=0, seed=5)
+    return plants.plant(plants.PlantedJob("P", 0, 5), SIZE)
 
 
 def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people: tuple[WindowSet, Windows]) -> None:
@@ -37,7 +37,6 @@ def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people:
     assert held.samples.shape == (8, 1, 400)
     assert (len(train), held.seed) == (12, 5)
     assert np.bincount(held.targets).tolist() == [2, 2, 2, 2]
-    assert not set(train.records) & set(held.records)
     training = train.samples[:, :, 200:600]
     assert not (training[None] == held.samples[:, None]).all(axis=(2, 3)).any()
     for codes, points in zip(held.codes, held.fiducials, strict=True):
@@ -60,7 +59,7 @@ def test_persons_differ_in_the_planted_wave_only(people: tuple[WindowSet, Window
 
 
 def test_every_cohort_seed_draws_other_persons(people: tuple[WindowSet, Windows]) -> None:
-    again, other = (plants.plant("P", SIZE, cohort_seed=seed, seed=5)[1] for seed in (0, 1))
+    again, other = (plants.plant(plants.PlantedJob("P", seed, 5), SIZE)[1] for seed in (0, 1))
     np.testing.assert_array_equal(again.samples, people[1].samples)
     assert (other.codes != again.codes).any()  # other hearts, not only other noise
     assert {name: size.seeds for name, size in plants.SIZES.items()} == {"demo": 2, "real": 5}
@@ -88,6 +87,7 @@ def test_localise_by_hand() -> None:
         ]
     )
     found = plants.localise(relevances, codes, "P", margin=0)
+    assert list(found) == list(plants.MEASURES)
     np.testing.assert_allclose(found["mass_in_wave"], [1, 0.25, 0.25, 0, np.nan])
     np.testing.assert_allclose(found["enrichment"], [4, 1, 1, 0, np.nan])
     np.testing.assert_allclose(found["pointing"], [1, 0, 0.25, 0, np.nan])
@@ -109,11 +109,11 @@ def hand_planted() -> Windows:
     persons = np.array(["a", "b"])[targets]
     points = pd.DataFrame([[0, 5, 10, 15, 20, 25, np.nan, np.nan, np.nan]], columns=list(FIDUCIAL_COLUMNS))
     samples = windows[:, None].astype(np.float32)
-    return Windows(samples, targets, persons, persons, np.zeros(12, int), codes, tables([points] * 12), 100.0, 0)
+    return Windows(samples, targets, 100.0, 0, codes, persons, np.fromiter([points] * 12, dtype=object))
 
 
-def audited(weights: np.ndarray, cohort_seed: int = 0) -> plants.PlantedAudit:
-    """Audit of a network whose logit of one person is a weighted sum."""
+def audited(weights: np.ndarray, cohort_seed: int = 0) -> pd.DataFrame:
+    """Rows of a network whose logit of one person is a weighted sum."""
     return plants.audit_network(hand_planted(), plants.PlantedJob("P", cohort_seed, 0), linear_model(weights))
 
 
@@ -123,8 +123,8 @@ NOT_FOUND = np.r_[np.zeros(99), 1.0]
 
 def test_audit_of_a_network_that_reads_the_planted_wave_alone() -> None:
     audit = audited(READS_P)
-    assert audit.recognised.all()
-    table = plants.planted_table([audit], 0).set_index("method")
+    assert audit["right"].all()
+    table = plants.planted_table(audit, 0).set_index("method")
     told = ["saliency", "input_x_gradient", "gradients_from_mean_beat", "wave_replacement"]
     assert (table.loc[told, ["mass_in_wave", "pointing", "highest", "rank"]] == 1).all(None)
     np.testing.assert_allclose(table.loc["saliency", "enrichment"], 10, rtol=1e-6)
@@ -142,14 +142,13 @@ def test_only_windows_that_the_network_names_are_explained() -> None:
     windows = hand_planted()
     windows.samples[0] *= -1  # as of the other person
     audit = plants.audit_network(windows, plants.PlantedJob("P", 0, 0), linear_model(READS_P))
-    assert audit.recognised.tolist() == [False] + [True] * 11
-    row = plants.planted_table([audit], 0).set_index("method").loc["saliency"]
+    assert audit.loc[audit["method"] == "saliency", "right"].tolist() == [False] + [True] * 11
+    row = plants.planted_table(audit, 0).set_index("method").loc["saliency"]
     assert row[["windows", "persons", "accuracy"]].tolist() == [11, 2, 11 / 12]
 
 
 def test_a_network_that_has_not_found_the_cue_is_not_explained() -> None:
-    audit = audited(NOT_FOUND)
-    table = plants.planted_table([audit], 0).set_index("method")
+    table = plants.planted_table(audited(NOT_FOUND), 0).set_index("method")
     assert table.loc["saliency", "accuracy"] < plants.least_accuracy(2) == 0.75
     assert "has not found the cue" in table.loc["saliency", "reason"]
     assert table["mass_in_wave"].isna().all()
@@ -157,15 +156,14 @@ def test_a_network_that_has_not_found_the_cue_is_not_explained() -> None:
 
 
 def test_cohorts_are_pooled_by_their_persons_and_those_without_the_cue_left_out() -> None:
-    audits = [audited(READS_P), audited(READS_P, 1), audited(NOT_FOUND, 2)]
+    rows = pd.concat([audited(READS_P), audited(READS_P, 1), audited(NOT_FOUND, 2)], ignore_index=True)
     # in the second cohort half of the mass of person a lies elsewhere; the logit of person b depends on nothing
-    person = audits[1].persons == "1/a"
-    audits[1].measures["saliency"]["mass_in_wave"][person] = 0.5
-    row = plants.planted_table(audits, 0).set_index("method").loc["saliency"]
+    rows.loc[(rows["person"] == "1/a") & (rows["method"] == "saliency"), "mass_in_wave"] = 0.5
+    row = plants.planted_table(rows, 0).set_index("method").loc["saliency"]
     assert row["mass_in_wave"] == pytest.approx((1 + 0.5) / 2)
     assert row[["seeds", "persons", "windows"]].tolist() == [2, 4, 24]
     assert row["mass_in_wave_low"] < row["mass_in_wave"] <= row["mass_in_wave_high"] == 1
-    assert row["accuracy"] == pytest.approx(np.mean([audit.recognised.mean() for audit in audits]))
+    assert row["accuracy"] == pytest.approx(rows["right"].mean())
 
 
 def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,19 +181,21 @@ def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(plants.SIZES, "demo", plants.Size(2, 2, 3, 3, {}))
     context = Context("demo", {}, "cpu", {}, cache=tmp_path)
     with parallel_config(backend="sequential"):
-        truth = plants.audit_planted(context, 0)
+        truth, outcome = plants.audit_planted(context, 0)
     # two networks a wave and cohort, and two of permuted labels
     assert len(trained) == 2 * 3 * 2 + 2
     assert [shuffled for _, shuffled in trained].count(False) == 2
-    assert truth.planted.groupby("wave")["seeds"].max().to_dict() == {"P": 4, "QRS": 4, "T": 4}  # of one name
-    assert truth.by_seed.groupby("cohort_seed").size().tolist() == [len(truth.planted)] * 2
-    assert (truth.by_seed["seeds"] == 2).all()
-    assert set(truth.permuted["method"]) == {method.name for method in applicable(linear_model(np.ones(400)))}
-    assert truth.permuted.set_index("method").loc["magnitude", "permuted"].tolist() == [1, 1]
-    assert truth.commits
+    assert truth["planted"].groupby("wave")["seeds"].max().to_dict() == {"P": 2, "QRS": 2, "T": 2}
+    assert truth["by_seed"].groupby("cohort_seed").size().tolist() == [len(truth["planted"])] * 2
+    assert (truth["by_seed"]["seeds"] == 1).all()
+    permuted = truth["permuted"].dropna().set_index("method")["permuted"]
+    # the same relevance for all samples has no rank correlation
+    assert set(permuted.index) == {method.name for method in applicable(linear_model(np.ones(400)))} - {"uniform"}
+    assert permuted["magnitude"] == 1
+    assert outcome.commits
     monkeypatch.setattr("ecgstudy.attribution.planted.class_probabilities", lambda *_: 1 / 0)
     with parallel_config(backend="sequential"):
-        assert plants.audit_planted(context, 0).planted.equals(truth.planted)  # remembered
+        assert plants.audit_planted(context, 0)[0]["planted"].equals(truth["planted"])  # remembered
     refusals = pd.DataFrame({"reason": ["The disk is full."]})
     monkeypatch.setattr("ecgstudy.attribution.planted.run", lambda *_: Outcome({}, refusals))
     with pytest.raises(StudyError, match="disk is full"):

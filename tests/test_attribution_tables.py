@@ -9,11 +9,9 @@ import pytest
 
 from ecgstudy.attribution import tables
 from ecgstudy.attribution.cases import Case
-from ecgstudy.attribution.explain import Windows
-from ecgstudy.attribution.explain import tables as objects
 from ecgstudy.attribution.figures import planted_figure, viewer, whole_beats
 from ecgstudy.attribution.tables import FAILS, HOLDS, LONG, UNKNOWN, claim_table, judge, scoreboard, verdicts
-from ecgstudy.attribution.waves import WAVES
+from ecgstudy.attribution.waves import WAVES, Windows
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 
@@ -43,10 +41,11 @@ def test_a_claim_is_judged_by_the_waves_outside_it_and_by_its_length(
 
 def test_claims_are_judged_by_the_papers_method_and_by_each_trusted_one() -> None:
     trusted = _rows(0.2, 1.2, 0.3, model="resnet1d", method="occlusion")
-    table = claim_table(pd.concat([_rows(0.4, 1.2, 0.3), trusted]), ["occlusion"])
+    board = pd.DataFrame({"method": ["occlusion", "saliency"], "trusted": [True, False]})
+    table = claim_table(pd.concat([_rows(0.4, 1.2, 0.3), trusted]), board)
     assert table["by_attention"].tolist() == [HOLDS]
     assert table["by_trusted"].tolist() == [f"occlusion: {FAILS}"]
-    assert "no method passed" in claim_table(_rows(0.4, 1.2, 0.3), [])["by_trusted"].item()
+    assert "no method passed" in claim_table(_rows(0.4, 1.2, 0.3), board[:0])["by_trusted"].item()
     assert "R wave for sex: holds in 1" in tables.claim_finding(table)
 
 
@@ -74,9 +73,8 @@ def case() -> Case:
     points = pd.DataFrame([[0, 5, 10, 20, 20, 30, 40, 45, 50]], columns=list(FIDUCIAL_COLUMNS), dtype=float)
     persons = np.array(["c/a", "c/b"])
     samples = np.arange(120.0, dtype=np.float32).reshape(2, 1, 60)
-    windows = Windows(
-        samples, np.zeros(2, int), persons, persons, np.zeros(2, int), codes, objects([points] * 2), 100.0, 0
-    )
+    fiducials = np.fromiter([points] * 2, dtype=object)
+    windows = Windows(samples, np.zeros(2, int), 100.0, 0, codes, persons, fiducials)
     return Case(
         cohort="c",
         protocol="cross_record",
@@ -101,7 +99,7 @@ def test_tables_of_a_case(case: Case) -> None:
     assert paper[["region", "published", "share", "time"]].to_numpy().tolist() == [
         ["R wave", 0.5829, pytest.approx(0.5), pytest.approx(5 / 60)]
     ]
-    boundaries = tables.boundary_table([case], seed=0).set_index("wave")
+    boundaries = tables.boundary_table(shares).set_index("wave")
     assert boundaries.loc["QRS", "automatic"] == pytest.approx(6.0)
     assert boundaries.loc["QRS", "reference"] == pytest.approx(4.0)
     wanting = [replace(case, incompleteness={"deep_lift": delta}) for delta in (0.01, 0.2, 0.03)]
@@ -114,26 +112,44 @@ def test_tables_of_a_case(case: Case) -> None:
     assert told[["windows", "persons", "transecg right", "not delineated", "unlabelled"]].to_numpy().tolist() == [
         [2, 2, 0.5, 1, 1]
     ]
-    about = {"cohort": "c", "protocol": "cross_record", "task": "sex", "reason": "Nobody is known.", "view": "raw"}
-    refused = pd.DataFrame([about | {"attacker": attacker} for attacker in ("resnet1d", "transecg")])
-    assert tables.refusal_table(refused).to_numpy().tolist() == [["c", "cross_record", "sex", "Nobody is known."]]
+
+
+def test_failures_are_counted_by_class_and_reason(case: Case) -> None:
+    rows = [
+        ("x", "F", "30-44", "a", None),
+        ("x", "F", "30-44", "a", "no beats"),
+        ("x", "M", None, "b", "P wave not found"),
+        ("x", "M", None, "b", "P wave not found"),
+        ("x", "M", None, "c", None),
+    ]
+    attempts = pd.DataFrame(rows, columns=["cohort", "sex", "age_group", "person", "reason"])
+    attempts = attempts.assign(record=attempts["person"], start=range(5))
+    found = tables.failure_table([replace(case, attempts=attempts)] * 2).set_index(["class_of", "name"])
+    assert found.loc[("cohort", "x"), ["persons", "windows", "left_out"]].tolist() == [3, 5, 3]
+    assert found.loc[("sex", "M"), "rate"] == pytest.approx(2 / 3)
+    assert found.loc[("sex", "M"), ["P wave not found", "no beats"]].tolist() == [2, 0]
+    assert found.loc[("age_group", "unknown"), "windows"] == 3
 
 
 def test_the_viewer_offers_the_beats_that_a_person_has(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[object] = []
-    monkeypatch.setattr("ecgstudy.attribution.figures.display", shown.append)
+    shown: list[str] = []
+    drawn = lambda panels, _: shown.append(panels["standard deviations"][0][0])  # noqa: E731
+    monkeypatch.setattr("ecgstudy.attribution.figures.beats_figure", drawn)
+    monkeypatch.setattr("ecgstudy.attribution.figures.display", lambda _: None)
+    monkeypatch.setattr("ecgstudy.attribution.figures.plt.close", lambda _: None)
     tiled = {"samples": np.tile(case.windows.samples, 4), "codes": np.tile(case.windows.codes, 4)}
     peaks = [pd.DataFrame({"r_peak": peaks}) for peaks in ([-5.0, 40.0, 150.0], [100.0, np.nan])]
+    tiled["fiducials"] = np.fromiter(peaks, dtype=object)
     relevance = {"last_attention": np.tile(case.relevance["last_attention"], 4)}
-    longer = replace(case, windows=replace(case.windows, fiducials=objects(peaks), **tiled), relevance=relevance)
-    person, method, beat = viewer(longer).children[0].children
-    assert [label for label, _ in person.options] == ["person 1", "person 2"]  # numbered, not named
-    assert [value for _, value in method.options] == ["last_attention"]
-    assert (beat.max, len(shown)) == (2, 1)
-    beat.value = 2
-    assert len(shown) == 2
+    controls = viewer(replace(case, windows=replace(case.windows, **tiled), relevance=relevance))
+    person, method, beat = controls.children[:3]
+    assert list(person.options) == ["person 1", "person 2"]  # numbered, not named
+    assert list(method.options) == ["last attention"]
+    controls.update()
+    for number in (2, 3):
+        beat.value = number
     person.value = "c/b"
-    assert beat.max == beat.value == 1
+    assert list(dict.fromkeys(shown)) == ["beat 1 of 2", "beat 2 of 2", "beat 1 of 1"]
 
 
 def test_only_whole_beats_are_drawn(case: Case) -> None:
@@ -174,7 +190,7 @@ def test_verdicts_of_hand_made_numbers() -> None:
         ("attention_rollout", "transecg"): True,
         ("saliency", "transecg"): False,
     }
-    assert found.loc[("magnitude", "resnet1d"), "passes"]
+    assert found.loc[("magnitude", "resnet1d"), "reason"] == tables.CONTROL
     assert found.loc[("occlusion", "resnet1d"), "reason"] == "P: mass 0.79, highest enrichment in 94% of windows"
     assert found.loc[("saliency", "resnet1d"), ["planted", "planted_wave", "highest"]].tolist() == [0.2, "QRS", 0.1]
     assert found.loc[("saliency", "transecg"), "reason"].startswith("T: transecg has not found the cue")
@@ -197,22 +213,18 @@ def test_scoreboard_takes_the_main_network_of_each_method() -> None:
     causal += [("saliency", "resnet1d", "kept.eer", 0.7)]
     audits = {"faithfulness": gaps}
     audits["causal"] = pd.DataFrame(causal, columns=["method", "model", "effect", "correlation"])
-    methods = ("attention_rollout", "saliency", "occlusion", "grad_cam", "magnitude")
-    board = scoreboard(_planted_table(), sanity, audits, methods)
-    assert board["method"].tolist() == list(methods)
-    assert tables.trusted_methods(board) == ["attention_rollout", "saliency"]
+    board = scoreboard(_planted_table(), sanity, audits)
+    models = {"attention_rollout": "transecg", "saliency": "resnet1d", "occlusion": "resnet1d", "magnitude": "resnet1d"}
+    assert list(zip(board["method"], board["model"], strict=True)) == list(models.items())  # in the study's order
+    assert board["trusted"].tolist() == [True, True, False, False]
+    finding = tables.trust_finding(board)
     board = board.set_index("method")
-    assert board["model"].to_dict() == dict(
-        zip(methods, ("transecg", *["resnet1d"] * 2, None, "resnet1d"), strict=True)
-    )
     row = board.loc["saliency"]
     numbers = row[["randomised_correlation", "permuted", "deletion_gap", "insertion_gap", "causal"]].astype(float)
     assert numbers.tolist() == [0.1, 0.2, 0.2, 0.1, 0.5]
     assert row["elsewhere"].startswith("transecg: T: transecg has not found")
     assert "needs attention weights" in board.loc["attention_rollout", "elsewhere"]
-    assert board.loc["grad_cam", "reason"] == "not audited"
     assert np.isnan(board.loc["occlusion", "causal"])
-    finding = tables.trust_finding(board.reset_index())
     assert finding.startswith(
         "2 of 4 methods and controls find the planted answer in all three waves: attention rollout, s"
     )

@@ -1,4 +1,6 @@
-"""Waves and regions lie where hand-made fiducial points put them; a window without them says why."""
+"""Waves lie where hand-made fiducial points put them, and averages are put in their place without steps."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,14 +9,17 @@ import pytest
 from ecgstudy.attribution import waves
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
-BEAT = (10.0, 14.0, 18.0, 22.0, 26.0, 30.0, 40.0, 50.0, 60.0)
-"""Fiducial points of the first of three beats, 80 samples apart."""
+FS = 100.0
+BEAT = (10.0, 14.0, 18.0, 22.0, 26.5, 30.0, 40.0, 52.0, 60.0)
+"""Fiducial points of the first beat."""
+PERIOD = 80
+T = waves.WAVES.index("T")
 LENGTHS = {"P": 8, "PR": 4, "QRS": 8, "ST": 10, "T": 20, "TP": 30}
 
 
 def beats(n: int = 3, **changed: float) -> pd.DataFrame:
     """Regular beats; `changed` columns of the second one."""
-    table = pd.DataFrame([np.array(BEAT) + 80 * k for k in range(n)], columns=list(FIDUCIAL_COLUMNS))
+    table = pd.DataFrame([np.array(BEAT) + PERIOD * k for k in range(n)], columns=list(FIDUCIAL_COLUMNS))
     for column, value in changed.items():
         table.loc[1, column] = value
     return table
@@ -50,19 +55,17 @@ def test_where_p_begins_before_t_has_ended_t_is_cut() -> None:
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        (("p_onset", "p_offset"), waves.Undelineated.NO_P),
-        (("t_onset",), waves.Undelineated.NO_T),
-        (("qrs_offset", "qrs_onset"), waves.Undelineated.NO_QRS),
+        (("p_onset", "p_offset"), "P wave not found"),
+        (("t_onset",), "T wave not found"),
+        (("qrs_offset", "qrs_onset"), "QRS complex not found"),
     ],
 )
-def test_a_window_without_a_wave_does_not_count_and_says_which(
-    columns: tuple[str, ...], reason: waves.Undelineated
-) -> None:
+def test_a_window_without_a_wave_does_not_count_and_says_which(columns: tuple[str, ...], reason: str) -> None:
     table = beats()
     table[list(columns)] = np.nan
     codes, found = waves.wave_codes(table, 240)
     assert found == reason
-    known = codes[26:186] != waves.UNKNOWN_WAVE
+    known = codes[27:187] != waves.UNKNOWN_WAVE
     assert known.mean() < waves.LEAST_KNOWN
 
 
@@ -71,12 +74,12 @@ def test_one_missing_boundary_in_a_long_window_is_borne() -> None:
     codes, reason = waves.wave_codes(table, 480)
     assert reason is None
     assert (codes[90:102] == waves.UNKNOWN_WAVE).all()
-    assert (codes[26:426] == waves.UNKNOWN_WAVE).sum() == 12
+    assert (codes[27:427] == waves.UNKNOWN_WAVE).sum() == 12
 
 
 def test_windows_without_beats_say_so() -> None:
-    assert waves.wave_codes(beats(0), 100)[1] == waves.Undelineated.NO_BEATS
-    assert waves.wave_codes(beats(), 100)[1] == waves.Undelineated.ONE_BEAT
+    assert waves.wave_codes(beats(0), 100)[1] == "no beats"
+    assert waves.wave_codes(beats(), 100)[1] == "fewer than two beats"
 
 
 def test_regions_lie_where_they_are_defined_and_overlap() -> None:
@@ -85,9 +88,9 @@ def test_regions_lie_where_they_are_defined_and_overlap() -> None:
         for name, mask in zip(waves.REGIONS, waves.region_masks(beats(1), 100), strict=True)
     }
     assert spans == {
-        "R wave": [24, 27],
+        "R wave": [25, 28],
         "QRS complex": [22, 29],
-        "P-R interval": [10, 25],
+        "P-R interval": [10, 26],
         "P-Q interval": [10, 21],
         "S-T interval": [30, 59],
     }
@@ -118,3 +121,140 @@ def test_codings_are_compared_where_both_know_the_sample() -> None:
     first, second = waves.on_common_samples(one, other)
     np.testing.assert_array_equal(first, [[0, -1, -1, 3]])
     np.testing.assert_array_equal(second, [[0, -1, -1, 4]])
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    """Give six smooth regular beats: each repeats the one before it."""
+    phase = 2 * np.pi * np.arange(6 * PERIOD + 20) / PERIOD
+    return (np.sin(phase) + 0.5 * np.cos(3 * phase) + 0.2 * np.sin(7 * phase)).astype(np.float32)
+
+
+@pytest.fixture
+def spans(values: np.ndarray) -> pd.DataFrame:
+    """Give their waves."""
+    return waves.wave_spans(beats(6), values.size)
+
+
+@pytest.fixture
+def other() -> np.ndarray:
+    """Give average waves that are nothing like the recording's, of different levels."""
+    rng = np.random.default_rng(0)
+    return 3 + np.cumsum(rng.normal(size=(len(waves.WAVES), waves.GRID.size)), axis=1)
+
+
+def test_waves_are_found_with_their_peaks_and_places_in_time(spans: pd.DataFrame) -> None:
+    assert [waves.WAVES[wave] for wave in spans["wave"][:7]] == [*waves.WAVES, "P"]
+    assert len(spans["wave"]) == 6 * 6 - 1  # the last T-P rest has no end
+    np.testing.assert_allclose(waves.grid_times(spans)[2, [0, 16, 32, 48, 64]], [22, 24.25, 26.5, 28.25, 30])
+    np.testing.assert_allclose(waves.grid_times(spans)[1, [0, 32, 64]], [18, 20, 22])
+
+
+def test_waves_cut_by_an_end_or_by_the_next_beat_are_left_alone() -> None:
+    crossing = beats(2)
+    crossing.loc[1, "p_onset"] = 57.0
+    found = waves.wave_spans(crossing - 12, 105)
+    # P of the first beat is cut by the start, P of the second begins inside T, S-T of the second is cut by the end
+    assert [waves.WAVES[wave] for wave in found["wave"]] == ["PR", "QRS", "ST", "T", "PR", "QRS"]
+
+
+@pytest.mark.parametrize("replaced", [("T",), ("QRS",), ("P", "PR"), ("P", "PR", "QRS", "ST", "TP"), waves.WAVES])
+def test_a_recording_keeps_its_shape_under_its_own_average(
+    values: np.ndarray, spans: pd.DataFrame, replaced: tuple[str, ...]
+) -> None:
+    averages, counts = waves.person_averages([("a", values, spans)])
+    assert counts.tolist() == [6, 6, 6, 6, 6, 5]
+    np.testing.assert_allclose(waves.splice(values, spans, averages["a"], replaced, FS), values, atol=4e-3)
+
+
+def test_only_the_replaced_wave_changes(values: np.ndarray, spans: pd.DataFrame, other: np.ndarray) -> None:
+    changed = np.flatnonzero(waves.splice(values, spans, other, ("T",), FS) != values)
+    expected = np.concatenate([np.arange(41, 60) + PERIOD * k for k in range(6)])
+    np.testing.assert_array_equal(changed, expected)
+
+
+def test_the_shape_that_is_put_in_is_the_average_between_its_ends(spans: pd.DataFrame) -> None:
+    triangle = np.zeros((len(waves.WAVES), waves.GRID.size))
+    triangle[T] = 1 - np.abs(2 * waves.GRID - 1) + 7  # 7 higher than the recording
+    ramp = np.arange(500) * 0.01
+    found = waves.splice(ramp.astype(np.float32), spans, triangle, ("T",), FS) - ramp
+    # onset 40, peak 52, offset 60; the recording's level goes from 0.40 to 0.60 by halves
+    assert found[52] == pytest.approx(1 + 0.5 - 0.52, abs=1e-6)
+    assert found[46] == pytest.approx(0.5 + 0.45 - 0.46, abs=1e-6)
+    # one sample after the onset the recording and the average count half each: 20 ms are two samples
+    assert found[41] == pytest.approx((1 / 12 + 0.4 + 0.2 / 24 - 0.41) / 2, abs=1e-6)
+
+
+def test_the_level_and_slope_of_an_average_wave_do_not_matter(
+    values: np.ndarray, spans: pd.DataFrame, other: np.ndarray
+) -> None:
+    tilted = other + 5 * waves.GRID - 2
+    one, two = (waves.splice(values, spans, average, ("QRS",), FS) for average in (other, tilted))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_the_common_level_of_all_average_waves_does_not_matter(
+    values: np.ndarray, spans: pd.DataFrame, other: np.ndarray
+) -> None:
+    rest = tuple(wave for wave in waves.WAVES if wave != "T")
+    one, two = (waves.splice(values, spans, average, rest, FS) for average in (other, other + 9))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("replaced", [("T",), ("P", "PR", "QRS", "ST", "TP"), waves.WAVES])
+def test_joints_are_continuous(replaced: tuple[str, ...]) -> None:
+    # at 10 kHz a step would stand out from slopes
+    fine = beats(4) * 100
+    n = 4 * PERIOD * 100
+    line = np.linspace(0, 5, n).astype(np.float32)
+    levels = np.zeros((len(waves.WAVES), waves.GRID.size)) + np.arange(len(waves.WAVES))[:, None] * 0.3
+    levels[T] = np.sin(np.pi * waves.GRID)
+    found = waves.splice(line, waves.wave_spans(fine, n), levels, replaced, 100 * FS)
+    assert np.ptp(found - line) > 0.2
+    assert np.abs(np.diff(found)).max() < 0.01
+
+
+def test_average_waves_of_different_levels_meet_halfway() -> None:
+    flat = np.zeros((len(waves.WAVES), waves.GRID.size))
+    flat[waves.WAVES.index("TP")] = 1.0
+    found = waves.splice(np.zeros(180, dtype=np.float32), waves.wave_spans(beats(2), 180), flat, ("T", "TP"), FS)
+    # T from 40 to 60 and T-P to 90: halfway is 1/2, less 2/5 of the shift by which the block comes back to 0
+    assert found[60] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_a_wave_without_an_average_stays(values: np.ndarray, spans: pd.DataFrame, other: np.ndarray) -> None:
+    other[T] = np.nan
+    np.testing.assert_array_equal(waves.splice(values, spans, other, ("T",), FS), values)
+    assert np.isfinite(waves.splice(values, spans, other, waves.WAVES, FS)).all()
+
+
+def test_a_recording_without_beats_stays(values: np.ndarray, other: np.ndarray) -> None:
+    nothing = waves.wave_spans(beats(0), values.size)
+    np.testing.assert_array_equal(waves.splice(values, nothing, other, waves.WAVES, FS), values)
+    averages, counts = waves.person_averages([("a", values, nothing)])
+    assert np.isnan(averages["a"]).all()
+    assert not counts.any()
+
+
+def test_infills_keep_the_time_and_change_the_person() -> None:
+    points = np.array([[50, 60, 70, 90, 100, 110, 140, 160, 180]]) + 200 * np.arange(3)[:, None]
+    fiducials = pd.DataFrame(points.astype(float), columns=list(FIDUCIAL_COLUMNS))
+    time = np.arange(600)
+    shape = np.zeros(600)
+    for onset, offset, height in ((50, 70, 1.0), (90, 110, 5.0), (140, 180, 2.0)):
+        for start in points[:, 0] - 50:
+            place = (time - start - onset) / (offset - onset)
+            shape += np.where((place > 0) & (place < 1), height * np.sin(np.pi * np.clip(place, 0, 1)) ** 2, 0)
+    heights = np.array([1.0, 1.0, 1.0, 2.0, 3.0])
+    persons = np.array(["a", "a", "a", "b", "c"])
+    windows = (heights[:, None] * shape)[:, None].astype(np.float32)
+    asked = waves.Windows(windows, np.zeros(5, int), 500.0, 0, persons=persons)
+    filled = replace(asked, fiducials=np.fromiter([fiducials] * 5, dtype=object)).infills
+    # persons weigh the same: heights 1, 2 and 3
+    for infilled in filled[waves.MEAN_BEAT]:
+        # the first and the last whole wave fade into the window's own
+        np.testing.assert_allclose(infilled[0, 70:540], 2 * shape[70:540], atol=0.05)
+    given = filled[waves.DONOR_BEAT][:, 0, 100] / shape[100]
+    np.testing.assert_allclose(given, np.round(given), atol=0.02)
+    assert (np.round(given) != heights).all()
+    assert set(np.round(given)) <= {1, 2, 3}

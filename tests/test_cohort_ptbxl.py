@@ -5,16 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wfdb_trees import PTBXL_ROWS, digital, ptbxl_row, ptbxl_tree
+from wfdb_trees import PTBXL_ROWS, digital, ptbxl_tree
 
 from ecgstudy.data.base import STANDARD_LEADS, Cohort
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.errors import DataNotFoundError, RecordError
 
 
-def test_labels_follow_the_publishers_table(tmp_path: Path) -> None:
-    table = PtbxlCohort(ptbxl_tree(tmp_path)).records().set_index("record_id")
-    assert table.index.tolist() == ["00001", "00002", "01003"]
+def test_persons_sessions_age_and_sex_and_labels_by_the_publishers_table(tmp_path: Path) -> None:
+    table = PtbxlCohort(ptbxl_tree(tmp_path)).records()
+    assert table["subject_id"].tolist() == ["7", "7", "8"]
+    assert table["session"].tolist() == [1, 2, 1]
+    assert table["session_day"].tolist() == [0.0, 20.0, 0.0]
+    assert table["age"].tolist() == [55.0, 89.0, 90.0]  # 300 stands for over 89
+    assert table["sex"].tolist() == ["M", "M", "F"]
+    assert table["record_id"].tolist() == ["00001", "00002", "01003"]
     assert table["statements"].tolist() == [("NORM", "SR"), ("IMI", "ASMI", "AFIB"), ("PVC", "NDT")]
     assert table["likelihoods"].tolist() == [(100.0, 0.0), (80.0, 15.0, 0.0), (100.0, 100.0)]
     assert table["superclasses"].tolist() == [("NORM",), ("MI",), ("STTC",)]
@@ -32,15 +37,6 @@ def test_labels_change_with_the_publishers_table(tmp_path: Path) -> None:
     table = PtbxlCohort(root).records()
     assert table["superclasses"].tolist()[1] == ("HEART", "MI")
     assert table["subclasses"].tolist()[1] == ("LOWER", "AMI")
-
-
-def test_persons_sessions_age_and_sex(tmp_path: Path) -> None:
-    table = PtbxlCohort(ptbxl_tree(tmp_path)).records()
-    assert table["subject_id"].tolist() == ["7", "7", "8"]
-    assert table["session"].tolist() == [1, 2, 1]
-    assert table["session_day"].tolist() == [0.0, 20.0, 0.0]
-    assert table["age"].tolist() == [55.0, 89.0, 90.0]  # 300 stands for over 89
-    assert table["sex"].tolist() == ["M", "M", "F"]
 
 
 def test_undated_records_are_all_of_session_1(tmp_path: Path) -> None:
@@ -78,61 +74,6 @@ def test_100_hz_are_read_where_both_are_there(tmp_path: Path) -> None:
     ptbxl_tree(tmp_path, resolution=500)
     ptbxl_tree(tmp_path, resolution=100)
     assert PtbxlCohort(tmp_path).signal("00001").fs == 100
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"ecg_id": "4.5"}, "without a whole number as ecg_id"),
-        ({"ecg_id": 1003}, "lists this record twice"),
-        ({"patient_id": ""}, "whose record this is"),
-        ({"patient_id": "inf"}, "whose record this is"),
-        ({"age": "old"}, "an age that is no number"),
-        ({"sex": 2}, "a sex that is neither 0 nor 1"),
-        ({"strat_fold": 11}, "no fold from 1 to 10"),
-        ({"strat_fold": 0}, "no fold from 1 to 10"),
-        ({"strat_fold": ""}, "no fold from 1 to 10"),
-        ({"scp_codes": "{'NORM': 100.0"}, "cannot be read"),
-        ({"scp_codes": "__import__('os').getcwd()"}, "cannot be read"),
-        ({"scp_codes": "['NORM']"}, "cannot be read"),
-        ({"scp_codes": "{'XYZ': 100.0}"}, "does not list"),
-        ({"filename_lr": "../outside/00005_lr"}, "leads outside"),
-        ({"filename_lr": "/etc/hostname"}, "leads outside"),
-        ({"filename_lr": "records100/00000/00006_lr"}, "header that is missing"),
-    ],
-)
-def test_one_bad_row_is_listed_and_harms_no_other(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
-    root = ptbxl_tree(tmp_path / "set")
-    good = PtbxlCohort(root).records()
-    bad = ptbxl_row(5, 9, "{'NORM': 100.0}", filename_lr=PTBXL_ROWS[0]["filename_lr"]) | changes
-    ptbxl_tables_only(root, [*PTBXL_ROWS, bad])
-    cohort = PtbxlCohort(root)
-    failures = cohort.failures()
-    assert failures["reason"].str.contains(reason).all()
-    assert len(failures) + len(cohort.records()) == 4
-    # A number that two rows claim is nobody's: both are left out.
-    assert len(failures) == (2 if changes.get("ecg_id") == 1003 else 1)
-    kept = good[~good["record_id"].isin(failures["record_id"])]
-    assert cohort.records().equals(kept.reset_index(drop=True))
-    with pytest.raises(RecordError, match=reason):
-        cohort.signal(failures["record_id"][0])
-    assert len(cohort.digest()) == 64  # over the files of the other rows
-
-
-def ptbxl_tables_only(root: Path, rows: list[dict[str, object]]) -> None:
-    """Replace the table of records, leaving the signals alone."""
-    keys = list(rows[0])
-    lines = [",".join(f'"{row[key]}"' for key in keys) for row in rows]
-    (root / "ptbxl_database.csv").write_text("\n".join([",".join(keys), *lines]) + "\n")
-
-
-def test_a_missing_signal_file_is_listed(tmp_path: Path) -> None:
-    root = ptbxl_tree(tmp_path)
-    (root / "records100/00000/00002_lr.dat").unlink()
-    cohort = PtbxlCohort(root)
-    assert cohort.failures().values.tolist() == [
-        ["00002", "ptbxl_database.csv", "names a signal file that is missing", "download it again"]
-    ]
 
 
 def test_no_files_at_all_is_said_at_once(tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ def test_the_publishers_list_decides_and_without_one_every_header_counts(tree: C
     assert set(tree("ecgid").records()["record_id"]) == names
 
 
+IMI, CODES = "{'IMI': 80.0, 'ASMI': 15.0, 'AFIB': 0.0}", "statements (scp_codes)"
+STEM = "records100/00000/00002_lr"
 FACTS = "does not say subject, electrode and activity in its comments"
 FLAWS = [  # cohort, file and what is changed in it (None: it is gone), records that are left out, file and reason
     ("ecgid", "Person_02/rec_1.hea", None, "", ["Person_02/rec_1"], "Person_02/rec_1.hea", "is missing"),
@@ -206,6 +208,28 @@ FLAWS = [  # cohort, file and what is changed in it (None: it is gone), records 
     (
         *("ptbxl", "records100/00000/00002_lr.dat", None, "", ["00002"], "ptbxl_database.csv"),
         "names a signal file that is missing",
+    ),
+    *(
+        ("ptbxl", "ptbxl_database.csv", old, new, ["00002"], "ptbxl_database.csv", reason)
+        for old, changes, reason in (
+            ("2,7.0,89.0", ["2,,89.0", "2,inf,89.0"], "does not say whose record this is (patient_id)"),
+            ("7.0,89.0", ["7.0,old"], "states an age that is no number"),
+            ("89.0,0", ["89.0,2"], "states a sex that is neither 0 nor 1"),
+            (",3,records100", [",11,records100", ",0,records100", ",,records100"], "states no fold from 1 to 10"),
+            (IMI, ["{'NORM': 100.0", "__import__('os').getcwd()", "['NORM']"], f"has {CODES} that cannot be read"),
+            (IMI, ["{'XYZ': 100.0}"], "has a statement that scp_statements.csv does not list"),
+            (STEM, ["../outside/00005_lr", "/etc/hostname"], "leads outside the cohort's folder"),
+            (STEM, ["records100/00000/00006_lr"], "names a header that is missing"),
+        )
+        for new in changes
+    ),
+    (
+        *("ptbxl", "ptbxl_database.csv", "2,7.0,89.0", "4.5,7.0,89.0", ["4.5"], "ptbxl_database.csv"),
+        "has a record without a whole number as ecg_id",
+    ),
+    (
+        *("ptbxl", "ptbxl_database.csv", "2,7.0,89.0", "1003,7.0,89.0", ["01003"] * 2, "ptbxl_database.csv"),
+        "lists this record twice",
     ),
     (
         *("wfdb-folder", "bob.hea", "bob.dat", "../../secret.dat", ["bob"], "bob.hea"),
@@ -234,7 +258,8 @@ def test_what_is_wrong_with_a_record_harms_no_other(
     rows = cohort.failures()
     assert rows["record_id"].tolist() == left_out
     assert rows.loc[0, ["file", "reason"]].tolist() == [blamed, reason]
-    kept = whole[~whole["record_id"].isin(left_out)].reset_index(drop=True)
+    kept = whole[whole["record_id"].isin(cohort.records()["record_id"])].reset_index(drop=True)
+    assert len(kept) == len(whole) - len(left_out)
     # a table without rows has no labels
     pd.testing.assert_frame_equal(cohort.records(), kept[list(cohort.records())], check_dtype=len(kept) > 0)
     with pytest.raises(RecordError) as caught:

@@ -12,14 +12,7 @@ from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.evaluation import Evaluation, chance_level, cohort_resamples, evaluate, evaluate_all
 from ecgstudy.experiment.scores import ScoreSet
-from ecgstudy.reidentification.tables import (
-    best_table,
-    contrast_table,
-    control_table,
-    disclosure_table,
-    seed_table,
-    undefined_results,
-)
+from ecgstudy.reidentification import tables
 
 
 def _resamples(score_set: ScoreSet, n: int = 50) -> Resamples:
@@ -150,21 +143,21 @@ def test_attackers_are_compared_on_identical_resamples(cell: Evaluation) -> None
 
 def test_tables_hold_what_was_evaluated(cell: Evaluation) -> None:
     values = cell.rows.set_index(["attacker", "metric"])["value"]
-    best = best_table(cell.rows).iloc[0]
+    best = tables.best_table(cell.rows).iloc[0]
     assert (best["attacker"], best["persons"], best["enrolled"]) == ("resnet1d", 40, 40)
     assert best["rank1_low"] <= best["rank1"] <= best["rank1_high"]
-    disclosed = disclosure_table(cell.rows).iloc[0]
+    disclosed = tables.disclosure_table(cell.rows).iloc[0]
     assert (disclosed["d_sys"], disclosed["cllr_min"]) == (values["best", "d_sys"], values["best", "cllr_min"])
     assert disclosed["zebra_tag"] in "ABCD"
-    seeds = seed_table(cell.rows)
+    seeds = tables.seed_table(cell.rows)
     assert seeds["attacker"].tolist() == ["transecg", "resnet1d"]
     assert seeds["seeds"].tolist() == [2, 1]
     assert seeds["rank1 lowest"].iloc[0] <= seeds["rank1 highest"].iloc[0] <= seeds["rank1 ensemble"].iloc[0]
-    contrasts = contrast_table(cell.rows)
+    contrasts = tables.contrast_table(cell.rows)
     assert contrasts["attacker"].tolist() == ["resnet1d", "template"]
     columns = ("{}", "{}_low", "{}_high", "p {}")
     assert list(contrasts)[3:] == [column.format(metric) for metric in ("rank1", "eer") for column in columns]
-    control = control_table(cell.rows, cell.attacks, seed=0).iloc[0]
+    control = tables.control_table(cell.rows, cell.attacks, seed=0).iloc[0]
     assert control["one in N"] == pytest.approx(1 / 40)
     assert control["untrained network"] == values["untrained", "rank1"]
     assert control["shuffled_high"] < control["rank1"]
@@ -183,10 +176,10 @@ def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:
     found = evaluate_all([toy], {"toy": _resamples(toy)})
     assert found.rows["attacker"].unique().tolist() == ["template"]
     assert found.choices["chosen"].tolist() == ["none"]
-    missing = undefined_results(found.rows, pd.DataFrame())
+    missing = tables.undefined_results(found.rows, pd.DataFrame())
     assert missing["metric"].tolist() == ["rank1", "eer", "tar_at_far_1e-2", "d_sys"]
     assert missing["note"].str.contains("too small to choose").all()
-    single = undefined_results(found.rows.assign(protocol="random_windows"), pd.DataFrame())
+    single = tables.undefined_results(found.rows.assign(protocol="random_windows"), pd.DataFrame())
     assert single.loc[single["protocol"] == "cross_record", "note"].str.contains("has one record").sum() == 4
 
 

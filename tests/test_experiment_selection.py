@@ -116,7 +116,7 @@ def test_a_missing_attacker_takes_its_fusions_along() -> None:
 @pytest.mark.parametrize(
     ("other", "chosen"),
     [
-        ([[9.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 9.0]], "first"),  # the worse rank-1, whatever its d'
+        ([[899.0, 0.0, 0.0], [0.0, 899.0, 0.0], [910.0, 0.0, 899.0]], "first"),  # the worse rank-1, whatever its d'
         ([[3.0, 2.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]], "first"),  # the same rank-1 and EER, the lower d'
         ([[4.0, 0.0, 2.0], [0.0, 4.0, 2.0], [2.0, 0.0, 4.0]], "second"),  # the same rank-1 and EER, the higher d'
         ([[3.0, 0.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]], "first"),  # equals
@@ -125,22 +125,14 @@ def test_a_missing_attacker_takes_its_fusions_along() -> None:
 )
 def test_rank1_decides_before_eer_and_eer_before_d_prime(other: object, chosen: str) -> None:
     first = _held("first", [[3.0, 0.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]], "abc")
-    assert select({"first": [first], "second": [_held("second", other, "abc")]}).chosen == chosen
+    selection = select({"first": [first], "second": [_held("second", other, "abc")]})
+    assert selection.chosen == chosen
+    assert selection.row("toy", "cross_record")["first"] == "100.0 / 0.0"
+    if selection.separations.loc["second", "rank1"] < 1:  # scores that are anything but Gaussian
+        assert selection.separations["d_prime"].idxmax() == "second"
     # everybody is first, but two genuine scores lie below two impostor scores of others
     blurred = _held("blurred", [[1.0, 0.0, 0.0], [2.0, 9.0, 0.0], [2.0, 0.0, 9.0]], "abc")
     assert select({"blurred": [blurred], "first": [first]}).chosen == "first"
-
-
-def test_a_large_d_prime_of_skewed_scores_does_not_win() -> None:
-    # the first attacker recognises everybody; the second mistakes one of three and has the larger d' all the same
-    steady = np.array([[3.0, 0.0, 2.0], [0.0, 3.0, 2.0], [2.0, 0.0, 3.0]])
-    skewed = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [9.1, 0.0, 9.0]])
-    both = {"resnet1d": steady, "features_gbm": skewed * 100 - np.eye(3)}
-    selection = select({model: [_held(model, scores, "abc")] for model, scores in both.items()})
-    assert selection.separations["d_prime"].idxmax() == "features_gbm"
-    assert selection.separations["rank1"].to_dict() == {"resnet1d": 1.0, "features_gbm": 2 / 3}
-    assert selection.chosen == "resnet1d"
-    assert selection.row("toy", "cross_record")["resnet1d"] == "100.0 / 0.0"
 
 
 def test_people_never_seen_judge_where_the_own_validation_part_flatters() -> None:

@@ -7,15 +7,7 @@ import pytest
 from scipy.stats import beta, expon, genpareto, norm
 
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.extrapolation import (
-    SNN_ECG_RANK1,
-    TAILS,
-    RankOneModel,
-    Tail,
-    _standardise,
-    extrapolate_rank1,
-    pareto_shape,
-)
+from ecgstudy.evaluate.extrapolation import TAILS, RankOneModel, Tail, _standardise, extrapolate_rank1, pareto_shape
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_by_gallery_size
 
 SIZES = (10_000, 1_000_000)
@@ -152,7 +144,3 @@ def test_too_little_data_is_undefined_with_a_reason() -> None:
     flat = extrapolate_rank1(ScoreMatrix(np.zeros((500, 10)), probe, gallery), resamples, (100,))[100]["envelope"]
     assert math.isnan(flat.value)
     assert "do not vary" in str(flat.reason)
-
-
-def test_published_curve() -> None:
-    assert SNN_ECG_RANK1 == {100: 0.792, 1000: 0.626, 10000: 0.45, 20000: 0.4}

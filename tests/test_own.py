@@ -88,9 +88,10 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
 
 
 def test_an_error_of_a_record_names_its_pseudonym_alone(folder: Path) -> None:
-    (folder / "bob.dat").write_bytes(b"short")
     cohort = OwnCohort("own-1", folder)
     bob = cohort.records()["record_id"][2]
+    (folder / "bob.dat").write_bytes(b"short")
+    assert OwnCohort("own-1", folder).failures()[["record_id", "file"]].values.tolist() == [[bob, f"{bob}.dat"]]
     with pytest.raises(RecordError, match=rf"^{bob}.dat is 795 bytes shorter") as caught:
         cohort.signal(bob)
     assert "bob" not in str(caught.value).replace(bob, "")

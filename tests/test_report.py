@@ -79,3 +79,32 @@ def test_numbers_are_written_for_readers(value: float, text: str) -> None:
 
 def test_a_count_has_no_interval() -> None:
     assert estimate_text({"value": 90, "low": None, "high": None, "n": 90, "unit": "persons"}) == "90 persons"
+
+
+def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path))
+    stage = Stage.open("02_reidentification", {"profile": "mine", "seed": 0, "device": "cpu"})
+    numbers = {"rank1": 0.75, "persons": 40, "enrolled": 50, "always_first": 0.5, "risk_p90": 0.98}
+    for name, value in numbers.items():
+        stage.metric(f"own-1.cross_record.best.{name}", value, unit="share" if value < 1 else "persons")
+        stage.metric(f"own-1.cross_day.best.{name}", math.nan, note="no second day")
+    stage.metric("own-1.cross_record.template.rank1", 0.25, 0.2, 0.3, unit="share")
+    stage.metric("own-1.cross_record.probe_seconds", 10.0, unit="s")
+    stage.metric("own-2.cross_record.best.rank1", math.nan, note="Every person has one record.")
+    stage.finish()
+    page = build_report("mine").read_text()
+    first = page[page.index("<section") : page.index('<section id="01_ingestion"')]
+    for words in (
+        "75 % of later ECGs can be linked",
+        "earlier ECG of each of 50 patients and gets another ECG of one of 40 of them",
+        "10 s long) names the right patient in 75 % of the cases; guessing would in 2 %.",
+        "already does so in 25 % (95 % interval 20 to 30).",
+        "50 % of the patients are recognised every time; the worst-off tenth are told from others in 98 %",
+        "Whether patients can be linked is not known",
+        "Every person has one record.",
+        "What to do next",
+    ):
+        assert words in first
+    assert "SYNTHETIC" not in page

@@ -1,39 +1,16 @@
 """Protocols split as their names say, and no split exists that leaks."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ecgstudy.errors import LeakageError, StudyError
-from ecgstudy.evaluate.protocols import (
-    ActivityPairs,
-    BlockedTime,
-    CrossActivity,
-    CrossCohort,
-    CrossDay,
-    CrossElectrode,
-    CrossRecord,
-    LeaveLastDay,
-    LeaveSubjectOut,
-    RandomWindows,
-    SubjectDisjoint,
-    TimeSeparated,
-    activities_of,
-)
-from ecgstudy.evaluate.splits import (
-    PARTS,
-    RECORD,
-    SEGMENT_COLUMNS,
-    SUBJECT,
-    WAVEFORM,
-    Protocol,
-    Split,
-    assert_disjoint,
-    duplicated_waveforms,
-    with_cohort,
-)
+from ecgstudy.evaluate import protocols, splits
+from ecgstudy.evaluate.protocols import CrossCohort, CrossDay, CrossRecord, LeaveLastDay, RandomWindows
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, WAVEFORM, Protocol, Split, assert_disjoint, with_cohort
 
 FS = 100.0
 
@@ -85,14 +62,14 @@ REFUSED["unseen_persons"] = REFUSED["closed"] | {
 
 
 @pytest.mark.parametrize("what", ["sample", RECORD, WAVEFORM, SUBJECT])
-@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(PARTS, 2)))
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(splits.PARTS, 2)))
 @pytest.mark.parametrize("kind", REFUSED)
 def test_every_pair_of_parts_may_share_what_the_claim_allows(kind: str, one: str, other: str, what: str) -> None:
     # one sample in common, or none at all although the spans touch; either part may come first
     spans = [[0, 500], [499 if what == "sample" else 500, 900]]
     for first, second in (spans, spans[::-1]):
-        rows = {name: [f"{name} record", f"{name} person", 1, f"{name} wave", *first] for name in PARTS}
-        parts = {name: pd.DataFrame([row], columns=list(SEGMENT_COLUMNS)) for name, row in rows.items()}
+        rows = {name: [f"{name} record", f"{name} person", 1, f"{name} wave", *first] for name in splits.PARTS}
+        parts = {name: pd.DataFrame([row], columns=list(splits.SEGMENT_COLUMNS)) for name, row in rows.items()}
         owned = [RECORD, SUBJECT, WAVEFORM] if what == "sample" else [what]
         parts[other][owned] = parts[one][owned]
         parts[other][["start", "stop"]] = second
@@ -136,7 +113,7 @@ def test_a_record_too_short_to_be_divided_is_enrolled_only() -> None:
 
 def test_time_separated_takes_the_stated_minutes_of_one_recording() -> None:
     records = _records([("m", "m", 1), ("n", "n", 1), ("short", "s", 1)], seconds=1805)
-    split = _only(TimeSeparated(), records.assign(store_samples=[180500, 180500, 100000]))
+    split = _only(protocols.TimeSeparated(), records.assign(store_samples=[180500, 180500, 100000]))
     assert _spans(split.enrolment) == [[0, 30000], [75000, 105000]]
     assert split.probe[["start", "stop"]].to_numpy().tolist() == [[150000, 179900]] * 2
     assert split.within_record
@@ -164,35 +141,35 @@ def test_random_windows_of_a_record_are_limited_and_nobody_is_probed_who_is_not_
 
 
 def test_cross_activity_enrols_rest_and_cross_electrode_leaves_each_kind_out_once() -> None:
-    split = _only(CrossActivity(), MOTION)
+    split = _only(protocols.CrossActivity(), MOTION)
     assert {name[1:5] for name in _names(split.enrolment)} == {"rest"}
     assert {name[1:-1] for name in _names(split.probe)} == {"run", "walk"}
-    folds = CrossElectrode().splits(MOTION, FS, seed=0)
+    folds = protocols.CrossElectrode().splits(MOTION, FS, seed=0)
     assert [{name[-1] for name in _names(fold.probe)} for fold in folds] == [{"x"}, {"y"}, {"z"}]
     assert [{name[-1] for name in _names(fold.enrolment)} for fold in folds] == [set("yz"), set("xz"), set("xy")]
 
 
 def test_who_never_rested_is_not_probed_in_motion() -> None:
-    split = _only(CrossActivity(), MOTION[(MOTION[SUBJECT] != "b") | (MOTION["activity"] != "rest")])
+    split = _only(protocols.CrossActivity(), MOTION[(MOTION[SUBJECT] != "b") | (MOTION["activity"] != "rest")])
     assert set(split.probe[SUBJECT]) == set("acdef")
 
 
 def test_subject_disjoint_folds_put_everybody_on_trial_once_and_never_train_on_them() -> None:
-    folds = SubjectDisjoint(CrossRecord(), folds=3).splits(MANY, FS, seed=0)
+    folds = protocols.SubjectDisjoint(CrossRecord(), folds=3).splits(MANY, FS, seed=0)
     assert sorted(person for fold in folds for person in fold.probe[SUBJECT]) == sorted(MANY[SUBJECT].unique())
     for fold in folds:
         train, validation, trial = (set(part[SUBJECT]) for part in (fold.train, fold.validation, fold.enrolment))
         assert (len(train), len(validation), len(trial)) == (6, 2, 4)
         assert len(train | validation | trial) == 12
         assert (fold.protocol, fold.unseen_persons) == ("subject_disjoint_cross_record", True)
-    again = SubjectDisjoint(CrossRecord(), folds=3).splits(MANY, FS, seed=1)
+    again = protocols.SubjectDisjoint(CrossRecord(), folds=3).splits(MANY, FS, seed=1)
     assert set(again[0].probe[SUBJECT]) != set(folds[0].probe[SUBJECT])
 
 
 def test_persons_of_several_days_are_spread_evenly_over_the_folds() -> None:
     few = _records([(f"p{n}d{k}", f"p{n}", k) for n in range(12) for k in ((1, 2) if n < 4 else (1,))])
     for seed in range(5):
-        folds = SubjectDisjoint(CrossDay(), folds=4).splits(few, FS, seed)
+        folds = protocols.SubjectDisjoint(CrossDay(), folds=4).splits(few, FS, seed)
         assert [fold.probe["subject_id"].nunique() for fold in folds] == [1, 1, 1, 1]
 
 
@@ -209,7 +186,7 @@ def test_cross_cohort_trains_on_the_others_only() -> None:
 
 
 def test_blocked_time_cuts_at_60_and_70_percent() -> None:
-    split = _only(BlockedTime(), MOTION)
+    split = _only(protocols.BlockedTime(), MOTION)
     # the last quarter of the known part chooses, a second of guard before it
     expected = {"enrolment": (0, 3600), "probe": (4200, 6000), "train": (0, 2600), "validation": (2700, 3600)}
     for name, span in expected.items():
@@ -219,9 +196,15 @@ def test_blocked_time_cuts_at_60_and_70_percent() -> None:
 
 
 def test_activity_pairs_know_one_activity_and_hear_all_but_of_known_people_only() -> None:
-    assert activities_of(pd.DataFrame({"activity": ["walk", "rest", None, "cycle"]})) == ["rest", "cycle", "walk"]
+    assert protocols.activities_of(pd.DataFrame({"activity": ["walk", "rest", None, "cycle"]})) == [
+        "rest",
+        "cycle",
+        "walk",
+    ]
     table = MOTION[(MOTION[SUBJECT] != "c") | (MOTION["activity"] != "rest")]
-    for activity, split in zip(activities_of(table), ActivityPairs().splits(table, FS, 0), strict=True):
+    for activity, split in zip(
+        protocols.activities_of(table), protocols.ActivityPairs().splits(table, FS, 0), strict=True
+    ):
         persons = "abdef" if activity == "rest" else "abcdef"
         assert set(split.enrolment[RECORD]) == {f"{p}{activity}{e}" for p in persons for e in "xyz"}
         assert set(split.probe[SUBJECT]) == set(persons)
@@ -229,11 +212,11 @@ def test_activity_pairs_know_one_activity_and_hear_all_but_of_known_people_only(
 
 
 def test_everybody_is_left_out_once_and_chosen_on_once() -> None:
-    splits = LeaveSubjectOut(folds=3).splits(MOTION, FS, 0)
-    probed, chosen = ([set(getattr(s, part)[SUBJECT]) for s in splits] for part in ("probe", "validation"))
+    made = protocols.LeaveSubjectOut(folds=3).splits(MOTION, FS, 0)
+    probed, chosen = ([set(getattr(s, part)[SUBJECT]) for s in made] for part in ("probe", "validation"))
     assert chosen == probed[1:] + probed[:1]
     assert sorted(itertools.chain(*probed)) == list("abcdef")
-    for split, trial, held in zip(splits, probed, chosen, strict=True):
+    for split, trial, held in zip(made, probed, chosen, strict=True):
         assert set(split.train[SUBJECT]) == set("abcdef") - trial - held
         assert split.enrolment.empty
         assert split.unseen_persons
@@ -241,18 +224,18 @@ def test_everybody_is_left_out_once_and_chosen_on_once() -> None:
 
 def test_too_few_persons_are_named() -> None:
     with pytest.raises(StudyError, match="2 persons are too few to leave people out in 3 folds"):
-        LeaveSubjectOut(folds=3).splits(MOTION[MOTION[SUBJECT] < "c"], FS, 0)
+        protocols.LeaveSubjectOut(folds=3).splits(MOTION[MOTION[SUBJECT] < "c"], FS, 0)
     with pytest.raises(StudyError, match="3 persons are too few for 3 folds"):
-        SubjectDisjoint(CrossRecord()).splits(DAYS, FS, seed=0)
+        protocols.SubjectDisjoint(CrossRecord()).splits(DAYS, FS, seed=0)
 
 
-def test_manifest_and_digest_name_every_segment() -> None:
+def test_a_digest_is_of_every_segment_its_part_and_the_protocol() -> None:
     split = _only(CrossRecord(), DAYS)
-    manifest = split.manifest()
-    assert manifest["part"].value_counts().to_dict() == {"train": 3, "validation": 3, "enrolment": 3, "probe": 2}
-    moved = Split("cross_record", split.train, split.validation, split.enrolment, split.probe.assign(stop=1999))
-    renamed = Split("cross_day", split.train, split.validation, split.enrolment, split.probe)
-    assert len({one.digest for one in (split, moved, renamed)}) == 3
+    moved = [replace(split, **{part: getattr(split, part).assign(stop=1)}) for part in splits.PARTS]
+    exchanged = replace(split, train=split.train[:0], validation=pd.concat([split.train, split.validation]))
+    others = [*moved, exchanged, replace(split, protocol="cross_day")]
+    assert len({one.digest for one in (split, *others)}) == 7
+    assert replace(split).digest == split.digest
 
 
 def _waves(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
@@ -280,5 +263,5 @@ def test_equal_names_in_two_cohorts_are_two_persons_but_equal_waveforms_are_not(
 
 def test_a_waveform_under_two_persons_is_found_and_one_under_one_person_is_not() -> None:
     records = _waves(("r1", "anna", "same"), ("r2", "anna", "twice"), ("r3", "anna", "twice"), ("r4", "ben", "same"))
-    assert duplicated_waveforms(records)[RECORD].tolist() == ["r1", "r4"]
-    assert duplicated_waveforms(TRAIN).empty
+    assert splits.duplicated_waveforms(records)[RECORD].tolist() == ["r1", "r4"]
+    assert splits.duplicated_waveforms(TRAIN).empty

@@ -239,6 +239,21 @@ def test_a_failing_write_of_samples_is_not_swallowed(
         build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
 
 
+def test_whatever_a_record_brings_about_is_its_own_reason(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strange(signal: Signal, fs: float) -> Signal:
+        if len(signal.leads) == 1:
+            raise ZeroDivisionError
+        return preprocess(signal, fs)
+
+    monkeypatch.setattr(store_build, "preprocess", strange)
+    store = build_store(FakeCohort(source), tmp_path, workers=1)
+    sentences = store.exclusions["sentence"]
+    assert sentences.str.contains(r"it cannot be processed \(ZeroDivisionError\)").any()
+    assert len(store.records)
+
+
 def test_a_killed_build_leaves_nothing_that_looks_whole_and_is_cleaned(source: Path, tmp_path: Path) -> None:
     script = f"""
         import os, signal, sys

@@ -1,16 +1,16 @@
 """What is explained: probe windows of the people on trial, by the networks of stage 02, task by task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.attribution.explain import Windows, answers, tables
-from ecgstudy.attribution.waves import fiducials_of_boundaries, wave_codes
+from ecgstudy.attribution.methods import Question, relevances
+from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
@@ -20,25 +20,29 @@ from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, UNKNOWN, class_probabilities
 from ecgstudy.learn.batches import standardise
 from ecgstudy.reidentification.plan import plan
+from ecgstudy.study.config import effort
 
 NETWORKS = ("resnet1d", "transecg")
 """Networks that are explained; a method's figures are those of the first that it applies to."""
 TASKS = (PERSON, "sex", "age_group")
 LEAKY = "random_windows"
-UNSEEN = "subject_disjoint_cross_record"
-"""Sex and age group of people none of whose recordings were learnt from."""
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     LEAKY: TASKS,
     "cross_record": TASKS,
     "time_separated": TASKS,
     "cross_activity": TASKS,
-    UNSEEN: ("sex", "age_group"),
+    "subject_disjoint_cross_record": ("sex", "age_group"),
 }
-"""Protocols whose attackers are explained, and the tasks that each is asked about."""
-DEMO_PROTOCOLS = ("cross_record",)
+"""Protocols whose attackers are explained, and the tasks that each is asked about; of people never seen, who has not
+been learnt."""
+AUDITED = "cross_record"
+"""The protocol of audits, and of the demo: everybody on trial, and no recording learnt from."""
+NOTHING_TO_EXPLAIN = "no person has two records, so that nobody's recognition in another one can be explained."
+AUDITED_WINDOWS = {"real": 90, "demo": 8}
+"""Windows that are audited at most, one a person where there are as many people."""
 WINDOWS_A_PERSON = {"real": 2, "demo": 1}
 FEW_PERSONS = 20
-"""Cohorts of fewer persons give more windows of each."""
+"""Cohorts of fewer persons give six times as many windows of each."""
 MARGIN_S = 2.0
 """Beats so far before and after a window help to code its edges: a wave needs both its boundaries."""
 LEAST_STRIDE_S = 1.0
@@ -66,8 +70,8 @@ class Case:
     unlabelled: int
     reference_codes: np.ndarray | None
     recognised: np.ndarray
-    relevance: dict[str, np.ndarray]
-    incompleteness: dict[str, float]
+    relevance: dict[str, np.ndarray] = field(default_factory=dict)
+    incompleteness: dict[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -86,11 +90,6 @@ class Part:
     def name(self) -> str:
         """Name for files and logs."""
         return f"{self.jobs[0].name}.{self.part}"
-
-    @property
-    def attacker(self) -> str:
-        """The network."""
-        return self.jobs[0].attacker
 
     def about(self) -> dict[str, object]:
         """First columns of a row about this job."""
@@ -115,15 +114,31 @@ def network_jobs(context: Context, seed: int) -> list[Job]:
     return jobs
 
 
+def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
+    """Jobs of the first cohort that allows the protocol :data:`AUDITED`: one tuple a network, one job a seed."""
+    jobs = [job for job in network_jobs(context, seed) if job.protocol.name == AUDITED]
+    first = [job for job in jobs if job.cohort == jobs[0].cohort]
+    return [tuple(job for job in first if job.attacker == name) for name in NETWORKS] if jobs else []
+
+
+def checked(context: Context, seed: int) -> Context:
+    """Give the context back, unless nobody in it can be recognised in another recording: then refuse at once."""
+    if not audited_jobs(context, seed):
+        raise NotApplicableError(NOTHING_TO_EXPLAIN)
+    return context
+
+
 def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
     """Explain every case of a profile, in the order of the plan: one seed of each network and protocol.
 
     The outcome has the refusals: cases that cannot be explained (no sex is known, nobody could be delineated).
     """
-    asked = DEMO_PROTOCOLS if context.profile == "demo" else tuple(PROTOCOLS)
+    asked = (AUDITED,) if effort(context.profile) == "demo" else tuple(PROTOCOLS)
     jobs = [job for job in network_jobs(context, seed) if job.seed == seed and job.protocol.name in asked]
     parts = [Part((job,), task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
     outcome = run(explain_case, parts, context, "explanations")
+    if not outcome.values:
+        raise NotApplicableError(outcome.refusals["reason"].iloc[0] if len(outcome.refusals) else NOTHING_TO_EXPLAIN)
     return list(outcome.values.values()), outcome
 
 
@@ -131,9 +146,10 @@ def explain_case(context: Context, part: Part) -> Case:
     """Ask every method about windows of the people on trial."""
     job, task = part.jobs[0], part.part
     few = context.splits(job)[0].probe[SUBJECT].nunique() < FEW_PERSONS
-    case = case_windows(context, job, task, WINDOWS_A_PERSON[context.profile] * (6 if few else 1))
-    relevance, incompleteness = answers(case.windows.question(context.fitted(job).model, task))
-    return replace(case, relevance=relevance, incompleteness=incompleteness)
+    case = case_windows(context, job, task, WINDOWS_A_PERSON[effort(context.profile)] * (6 if few else 1))
+    asked = Question(context.fitted(job).model, task, case.windows, case.windows.infills[MEAN_BEAT])
+    found, incompleteness = relevances(asked)
+    return replace(case, relevance=found, incompleteness=incompleteness)
 
 
 def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
@@ -145,54 +161,34 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     split, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
         raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
-    model = fitted.model
+    model, n_samples = fitted.model, fitted.recipe.n_samples(dataset.fs)
     if task not in model.classes:
         raise StudyError(f"{job.name} was not trained for {task}; it knows {', '.join(model.classes)}.")
-    n_samples = fitted.recipe.n_samples(dataset.fs)
+    classes = {**CLASSES, PERSON: model.classes[PERSON]}
     chosen = spread_windows(dataset.pieces(split.probe), n_samples, most, dataset.fs)
-    labels = targets(chosen[SUBJECT].to_numpy(dtype=str), context.people, {task: (), PERSON: model.classes[PERSON]})[
-        task
-    ]
+    labels = targets(chosen[SUBJECT].to_numpy(dtype=str), context.people, classes)[task]
     labelled = labels != UNKNOWN
     if not labelled.any():
         unknown = "person class: the network has never seen them" if task == PERSON else f"known {task}"
         raise StudyError(f"Nobody on trial in {job.cohort} has a {unknown.replace('_', ' ')}.")
-    chosen, labels = chosen[labelled].reset_index(drop=True), labels[labelled]
+    chosen = chosen[labelled].assign(target=labels[labelled]).reset_index(drop=True)
     fiducials = [window_fiducials(dataset, row.record_id, row.start, n_samples) for row in chosen.itertuples()]
-    coded = [wave_codes(points, n_samples) for points in fiducials]
-    attempts = _attempts(context, job.cohort, chosen, [reason for _, reason in coded])
+    codes, reasons = zip(*(wave_codes(points, n_samples) for points in fiducials), strict=True)
+    attempts = _attempts(context, job.cohort, chosen, reasons)
     kept = np.flatnonzero(attempts["reason"].isna())
     if not kept.size:
         raise StudyError(f"No probe window of {job.cohort} could be delineated; look at its failures by class.")
-    samples = [
-        dataset.segment(row.record_id, row.segment_start, row.segment_stop)[row.start - row.segment_start :][:n_samples]
-        for row in chosen.iloc[kept].itertuples()
-    ]
-    windows = Windows(
-        samples=standardise(np.stack(samples))[:, None],
-        targets=labels[kept],
-        persons=chosen[SUBJECT].to_numpy(dtype=str)[kept],
-        records=chosen[RECORD].to_numpy(dtype=str)[kept],
-        starts=chosen["start"].to_numpy()[kept],
-        codes=np.stack([coded[row][0] for row in kept]),
-        fiducials=tables([fiducials[row] for row in kept]),
-        fs=dataset.fs,
-        seed=job.seed,
-    )
-    named = class_probabilities(model, windows.samples, task, CLASSES.get(task)).argmax(axis=1)
-    return Case(
-        job.cohort,
-        job.protocol.name,
-        job.attacker,
-        task,
-        windows,
-        attempts,
-        int((~labelled).sum()),
-        _reference_codes(job, windows),
-        named == windows.targets,
-        {},
-        {},
-    )
+    chosen, samples = chosen.iloc[kept], []
+    for row in chosen.itertuples():
+        segment = dataset.segment(row.record_id, row.segment_start, row.segment_stop)
+        samples.append(segment[row.start - row.segment_start :][:n_samples])
+    samples, codes = standardise(np.stack(samples))[:, None], np.stack(codes)[kept]
+    persons, fiducials = chosen[SUBJECT].to_numpy(dtype=str), np.fromiter(fiducials, dtype=object)[kept]
+    windows = Windows(samples, chosen["target"].to_numpy(), dataset.fs, job.seed, codes, persons, fiducials)
+    reference = reference_codes(study_cohort(job.cohort, job.seed), chosen, n_samples, dataset.fs)
+    right = class_probabilities(model, samples, task, classes[task]).argmax(axis=1) == windows.targets
+    place, unlabelled = (job.cohort, job.protocol.name, job.attacker, task), int((~labelled).sum())
+    return Case(*place, windows, attempts, unlabelled, reference, right)
 
 
 def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) -> pd.DataFrame:
@@ -201,7 +197,7 @@ def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) ->
     One row a window: subject_id, record_id, start (sample in the record), segment_start, segment_stop.
     """
     columns = [SUBJECT, RECORD, "start", "segment_start", "segment_stop"]
-    parts = []
+    chosen = []
     for person, own in segments[segments["stop"] - segments["start"] >= length].groupby(SUBJECT):
         each, rows = -(-most // len(own)), []
         for segment in own.itertuples():
@@ -211,9 +207,13 @@ def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) ->
             places = np.linspace(0, room, n) if n > 1 else np.array([room / 2])
             starts = segment.start + places.astype(np.int64)
             rows += [(person, segment.record_id, start, segment.start, segment.stop) for start in starts]
-        picks = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))
-        parts.append(pd.DataFrame([rows[pick] for pick in picks], columns=columns))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+        chosen += [rows[at] for at in evenly(len(rows), most)]
+    return pd.DataFrame(chosen, columns=columns)
+
+
+def evenly(n: int, most: int) -> np.ndarray:
+    """Positions of at most so many of `n` things, evenly spread over them."""
+    return np.linspace(0, n - 1, min(most, n)).round().astype(np.int64)
 
 
 def window_fiducials(dataset: Dataset, record_id: str, start: int, n_samples: int) -> pd.DataFrame:
@@ -222,44 +222,29 @@ def window_fiducials(dataset: Dataset, record_id: str, start: int, n_samples: in
     return dataset.fiducials(record_id, start - margin, start + n_samples + margin) - margin
 
 
-def _attempts(context: Context, cohort: str, chosen: pd.DataFrame, reasons: list[str | None]) -> pd.DataFrame:
+def _attempts(context: Context, cohort: str, chosen: pd.DataFrame, reasons: tuple[str | None, ...]) -> pd.DataFrame:
     """Rows of :attr:`Case.attempts`; a record that could not be delineated at all keeps its own reason."""
-    records = context.stores[cohort].records
-    undelineated = dict(zip(cohort + "/" + records["record_id"], records["delineation_failure"], strict=True))
-    whole = chosen[RECORD].map(without_lead).map(undelineated)
-    known = context.people.reindex(chosen[SUBJECT])
-    reason = pd.Series([str(reason) if reason else None for reason in reasons], index=chosen.index, dtype=object)
-    return pd.DataFrame(
-        {
-            "cohort": cohort,
-            "person": chosen[SUBJECT],
-            "sex": known["sex"].to_numpy(),
-            "age_group": known["age_group"].to_numpy(),
-            "record": chosen[RECORD],
-            "start": chosen["start"],
-            "reason": whole.where(reason.notna() & whole.notna(), reason),
-        }
+    known = context.people.reindex(chosen[SUBJECT]).reset_index(names="person")[["person", "sex", "age_group"]]
+    records = (
+        context.stores[cohort].records.set_index("record_id")["delineation_failure"].rename(f"{cohort}/{{}}".format)
     )
+    whole = chosen[RECORD].map(without_lead).map(records)
+    reason = pd.Series(reasons, index=chosen.index, dtype=object)
+    attempts = known.assign(cohort=cohort, record=chosen[RECORD], start=chosen["start"])
+    return attempts.assign(reason=whole.where(reason.notna() & whole.notna(), reason))
 
 
-def _reference_codes(job: Job, windows: Windows) -> np.ndarray | None:
-    """Wave codes from boundaries that no algorithm drew, where the cohort has them."""
-    cohort = study_cohort(job.cohort, job.seed)
+def reference_codes(cohort: object, windows: pd.DataFrame, n_samples: int, fs: float) -> np.ndarray | None:
+    """Wave codes, int8 (n, n_samples), from the boundaries that cardiologists drew or the simulator knows, if any.
+
+    Windows are rows with a record_id, ``cohort/name``, and a start. Cardiologists marked lead I, and not the first and
+    last beats of a record, so compare tables on the samples that both sources know:
+    :func:`ecgstudy.attribution.waves.on_common_samples`.
+    """
     if not isinstance(cohort, LudbCohort | SyntheticCohort):
         return None
-    return reference_codes(cohort, windows.records, windows.starts, windows.codes.shape[1], windows.fs)
-
-
-def reference_codes(
-    cohort: LudbCohort | SyntheticCohort, records: np.ndarray, starts: np.ndarray, n_samples: int, fs: float
-) -> np.ndarray:
-    """Wave codes, int8 (n, n_samples), of windows from the boundaries that cardiologists drew or the simulator knows.
-
-    Records are named ``cohort/name``. Cardiologists marked lead I, and not the first and last beats of a record, so
-    compare tables on the samples that both sources know: :func:`ecgstudy.attribution.waves.on_common_samples`.
-    """
     coded = []
-    for record, start in zip(records, starts, strict=True):
+    for record, start in zip(windows[RECORD], windows["start"], strict=True):
         name = without_lead(record).split("/", 1)[1]
         if isinstance(cohort, SyntheticCohort):
             marks, own_fs = cohort.boundaries(name), cohort.fs

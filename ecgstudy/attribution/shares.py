@@ -6,23 +6,37 @@ A person's windows are averaged first, so that everybody weighs the same however
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
-from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
+from ecgstudy.attribution.cases import AUDITED, AUDITED_WINDOWS, audited_jobs, evenly
+from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, ratio
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.evaluate.results import interval
+from ecgstudy.evaluate.splits import SUBJECT
+from ecgstudy.experiment.attackers import FeaturesAttacker
+from ecgstudy.experiment.jobs import Context
+from ecgstudy.experiment.networks import targets, trainable_classes
+from ecgstudy.learn.base import PERSON
 from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.signals.features import FEATURES
+from ecgstudy.study.config import effort
 
 NO_RELEVANCE = "the method gives no window any relevance"
+COMPARED = (
+    ("resnet1d", "gradients_from_mean_beat"),
+    ("resnet1d", "integrated_gradients"),
+    ("transecg", "gradients_from_mean_beat"),
+    ("transecg", "attention_rollout"),
+)
+"""Networks and methods that are compared with each other and with the feature model, by shares of waves."""
 NO_AGREEMENT = "one of the two gives no window any relevance, or the same to all samples"
-CLASS_COLUMNS = ("cohort", "sex", "age_group", "person")
-"""Classes for which left-out windows are counted: a table by wave speaks of those whose waves could be found."""
+Values = Mapping[Any, np.ndarray] | pd.DataFrame
+"""Numbers of each window, shape (n,), by what they are of."""
 _WAVE_OF_PEAK = {"P": "P", "Q": "QRS", "R": "QRS", "S": "QRS", "T": "T"}
 _WAVES_OF_DURATION = {
     "P duration": ("P", "P"),
@@ -34,142 +48,93 @@ _WAVES_OF_DURATION = {
 }
 
 
-@dataclass(frozen=True)
-class Shares:
-    """Shares of each window's relevance (`mass`, NaN without relevance) and time, shape (n, n_names) each.
+def shares(relevance: np.ndarray, codes: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """Shares of each window's relevance (NaN without any) and of its time, shape (2, n, n_parts).
 
-    Only samples whose wave is known count.
+    Relevance and wave codes have shape (n, n_samples); only samples whose wave is known count. The parts are the waves,
+    whose shares add up to 1, or what `masks` of shape (n, n_parts, n_samples) marks, which may overlap.
     """
-
-    names: tuple[str, ...]
-    mass: np.ndarray
-    time: np.ndarray
-
-
-def wave_shares(relevance: np.ndarray, codes: np.ndarray) -> Shares:
-    """Shares of the waves, which add up to 1, from relevance and wave codes of shape (n, n_samples)."""
-    masks = codes[:, None, :] == np.arange(len(WAVES), dtype=codes.dtype)[:, None]
-    return _shares(WAVES, relevance, masks, codes)
-
-
-def region_shares(relevance: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> Shares:
-    """Shares of TransECG's regions, which overlap; `masks` of shape (n, n_regions, n_samples)."""
-    return _shares(tuple(REGIONS), relevance, masks, codes)
-
-
-def _shares(names: tuple[str, ...], relevance: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> Shares:
-    """Add up relevance and time over masks of shape (n, n_names, n_samples), among the samples whose wave is known."""
     if (relevance < 0).any():
         raise ValueError("relevance is a magnitude; take the absolute value of signed attributions first")
+    if masks is None:
+        masks = codes[:, None, :] == np.arange(len(WAVES), dtype=codes.dtype)[:, None]
     known = codes != UNKNOWN_WAVE
-    parts = []
-    for weights in (np.where(known, relevance.astype(np.float64), 0.0), known.astype(np.float64)):
-        total = weights.sum(axis=1, keepdims=True)
-        held = np.einsum("nt,nkt->nk", weights, masks)
-        parts.append(np.divide(held, total, out=np.full_like(held, np.nan), where=total > 0))
-    return Shares(names, *parts)
+    of = np.stack([np.where(known, relevance.astype(np.float64), 0.0), known.astype(np.float64)])
+    return ratio(np.stack([np.einsum("nt,nkt->nk", each, masks) for each in of]), of.sum(axis=2, keepdims=True))
 
 
-def share_table(shares: Shares, persons: np.ndarray, resamples: Resamples) -> pd.DataFrame:
-    """Mean shares of relevance and time, and enrichment (their quotient), of each wave, with intervals over persons.
+def mean_shares(parts: np.ndarray, persons: np.ndarray, resamples: Resamples) -> Callable[[np.ndarray], np.ndarray]:
+    """Mean share of relevance, mean share of time and enrichment of each part, for the bootstrap.
 
-    One row a wave: wave; share, time and enrichment with ``_low`` and ``_high`` (95 %); persons, windows, undefined
-    (windows without relevance, left out of share and time alike), reason (why a value or its interval is NaN, else
-    None).
+    The callable goes from the persons' multiplicities to an array of shape (3, n_parts); windows without relevance are
+    left out of share and time alike.
     """
-    defined = np.isfinite(shares.mass).all(axis=1)
-    means = mean_shares(shares, persons, resamples)
-    n_persons, k = np.unique(persons[defined]).size, len(shares.names)
-    never = [f"no window has a {name}" if n_persons else NO_RELEVANCE for name in shares.names]
-    estimates = bootstrap_each(
-        lambda multiplicity: means(multiplicity).ravel(), resamples, n_persons, [NO_RELEVANCE] * (2 * k) + never
-    )
-    rows = []
-    for at, name in enumerate(shares.names):
-        own = dict(zip(("share", "time", "enrichment"), estimates[at::k], strict=True))
-        reason = next((estimate.reason for estimate in own.values() if estimate.reason), None)
-        counts = {"persons": n_persons, "windows": int(defined.sum()), "undefined": int((~defined).sum())}
-        rows.append({"wave": name} | columns_of(own) | counts | {"reason": reason})
-    return pd.DataFrame(rows)
-
-
-def mean_shares(shares: Shares, persons: np.ndarray, resamples: Resamples) -> Callable[[np.ndarray], np.ndarray]:
-    """Mean share of relevance, mean share of time and enrichment of each wave, for the bootstrap.
-
-    Parameters are those of :func:`share_table`; the callable that is returned goes from the persons' multiplicities,
-    shape (n_persons,), to an array of shape (3, n_names); NaN where undefined.
-    """
-    defined = np.isfinite(shares.mass).all(axis=1)
-    who = np.unique(persons[defined])
-    grouped = [pd.DataFrame(values[defined]).groupby(persons[defined]) for values in (shares.mass, shares.time)]
-    means = np.stack([group.mean().to_numpy() for group in grouped])
-    drawn = resamples.index_of(who)
+    defined = np.isfinite(parts[0]).all(axis=1)
+    grouped = [pd.DataFrame(values[defined]).groupby(persons[defined]).mean() for values in parts]
+    drawn = resamples.index_of(grouped[0].index.to_numpy(dtype=str))
+    means = np.stack([of_each.to_numpy() for of_each in grouped])
 
     def weighted(multiplicity: np.ndarray) -> np.ndarray:
         weights = multiplicity[drawn]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            share, time = np.einsum("p,spk->sk", weights, means) / weights.sum()
-            return np.stack([share, time, np.where(time > 0, share / time, np.nan)])
+        share, time = ratio(np.einsum("p,spk->sk", weights, means), weights.sum())
+        return np.stack([share, time, ratio(share, time)])
 
     return weighted
 
 
-def failure_table(attempts: pd.DataFrame) -> pd.DataFrame:
-    """Count the windows that could not be delineated, by class (:data:`CLASS_COLUMNS`) and by reason (None: it counts).
+def share_table(
+    parts: np.ndarray, persons: np.ndarray, resamples: Resamples, names: Sequence[str] = WAVES
+) -> pd.DataFrame:
+    """Means of :func:`mean_shares` with intervals over persons, one row a part.
 
-    One row a class: class_of, name ("unknown" where not known), persons, windows, left_out, rate (share left out) and
-    one column a reason that occurs.
+    wave (its name); share, time and enrichment with ``_low`` and ``_high`` (95 %); persons, windows, undefined
+    (windows without relevance), reason (why a value or its interval is NaN, else None).
     """
-    reasons = sorted(attempts["reason"].dropna().unique())
-    parts = []
-    for column in CLASS_COLUMNS:
-        names = attempts[column].where(attempts[column].notna(), "unknown").astype(str).rename("name")
-        grouped = attempts.groupby(names)
-        counts = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), left_out=("reason", "count"))
-        table = counts.reset_index()
-        for reason in reasons:
-            table[reason] = (attempts["reason"] == reason).groupby(names).sum().to_numpy()
-        table.insert(0, "class_of", column)
-        table.insert(5, "rate", table["left_out"] / table["windows"])
-        parts.append(table)
-    return pd.concat(parts, ignore_index=True)
+    defined = np.isfinite(parts[0]).all(axis=1)
+    means, n_persons = mean_shares(parts, persons, resamples), np.unique(persons[defined]).size
+    never = [f"no window has a {name}" if n_persons else NO_RELEVANCE for name in names]
+    reasons = [NO_RELEVANCE] * (2 * len(names)) + never
+    found = bootstrap_each(lambda multiplicity: means(multiplicity).ravel(), resamples, n_persons, reasons)
+    counts = {"persons": n_persons, "windows": int(defined.sum()), "undefined": int((~defined).sum())}
+    rows = []
+    for at, name in enumerate(names):
+        own = dict(zip(("share", "time", "enrichment"), found[at :: len(names)], strict=True))
+        reason = next((estimate.reason for estimate in own.values() if estimate.reason), None)
+        rows.append({"wave": name} | columns_of(own) | counts | {"reason": reason})
+    return pd.DataFrame(rows)
 
 
 def clustered_means(
-    values: Mapping[str, np.ndarray], persons: np.ndarray, resamples: Resamples, if_undefined: str
-) -> dict[str, Estimate]:
+    values: Values, persons: np.ndarray, resamples: Resamples, if_undefined: str
+) -> dict[Any, Estimate]:
     """Mean of several numbers of each window (NaN is left out), with person-clustered bootstrap intervals.
 
     An estimate's `n` counts the persons of any window; `if_undefined` is its reason where no window has a number.
     """
-    means = pd.DataFrame({name: np.asarray(column, dtype=float) for name, column in values.items()})
-    means = means.groupby(np.asarray(persons)).mean()
+    means = pd.DataFrame(dict(values), dtype=float).groupby(persons).mean()
     drawn = resamples.index_of(means.index.to_numpy(dtype=str))
-    known = means.notna().to_numpy(dtype=float)
-    sums = means.fillna(0.0).to_numpy()
+    known, sums = means.notna().to_numpy(dtype=float), means.fillna(0.0).to_numpy()
 
     def statistics(multiplicity: np.ndarray) -> np.ndarray:
         weights = multiplicity[drawn]
-        total = weights @ known
-        return np.divide(weights @ sums, total, out=np.full(total.shape, np.nan), where=total > 0)
+        return ratio(weights @ sums, weights @ known)
 
-    estimates = bootstrap_each(statistics, resamples, len(means), [if_undefined] * len(values))
+    estimates = bootstrap_each(statistics, resamples, len(means), [if_undefined] * len(means.columns))
     return dict(zip(values, estimates, strict=True))
 
 
 def mean_rows(
-    values: Mapping[tuple, np.ndarray],
-    keys: Sequence[str],
-    column: str,
-    persons: np.ndarray,
-    resamples: Resamples,
-    if_undefined: str,
-) -> list[dict[str, object]]:
-    """Means of :func:`clustered_means` as rows: the parts of each key, `column` with its interval, persons, reason."""
-    return [
+    values: Values, names: Sequence[str], persons: np.ndarray, resamples: Resamples, if_undefined: str
+) -> pd.DataFrame:
+    """Means of :func:`clustered_means` as rows: the parts of each key, the mean with its interval, persons, reason.
+
+    `names` are those of the parts, and of the mean.
+    """
+    *keys, column = names
+    return pd.DataFrame(
         dict(zip(keys, key, strict=True)) | interval(column, mean) | {"persons": mean.n, "reason": mean.reason}
         for key, mean in clustered_means(values, persons, resamples, if_undefined).items()
-    ]
+    )
 
 
 def columns_of(estimates: Mapping[str, Estimate]) -> dict[str, float]:
@@ -182,20 +147,16 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     float64, shape (n,); ties share their mean rank; NaN where a row is constant or holds NaN.
     """
-    centred = []
-    for values in (first, second):
-        ranks = rankdata(values, axis=1, nan_policy="propagate")
-        centred.append(ranks - ranks.mean(axis=1, keepdims=True))
-    spread = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
-    shared = (centred[0] * centred[1]).sum(axis=1)
-    return np.divide(shared, spread, out=np.full(len(spread), np.nan), where=spread > 0)
+    ranks = [rankdata(values, axis=1, nan_policy="propagate") for values in (first, second)]
+    one, other = (of_each - of_each.mean(axis=1, keepdims=True) for of_each in ranks)
+    return ratio((one * other).sum(axis=1), np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1)))
 
 
 def method_agreement(relevances: Mapping[str, np.ndarray], persons: np.ndarray, resamples: Resamples) -> pd.DataFrame:
     """Rank correlation of every two methods on one network: first, second, correlation (mean over persons), reason."""
     pairs = {pair: rank_correlation(*(relevances[name] for name in pair)) for pair in combinations(relevances, 2)}
-    rows = mean_rows(pairs, ("first", "second"), "correlation", persons, resamples, NO_AGREEMENT)
-    return pd.DataFrame(rows).drop(columns="persons")
+    rows = mean_rows(pairs, ("first", "second", "correlation"), persons, resamples, NO_AGREEMENT)
+    return rows.drop(columns="persons")
 
 
 def seed_agreement(
@@ -204,15 +165,17 @@ def seed_agreement(
     """Rank correlation of each method's explanations of networks that differ in their seed only.
 
     One row a method: method, seeds (how many), correlation (each window's mean over the pairs of seeds, then
-    the mean over persons) with ``_low`` and ``_high``, reason. `by_seed` holds two networks' relevances or more.
+    the mean over persons) with ``_low`` and ``_high``, reason; empty for one network.
     """
+    if len(by_seed) < 2:
+        return pd.DataFrame()
     pairs = list(combinations(by_seed, 2))
     values = {
         (method, len(by_seed)): np.mean([rank_correlation(a[method], b[method]) for a, b in pairs], axis=0)
         for method in by_seed[0]
     }
-    rows = mean_rows(values, ("method", "seeds"), "correlation", persons, resamples, NO_AGREEMENT)
-    return pd.DataFrame(rows).drop(columns="persons")
+    rows = mean_rows(values, ("method", "seeds", "correlation"), persons, resamples, NO_AGREEMENT)
+    return rows.drop(columns="persons")
 
 
 def model_agreement(enrichments: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -223,18 +186,13 @@ def model_agreement(enrichments: Mapping[str, Mapping[str, float]]) -> pd.DataFr
     """
     table = pd.DataFrame(enrichments)
     rows = []
-    for first, second in combinations(table.columns, 2):
-        both = table[[first, second]].dropna()
-        row: dict[str, object] = {"first": first, "second": second, "waves": len(both), "correlation": np.nan}
-        reason = None
-        if len(both) < 3:
-            reason = "fewer than three waves are known to both"
-        elif (both.nunique() < 2).any():
-            reason = "all waves of one have the same enrichment"
-        else:
-            row["correlation"] = float(spearmanr(both[first], both[second]).statistic)
-        rows.append(row | {"reason": reason})
-    return pd.DataFrame(rows)
+    for pair in combinations(table.columns, 2):
+        both = table[list(pair)].dropna()
+        enough = len(both) >= 3
+        found = rank_correlation(*both.to_numpy().T[:, None])[0] if enough else np.nan
+        reason = "all waves of one have the same enrichment" if enough else "fewer than three waves are known to both"
+        rows.append((*pair, len(both), found, reason if np.isnan(found) else None))
+    return pd.DataFrame(rows, columns=["first", "second", "waves", "correlation", "reason"])
 
 
 def wave_weights() -> pd.DataFrame:
@@ -263,7 +221,38 @@ def feature_shares(model: FeaturesGbm, features: pd.DataFrame, targets: np.ndarr
     column = np.searchsorted(model.classes, targets)
     strength = np.abs(model.shap_values(features)[np.arange(len(features)), :, column])
     mass = strength @ wave_weights().loc[features.columns].to_numpy()
-    total = mass.sum(axis=1, keepdims=True)
-    undefined = features.isna().to_numpy().all(axis=1, keepdims=True) | (total == 0)
-    shares = np.divide(mass, total, out=np.full_like(mass, np.nan), where=~undefined)
-    return pd.DataFrame(shares, columns=list(WAVES), index=features.index)
+    found = pd.DataFrame(ratio(mass, mass.sum(axis=1, keepdims=True)), columns=list(WAVES), index=features.index)
+    return found[features.notna().any(axis=1)].reindex(features.index)
+
+
+def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
+    """Shares of the waves in what the feature model uses to recognise the people of :func:`audited_jobs`.
+
+    One row a wave: wave, share with ``_low`` and ``_high``, persons, windows.
+    """
+    job = audited_jobs(context, seed)[0][0]
+    split = context.splits(job)[0]
+    booster = FeaturesAttacker().fit(context, job, split).boosters[PERSON]
+    features, owners = context.dataset.features(split.probe)
+    persons = split.probe[SUBJECT].to_numpy(dtype=str)[owners]
+    classes = trainable_classes(split.train[SUBJECT].to_numpy(dtype=str), context.people)
+    labels = targets(persons, context.people, classes)[PERSON]
+    rows = np.flatnonzero(np.isin(labels, booster.classes))
+    rows = rows[evenly(rows.size, AUDITED_WINDOWS[effort(context.profile)])]
+    values = feature_shares(booster, features.iloc[rows], labels[rows])
+    asked, resamples = {(wave,): values[wave] for wave in values}, Resamples.draw(persons[rows], seed)
+    found = mean_rows(asked, ("wave", "share"), persons[rows], resamples, "no window has a feature")
+    return found.drop(columns="reason").assign(windows=rows.size)
+
+
+def compared_models(context: Context, seed: int, table: pd.DataFrame, of_features: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of networks (by some methods) and of the feature model on the waves by which people are recognised.
+
+    `table` is that of :func:`ecgstudy.attribution.tables.all_shares`.
+    """
+    place = [audited_jobs(context, seed)[0][0].cohort, AUDITED, PERSON, "wave"]
+    own = table[(table[["cohort", "protocol", "task", "kind"]] == place).all(axis=1)]
+    by_wave = own.set_index(["model", "method", "wave"])["share"]
+    compared = [pair for pair in COMPARED if pair in by_wave.index.droplevel("wave")]
+    found = {f"{model}, {method.replace('_', ' ')}": by_wave[model, method] for model, method in compared}
+    return model_agreement(found | {"features, SHAP": of_features.set_index("wave")["share"]})

@@ -4,9 +4,9 @@ Waves tile the beat: each begins where the one before it ends. Boundaries are ha
 onset belongs to the wave that begins there.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -14,24 +14,27 @@ from scipy.interpolate import CubicSpline
 
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
-WAVES = ("P", "PR", "QRS", "ST", "T", "TP")
-"""P wave, P-R segment, QRS complex, S-T segment, T wave, T-P rest; a sample's code is the position in this tuple."""
+BOUNDARIES = {
+    "P": ("p_onset", "p_offset"),
+    "PR": ("p_offset", "qrs_onset"),
+    "QRS": ("qrs_onset", "qrs_offset"),
+    "ST": ("qrs_offset", "t_onset"),
+    "T": ("t_onset", "t_offset"),
+    "TP": ("t_offset", "next_p_onset"),
+}
+"""P wave, P-R segment, QRS complex, S-T segment, T wave, T-P rest: where each begins and ends."""
+WAVES = tuple(BOUNDARIES)
+"""A sample's code is the position of its wave in this tuple."""
 UNKNOWN_WAVE = -1
 """Code of a sample that lies between no two known boundaries."""
 LEAST_KNOWN = 0.9
 """Share of the samples between a window's first and last R peak that must have a code for the window to count."""
-BOUNDARIES = (
-    ("p_onset", "p_offset"),
-    ("p_offset", "qrs_onset"),
-    ("qrs_onset", "qrs_offset"),
-    ("qrs_offset", "t_onset"),
-    ("t_onset", "t_offset"),
-    ("t_offset", "next_p_onset"),
-)
-"""Where each of :data:`WAVES` begins and ends."""
-_PAINTED = tuple(WAVES.index(wave) for wave in ("PR", "ST", "TP", "T", "P", "QRS"))
+_PAINTED = ("PR", "ST", "TP", "T", "P", "QRS")
 """At high rates P begins before T has ended, and noisy boundaries cross: of two waves the one painted later wins."""
 _PEAKS = {"P": "p_peak", "QRS": "r_peak", "T": "t_peak"}
+NO_BEATS, ONE_BEAT = "no beats", "fewer than two beats"
+NOT_FOUND = {"p": "P wave not found", "qrs": "QRS complex not found", "t": "T wave not found"}
+"""Why a window has no usable wave codes, with the two before."""
 
 REGIONS = {
     "R wave": ("r_onset", "r_offset"),
@@ -55,20 +58,73 @@ FADE_S = 0.02
 MEAN_BEAT, DONOR_BEAT = "mean beat", "donor beat"
 
 
-class Undelineated(StrEnum):
-    """Why a window has no usable wave codes."""
+@dataclass(frozen=True)
+class Windows:
+    """Windows of people, as networks read them, and what is known of their waves.
 
-    NO_BEATS = "no beats"
-    ONE_BEAT = "fewer than two beats"
-    NO_P = "P wave not found"
-    NO_QRS = "QRS complex not found"
-    NO_T = "T wave not found"
+    `samples` are float32, shape (n, n_leads, n_samples); `targets` the true class of each, (n,); `seed` is that of
+    donors and of methods that draw random numbers. Where they are known: `codes` from :func:`wave_codes`; `persons`,
+    the names; `fiducials`, an object array of tables of fiducial points in samples from the window's start, with those
+    of the beats around it.
+    """
+
+    samples: np.ndarray
+    targets: np.ndarray
+    fs: float
+    seed: int
+    codes: np.ndarray | None = None
+    persons: np.ndarray | None = None
+    fiducials: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        n, _, n_samples = self.samples.shape
+        shapes = {"targets": (n,), "codes": (n, n_samples), "persons": (n,), "fiducials": (n,)}
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{name} of shape {shape} expected, got {values.shape}")
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self.samples)
+
+    def subset(self, chosen: np.ndarray) -> "Windows":
+        """Windows chosen by a boolean mask or by positions."""
+        arrays = {column.name: getattr(self, column.name) for column in fields(self)}
+        return replace(self, **{k: values[chosen] for k, values in arrays.items() if isinstance(values, np.ndarray)})
+
+    @cached_property
+    def infills(self) -> dict[str, np.ndarray]:
+        """The same beats in time, of others: what windows of one lead and of two persons or more are filled with.
+
+        By :data:`MEAN_BEAT` and :data:`DONOR_BEAT`: each wave of a window is the average of that wave over everybody's
+        windows (every person weighing the same), or over those of another person drawn for the window. Waves cut by
+        the window's edge, and those that could not be delineated, stay as they are.
+        """
+        length = self.samples.shape[-1]
+        spans = [wave_spans(points, length) for points in self.fiducials]
+        averages, _ = person_averages(zip(self.persons, self.samples[:, 0], spans, strict=True))
+        names, owner = np.unique(self.persons, return_inverse=True)
+        waves = np.stack([averages[name] for name in names])
+        known = np.isfinite(waves)
+        everybody = ratio(np.where(known, waves, 0).sum(axis=0), known.sum(axis=0))
+        waves = np.where(known, waves, everybody)  # a wave that the donor lacks
+        donor = (owner + np.random.default_rng(self.seed).integers(1, len(names), len(owner))) % len(names)
+        filled = {}
+        for name, put_in in ((MEAN_BEAT, [everybody] * len(self)), (DONOR_BEAT, waves[donor])):
+            each = zip(self.samples[:, 0], spans, put_in, strict=True)
+            filled[name] = np.stack([splice(*one, WAVES, self.fs) for one in each])[:, None]
+        return filled
 
 
-_NOT_FOUND = {"p": Undelineated.NO_P, "qrs": Undelineated.NO_QRS, "t": Undelineated.NO_T}
+def ratio(part: np.ndarray, whole: np.ndarray | float) -> np.ndarray:
+    """Quotient, NaN where the divisor is not positive."""
+    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
+    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.greater(whole, 0))
 
 
-def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, Undelineated | None]:
+def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, str | None]:
     """Wave of every sample of a window, int8 positions in :data:`WAVES`, and why the window does not count, or None.
 
     A window counts when it holds two R peaks and :data:`LEAST_KNOWN` of the samples from the first to the last of them
@@ -79,57 +135,30 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, Und
     codes = np.full(n_samples, UNKNOWN_WAVE, dtype=np.int8)
     points = fiducial_points(fiducials)
     for wave in _PAINTED:
-        for start, stop in _edges(points, BOUNDARIES[wave], n_samples):
-            codes[start:stop] = wave
+        codes[_inside(points, BOUNDARIES[wave], n_samples)] = WAVES.index(wave)
     peaks = points["r_peak"]
     inside = (peaks >= 0) & (peaks < codes.size)
     if inside.sum() < 2:
-        return codes, Undelineated.ONE_BEAT if inside.any() else Undelineated.NO_BEATS
+        return codes, ONE_BEAT if inside.any() else NO_BEATS
     first, last = np.ceil(peaks[inside][[0, -1]]).astype(np.int64)
     if (codes[first:last] != UNKNOWN_WAVE).mean() >= LEAST_KNOWN:
         return codes, None
-    missing = {wave: ~(points[f"{wave}_onset"] < points[f"{wave}_offset"])[inside] for wave in _NOT_FOUND}
-    return codes, _NOT_FOUND[max(missing, key=lambda wave: missing[wave].sum())]
+    missing = {wave: ~(points[f"{wave}_onset"] < points[f"{wave}_offset"])[inside] for wave in NOT_FOUND}
+    return codes, NOT_FOUND[max(missing, key=lambda wave: missing[wave].sum())]
 
 
 def region_masks(fiducials: pd.DataFrame, n_samples: int) -> np.ndarray:
     """Mark the samples of a window that belong to each of :data:`REGIONS`, bool, shape (n_regions, n_samples)."""
-    masks = np.zeros((len(REGIONS), n_samples), dtype=bool)
     points = fiducial_points(fiducials)
-    for mask, boundaries in zip(masks, REGIONS.values(), strict=True):
-        for start, stop in _edges(points, boundaries, n_samples):
-            mask[start:stop] = True
-    return masks
+    return np.stack([_inside(points, boundaries, n_samples) for boundaries in REGIONS.values()])
 
 
-def on_common_samples(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make a sample unknown in both of two codings where either does not know it, so that their tables compare."""
-    either = (one == UNKNOWN_WAVE) | (other == UNKNOWN_WAVE)
-    return np.where(either, UNKNOWN_WAVE, one).astype(np.int8), np.where(either, UNKNOWN_WAVE, other).astype(np.int8)
-
-
-def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float) -> pd.DataFrame:
-    """Arrange reference boundaries (wave, onset, peak, offset; one row a wave) as fiducial points, one row a beat.
-
-    A QRS complex takes the last P between the QRS before and itself, and the first T between itself and the next.
-    `scale` is the window's samples per sample of the source, `start` the window's first sample at its own rate.
-    """
-    waves = boundaries["wave"].to_numpy(dtype=object)
-    places = np.stack([boundaries[end].to_numpy(dtype=float) for end in ("onset", "peak", "offset")], axis=1)
-    order = np.argsort(places[:, 1], kind="stable")
-    p, qrs, t = (places[order][waves[order] == wave] for wave in ("P", "QRS", "T"))
-    before, after = np.r_[-np.inf, qrs[:-1, 1]], np.r_[qrs[1:, 1], np.inf]
-    p, t = _of_each_beat(p, before, qrs[:, 1], last=True), _of_each_beat(t, qrs[:, 1], after, last=False)
-    return pd.DataFrame(np.concatenate([p, qrs, t], axis=1) * scale - start, columns=list(FIDUCIAL_COLUMNS))
-
-
-def _of_each_beat(waves: np.ndarray, after: np.ndarray, before: np.ndarray, last: bool) -> np.ndarray:
-    """First or last wave whose peak lies between `after` and `before`, a row a beat; NaN where there is none."""
-    found = np.full((len(after), 3), np.nan)
-    low, high = np.searchsorted(waves[:, 1], after), np.searchsorted(waves[:, 1], before)
-    there = high > low
-    found[there] = waves[(high - 1 if last else low)[there]]
-    return found
+def _inside(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
+    """Whether each sample lies between two boundaries of a beat where both are known, bool, shape (n_samples,)."""
+    edges = np.stack([points[name] for name in boundaries], axis=1)
+    edges = np.ceil(edges[np.isfinite(edges).all(axis=1)])
+    samples = np.arange(n_samples)
+    return ((samples >= edges[:, :1]) & (samples < edges[:, 1:])).any(axis=0)
 
 
 def fiducial_points(fiducials: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -144,59 +173,79 @@ def fiducial_points(fiducials: pd.DataFrame) -> dict[str, np.ndarray]:
     return points
 
 
-def _edges(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
-    """First sample and last sample + 1 of a wave in each beat where both boundaries are known, shape (n, 2)."""
-    edges = np.stack([points[name] for name in boundaries], axis=1)
-    edges = edges[np.isfinite(edges).all(axis=1)]
-    return np.clip(np.ceil(edges), 0, n_samples).astype(np.int64)
+def on_common_samples(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make a sample unknown in both of two codings where either does not know it, so that their tables compare."""
+    either = (one == UNKNOWN_WAVE) | (other == UNKNOWN_WAVE)
+    return np.where(either, UNKNOWN_WAVE, one).astype(np.int8), np.where(either, UNKNOWN_WAVE, other).astype(np.int8)
 
 
-@dataclass(frozen=True)
-class Spans:
-    """The waves of a stretch of recording whose boundaries are known, in order of time, shape (n,) each.
+def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float) -> pd.DataFrame:
+    """Arrange reference boundaries (wave, onset, peak, offset; one row a wave) as fiducial points, one row a beat.
 
-    `start`, `middle` and `stop` are onset, peak (halfway for segments and where the peak is not known) and offset in
-    samples; `waves` are positions in :data:`WAVES`.
+    A QRS complex takes the last P between the QRS before and itself, and the first T between itself and the next.
+    `scale` is the window's samples per sample of the source, `start` the window's first sample at its own rate.
     """
-
-    start: np.ndarray
-    middle: np.ndarray
-    stop: np.ndarray
-    waves: np.ndarray
-
-    def chosen(self, mask: np.ndarray) -> "Spans":
-        """Waves chosen by a boolean mask."""
-        return Spans(self.start[mask], self.middle[mask], self.stop[mask], self.waves[mask])
-
-    def times(self) -> np.ndarray:
-        """Place of each point of :data:`GRID` in time, shape (n, n_grid)."""
-        early = self.start[:, None] + 2 * GRID * (self.middle - self.start)[:, None]
-        late = self.middle[:, None] + (2 * GRID - 1) * (self.stop - self.middle)[:, None]
-        return np.where(GRID < 0.5, early, late)
+    ordered = boundaries.sort_values("peak", kind="stable")
+    places = {wave: ordered.loc[ordered["wave"] == wave, ["onset", "peak", "offset"]] for wave in ("P", "QRS", "T")}
+    p, qrs, t = (found.to_numpy(dtype=float) for found in places.values())
+    before, after = np.r_[-np.inf, qrs[:-1, 1]], np.r_[qrs[1:, 1], np.inf]
+    p, t = _of_each_beat(p, before, qrs[:, 1], last=True), _of_each_beat(t, qrs[:, 1], after, last=False)
+    return pd.DataFrame(np.concatenate([p, qrs, t], axis=1) * scale - start, columns=list(FIDUCIAL_COLUMNS))
 
 
-def wave_spans(fiducials: pd.DataFrame, n_samples: int) -> Spans:
-    """Waves that lie wholly inside a stretch of recording, from fiducials in samples from its start."""
+def _of_each_beat(waves: np.ndarray, after: np.ndarray, before: np.ndarray, last: bool) -> np.ndarray:
+    """First or last wave whose peak lies between `after` and `before`, a row a beat; NaN where there is none."""
+    found = np.full((len(after), 3), np.nan)
+    low, high = np.searchsorted(waves[:, 1], after), np.searchsorted(waves[:, 1], before)
+    there = high > low
+    found[there] = waves[(high - 1 if last else low)[there]]
+    return found
+
+
+def wave_spans(fiducials: pd.DataFrame, n_samples: int) -> pd.DataFrame:
+    """Waves that lie wholly inside a stretch of recording, from fiducials in samples from its start.
+
+    One row a wave in order of time: start, middle, stop (onset, peak and offset in samples; halfway for segments and
+    where the peak is not known) and wave (position in :data:`WAVES`).
+    """
     points = fiducial_points(fiducials)
-    start, stop = (np.stack([points[pair[side]] for pair in BOUNDARIES], axis=1).ravel() for side in (0, 1))
+    start, stop = (np.stack([points[pair[side]] for pair in BOUNDARIES.values()], axis=1).ravel() for side in (0, 1))
     absent = np.full(len(fiducials), np.nan)
     peaks = np.stack([points[_PEAKS[wave]] if wave in _PEAKS else absent for wave in WAVES], axis=1).ravel()
     middle = np.where((peaks > start) & (peaks < stop), peaks, (start + stop) / 2)
-    spans = Spans(start, middle, stop, np.tile(np.arange(len(WAVES)), len(fiducials)))
-    spans = spans.chosen((start >= 0) & (stop <= n_samples - 1) & (stop > start))  # NaN compares as False
+    waves = np.tile(np.arange(len(WAVES)), len(fiducials))
+    spans = pd.DataFrame({"start": start, "middle": middle, "stop": stop, "wave": waves})
+    spans = spans[(start >= 0) & (stop <= n_samples - 1) & (stop > start)]  # NaN compares as False
     # at high rates P begins before T has ended: the wave that comes later is left as it is
-    return spans.chosen(spans.start >= np.r_[-np.inf, np.maximum.accumulate(spans.stop)[:-1]])
+    return spans[spans["start"] >= spans["stop"].cummax().shift(fill_value=-np.inf)]
 
 
-def average_waves(values: np.ndarray, spans: Spans) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the waves of a stretch of recording on :data:`GRID`: sums (n_waves, n_grid) and counts (n_waves, 1)."""
-    sums, counts = np.zeros((len(WAVES), GRID.size)), np.bincount(spans.waves, minlength=len(WAVES))[:, None]
-    if spans.waves.size:
-        np.add.at(sums, spans.waves, CubicSpline(np.arange(values.size), values)(spans.times()))
-    return sums, counts
+def grid_times(spans: pd.DataFrame) -> np.ndarray:
+    """Place of each point of :data:`GRID` in time, shape (n, n_grid)."""
+    start, middle, stop = spans[["start", "middle", "stop"]].to_numpy().T[:, :, None]
+    return np.where(GRID < 0.5, start + 2 * GRID * (middle - start), middle + (2 * GRID - 1) * (stop - middle))
 
 
-def splice(values: np.ndarray, spans: Spans, average: np.ndarray, replaced: Collection[str], fs: float) -> np.ndarray:
+def person_averages(
+    recordings: Iterable[tuple[str, np.ndarray, pd.DataFrame]],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Average waves of each person, shape (n_waves, n_grid), NaN where none is known, from (person, samples, spans).
+
+    And how many waves of each kind were found in all, shape (n_waves,).
+    """
+    sums, counts = {}, {}
+    for person, values, spans in recordings:
+        waves = spans["wave"].to_numpy()
+        total, count = np.zeros((len(WAVES), GRID.size)), np.bincount(waves, minlength=len(WAVES))
+        if waves.size:
+            np.add.at(total, waves, CubicSpline(np.arange(values.size), values)(grid_times(spans)))
+        sums[person], counts[person] = sums.get(person, 0) + total, counts.get(person, 0) + count
+    return {person: ratio(sums[person], counts[person][:, None]) for person in sums}, sum(counts.values())
+
+
+def splice(
+    values: np.ndarray, spans: pd.DataFrame, average: np.ndarray, replaced: Collection[str], fs: float
+) -> np.ndarray:
     """Replace some waves of every beat by average ones, without steps at the joints; float32, the shape of `values`.
 
     `average` has shape (n_waves, n_grid); a wave whose row is NaN stays. A wave keeps its place in time: the average is
@@ -206,12 +255,12 @@ def splice(values: np.ndarray, spans: Spans, average: np.ndarray, replaced: Coll
     :data:`FADE_S`.
     """
     known = np.isfinite(average).all(axis=1) & np.isin(WAVES, list(replaced))
-    spans = spans.chosen(known[spans.waves])
-    start, middle, stop, waves = spans.start, spans.middle, spans.stop, spans.waves
-    samples = np.arange(values.size)
+    start, middle, stop, waves = (column.to_numpy() for _, column in spans[known[spans["wave"]]].items())
+    result = values.astype(np.float32)
     if not start.size:
-        return values.astype(np.float32)
+        return result
     left, right, joints = _levels(values, start, stop, average[waves][:, [0, -1]])
+    samples = np.arange(values.size)
     at = np.searchsorted(start, samples, side="right") - 1
     inside = (at >= 0) & (samples < stop[at])
     samples, at = samples[inside], at[inside]
@@ -228,7 +277,6 @@ def splice(values: np.ndarray, spans: Spans, average: np.ndarray, replaced: Coll
     after = np.clip(np.searchsorted(joints, samples), 1, joints.size - 1)
     nearest = np.abs(samples[:, None] - np.stack([joints[after - 1], joints[after]], axis=1)).min(axis=1)
     own = 1 - np.clip(nearest / np.minimum(FADE_S * fs, (stop - start)[at] / 4), 0, 1)
-    result = values.astype(np.float32)
     result[inside] = own * values[inside] + (1 - own) * spliced
     return result
 
@@ -251,33 +299,3 @@ def _levels(
     order = np.argsort(joints)
     joints, shifts = joints[order], shifts[order]
     return ends[:, 0] + np.interp(start, joints, shifts), ends[:, 1] + np.interp(stop, joints, shifts), joints
-
-
-def infills(
-    windows: np.ndarray, fiducials: Sequence[pd.DataFrame], persons: np.ndarray, fs: float, seed: int
-) -> dict[str, np.ndarray]:
-    """Give what windows (n, 1, n_samples) of two persons or more are filled with: the same beats in time, of others.
-
-    By :data:`MEAN_BEAT` and :data:`DONOR_BEAT`: each wave of a window is the average of that wave over everybody's
-    windows (every person weighing the same), or over those of another person drawn for the window. Waves cut by the
-    window's edge, and those that could not be delineated, stay as they are.
-    """
-    spans = [wave_spans(points, windows.shape[-1]) for points in fiducials]
-    names, owner = np.unique(persons, return_inverse=True)
-    parts = [average_waves(window[0], of_window) for window, of_window in zip(windows, spans, strict=True)]
-    sums, counts = (np.zeros((len(names), *parts[0][at].shape)) for at in (0, 1))
-    for person, (of_sums, of_counts) in zip(owner, parts, strict=True):
-        sums[person] += of_sums
-        counts[person] += of_counts
-    waves = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    known = np.isfinite(waves)
-    everybody = np.divide(
-        np.where(known, waves, 0).sum(0), known.sum(0), out=np.full(waves.shape[1:], np.nan), where=known.any(0)
-    )
-    donor = (owner + np.random.default_rng(seed).integers(1, len(names), len(owner))) % len(names)
-    waves = np.where(known, waves, everybody)  # a wave that the donor lacks
-    filled = {name: np.empty_like(windows) for name in (MEAN_BEAT, DONOR_BEAT)}
-    for at, (window, of_window) in enumerate(zip(windows, spans, strict=True)):
-        filled[MEAN_BEAT][at, 0] = splice(window[0], of_window, everybody, WAVES, fs)
-        filled[DONOR_BEAT][at, 0] = splice(window[0], of_window, waves[donor[at]], WAVES, fs)
-    return filled

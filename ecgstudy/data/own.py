@@ -32,7 +32,15 @@ from ecgstudy.data.subjects import (
     sex_of,
 )
 from ecgstudy.data.wfdb_cohort import WfdbCohort
-from ecgstudy.data.wfdb_files import STANDARD_LEADS, UNCALIBRATED, Header, checked_path, read_header, read_signal
+from ecgstudy.data.wfdb_files import (
+    STANDARD_LEADS,
+    UNCALIBRATED,
+    Header,
+    check_signal_files,
+    checked_path,
+    read_header,
+    read_signal,
+)
 from ecgstudy.errors import RecordError, StudyError
 from ecgstudy.study.config import data_root
 
@@ -93,6 +101,7 @@ class FolderCohort(WfdbCohort):
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         path, written = self.root / SUBJECTS, self._written_name(header.path)
+        check_signal_files(header, self.root)  # what a header claims takes room in the store before it is read
         said, unread = facts_of_comments(header.comments), 0
         facts: dict[str, Any] = {"age": float("nan"), "sex": None}
         for name, read in (("age", age_of), ("sex", sex_of)):

@@ -113,7 +113,7 @@ class PtbxlCohort(WfdbCohort):
             fs=float(self.resolution),
             leads=[STANDARD_LEADS] * len(good),
             n_samples=self.resolution * SECONDS,
-            unit=self._unit(good),
+            unit=self._unit(),
             strat_fold=good["strat_fold"].astype(int),
         )
         for level, names in self._levels.items():
@@ -122,21 +122,20 @@ class PtbxlCohort(WfdbCohort):
         rows["likelihoods"] = [tuple(codes.values()) for codes in good["codes"]]
         return as_tables(rows.join(good.filter(like="relscale_")), failures)
 
-    def _unit(self, table: pd.DataFrame) -> str:
+    @cached_property
+    def _headers(self) -> dict[str, Path]:
+        usable = self._database[self._database["problem"] == ""]
+        stems = zip(usable["record_id"], usable["stem"], strict=True)
+        return {record_id: self.root / f"{stem}.hea" for record_id, stem in stems}
+
+    def _unit(self) -> str:
         """Read the unit from the first good header; :meth:`header` holds every other record against it."""
-        for stem in table["stem"]:
+        for path in self._headers.values():
             try:
-                return common_unit(read_header(self.root / f"{stem}.hea", self.root).channels)
+                return common_unit(read_header(path, self.root).channels)
             except RecordError:
                 continue
         return "unknown"
-
-    @cached_property
-    def _stems(self) -> dict[str, str]:
-        return dict(zip(self._database["record_id"], self._database["stem"], strict=True))
-
-    def _header_path(self, record_id: str) -> Path:
-        return self.root / f"{self._stems[record_id]}.hea"
 
     def header(self, record_id: str) -> Header:
         """Read the header of one record and hold it against what the layout promises."""
@@ -150,9 +149,8 @@ class PtbxlCohort(WfdbCohort):
         return header
 
     def _files(self) -> list[Path]:
-        usable = self._database["stem"][self._database["problem"] == ""]
-        stems = [self.root / f"{stem}{suffix}" for stem in usable for suffix in (".hea", ".dat")]
-        return [*(self.root / name for name in self.tables), *stems]
+        samples = [path.with_suffix(".dat") for path in self._headers.values()]
+        return [*(self.root / name for name in self.tables), *self._headers.values(), *samples]
 
 
 def _parse_codes(text: str) -> dict[str, float] | None:

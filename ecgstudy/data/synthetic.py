@@ -121,24 +121,12 @@ class SyntheticCohort(Cohort):
         width = max(3, len(str(self.n_subjects)))
         subject = [f"S{number + 1:0{width}d}" for number in person]
         parts = zip(subject, session + 1, plan.activity, repeat + 1, strict=True)
-        table = pd.DataFrame(
-            {
-                "record_id": [f"{who}_{day}_{activity}_{number}" for who, day, activity, number in parts],
-                "subject_id": subject,
-                "session": session + 1,
-                "session_day": days[person, session],
-                "age": persons.age[person],
-                "sex": np.where(persons.female[person], "F", "M"),
-                "fs": self.fs,
-                "leads": [STANDARD_LEADS] * len(person),
-                "n_samples": self.n_samples,
-                "unit": "mV",
-                "activity": plan.activity,
-                "rhythm": plan.rhythm,
-                "diagnosis": plan.diagnosis,
-            }
-        )
-        return as_tables(table, [])
+        columns = {"record_id": [f"{who}_{day}_{activity}_{number}" for who, day, activity, number in parts]}
+        columns |= {"subject_id": subject, "session": session + 1, "session_day": days[person, session]}
+        columns |= {"age": persons.age[person], "sex": np.where(persons.female[person], "F", "M"), "fs": self.fs}
+        columns |= {"leads": [STANDARD_LEADS] * len(person), "n_samples": self.n_samples, "unit": "mV"}
+        columns |= {"activity": plan.activity, "rhythm": plan.rhythm, "diagnosis": plan.diagnosis}
+        return as_tables(pd.DataFrame(columns), [])
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

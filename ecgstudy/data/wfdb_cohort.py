@@ -51,12 +51,12 @@ class WfdbCohort(Cohort):
 
     def header(self, record_id: str) -> Header:
         """Read and check the header of one record; raises as :meth:`signal` does."""
-        if record_id not in self._record_ids:
+        if record_id not in self._headers:
             failures = self._scan[1]
             for _, file, reason, remedy in failures[failures["record_id"] == record_id].itertuples(index=False):
                 raise RecordError(self.root / file, reason, remedy)
             raise KeyError(f"cohort {self.name} has no record {record_id}")
-        return read_header(self._header_path(record_id), self.root)
+        return read_header(self._headers[record_id], self.root)
 
     def signal(self, record_id: str) -> Signal:
         """Read the samples of one record: float32, (n_leads, n_samples), in the header's unit."""
@@ -77,8 +77,9 @@ class WfdbCohort(Cohort):
         return total.hexdigest()
 
     @cached_property
-    def _record_ids(self) -> frozenset[str]:
-        return frozenset(self._scan[0]["record_id"])
+    def _headers(self) -> dict[str, Path]:
+        """Give the header of every usable record."""
+        return {record_id: self._header_path(record_id) for record_id in self._scan[0]["record_id"]}
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -87,15 +88,18 @@ class WfdbCohort(Cohort):
         for record_id in listed:
             try:
                 header = read_header(self._header_path(record_id), self.root)
-                row: dict[str, Any] = {
-                    "record_id": record_id,
-                    "fs": header.fs,
-                    "n_samples": header.n_samples,
+                row: dict[str, Any] = {"record_id": record_id, "fs": header.fs, "n_samples": header.n_samples}
+                row |= {
                     "session": 1,
+                    "leads": header.leads[self.offered],
+                    "unit": common_unit(header.channels[self.offered]),
                 }
-                row |= {"leads": header.leads[self.offered], "unit": common_unit(header.channels[self.offered])}
                 rows.append(row | {"sex": None} | self._describe(record_id, header))
-            except RecordError as error:
+            except Exception as strange:  # whatever a header brings about is its own record's reason
+                if isinstance(strange, StudyError) and not isinstance(strange, RecordError):
+                    raise  # it speaks of a table of all records
+                told = f"cannot be read ({type(strange).__name__})"
+                error = strange if isinstance(strange, RecordError) else RecordError(f"{record_id}.hea", told)
                 file = Path(error.file)
                 file = file.relative_to(self.root) if file.is_relative_to(self.root) else file
                 failures.append((record_id, file.as_posix(), error.reason, error.remedy))

@@ -147,12 +147,13 @@ def read_long_records(context: Context, seed: int, model: SignalModel) -> LongRe
     enrolled, whole = followed.splits(job)[0].enrolment, segments(followed.records(job.cohort))
     index = followed.dataset.grid(whole[whole[RECORD] == first], reader.seconds)
     samples = reader.read(followed.dataset, index)
-    index["person_shares"] = [*class_probabilities(followed.fitted(job).model, samples, "person")]
+    knows = followed.fitted(job).model
+    index["person_shares"] = [*class_probabilities(knows, samples, "person", knows.classes["person"])]
     if reader.amplitude:
         # counts and millivolts differ by a constant on the logarithmic scale, and nobody knows which: shifted to the
         # middle of what the network knows
         samples[:, 1] -= np.median(samples[:, 1]) - 1.0
     activities = pd.Index(model.classes["activity"])
-    likeliest = activities[class_probabilities(model, samples, "activity").argmax(axis=1)]
+    likeliest = activities[class_probabilities(model, samples, "activity", activities).argmax(axis=1)]
     share = likeliest.value_counts(normalize=True).reindex(activities, fill_value=0)
     return LongRecords(late, replace(late, windows=index), enrolled[enrolled[RECORD] == first], share)

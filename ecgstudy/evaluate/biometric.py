@@ -227,12 +227,13 @@ def per_person_risk(matrices: Iterable[ScoreMatrix | StreamedMatrix]) -> pd.Data
 def risk_tail(risk: pd.DataFrame) -> dict[str, float]:
     """How unevenly a :func:`per_person_risk` is spread over the persons.
 
-    ``risk_median``, ``risk_p95`` and ``risk_worst`` are of 1 - EER of each person's own probes (0.5 = chance);
-    ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first. NaN where
-    nobody's is defined.
+    ``risk_median``, ``risk_p90``, ``risk_p95`` and ``risk_worst`` are of 1 - EER of each person's own probes (0.5 =
+    chance); ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first. NaN
+    where nobody's is defined.
     """
     exposed, rank1 = 1 - risk["eer"].dropna(), risk["rank1"].dropna()
-    tail = {"risk_median": exposed.median(), "risk_p95": exposed.quantile(0.95), "risk_worst": exposed.max()}
+    tail = {"risk_median": exposed.median(), "risk_p90": exposed.quantile(0.9), "risk_p95": exposed.quantile(0.95)}
+    tail["risk_worst"] = exposed.max()
     return tail | {"always_first": (rank1 == 1).mean(), "never_first": (rank1 == 0).mean()}
 
 

@@ -56,8 +56,11 @@ def classification_report(
     the same, and ``majority``, the accuracy of always naming the most frequent class. With fewer than two true classes
     all but the last are NaN, with the reason.
     """
-    labelled = ~pd.isna(np.array(truth, dtype=object))
-    truth = _codes(np.array(truth, dtype=object)[labelled], classes)
+    labels = np.array(truth, dtype=object)
+    labelled = ~pd.isna(labels)
+    truth = pd.Index(classes).get_indexer(labels[labelled])
+    if (truth < 0).any():
+        raise StudyError(f"The label {labels[labelled][truth < 0][0]!r} is not among the classes {list(classes)}.")
     probabilities = np.asarray(probabilities, dtype=np.float64)[labelled]
     if np.isnan(probabilities).any():
         raise StudyError("A predicted probability is not a number; look for a failed model.")
@@ -104,15 +107,6 @@ def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resam
         "mae_years": bootstrap(lambda m: _ratio(m @ total, m @ count), resamples, n_persons, NO_LABEL),
         "mae_years_per_person": bootstrap(lambda m: _ratio(m @ mean, m @ (count > 0)), resamples, n_persons, NO_LABEL),
     }
-
-
-def _codes(labels: np.ndarray, classes: Sequence[object]) -> np.ndarray:
-    """Column of each label."""
-    column = {label: position for position, label in enumerate(classes)}
-    unknown = [label for label in labels if label not in column]
-    if unknown:
-        raise StudyError(f"The label {unknown[0]!r} is not among the classes {list(classes)}.")
-    return np.array([column[label] for label in labels], dtype=np.int64)
 
 
 def _confusion_by_person(

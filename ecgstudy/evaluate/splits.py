@@ -49,15 +49,11 @@ class Split:
             for name in ("train", "validation"):
                 assert_disjoint({name: known[name], "enrolment and probe": on_trial})
 
-    def manifest(self) -> pd.DataFrame:
-        """One row a segment with the part it belongs to; what a publication would have to state."""
-        parts = [getattr(self, name).assign(part=name) for name in PARTS]
-        return pd.concat(parts, ignore_index=True)[["part", *SEGMENT_COLUMNS]]
-
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over the manifest: two splits share it only where they are the same."""
-        rows = self.manifest().astype(object).to_numpy().tolist()
+        """SHA-256 (hex) over the segments of every part: two splits share it only where they are the same."""
+        segments = pd.concat([getattr(self, name).assign(part=name) for name in PARTS], ignore_index=True)
+        rows = segments[["part", *SEGMENT_COLUMNS]].astype(object).to_numpy().tolist()
         return cache_key(protocol=self.protocol, rows=rows)
 
 

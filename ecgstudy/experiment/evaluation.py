@@ -191,11 +191,11 @@ def evaluate_demographics(score_sets: Iterable[ScoreSet], resamples: Mapping[str
     A cohort without labels gets undefined rows that say so, wherever other cohorts have numbers.
     """
     tables = {}
-    for (cohort, protocol), attackers in _cells(score_sets).items():
+    for cell, attackers in _cells(score_sets).items():
         for attacker, sets in attackers.items():
             # every person is read by an attacker that was trained without that fold's probes
             labelled = [fold.demographics for fold in ensemble(sets).folds if len(fold.demographics)]
-            tables[cohort, protocol, attacker] = pd.concat(labelled) if labelled else pd.DataFrame({"task": []})
+            tables[*cell, attacker] = pd.concat(labelled) if labelled else pd.DataFrame({"task": []})
     with_heads = {attacker for (_, _, attacker), table in tables.items() if len(table)}
     rows = []
     for (cohort, protocol, attacker), table in tables.items():

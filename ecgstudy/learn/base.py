@@ -225,15 +225,12 @@ def embed_windows(model: SignalModel, windows: np.ndarray) -> np.ndarray:
     return _in_batches(model, model.embed, windows)
 
 
-def class_probabilities(
-    model: SignalModel, windows: np.ndarray, task: str, classes: Sequence[str] | None = None
-) -> np.ndarray:
+def class_probabilities(model: SignalModel, windows: np.ndarray, task: str, classes: Sequence[str]) -> np.ndarray:
     """Probability of each class of `task`, shape (n, n_classes), of windows as :func:`embed_windows` reads them.
 
-    A caller who takes the columns for `classes` says so: other names, or another order, are refused.
+    A caller says what it takes the columns for: other classes, or another order, are refused.
     """
-    if classes is not None:
-        model.check_classes(task, classes)
+    model.check_classes(task, classes)
     return _in_batches(model, lambda x: model(x)[task].softmax(dim=1), windows)
 
 

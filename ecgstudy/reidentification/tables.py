@@ -119,6 +119,18 @@ def protocol_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def probe_results(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
+    """Rows of how long the probes of each protocol are, ``probe_seconds`` (median): only like is compared with like."""
+    rows = []
+    for job in trialled:
+        probed = pd.concat([split.probe for split in context.splits(job)])
+        seconds = ((probed["stop"] - probed["start"]) / context.dataset.fs).median()
+        about = {"cohort": job.cohort, "protocol": job.protocol.name}
+        note = "" if len(probed) else "Not defined: no probe is left."
+        rows.append(result("probe_seconds", seconds, "s", n=len(probed), note=note, **about))
+    return results_table(rows)
+
+
 def best_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the attackers that were chosen on validation scores."""
     return rows[rows["attacker"] == BEST]
@@ -231,8 +243,7 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "persons; every trial is listed in trials/",
         "code and configuration": f"commit {commit()[:10]}; one cell of parameters; recipes in the package",
     }
-    table = pd.DataFrame({"asked": points.keys(), "here": points.values()})
-    return table.rename_axis("point").set_axis(table.index + 1).reset_index()
+    return pd.DataFrame({"point": range(1, len(points) + 1), "asked": points.keys(), "here": points.values()})
 
 
 def shap_table(context: Context, seed: int) -> pd.DataFrame:

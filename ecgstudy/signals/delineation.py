@@ -52,7 +52,7 @@ def delineate(x: np.ndarray, fs: float, boundaries: bool = True) -> tuple[dict[s
     what lies between them (1.5 times): 3 % of simulated noise passes, and 1 real lead in 800 is refused.
     """
     values, peaks, lost, failure = _find_beats(x, fs)
-    points = {column: np.full(len(peaks), np.nan) for column in FIDUCIAL_COLUMNS} | {"r_peak": peaks.astype(float)}
+    points = dict.fromkeys(FIDUCIAL_COLUMNS, np.full(len(peaks), np.nan)) | {"r_peak": peaks.astype(float)}
     if failure or not boundaries:
         return points, failure
     if len(peaks) < _FEWEST_BEATS or beat_problem(peaks, values.size / fs):

@@ -166,7 +166,17 @@ def _ingest(plan: _Plan, task: list[dict]) -> list[_Outcome]:
     handed_over = plan.folder / _COHORT
     cohort = _load_cohort(handed_over, handed_over.stat().st_mtime_ns)
     with (plan.folder / store.SIGNALS).open("r+b") as signal_file:
-        return [_ingest_record(cohort, plan, record, signal_file) for record in task]
+        return [_ingest_safely(cohort, plan, record, signal_file) for record in task]
+
+
+def _ingest_safely(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:
+    """Make whatever a strange record brings about its own reason; a full disk is everybody's."""
+    try:
+        return _ingest_record(cohort, plan, record, signal_file)
+    except (OSError, StudyError):
+        raise
+    except Exception as strange:
+        return _left_out(record, Problem.UNREADABLE, f"it cannot be processed ({type(strange).__name__})")
 
 
 def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: BinaryIO) -> _Outcome:
@@ -207,7 +217,7 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
     signal_file.write(np.ascontiguousarray(stored.values, dtype="<f4"))
     gaps = record["gaps"] if isinstance(record["gaps"], tuple) else ()  # a label of that name says nothing
     flaws = quality.flaws(signal, stored, problems, gaps)
-    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=np.column_stack([*points.values()]) / signal.fs)
+    return _Outcome(record["record_id"], kept=kept, flaws=flaws, beats=np.array([*points.values()]).T / signal.fs)
 
 
 def reference_leads(leads: Sequence[str], problems: Mapping[str, str]) -> list[str]:

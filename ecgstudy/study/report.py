@@ -8,10 +8,19 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import write_text
-from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, results_dir
+from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
 from ecgstudy.study.stage import STORY, read_metrics
+
+LINKING = {
+    "cross_day": "of a later day",
+    "cross_record": "another recording, mostly of the same day",
+    "cross_activity": "in motion",
+    "time_separated": "minutes later in the same recording",
+}
+"""Protocols that say whether a person can be linked, the strongest claim first, and what their probes are."""
 
 
 def build_report(profile: str) -> Path:
@@ -28,6 +37,7 @@ def build_report(profile: str) -> Path:
         lstrip_blocks=True,
     )
     content = {"question": QUESTION, "profile": profile, "note": PROFILES[profile], "sections": sections}
+    content["answers"] = steward_answers(profile) if is_own(profile) else []
     for template, target in (("index.html.j2", "index.html"), ("summary.md.j2", "summary.md")):
         write_text(folder / target, environment.get_template(template).render(content))
     return folder / "index.html"
@@ -48,6 +58,49 @@ def _section(profile: str, info: StageInfo) -> dict:
     if "artefact_commits" in about:
         made += f"; rests on artefacts of commits {', '.join(made_by[:10] for made_by in about['artefact_commits'])}"
     return story | {"info": info, "finished": True, "headlines": headlines, "made": made}
+
+
+def steward_answers(profile: str) -> list[dict[str, str]]:
+    """Answer what a steward of records asks first: a headline and sentences a cohort, from stage 02."""
+    try:
+        metrics = read_metrics(profile, "02_reidentification")["metrics"]
+    except StudyError:
+        return []
+    cohorts = dict.fromkeys(name.split(".")[0] for name in metrics if name.startswith(OWN_PREFIX))
+    return [_steward_answer(cohort, metrics) for cohort in cohorts]
+
+
+def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
+    """How many persons of a cohort can be linked, by whom, from how many seconds, and who is worst off."""
+
+    def said(protocol: str, name: str, attacker: str = "best") -> dict:
+        return metrics.get(f"{cohort}.{protocol}.{attacker}.{name}", {"value": None})
+
+    protocol = next((name for name in LINKING if said(name, "rank1")["value"] is not None), None)
+    if protocol is None:
+        reasons = [metric["note"] for name, metric in metrics.items() if name.startswith(cohort) and "note" in metric]
+        return {"cohort": cohort, "headline": "Whether patients can be linked is not known", "text": reasons[0]}
+    rank1, persons, enrolled = (said(protocol, name) for name in ("rank1", "persons", "enrolled"))
+    template, seconds = said(protocol, "rank1", "template"), metrics.get(f"{cohort}.{protocol}.probe_seconds", {})
+    always, worst = said(protocol, "always_first"), said(protocol, "risk_p90")
+    sentences = [
+        f"Somebody who holds one earlier ECG of each of {number_text(enrolled['value'])} patients and gets another ECG "
+        f"of one of {number_text(persons['value'])} of them ({LINKING[protocol]}"
+        + (f", {number_text(seconds['value'])} s long" if seconds else "")
+        + f") names the right patient in {estimate_text(rank1)} of the cases; guessing would in "
+        f"{number_text(100 / enrolled['value'])} %."
+    ]
+    if template["value"] is not None:
+        sentences.append(
+            f"Comparing average beats, without any training, already does so in {estimate_text(template)}."
+        )
+    if always["value"] is not None and worst["value"] is not None:
+        sentences.append(
+            f"{number_text(100 * always['value'])} % of the patients are recognised every time; the worst-off tenth "
+            f"are told from others in {number_text(100 * worst['value'])} % of the comparisons or more."
+        )
+    share = number_text(100 * rank1["value"])
+    return {"cohort": cohort, "headline": f"{share} % of later ECGs can be linked", "text": " ".join(sentences)}
 
 
 def estimate_text(metric: dict) -> str:

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ecgstudy.attribution.explain import attribute
-from ecgstudy.attribution.methods import METHODS, N_STEPS, OCCLUSION_SECONDS, Question
+from ecgstudy.attribution import methods
+from ecgstudy.attribution.methods import METHODS, N_STEPS, OCCLUSION_SECONDS, Question, attribute
+from ecgstudy.attribution.waves import Windows
 from ecgstudy.learn.models import create_model
 
 N_WINDOWS, N_SAMPLES, FS = 64, 400, 100.0
@@ -22,18 +23,18 @@ TARGET_RATIO, ROUNDS = 1.15, 5
 MEMORY_WINDOWS, MEMORY_CHUNK = (32, 128), 16
 
 
-def ask(model: str, n_windows: int, chunk: int) -> Question:
+def ask(model: str, n_windows: int) -> Question:
     """Windows of noise, a fresh network of default size, 90 people."""
     rng = np.random.default_rng(0)
     shape = {"n_leads": 1, "n_samples": N_SAMPLES, "fs": FS, "classes": {"person": range(90)}, "lead_names": ["I"]}
     windows = rng.standard_normal((n_windows, 1, N_SAMPLES), dtype=np.float32)
-    targets = rng.integers(90, size=n_windows)
-    return Question(create_model(model, 0, **shape), "person", windows, targets, waves=None, seed=0, chunk=chunk)
+    windows = Windows(windows, rng.integers(90, size=n_windows), FS, seed=0)
+    return Question(create_model(model, 0, **shape), "person", windows)
 
 
 def bare_gradients(question: Question) -> None:
     """As many forward-backward passes as integrated gradients takes steps."""
-    for _, x, target in question.chunks():
+    for _, x, target, _ in question.chunks():
         for _ in range(N_STEPS):
             x.requires_grad_()
             torch.autograd.grad(question.logits(x).gather(1, target[:, None]).sum(), x)
@@ -44,7 +45,7 @@ def bare_forwards(question: Question) -> None:
     length = round(OCCLUSION_SECONDS * FS)
     places = -(-(N_SAMPLES - length) // (length // 2)) + 1
     with torch.no_grad():
-        for _, x, _ in question.chunks():
+        for _, x, _, _ in question.chunks():
             for _ in range(places + 1):
                 question.logits(x)
 
@@ -58,7 +59,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 def bench_ratio(method: str, model: str, bare: Callable[[Question], None]) -> None:
     """Time a method and its bare passes in turns."""
-    question = ask(model, N_WINDOWS, N_WINDOWS)
+    question = ask(model, N_WINDOWS)
     turns = [
         (seconds(lambda: attribute(METHODS[method], question)), seconds(lambda: bare(question))) for _ in range(ROUNDS)
     ]
@@ -72,7 +73,8 @@ def bench_ratio(method: str, model: str, bare: Callable[[Question], None]) -> No
 
 def peak_memory(method: str, n_windows: int) -> None:
     """Print the peak memory of this process in MiB after explaining windows."""
-    attribute(METHODS[method], ask("resnet1d", n_windows, MEMORY_CHUNK))
+    methods.CHUNK = MEMORY_CHUNK
+    attribute(METHODS[method], ask("resnet1d", n_windows))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
