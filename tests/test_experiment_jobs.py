@@ -17,7 +17,7 @@ from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, TemplateAttacker, attackers_of
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
-from ecgstudy.experiment.networks import Recipe, auxiliary_cohorts, targets, trainable_classes
+from ecgstudy.experiment.networks import Recipe, auxiliary_records, targets, trainable_classes
 from ecgstudy.experiment.scores import ScoreSet, ensemble, score
 from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
@@ -111,7 +111,7 @@ def test_a_context_travels_by_the_names_of_its_folders(context: Context) -> None
 
 
 def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_cohort_attackers(context: Context) -> None:
-    assert auxiliary_cohorts(context) == ["others"]
+    assert auxiliary_records(context)["cohort"].unique().tolist() == ["others"]
     names = [protocol.name for protocol in protocols_of("synthetic", context)]
     inner = ["cross_record", "cross_day", "leave_last_day"]
     unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
@@ -124,7 +124,7 @@ def test_the_auxiliary_cohorts_are_cut_once_a_process(context: Context, monkeypa
     monkeypatch.setattr(Recipe, "_rows", lambda *about: cut.append(about))
     monkeypatch.setattr(Recipe, "_fit", lambda *_: None)
     for seed in (0, 0, 1):
-        Recipe("resnet1d").pretrained(context, seed)
+        Recipe("resnet1d").pretrained(context, auxiliary_records(context), seed)
     assert len(cut) == 2 * 2  # of all classes, and of some, for each seed
 
 
