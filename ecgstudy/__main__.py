@@ -1,6 +1,7 @@
 """The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | study | work | report``."""
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -49,6 +50,7 @@ def _stopped() -> int:
 
 def _stop(*_: object) -> None:
     """Stop as by Ctrl-C, so that everything is tidied up, which nothing but another Ctrl-C disturbs, or end in time."""
+    logging.disable()  # what asyncio says of tasks that are not done
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -86,17 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     study = commands.add_parser("study", help="run all stages that are not done, and make the report")
-    study.add_argument("profile", help="demo, real or mine")
+    study.add_argument("profile", help="demo, real, mine or mine-quick")
     study.add_argument("--cores", type=int, default=2, help="processor cores to use")
     study.set_defaults(command=_study)
 
     work = commands.add_parser("work", help="do jobs of the stages that no other process is doing")
-    work.add_argument("profile", help="demo, real or mine")
+    work.add_argument("profile", help="demo, real, mine or mine-quick")
     work.add_argument("--device", default="auto", help="auto, cpu or cuda")
     work.set_defaults(command=_work)
 
     report = commands.add_parser("report", help="make the front page from the finished stages")
-    report.add_argument("profile", help="demo, real or mine")
+    report.add_argument("profile", help="demo, real, mine or mine-quick")
     report.set_defaults(command=_report)
     return parser
 

@@ -17,10 +17,10 @@ from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, TemplateAttacker, attackers_of
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
-from ecgstudy.experiment.networks import Recipe, auxiliary_cohorts, targets, trainable_classes
+from ecgstudy.experiment.networks import Recipe, auxiliary_records, targets, trainable_classes
 from ecgstudy.experiment.scores import ScoreSet, ensemble, score
+from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
-from ecgstudy.reidentification.tables import undefined_results
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 
@@ -111,7 +111,7 @@ def test_a_context_travels_by_the_names_of_its_folders(context: Context) -> None
 
 
 def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_cohort_attackers(context: Context) -> None:
-    assert auxiliary_cohorts(context) == ["others"]
+    assert auxiliary_records(context)["cohort"].unique().tolist() == ["others"]
     names = [protocol.name for protocol in protocols_of("synthetic", context)]
     inner = ["cross_record", "cross_day", "leave_last_day"]
     unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
@@ -124,7 +124,7 @@ def test_the_auxiliary_cohorts_are_cut_once_a_process(context: Context, monkeypa
     monkeypatch.setattr(Recipe, "_rows", lambda *about: cut.append(about))
     monkeypatch.setattr(Recipe, "_fit", lambda *_: None)
     for seed in (0, 0, 1):
-        Recipe("resnet1d").pretrained(context, seed)
+        Recipe("resnet1d").pretrained(context, auxiliary_records(context), seed)
     assert len(cut) == 2 * 2  # of all classes, and of some, for each seed
 
 
@@ -156,7 +156,7 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     assert refused == {f"subject_disjoint_{inner}" for inner in ("cross_record", "cross_day")}
     assert outcome.refusals["reason"].str.contains("8 persons are too few for 3 folds").all()
     assert trialled == {"random_windows", "cross_record", "cross_day", "leave_last_day"}
-    rows = undefined_results(pd.DataFrame(columns=["cohort"]), outcome.refusals)
+    rows = tables.undefined_results(pd.DataFrame(columns=["cohort"]), outcome.refusals)
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
     assert rows["note"].str.contains("too few").all()
@@ -181,6 +181,16 @@ def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
     owner = dict(zip(split.probe["record_id"], split.probe["subject_id"], strict=True))
     assert (pairs["genuine"] == (pairs["record_id"].map(owner) == pairs["enrolled"])).all()
     assert (len(pairs), pairs["genuine"].sum()) == (100, 10)
+
+
+def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Context) -> None:
+    trialled = protocols_on_trial(context, [TEMPLATE_JOB])
+    shown = tables.protocol_table(context, trialled).iloc[0]
+    assert shown.iloc[:7].tolist() == ["synthetic", "cross_record", "no", "no", 1, 10, 10]
+    listed = tables.reporting_table(context, trialled)
+    assert list(listed) == ["point", "asked", "here"]
+    assert listed["point"].tolist() == list(range(1, 9))
+    assert "synthetic: 10 people, 40 records" in listed["here"][3]
 
 
 def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(context: Context) -> None:

@@ -33,12 +33,13 @@ from ecgstudy.attribution.cases import AUDITED_WINDOWS, Case, Part, audited_jobs
 from ecgstudy.attribution.causal import agreement_table, effect_table, wave_effects
 from ecgstudy.attribution.methods import Method, Question, applicable, attribute, relevance, relevances
 from ecgstudy.attribution.waves import MEAN_BEAT, Windows, ratio
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
 from ecgstudy.learn.models import create_model
+from ecgstudy.study.config import effort
 
 ROBUST_WINDOWS = {"real": 24, "demo": 4}
 """Windows for infidelity and sensitivity, which ask every method many times."""
@@ -74,11 +75,13 @@ def audit_people(context: Context, seed: int) -> tuple[Tables, Outcome]:
     """
     networks = audited_jobs(context, seed)
     if not networks:
-        raise StudyError("No cohort has several records a person, so no explanation of recognition can be audited.")
+        raise NotApplicableError(
+            "no cohort has several records a person, so that no explanation of recognition can be audited."
+        )
     parts = [Part(jobs, name) for jobs in networks for name in AUDITS]
     outcome = run(audit, parts, context, "audits on people")
     if len(outcome.refusals):
-        raise StudyError(outcome.refusals["reason"].iloc[0])
+        raise NotApplicableError(outcome.refusals["reason"].iloc[0])
     joined: dict[str, list[pd.DataFrame]] = {}
     for part in parts:
         for name, table in outcome.values[part.name].items():
@@ -90,7 +93,7 @@ def audit_people(context: Context, seed: int) -> tuple[Tables, Outcome]:
 def audit(context: Context, part: Part) -> Tables:
     """One audit of one network, its tables by name."""
     first = part.jobs[0]
-    windows = recognised(case_windows(context, first, PERSON, 1), first, AUDITED_WINDOWS[context.profile])
+    windows = recognised(case_windows(context, first, PERSON, 1), first, AUDITED_WINDOWS[effort(context.profile)])
     split = context.splits(first)[0]
     everyone = np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]])
     return AUDITS[part.part](context, part.jobs, windows, Resamples.draw(everyone, first.seed))
@@ -326,7 +329,7 @@ def infill_stability(table: pd.DataFrame) -> pd.DataFrame:
 def _sanity(context: Context, jobs: tuple[Job, ...], windows: Windows, resamples: Resamples) -> Tables:
     """Randomised networks, and small changes of the windows."""
     model = context.fitted(jobs[0]).model
-    few = windows.subset(np.arange(len(windows)) < ROBUST_WINDOWS[context.profile])
+    few = windows.subset(np.arange(len(windows)) < ROBUST_WINDOWS[effort(context.profile)])
     return {
         "sanity_parts": randomisation_table(Question(model, PERSON, windows, windows.infills[MEAN_BEAT]), resamples),
         "robustness": robustness_table(Question(model, PERSON, few, few.infills[MEAN_BEAT]), resamples),

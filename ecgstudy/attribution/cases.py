@@ -10,7 +10,7 @@ from ecgstudy.attribution.methods import Question, relevances
 from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
@@ -20,6 +20,7 @@ from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, UNKNOWN, class_probabilities
 from ecgstudy.learn.batches import standardise
 from ecgstudy.reidentification.plan import plan
+from ecgstudy.study.config import effort
 
 NETWORKS = ("resnet1d", "transecg")
 """Networks that are explained; a method's figures are those of the first that it applies to."""
@@ -36,6 +37,7 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
 been learnt."""
 AUDITED = "cross_record"
 """The protocol of audits, and of the demo: everybody on trial, and no recording learnt from."""
+NOTHING_TO_EXPLAIN = "no person has two records, so that nobody's recognition in another one can be explained."
 AUDITED_WINDOWS = {"real": 90, "demo": 8}
 """Windows that are audited at most, one a person where there are as many people."""
 WINDOWS_A_PERSON = {"real": 2, "demo": 1}
@@ -119,15 +121,24 @@ def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
     return [tuple(job for job in first if job.attacker == name) for name in NETWORKS] if jobs else []
 
 
+def checked(context: Context, seed: int) -> Context:
+    """Give the context back, unless nobody in it can be recognised in another recording: then refuse at once."""
+    if not audited_jobs(context, seed):
+        raise NotApplicableError(NOTHING_TO_EXPLAIN)
+    return context
+
+
 def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
     """Explain every case of a profile, in the order of the plan: one seed of each network and protocol.
 
     The outcome has the refusals: cases that cannot be explained (no sex is known, nobody could be delineated).
     """
-    asked = (AUDITED,) if context.profile == "demo" else tuple(PROTOCOLS)
+    asked = (AUDITED,) if effort(context.profile) == "demo" else tuple(PROTOCOLS)
     jobs = [job for job in network_jobs(context, seed) if job.seed == seed and job.protocol.name in asked]
     parts = [Part((job,), task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
     outcome = run(explain_case, parts, context, "explanations")
+    if not outcome.values:
+        raise NotApplicableError(outcome.refusals["reason"].iloc[0] if len(outcome.refusals) else NOTHING_TO_EXPLAIN)
     return list(outcome.values.values()), outcome
 
 
@@ -135,7 +146,7 @@ def explain_case(context: Context, part: Part) -> Case:
     """Ask every method about windows of the people on trial."""
     job, task = part.jobs[0], part.part
     few = context.splits(job)[0].probe[SUBJECT].nunique() < FEW_PERSONS
-    case = case_windows(context, job, task, WINDOWS_A_PERSON[context.profile] * (6 if few else 1))
+    case = case_windows(context, job, task, WINDOWS_A_PERSON[effort(context.profile)] * (6 if few else 1))
     asked = Question(context.fitted(job).model, task, case.windows, case.windows.infills[MEAN_BEAT])
     found, incompleteness = relevances(asked)
     return replace(case, relevance=found, incompleteness=incompleteness)

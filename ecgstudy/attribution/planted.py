@@ -38,6 +38,7 @@ from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode
 from ecgstudy.learn.models import create_model
 from ecgstudy.learn.train import TrainingSettings, fit
+from ecgstudy.study.config import effort
 
 RATES = {"resnet1d": 5e-3, "transecg": 3e-3}
 """Networks and the highest learning rate of each."""
@@ -95,7 +96,7 @@ class PlantedJob:
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values that an audit depends on, besides code."""
-        return {"job": self.name, "size": asdict(SIZES[context.profile])}
+        return {"job": self.name, "size": asdict(SIZES[effort(context.profile)])}
 
 
 def audit_planted(context: Context, seed: int) -> tuple[dict[str, pd.DataFrame], Outcome]:
@@ -105,7 +106,7 @@ def audit_planted(context: Context, seed: int) -> tuple[dict[str, pd.DataFrame],
     model, method, permuted, the rank correlation of explanations with those of the same network trained on permuted
     labels (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018). And the outcome with the commits.
     """
-    seeds = range(SIZES[context.profile].seeds)
+    seeds = range(SIZES[effort(context.profile)].seeds)
     jobs = [PlantedJob(wave, number, seed) for wave in IDENTITY_WAVES for number in seeds]
     outcome = run(audit_cohort, jobs, context, "planted truth")
     if len(outcome.refusals):
@@ -120,7 +121,7 @@ def audit_planted(context: Context, seed: int) -> tuple[dict[str, pd.DataFrame],
 
 def audit_cohort(context: Context, job: PlantedJob) -> pd.DataFrame:
     """Train every network on persons who differ in one wave, and audit every method on it: :func:`audit_network`."""
-    size = SIZES[context.profile]
+    size = SIZES[effort(context.profile)]
     train, windows = plant(job, size)
     tables = []
     for name in RATES:

@@ -24,6 +24,7 @@ from ecgstudy.experiment.networks import targets, trainable_classes
 from ecgstudy.learn.base import PERSON
 from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.signals.features import FEATURES
+from ecgstudy.study.config import effort
 
 NO_RELEVANCE = "the method gives no window any relevance"
 COMPARED = (
@@ -237,7 +238,7 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
     classes = trainable_classes(split.train[SUBJECT].to_numpy(dtype=str), context.people)
     labels = targets(persons, context.people, classes)[PERSON]
     rows = np.flatnonzero(np.isin(labels, booster.classes))
-    rows = rows[evenly(rows.size, AUDITED_WINDOWS[context.profile])]
+    rows = rows[evenly(rows.size, AUDITED_WINDOWS[effort(context.profile)])]
     values = feature_shares(booster, features.iloc[rows], labels[rows])
     asked, resamples = {(wave,): values[wave] for wave in values}, Resamples.draw(persons[rows], seed)
     found = mean_rows(asked, ("wave", "share"), persons[rows], resamples, "no window has a feature")

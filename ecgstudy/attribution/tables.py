@@ -38,6 +38,11 @@ Rank-1 falls for few waves only, and ties say nothing about order.
 """
 
 
+def refusal_table(refusals: pd.DataFrame) -> pd.DataFrame:
+    """List what cannot be explained, and why, each once."""
+    return refusals[["cohort", "protocol", "task", "reason"]].drop_duplicates()
+
+
 def method_table() -> pd.DataFrame:
     """List the methods: what each needs, and where it is described."""
     told = {True: "yes", False: "no"}

@@ -12,7 +12,7 @@ from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import DataNotFoundError, StudyError
-from ecgstudy.study.config import check_profile, data_root
+from ecgstudy.study.config import check_profile, data_root, is_own
 
 _COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, FolderCohort)
 REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in _COHORTS}
@@ -55,7 +55,7 @@ def cohorts_of(profile: str) -> list[str]:
     """Names of the cohorts a profile reads: the synthetic one, every public one found, or the folders of one's own."""
     if check_profile(profile) == "demo":
         return [SyntheticCohort.name]
-    names = list(own_folders()) if profile == "mine" else []
+    names = list(own_folders()) if is_own(profile) else []
     for cohort in REGISTRY.values() if profile == "real" else ():
         try:
             names += [] if cohort.synthetic or cohort.name == OWN else [cohort().name]
@@ -70,9 +70,9 @@ def cohorts_of(profile: str) -> list[str]:
         why = " (that is a file, not a folder)"
     elif not os.access(folder, os.R_OK | os.X_OK):
         why = " (you may not read it)"
-    elif profile == "mine" and (near := near_misses()):
+    elif is_own(profile) and (near := near_misses()):
         why = f" (there is a folder {near[0]}: rename it to {OWN})"
-    if profile == "mine":
+    if is_own(profile):
         raise DataNotFoundError(
             f"No records of your own were found in {folder / OWN}{why}; put WFDB records into a folder there "
             f"(data/{OWN}/<name>/), as data/README.md describes, or set ECGSTUDY_DATA to the folder that holds {OWN}."

@@ -30,6 +30,8 @@ MAX_LINE, MAX_BLANKS = 1000, 50
 """Characters of a header's line, and blanks in a row: more of them keep wfdb's expressions busy for minutes."""
 MAX_VALUES = 1 << 28
 """Samples times leads of a record: a gigabyte."""
+MOST_AT_ONCE = 1 << 24
+"""Samples that are decoded at a time, for the sake of memory."""
 MAX_SEGMENTS = 2000
 MAX_GAP_SHARE = 0.9
 """Part of a multi-segment record that may be gaps, which take memory that no file size bounds."""
@@ -159,8 +161,8 @@ def _channel(path: Path, line: str, number: int) -> Channel:
     name = line.split()[0]
     outside = "/" in name or "\\" in name or not name.strip(".")
     _refuse(outside, path, "names a signal file outside its own folder", "do not trust this record", name)
-    other = path.with_name(name).with_suffix(".hea")
-    _refuse(other != path and other.exists(), path, "names the signal file of another record", detail=name)
+    foreign = name.rpartition(".")[0] != path.stem and path.with_name(name).with_suffix(".hea").exists()
+    _refuse(foreign, path, "names the signal file of another record", detail=name)
     match = rx_signal.match(line)
     _refuse(match is None, path, "has a line that is no WFDB signal line", detail=line)
     try:
@@ -228,9 +230,9 @@ def read_signal(header: Header, root: Path, offered: slice = slice(None), summed
     `root`, the folder that nothing may be read outside of; or, where they are to be `summed`, without the checksum of
     its header (eleven headers of ECG-ID state a wrong one).
     """
-    header = header if summed else replace(header, channels=tuple(c._replace(checksum=None) for c in header.channels))
     check_signal_files(header, root)
-    values = _read_plain_16(header, offered) if _is_plain_16(header) else _read_with_wfdb(header, offered)
+    read = _read_plain_16 if _is_plain_16(header) else _read_with_wfdb
+    values = read(header, offered, summed)
     return Signal(values, header.fs, header.leads[offered], common_unit(header.channels[offered]))
 
 
@@ -262,30 +264,31 @@ def _is_plain_16(header: Header) -> bool:
     return not header.segments and one_way == {(header.channels[0].file, "16", 1, 0)}
 
 
-def _read_plain_16(header: Header, offered: slice) -> np.ndarray:
+def _read_plain_16(header: Header, offered: slice, summed: bool) -> np.ndarray:
     """Decode format 16 as wfdb does: (sample - baseline) / gain in float64, -32768 means invalid."""
     first, chosen = header.channels[0], header.channels[offered]
     raw = np.fromfile(header.path.with_name(first.file), dtype="<i2", offset=first.byte_offset)
     raw = raw.reshape(header.n_samples, len(header.channels)).T[offered]
+    if summed:
+        _check_sums(header, chosen, raw)
+    baseline, gain = np.array([(channel.baseline, channel.gain) for channel in chosen], dtype=np.float64).T[..., None]
     values = np.empty(raw.shape, dtype=np.float32)
-    # lead by lead, for the sake of memory
-    for row, lead, channel in zip(values, raw, chosen, strict=True):
-        _check_sum(header, channel, lead)
-        with np.errstate(over="ignore"):  # of a hostile gain; an infinite sample is no number either
-            row[:] = (lead - np.float64(channel.baseline)) / channel.gain
-        row[(lead == _INVALID_16) | np.isinf(row)] = np.nan
+    step = max(1, MOST_AT_ONCE // header.n_samples)
+    with np.errstate(over="ignore"):  # of a hostile gain; an infinite sample is no number either
+        for some in (slice(at, at + step) for at in range(0, len(raw), step)):
+            values[some] = (raw[some] - baseline[some]) / gain[some]
+    values[(raw == _INVALID_16) | np.isinf(values)] = np.nan
     return values
 
 
-def _read_with_wfdb(header: Header, offered: slice) -> np.ndarray:
+def _read_with_wfdb(header: Header, offered: slice, summed: bool) -> np.ndarray:
     """Decode any other layout by wfdb itself."""
     wanted, single = list(range(len(header.channels)))[offered], not header.segments
     try:
         record = wfdb.rdrecord(str(header.path.with_suffix("")), channels=wanted, physical=not single)
         if single:
-            for channel, lead in zip(header.channels[offered], record.d_signal.T, strict=True):
-                if channel.samples_per_frame == 1:  # else wfdb has averaged them
-                    _check_sum(header, channel, lead)
+            if summed:
+                _check_sums(header, header.channels[offered], record.d_signal.T)
             record.dac(inplace=True)
         values = np.ascontiguousarray(record.p_signal.T, dtype=np.float32)
     except RecordError:
@@ -298,10 +301,12 @@ def _read_with_wfdb(header: Header, offered: slice) -> np.ndarray:
     return values
 
 
-def _check_sum(header: Header, channel: Channel, samples: np.ndarray) -> None:
-    """Refuse samples whose 16-bit sum is not the one that their header states, if it states any."""
-    wrong = channel.checksum is not None and (int(samples.sum(dtype=np.int64)) - channel.checksum) % (1 << 16) != 0
-    _refuse(wrong, header.path.with_name(channel.file), "does not have the checksum that its header states")
+def _check_sums(header: Header, channels: Sequence[Channel], samples: np.ndarray) -> None:
+    """Refuse samples (n_leads, n_samples) whose 16-bit sums are not those that their header states, if any."""
+    for channel, total in zip(channels, samples.sum(axis=1, dtype=np.int64), strict=True):
+        stated = channel.checksum is not None and channel.samples_per_frame == 1  # else wfdb has averaged them
+        wrong = stated and (int(total) - channel.checksum) % (1 << 16) != 0
+        _refuse(wrong, header.path.with_name(channel.file), "does not have the checksum that its header states")
 
 
 def read_annotation(path: Path, root: Path, n_samples: int) -> wfdb.Annotation:

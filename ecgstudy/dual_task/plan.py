@@ -25,7 +25,7 @@ from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
 from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.signals.ingest import build_store
-from ecgstudy.study.config import cache_dir
+from ecgstudy.study.config import cache_dir, effort, is_own
 
 TASKS = {"person": SUBJECT, "activity": "activity"}
 """What networks predict, and the column that holds the truth."""
@@ -147,7 +147,7 @@ class Budget:
 
 def budget_of(profile: str, seed: int) -> Budget:
     """Budget of a profile; its seeds are `seed` and those after it."""
-    demo, compared = profile == "demo", BASELINES | ABLATIONS
+    demo, compared = effort(profile) == "demo", BASELINES | ABLATIONS
     # three seconds in the demo: the validation part of a record of 20 s is no longer
     windows = [(seconds, told) for seconds in ((3.0,) if demo else (5.0, 8.0)) for told in (False, True)]
     epochs = 3 if demo else 12
@@ -165,7 +165,7 @@ def cohort_of(profile: str) -> str:
     NotApplicableError
         No cohort of one's own has two persons in two activities.
     """
-    if profile == "mine":
+    if is_own(profile):
         for name in cohorts_of(profile):
             records = open_cohort(profile, name, 0).records()
             known = records[records.get("activity", pd.Series("", records.index)) != ""]
@@ -181,7 +181,7 @@ def open_cohort(profile: str, name: str, seed: int) -> Cohort:
     """Open a cohort; the synthetic one has 50 persons with one record during each activity."""
     if name != SyntheticCohort.name:
         return study_cohort(name, seed)
-    size = {"n_subjects": 50, "n_sessions": 1, "n_records": 1, "seconds": 20.0 if profile == "demo" else 30.0}
+    size = {"n_subjects": 50, "n_sessions": 1, "n_records": 1, "seconds": 20.0 if effort(profile) == "demo" else 30.0}
     return SyntheticCohort(**size, seed=seed, activities=list(ACTIVITIES))
 
 

@@ -9,7 +9,18 @@ import pandas as pd
 
 from ecgstudy.evaluate import bootstrap, disclosure
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic
-from ecgstudy.evaluate.trials import ScoreMatrix, Searches, Trials, dir_at_far, eer, rank_k, tar_at_far
+from ecgstudy.evaluate.streamed import LEVELS, StreamedMatrix, levels_of
+from ecgstudy.evaluate.trials import (
+    MOST_HELD_TRIALS,
+    ScoreLevels,
+    ScoreMatrix,
+    Searches,
+    Trials,
+    dir_at_far,
+    eer,
+    rank_k,
+    tar_at_far,
+)
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
@@ -17,6 +28,8 @@ N_PERMUTATIONS = 200
 MOST_RESAMPLED_TRIALS = 100_000
 HEADLINES = ("rank1", "rank5", "eer", *(f"tar_at_far_{name}" for name in FARS))
 """Above so many trials only these get intervals: the others would take minutes."""
+NOT_STREAMED = ("cllr", *(f"{name}_per_person" for name in (*HEADLINES, "dir_at_far_1e-2", "d_sys")))
+_TOO_MANY = f"not computed for more than {MOST_HELD_TRIALS:,} trials"
 
 
 class ScoredFold:
@@ -33,6 +46,25 @@ class ScoredFold:
         self._balance = self.probe.size / max(np.unique(self.probe).size, 1) / np.bincount(self.probe)[self.probe]
         self._calibration_seed = int(rng.integers(2**32))
 
+    @property
+    def tried(self) -> np.ndarray:
+        """Positions of the persons with a genuine trial, as often as they have one."""
+        return self.trials.probe[self.trials.genuine]
+
+    def levels(self, multiplicity: np.ndarray) -> ScoreLevels:
+        """Levels of the trials when person p was drawn ``multiplicity[p]`` times."""
+        return self.trials.levels(self.trials.weights(multiplicity))
+
+    @property
+    def n_trials(self) -> int:
+        """Trials of the fold."""
+        return self.trials.genuine.size
+
+    @property
+    def null_problem(self) -> str:
+        """Why there is no D_sys of permuted labels; empty where there is."""
+        return self.linkability.problem
+
     @cached_property
     def _calibration(self) -> tuple[np.ndarray, np.ndarray]:
         """Log-likelihood ratios and which trials have one; costs a fit, which point values of headlines can spare."""
@@ -44,16 +76,13 @@ class ScoredFold:
         for suffix, balanced in (("", False), ("_per_person", True))[: 2 if everything else 1]:
             weights, probes = self.trials.weights(multiplicity, balanced), multiplicity[self.probe]
             probes, levels = probes * self._balance if balanced else probes, self.trials.levels(weights)
-            values = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
-            values |= {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+            values = _headlines(self.searches, levels, probes)
             if everything:
                 values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
                 values["d_sys"] = self.linkability.d_sys(weights)
             found |= {name + suffix: value for name, value in values.items()}
             if everything and not balanced:
-                found["zebra_bits"] = disclosure.zebra_bits(levels)
-                found["zebra_worst"] = disclosure.zebra_worst_case(levels)
-                found |= {"cllr_min": disclosure.cllr_min(levels), "cllr": self._cllr(weights)}
+                found |= _disclosed(levels) | {"cllr": self._cllr(weights)}
         return found
 
     def problems(self) -> dict[str, str]:
@@ -74,9 +103,56 @@ class ScoredFold:
         return disclosure.cllr(*(llr[label] for label in labels), *(weights[label] for label in labels))
 
 
-def biometric_report(
-    folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator
-) -> dict[str, Estimate]:
+class StreamedFold:
+    """As :class:`ScoredFold`, of a streamed matrix; impostor trials weigh as the module of such matrices says."""
+
+    null_problem = _TOO_MANY
+
+    def __init__(self, matrix: StreamedMatrix, resamples: Resamples) -> None:
+        self.searches, self._counts = matrix.searches, matrix.counts
+        self.probe, self._gallery = resamples.index_of(matrix.probe), resamples.index_of(matrix.gallery)
+        self._persons = resamples.index_of(self._counts.persons)
+        self._impostor = self._counts.by_probe.sum(axis=0, dtype=np.float64)
+        self.n_trials, self._everybody = self.probe.size * self._gallery.size, np.ones(resamples.persons.size)
+        of_level = np.tile(np.arange(LEVELS), 2)
+        self._linkability = disclosure.Linkability(of_level, np.repeat([True, False], LEVELS))
+
+    @property
+    def tried(self) -> np.ndarray:
+        """Positions of the persons with a genuine trial, as often as they have one."""
+        return self.probe[self.searches.enrolled]
+
+    def _counted(self, multiplicity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of the genuine and of the impostor trials at each level."""
+        genuine = np.bincount(self._counts.genuine[self.searches.enrolled], multiplicity[self.tried], LEVELS)
+        more = multiplicity.astype(np.float32) - 1
+        shift = more[self._persons] @ self._counts.by_probe + more[self._gallery] @ self._counts.by_gallery
+        return genuine, np.maximum(self._impostor + shift, 0)
+
+    def levels(self, multiplicity: np.ndarray) -> ScoreLevels:
+        """Levels of the trials when person p was drawn ``multiplicity[p]`` times."""
+        return levels_of(*self._counted(multiplicity))
+
+    def measure(self, multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+        """As :meth:`ScoredFold.measure`; what would need every trial at once is NaN."""
+        levels, probes = self.levels(multiplicity), multiplicity[self.probe]
+        found = _headlines(self.searches, levels, probes)
+        if everything:
+            found |= {"dir_at_far_1e-2": dir_at_far(self.searches, FARS["1e-2"], probes)}
+            found |= {"d_sys": self._linkability.d_sys(np.concatenate(self._counted(multiplicity)))}
+            found |= _disclosed(levels) | dict.fromkeys(NOT_STREAMED, math.nan)
+        return found
+
+    def problems(self) -> dict[str, str]:
+        """Why each metric would be undefined; empty texts where it is not."""
+        problem = _rank_problem(self.searches, 1)
+        return dict.fromkeys(self.measure(self._everybody), problem) | dict.fromkeys(NOT_STREAMED, _TOO_MANY)
+
+
+Fold = ScoredFold | StreamedFold
+
+
+def biometric_report(folds: Sequence[Fold], resamples: Resamples, rng: np.random.Generator) -> dict[str, Estimate]:
     """Identification, verification, linkability and disclosure, each with its interval.
 
     Every metric is the mean over the folds, whose persons are never compared with each other, and its interval
@@ -84,7 +160,7 @@ def biometric_report(
 
     Parameters
     ----------
-    folds : sequence of ScoredFold
+    folds : sequence of ScoredFold or StreamedFold
         One or several.
     resamples : Resamples
         The persons to resample, those that `folds` were made with.
@@ -100,8 +176,8 @@ def biometric_report(
         ``zebra_worst``, ``cllr`` (calibrated on other persons), ``cllr_min``. What is undefined is NaN with its reason;
         each rests on the persons with a genuine trial.
     """
-    n_persons = np.unique(np.concatenate([fold.trials.probe[fold.trials.genuine] for fold in folds])).size
-    everything = sum(fold.trials.genuine.size for fold in folds) <= MOST_RESAMPLED_TRIALS
+    n_persons = np.unique(np.concatenate([fold.tried for fold in folds])).size
+    everything = sum(fold.n_trials for fold in folds) <= MOST_RESAMPLED_TRIALS
     values = _means(folds, np.ones(resamples.persons.size))
     problems = [fold.problems() for fold in folds]
     reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in values}
@@ -116,24 +192,23 @@ def biometric_report(
     return estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
 
 
-def _means(folds: Sequence[ScoredFold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+def _means(folds: Sequence[Fold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
     """Mean of each metric over the folds; NaN where one fold does not define it."""
     found = [fold.measure(multiplicity, everything) for fold in folds]
     return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
 
 
-def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
+def rank1_statistic(folds: Sequence[Fold]) -> Statistic:
     """Rank-1 as :func:`biometric_report` takes it, for contrasts of attackers."""
     return lambda multiplicity: float(np.mean([rank_k(fold.searches, 1, multiplicity[fold.probe]) for fold in folds]))
 
 
-def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
+def eer_statistic(folds: Sequence[Fold]) -> Statistic:
     """EER as :func:`biometric_report` takes it, for contrasts of attackers."""
-    trials = [fold.trials for fold in folds]
-    return lambda multiplicity: float(np.mean([eer(one.levels(one.weights(multiplicity))) for one in trials]))
+    return lambda multiplicity: float(np.mean([eer(fold.levels(multiplicity)) for fold in folds]))
 
 
-def per_person_risk(matrices: Iterable[ScoreMatrix]) -> pd.DataFrame:
+def per_person_risk(matrices: Iterable[ScoreMatrix | StreamedMatrix]) -> pd.DataFrame:
     """How exposed each person with an enrolled probe is, averaged over folds, one row each.
 
     Columns ``person``, ``rank1`` (share of own probes that rank first) and ``eer`` (of the person's own probes;
@@ -141,10 +216,11 @@ def per_person_risk(matrices: Iterable[ScoreMatrix]) -> pd.DataFrame:
     """
     rows = []
     for matrix in matrices:
-        for person in np.unique(matrix.probe[matrix.searches.enrolled]):
-            own = matrix.probe == person
+        persons, person_of = np.unique(matrix.probe, return_inverse=True)
+        for number in np.unique(person_of[matrix.searches.enrolled]):
+            own = person_of == number
             rank1 = rank_k(matrix.searches, 1, own.astype(np.float64))
-            rows.append((person, rank1, eer(ScoreMatrix(matrix.scores[own], matrix.probe[own], matrix.gallery).levels)))
+            rows.append((persons[number], rank1, eer(matrix.levels_of(own))))
     return pd.DataFrame(rows, columns=["person", "rank1", "eer"]).groupby("person", as_index=False).mean()
 
 
@@ -161,6 +237,18 @@ def risk_tail(risk: pd.DataFrame) -> dict[str, float]:
     return tail | {"always_first": (rank1 == 1).mean(), "never_first": (rank1 == 0).mean()}
 
 
+def _headlines(searches: Searches, levels: ScoreLevels, probes: np.ndarray) -> dict[str, float]:
+    """Rank-k, EER and TAR; `probes` weighs each probe."""
+    values = {f"rank{k}": rank_k(searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
+    return values | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+
+
+def _disclosed(levels: ScoreLevels) -> dict[str, float]:
+    """Compute what of ZEBRA and Cllr follows from score levels."""
+    found = {"zebra_bits": disclosure.zebra_bits(levels), "zebra_worst": disclosure.zebra_worst_case(levels)}
+    return found | {"cllr_min": disclosure.cllr_min(levels)}
+
+
 def _rank_problem(searches: Searches, k: int) -> str:
     """Why rank-k is undefined; empty where it is not."""
     if not searches.enrolled.any():
@@ -170,9 +258,9 @@ def _rank_problem(searches: Searches, k: int) -> str:
     return ""
 
 
-def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Generator) -> Estimate:
+def _d_sys_null(folds: Sequence[Fold], n_persons: int, rng: np.random.Generator) -> Estimate:
     """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
-    problem = next((fold.linkability.problem for fold in folds if fold.linkability.problem), None)
+    problem = next((fold.null_problem for fold in folds if fold.null_problem), None)
     if problem is not None:
         return Estimate(math.nan, n=n_persons, undefined=N_PERMUTATIONS, reason=problem)
     draws = np.mean([fold.linkability.null_draws(N_PERMUTATIONS, rng) for fold in folds], axis=0)

@@ -92,8 +92,10 @@ class RankOneModel:
         self.problem = f"{sizes} are too few to fit a tail" if few else ""
         if few:
             return
-        impostors, own = searches.impostor_scores[enrolled], searches.genuine_scores[enrolled]
-        standardised, self.genuine = _standardise(impostors, own)
+        best, own = matrix.best
+        impostors = best[enrolled].astype(np.float64)
+        impostors[np.arange(len(impostors)), own[enrolled]] = np.nan
+        standardised, self.genuine = _standardise(impostors, searches.genuine_scores[enrolled])
         gallery = resamples.index_of(np.unique(matrix.gallery))
         probe_of, column = np.nonzero(np.isfinite(standardised))
         order = np.argsort(standardised[probe_of, column], kind="stable")

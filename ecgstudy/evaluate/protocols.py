@@ -23,9 +23,21 @@ GUARD_S = 1.0
 """Gap before it, so that no beat lies on both sides."""
 VALIDATION_PERSONS = 0.2
 """Share of the persons not on trial who are kept from training, to choose on."""
+MOST_LEARNT = 2500
+"""Persons, drawn by the seed, whom networks learn from and attackers are chosen on at most: costs grow with them."""
+MOST_SHUFFLED = 1000
+"""Persons, drawn by the seed, of random windows at most."""
 KNOWN_SHARE, PROBE_SHARE, CHOICE_SHARE = 0.6, 0.3, 0.15
 """Dual task: first part of each record, which is known; last part, which probes (the tenth between them belongs to
 neither); last part of the known one that is kept from training, to choose on."""
+
+
+def drawn(records: pd.DataFrame, most: int, seed: int | list[int]) -> pd.DataFrame:
+    """Rows of so many persons at most."""
+    persons = records[SUBJECT].unique()
+    if len(persons) <= most:
+        return records
+    return records[records[SUBJECT].isin(np.random.default_rng(seed).permutation(persons)[:most])]
 
 
 class ClosedSet(Protocol):
@@ -41,11 +53,12 @@ class ClosedSet(Protocol):
         """Train on the first part of every enrolment segment and choose on its last part."""
         made = []
         for enrolment, probe in self.parts(records, fs):
-            length = enrolment["stop"] - enrolment["start"]
-            border = (enrolment["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
-            train = enrolment.assign(stop=border - round(GUARD_S * fs))
+            known = drawn(enrolment, MOST_LEARNT, seed)
+            length = known["stop"] - known["start"]
+            border = (known["stop"] - (length * VALIDATION_SHARE).clip(lower=VALIDATION_S * fs)).astype("int64")
+            train = known.assign(stop=border - round(GUARD_S * fs))
             divisible = train["stop"] > train["start"]
-            parts = (train[divisible], enrolment.assign(start=border)[divisible], enrolment, probe)
+            parts = (train[divisible], known.assign(start=border)[divisible], enrolment, probe)
             parts = (part.reset_index(drop=True) for part in parts)
             made.append(Split(self.name, *parts, within_record=self.within_record))
         return made
@@ -65,7 +78,7 @@ class RandomWindows(Protocol):
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """Draw 20 % of the windows as probes and 10 % of the rest to choose on."""
-        length = round(self.seconds * fs)
+        records, length = drawn(records, MOST_SHUFFLED, seed), round(self.seconds * fs)
         counts = (records["store_samples"] // length).to_numpy()
         rows = np.repeat(np.arange(len(records)), counts)
         windows = segments(records.iloc[rows])
@@ -180,7 +193,8 @@ def training_parts(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Whole records of the persons (all unless told) to train on, and of those to choose on."""
     persons = records[SUBJECT].unique() if persons is None else persons
-    chosen_on = np.random.default_rng(seed).permutation(persons)[: round(VALIDATION_PERSONS * len(persons))]
+    persons = np.random.default_rng(seed).permutation(persons)[:MOST_LEARNT]
+    chosen_on = persons[: round(VALIDATION_PERSONS * len(persons))]
     held = records[SUBJECT].isin(chosen_on)
     return segments(records[records[SUBJECT].isin(persons) & ~held]), segments(records[held])
 

@@ -12,7 +12,7 @@ FAR, AUROC and isotonic (PAV) calibration are the same. Equal scores always shar
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,7 +25,11 @@ from ecgstudy.evaluate.bootstrap import Resamples
 
 # Sums of products of resampling weights carry rounding of about 1e-13; one trial is never that small a share.
 _ROUNDING = 1e-9
-_NOT_A_NUMBER = "A score is not a number; look for a record without a usable window or a failed model."
+MOST_HELD_TRIALS = 1_000_000
+"""A matrix of more scores is streamed (:mod:`ecgstudy.evaluate.streamed`)."""
+Mean = Callable[[list[np.ndarray]], np.ndarray]
+"""How scores of the same trials by several seeds or attackers become one."""
+NOT_A_NUMBER = "A score is not a number; look for a record without a usable window or a failed model."
 
 
 @dataclass(frozen=True)
@@ -57,25 +61,45 @@ class ScoreMatrix:
         return self.probe[:, None] == self.gallery[None, :]
 
     @property
+    def unscored(self) -> int:
+        """Probes without any score."""
+        return int(np.isnan(self.scores).all(axis=1).sum())
+
+    @property
     def levels(self) -> "ScoreLevels":
         """Levels of the scores when every trial weighs 1."""
         return SortedScores(self.scores, self.genuine).levels()
 
+    def levels_of(self, own: np.ndarray) -> "ScoreLevels":
+        """Levels of the trials of some probes, `own` (n_probe,)."""
+        return replace(self, scores=self.scores[own], probe=self.probe[own]).levels
+
     @cached_property
-    def searches(self) -> "Searches":
-        """Every probe searched in the gallery."""
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """Best score of each probe with each gallery person (n_probe, n_enrolled), and its own column, -1 without."""
         enrolled, column = np.unique(self.gallery, return_inverse=True)
         if not enrolled.size:
             raise StudyError("The gallery is empty; check that the protocol left any enrolment record.")
         if np.isnan(self.scores).any():
-            raise StudyError(_NOT_A_NUMBER)
+            raise StudyError(NOT_A_NUMBER)
         by_person = np.argsort(column, kind="stable")
         starts = np.searchsorted(column[by_person], np.arange(enrolled.size))
-        best = np.maximum.reduceat(self.scores[:, by_person], starts, axis=1)
         position = np.minimum(np.searchsorted(enrolled, self.probe), enrolled.size - 1)
         own = np.where(enrolled[position] == self.probe, position, -1)
-        ahead = np.count_nonzero(best >= best[np.arange(own.size), own][:, None], axis=1) - 1
-        return Searches(best, own, ahead)
+        return np.maximum.reduceat(self.scores[:, by_person], starts, axis=1), own
+
+    @cached_property
+    def searches(self) -> "Searches":
+        """Every probe searched in the gallery."""
+        return search(*self.best)
+
+    def combined(self, mean: Mean, others: Sequence["ScoreMatrix"]) -> "ScoreMatrix":
+        """Give the same trials with a `mean` of their scores in several matrices (this one among them)."""
+        return replace(self, scores=mean([other.scores for other in others]))
+
+    def sampled(self) -> "ScoreMatrix":
+        """Give the trials that tables and figures can hold: all."""
+        return self
 
     def without_gaps(self) -> "ScoreMatrix":
         """Give probes and enrolled persons without a usable window the lowest score there is: they match nobody.
@@ -90,43 +114,32 @@ class ScoreMatrix:
 
 @dataclass(frozen=True)
 class Searches:
-    """Every probe searched in the gallery.
+    """Every probe searched in a gallery of `n_enrolled` persons; the others are of shape (n_probe,).
 
-    `scores` are the best with each gallery person (n_probe, n_enrolled), `own` the column of the probe's person (-1
-    where not enrolled), `ahead` counts impostors who score at least as high as the true person.
+    `own` is the column of the probe's person (-1 where not enrolled), `ahead` counts impostors who score at least as
+    high as the true person, `genuine_scores` are with the own person (NaN where not enrolled), `best_impostor_scores`
+    the best with somebody else (-inf where there is nobody else).
     """
 
-    scores: np.ndarray
     own: np.ndarray
     ahead: np.ndarray
+    genuine_scores: np.ndarray
+    best_impostor_scores: np.ndarray
+    n_enrolled: int
 
     @property
     def enrolled(self) -> np.ndarray:
         """Whether the probe's person is in the gallery, bool, shape (n_probe,)."""
         return self.own >= 0
 
-    @property
-    def n_enrolled(self) -> int:
-        """Persons in the gallery."""
-        return self.scores.shape[1]
 
-    @cached_property
-    def genuine_scores(self) -> np.ndarray:
-        """Score of each probe with its own person, NaN where not enrolled, shape (n_probe,)."""
-        return np.where(self.enrolled, self.scores[np.arange(self.own.size), self.own], np.nan)
-
-    @cached_property
-    def impostor_scores(self) -> np.ndarray:
-        """Scores with everybody but the probe's own person, NaN in the own column, shape (n_probe, n_enrolled)."""
-        others = self.scores.astype(np.float64)
-        probes = np.flatnonzero(self.enrolled)
-        others[probes, self.own[probes]] = np.nan
-        return others
-
-    @cached_property
-    def best_impostor_scores(self) -> np.ndarray:
-        """Best score with somebody else, shape (n_probe,); needs two or more persons in the gallery."""
-        return np.nanmax(self.impostor_scores, axis=1)
+def search(scores: np.ndarray, own: np.ndarray) -> Searches:
+    """Search probes by their scores with every gallery person (n_probe, n_enrolled) and their own columns."""
+    rows = np.arange(own.size)
+    ahead = np.count_nonzero(scores >= scores[rows, own][:, None], axis=1) - 1
+    genuine = np.where(own >= 0, scores[rows, own], np.nan)
+    others = np.where(np.arange(scores.shape[1]) == own[:, None], -np.inf, scores)
+    return Searches(own, ahead, genuine, others.max(axis=1), scores.shape[1])
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,7 @@ class SortedScores:
     def __init__(self, scores: ArrayLike, genuine: ArrayLike) -> None:
         values = np.ravel(scores)
         if np.isnan(values).any():
-            raise StudyError(_NOT_A_NUMBER)
+            raise StudyError(NOT_A_NUMBER)
         self.order = np.argsort(values, kind="stable")
         self.genuine = np.ravel(genuine).astype(bool)[self.order]
         self._starts = _level_starts(values[self.order], self.genuine)

@@ -1,20 +1,23 @@
 """Attackers: whatever turns a split's segments into embeddings, learnt or not; one registry."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import CrossCohort
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
-from ecgstudy.experiment.jobs import Context, Job
-from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_cohorts, group_ages, targets, trainable_classes
+from ecgstudy.experiment.jobs import MOST_PERSONS, Context, Job
+from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_records, group_ages, targets, trainable_classes
 from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
 from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
 from ecgstudy.signals.preprocess import resample
+from ecgstudy.study.config import effort
 
 TEMPLATE_FS = 500.0
 """Hz. Beats are averaged at the rate at which R peaks are known, or their slopes blur."""
@@ -34,6 +37,20 @@ class Embedded:
 
     vectors: np.ndarray
     probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Embedded"]) -> "Embedded":
+        """Put segments below each other; a part of which nothing could be read is NaN throughout."""
+        if len(parts) == 1:
+            return parts[0]
+        width = max(part.vectors.shape[1] for part in parts)
+        vectors = [np.broadcast_to(part.vectors, (len(part.vectors), width)) for part in parts]
+        classes = {task: shares.shape[1] for part in parts for task, shares in part.probabilities.items()}
+        probabilities = {
+            task: np.concatenate([p.probabilities.get(task, np.full((len(p.vectors), n), np.nan)) for p in parts])
+            for task, n in classes.items()
+        }
+        return cls(np.concatenate(vectors), probabilities)
 
 
 class Fitted(ABC):
@@ -73,11 +90,11 @@ class NetworkAttacker(Attacker):
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
         ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
         if isinstance(job.protocol, CrossCohort):
-            return FittedNetwork(self.recipe.pretrained(context, job.seed)[0], self.recipe, ages)
-        names = auxiliary_cohorts(context)
+            return FittedNetwork(self.recipe.pretrained(context, job.protocol.others, job.seed)[0], self.recipe, ages)
+        own = context.records(job.cohort)
+        helpers = pd.DataFrame() if (own["on_trial"] & own["auxiliary"]).any() else auxiliary_records(context)
         validation = None if split.unseen_persons else split.validation
-        helped = bool(names) and job.cohort not in names
-        model = self.recipe.trained(context, split.train, validation, job.seed, helped)
+        model = self.recipe.trained(context, split.train, validation, job.seed, helpers)
         return FittedNetwork(model, self.recipe, ages)
 
 
@@ -146,9 +163,13 @@ class FeaturesAttacker(Attacker):
         return not isinstance(protocol, CrossCohort)
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedFeatures":
-        """Train the boosters on the windows of a split's training part."""
+        """Train the boosters on the windows of a split's training part; refuses nobody to tell apart, or too many."""
+        if (n_persons := split.train[SUBJECT].nunique()) > MOST_PERSONS:
+            raise StudyError(f"{FEATURES} grows a tree a person and round; {n_persons:,} persons are too many")
         features, owners = context.dataset.features(split.train)
         persons = split.train[SUBJECT].to_numpy(dtype=str)[owners]
+        if np.unique(persons).size < 2:
+            raise StudyError("fewer than two persons have a window whose waves could be measured")
         classes = trainable_classes(persons, context.people)
         labels = targets(persons, context.people, classes)
         boosters = {task: FeaturesGbm(job.seed).fit(features, labels[task]) for task in classes}
@@ -193,8 +214,8 @@ ATTACKERS: dict[str, Attacker] = {
 
 
 def attackers_of(profile: str) -> dict[str, Attacker]:
-    """Attackers of a profile: the demo trains the same networks for a few epochs."""
-    if profile != "demo":
+    """Attackers of a profile: the demo and a first look train the same networks for a few epochs."""
+    if effort(profile) != "demo":
         return ATTACKERS
     short = {"pretraining_epochs": DEMO_EPOCHS, "epochs": DEMO_EPOCHS}
     return {

@@ -16,6 +16,7 @@ from ecgstudy.evaluate import biometric
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, paired_difference
 from ecgstudy.evaluate.classification import classification_report, mae_report
 from ecgstudy.evaluate.results import estimate_results, result, results_table, unit_of
+from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.networks import CLASSES
@@ -39,7 +40,7 @@ CROSS_COHORT = "cross_cohort_"
 UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 """How the names of protocols begin whose validation people no network was trained on."""
 Attacks = dict[tuple[str, str, str], list[ScoreMatrix]]
-"""Score matrices, one a fold, by cohort, protocol and attacker."""
+"""Score matrices, one a fold, by cohort, protocol and attacker; of streamed ones the trials of some persons, drawn."""
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[ScoreSet]]]
 """Score sets of all seeds by cohort and protocol, and by attacker."""
 
@@ -60,10 +61,10 @@ class Evaluation(NamedTuple):
 
 def cohort_resamples(score_sets: Sequence[ScoreSet], seed: int, n_resamples: int = RESAMPLES) -> dict[str, Resamples]:
     """Draw each cohort's persons once for all of its protocols and attackers."""
-    persons: dict[str, list[str]] = {}
+    persons: dict[str, set[str]] = {}
     for s in score_sets:
         for fold in s.folds:
-            persons.setdefault(s.cohort, []).extend([*fold.trials.probe, *fold.trials.gallery])
+            persons.setdefault(s.cohort, set()).update([*fold.trials.probe, *fold.trials.gallery])
     return {cohort: Resamples.draw(names, seed, n_resamples) for cohort, names in persons.items()}
 
 
@@ -147,26 +148,31 @@ def evaluate(
             contrast = paired_difference(*both, resamples, n_persons, "one of the two is undefined")
             (row,) = estimate_results({f"{name}_minus_{REFERENCE}": contrast}, **about)
             rows.append(row | {"p": contrast.p})
-    unscored = [np.isnan(fold.trials.scores).all(axis=1).sum() for fold in score_sets[0].folds]
+    unscored = [fold.trials.unscored for fold in score_sets[0].folds]
     counts = {"persons": report["rank1"].n, "enrolled": max(one.searches.n_enrolled for one in matrices)}
-    counts |= {"probes": sum(one.probe.size for one in matrices), "unscored": int(sum(unscored))}
+    counts |= {"probes": sum(one.probe.size for one in matrices), "unscored": sum(unscored)}
     rows += [result(name, value, unit_of(name), **about) for name, value in counts.items()]
     risk = biometric.per_person_risk(matrices)
     for name, value in biometric.risk_tail(risk).items():
         note = "" if math.isfinite(value) else "Not defined: nobody has a probe."
         rows.append(result(name, float(value), "share", n=len(risk), note=note, **about))
-    return rows, matrices
+    return rows, [fold.trials.sampled().without_gaps() for fold in attack.folds]
 
 
-def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix]:
+def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix | StreamedMatrix]:
     """Trials of each fold, ready to be measured."""
     return [fold.trials.without_gaps() for fold in attack.folds]
 
 
-def scored_folds(matrices: Iterable[ScoreMatrix], resamples: Resamples) -> list[biometric.ScoredFold]:
+def scored_folds(matrices: Iterable[ScoreMatrix | StreamedMatrix], resamples: Resamples) -> list[biometric.Fold]:
     """Prepare folds to be measured under the weights of persons."""
     rng = np.random.default_rng(resamples.seed)
-    return [biometric.ScoredFold(matrix, resamples, rng) for matrix in matrices]
+    return [
+        biometric.StreamedFold(matrix, resamples)
+        if isinstance(matrix, StreamedMatrix)
+        else biometric.ScoredFold(matrix, resamples, rng)
+        for matrix in matrices
+    ]
 
 
 def chance_level(attack: Sequence[ScoreMatrix], rng: np.random.Generator) -> dict[str, Estimate]:

@@ -15,7 +15,7 @@ import torch
 from filelock import Timeout
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.splits import Protocol, Split, with_cohort
+from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split, with_cohort
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
@@ -26,9 +26,27 @@ from ecgstudy.study.parallel import in_parallel
 T = TypeVar("T")
 SPLIT_SEED = 0
 """Splits are the same for all attackers and all seeds of their training."""
+LONG_RECORD_S = 1700.0
+"""A cohort of half-hour records is split in time."""
+MOST_PERSONS, LEAST_ON_TRIAL = 1000, 30
+"""Of a cohort of more persons those recorded again, where they are enough, are on trial; the others help to train."""
 SEXES = ("F", "M")
 AGE_EDGES = (0, 30, 45, 60, 200)
 AGE_GROUPS = ("under 30", "30-44", "45-59", "60 and over")
+
+
+def with_roles(records: pd.DataFrame, fs: float) -> pd.DataFrame:
+    """Add whether each record's person is `on_trial`, and whether `auxiliary`: networks are pre-trained on them.
+
+    Up to :data:`MOST_PERSONS` everybody is on trial, and everybody helps where (nearly) nobody was recorded again.
+    """
+    again = records[SUBJECT].duplicated(keep=False)
+    n_persons, n_again = records[SUBJECT].nunique(), records.loc[again, SUBJECT].nunique()
+    long = (records["store_samples"] / fs).min() > LONG_RECORD_S / 2
+    if n_persons <= MOST_PERSONS or long:
+        return records.assign(on_trial=True, auxiliary=n_again / n_persons < 0.1 and not long)
+    on_trial = again & (n_again >= LEAST_ON_TRIAL)
+    return records.assign(on_trial=on_trial, auxiliary=~on_trial)
 
 
 @dataclass(frozen=True)
@@ -115,8 +133,11 @@ class Context:
         return people.assign(age_group=group.where(group.notna(), None))
 
     def records(self, cohort: str) -> pd.DataFrame:
-        """Record table of a cohort, persons and records named ``cohort/name``; those that have the lead, or refuse."""
-        records = self.stores[cohort].records
+        """Record table of a cohort with :func:`with_roles`, persons and records named ``cohort/name``.
+
+        Only records that have the lead; refuses where none has.
+        """
+        records = with_roles(self.stores[cohort].records, self.stores[cohort].fs)
         if self.lead is not None:
             records = records[[self.lead in usable for usable in records["usable_leads"]]].reset_index(drop=True)
             if records.empty:
@@ -134,14 +155,20 @@ class Context:
         return self._shared[key]
 
     def splits(self, job: Job) -> list[Split]:
-        """Split a job's cohort by its protocol, one split a fold."""
+        """Split a job's cohort, those on trial, by its protocol, one split a fold; refuses one without a probe."""
+
+        def split() -> list[Split]:
+            records = self.records(job.cohort)
+            records = records[records["on_trial"]].reset_index(drop=True)
+            return job.protocol.splits(records, self.stores[job.cohort].fs, self.split_seed)
+
         try:
-            return self.shared(
-                (job.cohort, job.protocol.digest),
-                lambda: job.protocol.splits(self.records(job.cohort), self.stores[job.cohort].fs, self.split_seed),
-            )
+            splits = self.shared((job.cohort, job.protocol.digest), split)
         except KeyError as missing:
             raise StudyError(f"the cohort states no {missing.args[0]}") from missing
+        if any(split.probe.empty for split in splits):
+            raise StudyError("no record is left that could be recognised")
+        return splits
 
     @cached_property
     def _fitted(self) -> dict[tuple[str, int], Any]:

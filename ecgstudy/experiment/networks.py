@@ -10,14 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import training_parts
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import BEAT_AFTER_S, BEAT_BEFORE_S, Dataset, by_lead, without_lead
-from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context
+from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context, with_roles
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
 from ecgstudy.learn.train import TrainingSettings, fit
+from ecgstudy.signals.store import RecordStore
 
 CLASSES = {"sex": SEXES, "age_group": AGE_GROUPS}
 ROWS = 960
@@ -28,8 +30,6 @@ AUXILIARY_CLASSES = 160
 """Auxiliary classes that are trained along with the persons at hand, so that few persons do not narrow the network."""
 ROW_S = 8.0
 """Seconds of a training row at most; each epoch cuts the network's input at a random place in it."""
-LONG_RECORD_S = 1700.0
-"""A cohort of half-hour records is split in time."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Recipe:
         """Network with its initial weights, the control."""
         return self._create(context, {PERSON: ("nobody", "somebody")}, seed).eval()
 
-    def pretrained(self, context: Context, seed: int) -> tuple[SignalModel, "Rows"]:
-        """Network trained on the classes of the auxiliary cohorts, and rows of some of them to train along with others.
+    def pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"]:
+        """Network trained on the people of auxiliary records, and rows of some of them to train along with others.
 
-        The cohorts' rows are cut once a process, whether the network is trained or was before.
+        The records' rows are cut once a process, whether the network is trained or was before.
         """
-        return context.shared((self, seed), lambda: self._pretrained(context, seed))
+        key = (self, seed, *table["cohort"].unique())
+        return context.shared(key, lambda: self._pretrained(context, table, seed))
 
-    def _pretrained(self, context: Context, seed: int) -> tuple[SignalModel, "Rows"]:
-        table = pd.concat([context.records(name) for name in auxiliary_cohorts(context)], ignore_index=True)
+    def _pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"]:
         # the same persons that the cross-cohort protocols state
         chosen = training_parts(table, context.split_seed)[0][SUBJECT]
         parts = segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
@@ -88,15 +88,15 @@ class Recipe:
         return model, self._rows(context, some, AUXILIARY_ROWS, seed)
 
     def trained(
-        self, context: Context, known: pd.DataFrame, validation: pd.DataFrame | None, seed: int, helped: bool
+        self, context: Context, known: pd.DataFrame, validation: pd.DataFrame | None, seed: int, helpers: pd.DataFrame
     ) -> SignalModel:
-        """Network trained on persons of segments, `helped` by the auxiliary cohorts' network and some of their classes.
+        """Network trained on persons of segments, helped by that of auxiliary records (if any) and some of its classes.
 
         The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
         """
-        rows, start = self._rows(context, known, max(1, ROWS // known[SUBJECT].nunique()), seed), None
-        if helped:
-            start, others = self.pretrained(context, seed)
+        rows, start = self._rows(context, known, max(1, ROWS // max(1, known[SUBJECT].nunique())), seed), None
+        if len(helpers):
+            start, others = self.pretrained(context, helpers, seed)
             # cut to the shorter of the two lengths
             length = min(rows.windows.shape[1], others.windows.shape[1])
             both = (one._replace(windows=one.windows[:, :length]) for one in (rows, others))
@@ -140,9 +140,11 @@ class Recipe:
         else:
             # as long as the shortest segment that holds a window, up to a limit
             lengths = dataset.pieces(parts).pipe(lambda pieces: pieces["stop"] - pieces["start"])
-            shortest = int(lengths[lengths >= self.n_samples(dataset.fs)].min())
-            cut = dataset.windows(parts, min(shortest, round(ROW_S * dataset.fs)), each)
+            shortest = lengths[lengths >= self.n_samples(dataset.fs)].min()
+            cut = dataset.windows(parts, int(np.fmin(shortest, round(ROW_S * dataset.fs))), each)
         rows = Rows.of(parts, *cut)
+        if not len(rows.persons):
+            raise StudyError(f"no recording holds a window that {self.model} could learn from")
         order = np.argsort(rows.persons, kind="stable")
         groups = np.split(order, np.unique(rows.persons[order], return_index=True)[1][1:])
         # all of a person before any twice
@@ -169,16 +171,16 @@ class Rows(NamedTuple):
         return WindowSet(standardise(self.windows)[:, None], goals, self.persons, self.records)
 
 
-def auxiliary_cohorts(context: Context) -> list[str]:
-    """Cohorts on which nobody can be recognised again: (nearly) one record a person; networks are pre-trained there."""
-    chosen = []
-    for name, store in context.stores.items():
-        records = store.records
-        recorded_again = (records["subject_id"].value_counts() > 1).mean()
-        long = (records["store_samples"] / store.fs).min() > LONG_RECORD_S / 2
-        if recorded_again < 0.1 and not long:
-            chosen.append(name)
-    return chosen
+def auxiliary_records(context: Context, but: str = "") -> pd.DataFrame:
+    """Concatenate the auxiliary records of all cohorts but one; networks are pre-trained on them."""
+    tables = [context.records(name) for name, store in context.stores.items() if name != but and _helps(store)]
+    found = [table[table["auxiliary"]] for table in tables]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _helps(store: RecordStore) -> bool:
+    """Whether anybody in a store is auxiliary."""
+    return bool(with_roles(store.records, store.fs)["auxiliary"].any())
 
 
 def targets(persons: np.ndarray, people: pd.DataFrame, classes: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:

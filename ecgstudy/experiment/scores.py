@@ -1,18 +1,24 @@
 """Scores of one attacker under one protocol: what is computed once and evaluated as often as one likes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
-from ecgstudy.evaluate.trials import ScoreMatrix
+from ecgstudy.evaluate.streamed import StreamedMatrix
+from ecgstudy.evaluate.trials import MOST_HELD_TRIALS, Mean, ScoreMatrix
 from ecgstudy.experiment.attackers import Embedded
 from ecgstudy.experiment.dataset import VIEWS
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
 from ecgstudy.learn.classical import unit_rows
+
+EMBEDDED_AT_ONCE = 3000
+"""Segments whose windows are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class FoldScores:
     task, person, record, truth, age, expected_age (years) and a probability ``p_<class>`` a class.
     """
 
-    trials: ScoreMatrix
+    trials: ScoreMatrix | StreamedMatrix
     validation: ScoreMatrix
     probe_records: np.ndarray
     demographics: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -43,6 +49,8 @@ class ScoreSet:
 
 def score(context: Context, job: Job) -> ScoreSet:
     """Fit a job's attacker on each of its splits, and score its probes and its validation part."""
+    if any(split.enrolment.empty for split in context.splits(job)):
+        raise StudyError("no record enrols anybody")
     folds = tuple(_fold(context, job, fold, split) for fold, split in enumerate(context.splits(job)))
     return ScoreSet(job.cohort, job.protocol.name, job.attacker, job.seed, folds)
 
@@ -53,29 +61,38 @@ def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
     viewed, fitted = context.dataset.viewed(view), context.fitted(job, fold)
 
     def embed(part: str, segments: pd.DataFrame) -> Embedded:
-        return fitted.embed(viewed if part in view.parts else context.dataset, segments)
+        dataset = viewed if part in view.parts else context.dataset
+        chunks = (segments[at : at + EMBEDDED_AT_ONCE] for at in range(0, max(len(segments), 1), EMBEDDED_AT_ONCE))
+        return Embedded.joined([fitted.embed(dataset, chunk.reset_index(drop=True)) for chunk in chunks])
 
     enrolled, probed = embed("enrolment", split.enrolment), embed("probe", split.probe)
     known, held = validation_trial(split)
     return FoldScores(
         trial(split.enrolment, enrolled, split.probe, probed),
-        trial(known, embed("train", known), held, embed("train", held)),
+        trial(known, embed("train", known), held, embed("train", held)).sampled(),
         split.probe[RECORD].to_numpy(dtype=str),
         _demographics(split.probe, probed, context.people, fitted.ages),
     )
 
 
-def trial(enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded) -> ScoreMatrix:
+def trial(
+    enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded
+) -> ScoreMatrix | StreamedMatrix:
     """Score every usable probe against every enrolled person.
 
     A person's gallery entry is the mean direction of the person's segments. Probes and persons without a
     usable window keep their rows and columns, as NaN: the evaluation counts them against the attacker.
     """
-    usable = np.isfinite(enrolled.vectors).all(axis=1)
+    width = max(enrolled.vectors.shape[1], probed.vectors.shape[1])  # 1 where nothing could be read
+    known, asked = (np.broadcast_to(one.vectors, (len(one.vectors), width)) for one in (enrolled, probed))
+    usable = np.isfinite(known).all(axis=1)
     codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
-    sums = np.zeros((len(persons), enrolled.vectors.shape[1]))
-    np.add.at(sums, codes[usable], enrolled.vectors[usable])
-    return ScoreMatrix((probed.vectors @ unit_rows(sums).T).astype(np.float32), probe[SUBJECT], persons)
+    sums = np.zeros((len(persons), width))
+    np.add.at(sums, codes[usable], known[usable])
+    whose, gallery = probe[SUBJECT].to_numpy(dtype=str), unit_rows(sums)
+    if len(probe) * len(persons) > MOST_HELD_TRIALS:
+        return StreamedMatrix.of_vectors(asked, gallery, whose, persons)
+    return ScoreMatrix((asked @ gallery.T).astype(np.float32), whose, persons)
 
 
 def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -110,15 +127,13 @@ def _demographics(probe: pd.DataFrame, probed: Embedded, people: pd.DataFrame, a
     return pd.concat(labelled, ignore_index=True) if labelled else pd.DataFrame()
 
 
-def mean_fold(
-    folds: Sequence[FoldScores], mean: Callable[[list[np.ndarray]], np.ndarray], demographics: pd.DataFrame
-) -> FoldScores:
+def mean_fold(folds: Sequence[FoldScores], mean: Mean, demographics: pd.DataFrame) -> FoldScores:
     """Fold whose test and validation scores are a `mean` of those of the same trials by several seeds or attackers."""
     first = folds[0]
     if not all(np.array_equal(fold.probe_records, first.probe_records) for fold in folds):
         raise ValueError("score sets with different probes cannot be averaged")
-    trials = replace(first.trials, scores=mean([fold.trials.scores for fold in folds]))
-    validation = replace(first.validation, scores=mean([fold.validation.scores for fold in folds]))
+    trials = first.trials.combined(mean, [fold.trials for fold in folds])
+    validation = first.validation.combined(mean, [fold.validation for fold in folds])
     return FoldScores(trials, validation, first.probe_records, demographics)
 
 
@@ -133,5 +148,5 @@ def ensemble(score_sets: Sequence[ScoreSet]) -> ScoreSet:
         table = same[0].demographics.copy()
         for column in [c for c in table if c.startswith("p_") or c == "expected_age"]:
             table[column] = np.mean([fold.demographics[column] for fold in same], axis=0)
-        folds.append(mean_fold(same, lambda scores: np.mean(scores, axis=0), table))
+        folds.append(mean_fold(same, partial(np.mean, axis=0), table))
     return replace(first, seed=-1, folds=tuple(folds))

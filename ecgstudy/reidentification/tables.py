@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.disclosure import zebra_tag
 from ecgstudy.evaluate.extrapolation import TAILS, extrapolate_rank1
@@ -241,8 +243,7 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "persons; every trial is listed in trials/",
         "code and configuration": f"commit {commit()[:10]}; one cell of parameters; recipes in the package",
     }
-    table = pd.DataFrame({"asked": points.keys(), "here": points.values()})
-    return table.rename_axis("point").set_axis(table.index + 1).reset_index()
+    return pd.DataFrame({"point": range(1, len(points) + 1), "asked": points.keys(), "here": points.values()})
 
 
 def shap_table(context: Context, seed: int) -> pd.DataFrame:
@@ -257,12 +258,15 @@ def shap_table(context: Context, seed: int) -> pd.DataFrame:
         Columns feature, unit, mean_abs_shap (log-odds, averaged over windows and persons), largest first;
         empty where no cohort has several records a person.
     """
-    found = (name for name, store in context.stores.items() if store.records[SUBJECT].duplicated().any())
-    if (cohort := next(found, None)) is None:
+    for cohort in context.stores:
+        job = Job(cohort, CrossRecord(), FEATURE_MODEL, seed)
+        # what the records refuse is named by the runner
+        with suppress(StudyError):
+            features, _ = context.dataset.features(context.splits(job)[0].probe)
+            model = context.fitted(job).boosters["person"]
+            break
+    else:
         return pd.DataFrame(columns=["feature", "unit", "mean_abs_shap"])
-    job = Job(cohort, CrossRecord(), FEATURE_MODEL, seed)
-    model = context.fitted(job).boosters["person"]
-    features, _ = context.dataset.features(context.splits(job)[0].probe)
     rows = np.random.default_rng(seed).permutation(len(features))[:EXPLAINED_WINDOWS]
     strength = np.abs(model.shap_values(features.iloc[np.sort(rows)])).mean(axis=(0, 2))
     table = pd.DataFrame({"feature": list(FEATURES), "unit": list(FEATURES.values()), "mean_abs_shap": strength})

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import write_text
-from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, results_dir
+from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
 from ecgstudy.study.stage import STORY, read_metrics
 
 LINKING = {
@@ -37,7 +37,7 @@ def build_report(profile: str) -> Path:
         lstrip_blocks=True,
     )
     content = {"question": QUESTION, "profile": profile, "note": PROFILES[profile], "sections": sections}
-    content["answers"] = steward_answers() if profile == "mine" else []
+    content["answers"] = steward_answers(profile) if is_own(profile) else []
     for template, target in (("index.html.j2", "index.html"), ("summary.md.j2", "summary.md")):
         write_text(folder / target, environment.get_template(template).render(content))
     return folder / "index.html"
@@ -60,10 +60,10 @@ def _section(profile: str, info: StageInfo) -> dict:
     return story | {"info": info, "finished": True, "headlines": headlines, "made": made}
 
 
-def steward_answers() -> list[dict[str, str]]:
-    """Answer what a steward of records asks first: a headline and sentences a cohort, from stage 02 of ``mine``."""
+def steward_answers(profile: str) -> list[dict[str, str]]:
+    """Answer what a steward of records asks first: a headline and sentences a cohort, from stage 02."""
     try:
-        metrics = read_metrics("mine", "02_reidentification")["metrics"]
+        metrics = read_metrics(profile, "02_reidentification")["metrics"]
     except StudyError:
         return []
     cohorts = dict.fromkeys(name.split(".")[0] for name in metrics if name.startswith(OWN_PREFIX))

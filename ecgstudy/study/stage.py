@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.results import COLUMNS, result, results_table
 from ecgstudy.study.cache import LIBRARIES, METRICS, commit, library_versions, new_file, publish, write_text
-from ecgstudy.study.config import check_profile, results_dir
+from ecgstudy.study.config import check_profile, is_own, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
 from ecgstudy.study.parallel import in_batch, resolve_device
 from ecgstudy.study.plots import use_house_style
@@ -47,7 +47,7 @@ class Stage:
     name : str
         The notebook's name without suffix, as "01_ingestion".
     profile : str
-        "demo", "real" or "mine".
+        "demo", "real", "mine" or "mine-quick".
     seed : int
         Seed of everything random in the stage.
     folder : Path
@@ -89,7 +89,7 @@ class Stage:
         use_house_style()
         draft = None if DRAFT in os.environ else tempfile.TemporaryDirectory(prefix="ecgstudy-")
         folder = Path(draft.name if draft else os.environ[DRAFT])
-        traces = profile != "mine" or bool(values.get("draw_own_traces"))
+        traces = not is_own(profile) or bool(values.get("draw_own_traces"))
         stage = cls(name, profile, values["seed"], folder, traces, values["device"], draft)
         if shell:
             shell.set_custom_exc((NotApplicableError,), stage._end_early)
