@@ -30,6 +30,7 @@ BATCH = "ECGSTUDY_BATCH"
 """Environment variable: "1" where nobody watches, "worker" where another process tells of the progress."""
 PARENT = "ECGSTUDY_PARENT"
 """Environment variable: id of the parent that a process of the study must not outlive."""
+_HANGUP_AND_TERM = 1 << 0 | 1 << 14
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_TIDY_UP = 3.0
 _SECONDS_BETWEEN_LINES = 2.0
@@ -105,7 +106,8 @@ def _is_ended_make(process: int) -> bool:
     """Whether a process is make and got SIGHUP: it then blocks that signal and waits for its children, untold."""
     with suppress(OSError):  # Linux tells
         status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
-        return bool(re.match(r"Name:\tg?make\n(.*\n)*SigBlk:\t\w+[13579bdf]\n", status))
+        blocked = re.match(r"Name:\tg?make\n(?:.*\n)*SigBlk:\t(\w+)\n", status)
+        return blocked is not None and int(blocked[1], 16) & _HANGUP_AND_TERM == 1  # both while it starts a child
     return False
 
 
