@@ -1,6 +1,7 @@
 """Records of one's own: what is read from a folder, and that nothing of it leaves under its own name."""
 
 import pickle
+import shutil
 import stat
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
     assert cohort.whois(records["subject_id"][0]) == "Ann"
     assert cohort.whois(records["record_id"][2]) == "bob"
     assert cohort.whois("p000000000000") is None
+    ward = OwnCohort("own-2", shutil.copytree(folder, folder.with_name("ward"))).records()
+    for kind in ("record_id", "subject_id"):  # the same name in another folder is somebody else
+        assert not set(ward[kind]) & set(records[kind])
     digest, key = cohort.digest(), tmp_path / "wfdb-folder" / own.KEY
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     key.unlink()
