@@ -138,7 +138,7 @@ def best_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 def best_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Identification by the best attackers, and who they are."""
-    best = best_of(rows).assign(attacker=best_of(rows)["stands_for"])
+    best = best_of(rows).assign(attacker=best_of(rows).get("stands_for"))
     found = pivot(best, [*CELL, "attacker"], shown=("rank1", "rank1_per_person"), ends=INTERVAL)
     return found.merge(pivot(best, CELL, shown=("persons", "enrolled", "probes")))
 
@@ -283,7 +283,8 @@ def inflation_finding(rows: pd.DataFrame) -> str:
         if LEAKY in value:
             shares = [f"{words} {100 * value[name]:.1f} %" for name, words in told.items() if name in value]
             parts.append(f"{cohort}: {', '.join(shares)}")
-    return f"TransECG's rank-1, from the leaky protocol to those that hold: {'; '.join(parts)}."
+    told = "; ".join(parts) or "not measured under the leaky one"
+    return f"TransECG's rank-1, from the leaky protocol to those that hold: {told}."
 
 
 def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
@@ -294,11 +295,14 @@ def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
         for row in best.merge(verification).to_dict("records")
         if row["protocol"] in HEADLINES
     ]
-    return f"Best attackers, chosen on validation scores: {'; '.join(parts)}."
+    told = "; ".join(parts) or "no headline protocol has one"
+    return f"Best attackers, chosen on validation scores: {told}."
 
 
 def chance_finding(controls: pd.DataFrame) -> str:
     """Say whether every claim stands above its shuffled control."""
+    if controls.empty:
+        return "No attacker was chosen, so there is no claim to set beside its shuffled control."
     above = controls["rank1"] > controls["shuffled_high"]
     untrained = 100 * controls["untrained network"].max()
     return (
