@@ -11,11 +11,13 @@ import hashlib
 import inspect
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import TypeVar
 
 import joblib
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import PROJECT_ROOT
@@ -196,6 +198,27 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
             raise
         where = f"or set ECGSTUDY_CACHE and ECGSTUDY_RESULTS to {cure}, and run the same command again."
         raise StudyError(f"{trouble}, {where}") from failed
+
+
+@contextmanager
+def alone(folder: Path, work: str) -> Iterator[None]:
+    """Let one process at a time fill a folder; a second one says who is at it, and waits.
+
+    The lock lies beside the folder, and the system frees it when its process ends, however it ends.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    holder = folder.with_name(f".{folder.name}.holder")
+    with naming_disk_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+            print(f"ecgstudy: {work} is being run by {who}; waiting until that ends.", file=sys.stderr, flush=True)
+            held = lock.acquire()
+    with held:
+        write_text(holder, f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
+        yield
 
 
 @contextmanager
