@@ -206,7 +206,7 @@ def paper_table(rows: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
 
 def papers_and_honest(demographics: pd.DataFrame) -> pd.DataFrame:
     """Keep labelled results under random windows and for people unseen in training; others answer neither question."""
-    asked = (demographics["protocol"] == LEAKY) | demographics["protocol"].str.startswith(UNSEEN)
+    asked = (demographics["protocol"] == LEAKY) | demographics["protocol"].astype(str).str.startswith(UNSEEN)
     return demographics[asked & (demographics["n"] > 0)]
 
 
