@@ -92,6 +92,11 @@ def test_a_streamed_matrix_says_what_the_held_one_says(trials: tuple[StreamedMat
         assert coarse[name] == exact[name]
     for name in ("eer", "tar_at_far_1e-2", "tar_at_far_1e-3", "zebra_bits", "cllr_min", "d_sys"):
         assert coarse[name] == pytest.approx(exact[name], abs=0.02), name
+    # exact where one person alone is drawn more often, as probe and as gallery entry
+    drawn = everybody.copy()
+    drawn[resamples.index_of(streamed.gallery[0])] = 5
+    assert one.levels(drawn).totals == pytest.approx(other.levels(drawn).totals)
+    assert one.measure(drawn)["eer"] == pytest.approx(other.measure(drawn)["eer"], abs=0.005)
     # intervals: the same draws, the impostors' weights to first order
     found, wanted = (biometric_report([fold], resamples, np.random.default_rng(0)) for fold in (one, other))
     for name in ("rank1", "eer", "tar_at_far_1e-2"):
