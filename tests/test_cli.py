@@ -32,7 +32,7 @@ def test_cohorts_lists_what_is_there_and_how_to_get_the_rest(
         (["run", "77_nothing"], "There is no notebook 77_nothing.ipynb"),
         (["run", "01_ingestion", "-p", "profil", "demo"], "There is no parameter 'profil'; did you mean profile?"),
         (["run", "01_ingestion", "-p", "seed", "many"], "Parameter 'seed' must be a int like 0, not the str 'many'."),
-        (["run", "01_ingestion", "-p", "profile", "full"], "There is no profile 'full'; choose one of demo, real."),
+        (["run", "01_ingestion", "-p", "profile", "full"], "There is no profile 'full'; choose one of demo, real"),
         (["report", "full"], "There is no profile 'full'"),
         (["fetch", "nothing"], "nothing"),
     ],
