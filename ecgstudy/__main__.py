@@ -111,7 +111,10 @@ def _cohorts(_: argparse.Namespace) -> None:
     print(f"Data folder: {data_root()}\n")
     for row in cohort_table().to_dict("records"):
         if not row["found"]:
-            print(f"{row['name']:<12} not found  {row['problem'] or row['how_to_get']}")
+            print(f"{row['name']:<12} not found  {row['how_to_get']}")
+            continue
+        if row["problem"]:
+            print(f"{row['name']:<12} found      but cannot be read: {row['problem']}")
             continue
         unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
         counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
@@ -128,8 +131,12 @@ def _doctor(options: argparse.Namespace) -> None:
 
 def _who(options: argparse.Namespace) -> None:
     """Print the names behind pseudonyms."""
-    from ecgstudy.data.own import OwnCohort, own_folders
+    from ecgstudy.data.own import KEY, OWN, OwnCohort, own_folders
+    from ecgstudy.study.config import data_root
 
+    key = data_root() / OWN / KEY
+    if not key.exists():
+        raise StudyError(f"There is no {key}: nothing was run on records of your own, or the key must be put back.")
     for pseudonym in options.pseudonym:
         names = [OwnCohort(name, root).whois(pseudonym.rpartition("/")[2]) for name, root in own_folders().items()]
         print(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}")

@@ -45,6 +45,17 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_what_takes_its_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+    monkeypatch.setattr(cache.os, "fsync", lambda _: events.append("on the disk"))
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda one, other: (events.append(other.name), replace(one, other)))
+    write_text(tmp_path / "metrics.json", "{}")
+    with new_folder(tmp_path / "store") as partial:
+        (partial / "a").touch()
+    assert events == ["on the disk", "metrics.json", "on the disk", "store"]
+
+
 def test_two_processes_that_write_one_file_keep_out_of_each_others_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ Trial = Callable[..., Path]
 
 def test_a_run_leaves_metrics_notebook_and_page(trial: Trial) -> None:
     results = trial('stage.metric("answer", 6 * 7 + seed)', 'import sys; print("noise", file=sys.stderr)')
+    (results.parent / ".90_trial.draft_of_a_killed_run" / "tables").mkdir(parents=True)
     assert run_notebook("90_trial", {"seed": 5}) == results
     assert json.loads((results / "metrics.json").read_text())["metrics"]["answer"]["value"] == 47
     page = (results / "90_trial.html").read_text()
@@ -36,6 +37,7 @@ def test_a_run_leaves_metrics_notebook_and_page(trial: Trial) -> None:
     for noise in ("papermill", "start_time", str(results.parents[2]), "noise"):
         assert noise not in executed.replace('print(\\"noise', "")
     assert sorted(p.name for p in results.iterdir()) == WHOLE
+    assert sorted(p.name for p in results.parent.iterdir()) == [".90_trial.holder", ".90_trial.lock", "90_trial"]
 
 
 def _older_run(folder: Path) -> dict[Path, str]:

@@ -230,9 +230,16 @@ def new_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
+            _on_disk(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _on_disk(file: Path) -> None:
+    """Wait until a file's content is on the disk: a name that outlives a power cut must not be that of nothing."""
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -253,6 +260,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
+            for file in filter(Path.is_file, partial.rglob("*")):
+                _on_disk(file)
             shutil.rmtree(path, ignore_errors=True)
             partial.replace(path)
         finally:

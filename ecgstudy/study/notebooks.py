@@ -48,14 +48,17 @@ def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
     values = check_parameters(declared, given)
     folder = results_dir(check_profile(values.get("profile", declared["profile"]))) / stage
     running = alone(folder, f"{stage} of the profile {folder.parent.name}")
-    with running, naming_disk_errors(folder), tempfile.TemporaryDirectory(prefix="ecgstudy-") as draft:
-        folder.mkdir(parents=True, exist_ok=True)
-        executed = Path(draft, f"{stage}.ipynb")
-        _execute(source, executed, values, folder / f"{stage}.failed.ipynb")
-        notebook = scrubbed(nbformat.read(executed, as_version=4))
-        write_text(executed, nbformat.writes(notebook))
-        write_text(executed.with_suffix(".html"), notebook_html(notebook, stage))
-        publish(Path(draft), folder)
+    with running, naming_disk_errors(folder):
+        for left in folder.parent.glob(f".{stage}.draft*"):  # by a run that was killed
+            shutil.rmtree(left)
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{stage}.draft", dir=folder.parent) as draft:
+            executed = Path(draft, f"{stage}.ipynb")
+            _execute(source, executed, values, folder / f"{stage}.failed.ipynb")
+            notebook = scrubbed(nbformat.read(executed, as_version=4))
+            write_text(executed, nbformat.writes(notebook))
+            write_text(executed.with_suffix(".html"), notebook_html(notebook, stage))
+            publish(Path(draft), folder)
     return folder
 
 
