@@ -141,6 +141,17 @@ def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(conte
     assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
 
 
+def test_on_own_records_an_unexpected_error_costs_its_own_job(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TemplateAttacker, "fit", None)
+    with pytest.raises(TypeError):
+        run(score, [TEMPLATE_JOB], context, "t")
+    outcome = run(score, [TEMPLATE_JOB], replace(context, profile="mine"), "t")
+    assert outcome.refusals["reason"].str.startswith("an unexpected TypeError ended it").all()
+    assert not outcome.values
+
+
 def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: Context) -> None:
     records = context.stores["synthetic"].records
     kept = records[records["subject_id"].isin(records["subject_id"].unique()[:8])]
