@@ -171,6 +171,13 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
     assert rows["note"].str.contains("too few").all()
+    # of a protocol that others were measured under, the refused attacker alone is undefined, unless a seed of it was not
+    of_one = pd.DataFrame([{"cohort": "c", "protocol": "cross_day", "attacker": "transecg", "reason": "too short"}])
+    measured = pd.DataFrame(
+        [{"cohort": "c", "protocol": "cross_day", "attacker": name} for name in ("template", "best")]
+    )
+    assert set(tables.undefined_results(measured, of_one)["attacker"]) == {"transecg"}
+    assert tables.undefined_results(measured.replace("template", "transecg"), of_one).empty
 
 
 def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
