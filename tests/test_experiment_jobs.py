@@ -171,7 +171,7 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
     assert rows["note"].str.contains("too few").all()
-    # of a protocol that others were measured under, the refused attacker alone is undefined, unless a seed of it was not
+    # of a protocol that others were measured under, only the refused attacker is undefined, unless a seed of it is not
     of_one = pd.DataFrame([{"cohort": "c", "protocol": "cross_day", "attacker": "transecg", "reason": "too short"}])
     measured = pd.DataFrame(
         [{"cohort": "c", "protocol": "cross_day", "attacker": name} for name in ("template", "best")]
