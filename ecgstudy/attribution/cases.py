@@ -37,7 +37,7 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
 been learnt."""
 AUDITED = "cross_record"
 """The protocol of audits, and of the demo: everybody on trial, and no recording learnt from."""
-NOTHING_TO_EXPLAIN = "no person has two records, so that nobody's recognition in another one can be explained."
+NOTHING_TO_EXPLAIN = "no two persons have two records each, whose recognition in another one could be explained."
 AUDITED_WINDOWS = {"real": 90, "demo": 8}
 """Windows that are audited at most, one a person where there are as many people."""
 WINDOWS_A_PERSON = {"real": 2, "demo": 1}

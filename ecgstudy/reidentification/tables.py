@@ -55,10 +55,14 @@ def undefined_results(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame
 
     `rows` are those of the evaluation, `refused` the runner's refusals.
     """
+    named = rows.reindex(columns=[*CELL, "attacker"])
+    measured = {*named.itertuples(index=False, name=None), *named[CELL].itertuples(index=False, name=None)}
     sentences = {
         (row.cohort, row.protocol, attacker): row.reason
         for row in refused.itertuples()
-        for attacker in (*ATTACKERS, BEST)
+        # where some attackers were measured, the refusal is of one alone
+        for attacker in ((row.attacker,) if (row.cohort, row.protocol) in measured else (*ATTACKERS, BEST))
+        if (row.cohort, row.protocol, attacker) not in measured
     }
     for cohort, own in rows.groupby("cohort", sort=False):
         protocols, chosen = sorted(own["protocol"].unique()), set(own.loc[own["attacker"] == BEST, "protocol"])
