@@ -110,11 +110,11 @@ def _cohorts(_: argparse.Namespace) -> None:
 
     print(f"Data folder: {data_root()}\n")
     for row in cohort_table().to_dict("records"):
-        if not row["found"]:
-            print(f"{row['name']:<12} not found  {row['how_to_get']}")
-            continue
         if row["problem"]:
             print(f"{row['name']:<12} found      but cannot be read: {row['problem']}")
+            continue
+        if not row["found"]:
+            print(f"{row['name']:<12} not found  {row['how_to_get']}")
             continue
         unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
         counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
@@ -135,7 +135,7 @@ def _who(options: argparse.Namespace) -> None:
     from ecgstudy.study.config import data_root
 
     key = data_root() / OWN / KEY
-    if not key.exists():
+    if not os.access(key, os.F_OK):
         raise StudyError(f"There is no {key}: nothing was run on records of your own, or the key must be put back.")
     for pseudonym in options.pseudonym:
         names = [OwnCohort(name, root).whois(pseudonym.rpartition("/")[2]) for name, root in own_folders().items()]

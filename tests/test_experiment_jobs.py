@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -209,6 +210,15 @@ def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Con
     assert list(listed) == ["point", "asked", "here"]
     assert listed["point"].tolist() == list(range(1, 9))
     assert "synthetic: 10 people, 40 records" in listed["here"][3]
+
+
+def test_records_that_leave_open_what_they_must_state_take_no_part(context: Context) -> None:
+    named = context.records("synthetic")
+    store = Mock(records=context.stores["synthetic"].records.assign(activity=["rest", None] * 20), fs=100.0)
+    some = replace(context, stores={"synthetic": store}, states="activity").records("synthetic")
+    assert some["record_id"].tolist() == named["record_id"].tolist()[::2]
+    opened, told = replace(context, states="sex").__reduce__()
+    assert opened(*told).states == "sex"
 
 
 def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(context: Context) -> None:
