@@ -220,13 +220,13 @@ def _only_bad_records(folder: Path) -> str:
 def _table_in_latin_1(folder: Path) -> str:
     _good_records(folder)
     (folder / "subjects.csv").write_bytes("record,subject_id\ngood_2,Jos\xe9\n".encode("latin-1"))
-    return r"clinic/subjects\.csv, line 2: is not UTF-8 text; save it as CSV UTF-8"
+    return r"own-1/subjects\.csv, line 2: is not UTF-8 text; save it as CSV UTF-8"
 
 
 def _table_without_a_column(folder: Path) -> str:
     _good_records(folder)
     (folder / "subjects.csv").write_text("record,patient\ngood_2,Bob\n")
-    return r"clinic/subjects\.csv, line 1: there is no column subject_id"
+    return r"own-1/subjects\.csv, line 1: there is no column subject_id"
 
 
 @pytest.mark.parametrize("make", [_only_bad_records, _table_in_latin_1, _table_without_a_column])

@@ -156,6 +156,17 @@ def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(conte
     assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
 
 
+def test_on_own_records_an_unexpected_error_costs_its_own_job(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TemplateAttacker, "fit", None)
+    with pytest.raises(TypeError):
+        run(score, [TEMPLATE_JOB], context, "t")
+    outcome = run(score, [TEMPLATE_JOB], replace(context, profile="mine"), "t")
+    assert outcome.refusals["reason"].str.startswith("an unexpected TypeError ended it").all()
+    assert not outcome.values
+
+
 def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: Context) -> None:
     records = context.stores["synthetic"].records
     kept = records[records["subject_id"].isin(records["subject_id"].unique()[:8])]
@@ -175,6 +186,13 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
     assert rows["note"].str.contains("too few").all()
+    # of a protocol that others were measured under, only the refused attacker is undefined, unless a seed of it is not
+    of_one = pd.DataFrame([{"cohort": "c", "protocol": "cross_day", "attacker": "transecg", "reason": "too short"}])
+    measured = pd.DataFrame(
+        [{"cohort": "c", "protocol": "cross_day", "attacker": name} for name in ("template", "best")]
+    )
+    assert set(tables.undefined_results(measured, of_one)["attacker"]) == {"transecg"}
+    assert tables.undefined_results(measured.replace("template", "transecg"), of_one).empty
 
 
 def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(

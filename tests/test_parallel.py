@@ -1,6 +1,11 @@
 """Work in processes: results in order, one bar or one line a job, and a device that is there."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import joblib
 import pytest
@@ -56,6 +61,20 @@ def test_workers_may_keep_what_they_read_and_their_errors_arrive() -> None:
             assert growth > 3e9
         with pytest.raises(StudyError, match="No number"):
             list(in_parallel(_told, [(1,), (-1,)], "cpu", "jobs", workers=2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes' signals")
+def test_make_that_is_told_to_hang_up_counts_as_ended(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("study:\n\t@echo; exec sleep 60\n")
+    with subprocess.Popen(["make", "-C", str(tmp_path), "-s"], stdout=subprocess.PIPE) as make:
+        assert make.stdout.readline() == b"\n"
+        assert not parallel._is_ended_make(make.pid)
+        make.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while not parallel._is_ended_make(make.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert parallel._is_ended_make(make.pid)
+        make.terminate()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_key, library_versions, remember
-from ecgstudy.study.config import cache_dir
+from ecgstudy.study.config import cache_dir, is_own
 from ecgstudy.study.parallel import in_parallel
 
 T = TypeVar("T")
@@ -267,4 +267,11 @@ def do(
         value, commit = remember(context.cache / work.__name__, job.name, made_from, lambda: work(context, job), wait)
     except StudyError as impossible:
         return None, "", str(impossible)
+    except OSError:
+        raise  # a full disk, or another process at work
+    except Exception as strange:
+        if not is_own(context.profile):
+            raise
+        # nobody has tried the study on these records: what one job meets must not cost the others
+        return None, "", f"an unexpected {type(strange).__name__} ended it; please report how your records differ"
     return value, commit, None

@@ -34,7 +34,7 @@ def examine(folder: Path) -> Iterator[str]:
     cohort = FolderCohort(folder)
     records, failures = cohort.records(), cohort.failures()
     yield f"{cohort.root}: {len(records):,} records can be read, {len(failures):,} cannot."
-    yield from _named([str(RecordError(*row)) for row in failures[["file", "reason", "remedy"]].values])
+    yield from _named([_why(*row) for row in failures.values])
     if records.empty:
         yield "No stage can say anything about this folder."
         return
@@ -43,6 +43,12 @@ def examine(folder: Path) -> Iterator[str]:
     yield from _suspicious(cohort, records)
     yield "What the stages will be able to say:"
     yield from (f"  {line}" for line in expectations(records))
+
+
+def _why(record_id: str, file: str, reason: str, remedy: str) -> str:
+    """Tell why a record cannot be read, and which one where the file does not say so."""
+    told = str(RecordError(file, reason, remedy))
+    return f"{record_id}: {told}" if file == SUBJECTS and record_id != SUBJECTS else told
 
 
 def _named(sentences: list[str]) -> Iterator[str]:
