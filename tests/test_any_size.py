@@ -199,6 +199,11 @@ def test_persons_recorded_again_are_on_trial_and_the_others_help(
     assert {job.protocol.name for job in planned} >= ({"cross_record"} if again and tried else set())
     assert bool(planned) == bool(tried)
     assert len(size_notes(context)) == (tried > 0 and again + once > 1000)
+    for job in planned:
+        (split, *_) = context.splits(job)
+        few = protocols.some_on_trial(split)
+        assert few.probe["subject_id"].nunique() == min(split.probe["subject_id"].nunique(), protocols.MOST_SHUFFLED)
+        assert set(few.enrolment["subject_id"]) <= set(few.probe["subject_id"]) or few is split
     large = {(job.protocol.name): context.splits(job) for job in planned}
     for name, splits in large.items():
         learnt = [split.train["subject_id"].nunique() + split.validation["subject_id"].nunique() for split in splits]

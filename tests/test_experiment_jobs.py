@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import CrossRecord
 from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.trials import rank1_and_eer
@@ -64,6 +65,20 @@ def test_a_job_is_done_once_and_its_scores_survive_the_disk(context: Context, mo
     assert one.trials.scores.shape == (10, 10)
     assert rank1_and_eer([one.trials])[0] >= 0.8
     pd.testing.assert_frame_equal(one.demographics, other.demographics)
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [("enrolment", "no record enrols anybody"), ("probe", "no record is left that could be recognised")],
+)
+def test_a_fold_that_lacks_a_part_is_not_scored(
+    context: Context, part: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = context.splits(TEMPLATE_JOB)[0]
+    lacking = replace(split, **{part: getattr(split, part)[:0]})
+    monkeypatch.setattr(Context, "splits", lambda *_: [split, lacking])
+    with pytest.raises(StudyError, match=reason):
+        score(context, TEMPLATE_JOB)
 
 
 def test_a_job_that_another_process_is_doing_is_left_to_it(context: Context) -> None:

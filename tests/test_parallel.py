@@ -93,9 +93,10 @@ def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatc
             resolve_device(device)
 
 
-def test_on_a_gpu_the_calls_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("device", "workers"), [("cuda", 1), ("cpu", 2)])
+def test_on_a_gpu_the_calls_follow_each_other(monkeypatch: pytest.MonkeyPatch, device: str, workers: int) -> None:
     asked = []
-    monkeypatch.setattr(parallel, "resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(parallel, "resolve_device", lambda _: device)
     monkeypatch.setattr(parallel, "Parallel", lambda n_jobs, **_: asked.append(n_jobs) or (lambda calls: iter(())))
     list(in_parallel(_told, [(1,), (2,)], "auto", "jobs", workers=4))
-    assert asked == [1]
+    assert asked == [workers]  # no more than there are calls

@@ -11,6 +11,7 @@ from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundari
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NotApplicableError, StudyError
+from ecgstudy.evaluate.protocols import some_on_trial
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
@@ -158,7 +159,7 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     At most `most` windows of a person, evenly spread. ``StudyError`` where the attacker reads averaged beats, which
     have no place in a window, the network has no such task, or no probe window is left.
     """
-    split, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
+    split, fitted, dataset = some_on_trial(context.splits(job)[0]), context.fitted(job), context.dataset
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
         raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
     model, n_samples = fitted.model, fitted.recipe.n_samples(dataset.fs)

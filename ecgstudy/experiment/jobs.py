@@ -161,7 +161,7 @@ class Context:
         return self._shared[key]
 
     def splits(self, job: Job) -> list[Split]:
-        """Split a job's cohort, those on trial, by its protocol, one split a fold; refuses one without a probe."""
+        """Split a job's cohort, those on trial, by its protocol, one split a fold; refuses where none has a probe."""
 
         def split() -> list[Split]:
             records = self.records(job.cohort)
@@ -172,7 +172,7 @@ class Context:
             splits = self.shared((job.cohort, job.protocol.digest), split)
         except KeyError as missing:
             raise StudyError(f"the cohort states no {missing.args[0]}") from missing
-        if any(split.probe.empty for split in splits):
+        if all(split.probe.empty for split in splits):
             raise StudyError("no record is left that could be recognised")
         return splits
 
