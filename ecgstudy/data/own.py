@@ -10,7 +10,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -195,12 +195,12 @@ class OwnCohort(FolderCohort):
             raise DataNotFoundError(str(absent).replace(str(root), name)) from None
         self._key = pseudonym_key(data_root() / OWN)
 
-    def __reduce__(self) -> tuple[type, tuple[str, Path]]:
-        """Travel to another process without any name."""
-        return type(self), (self.name, self.root)
+    def __reduce__(self) -> tuple[Callable[[str, str], "OwnCohort"], tuple[str, str]]:
+        """Travel to another process, by way of the cache, without the name of any folder."""
+        return _reopened, (self.name, self.pseudonym("folder", ""))
 
     def pseudonym(self, kind: str, name: str) -> str:
-        """Keyed pseudonym of a "record" or "person": its initial and 12 hexadecimal digits."""
+        """Keyed pseudonym of a "record", a "person" or the "folder": its initial and 12 hexadecimal digits."""
         text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
@@ -284,6 +284,12 @@ class OwnCohort(FolderCohort):
             records = [*records, *self.subjects.rows.index, *self.subjects.problems]
         named = [("record", name) for name in records] + [("person", name) for name in persons]
         return next((name for kind, name in named if self.pseudonym(kind, name) == pseudonym), None)
+
+
+def _reopened(name: str, pseudonym: str) -> OwnCohort:
+    """Cohort whose folder has a pseudonym, wherever it stands among the folders by now."""
+    cohorts = (OwnCohort(name, root) for root in own_folders().values())
+    return next(cohort for cohort in cohorts if cohort.pseudonym("folder", "") == pseudonym)
 
 
 def headers_below(folder: Path) -> Iterator[Path]:

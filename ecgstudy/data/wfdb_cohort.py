@@ -71,7 +71,10 @@ class WfdbCohort(Cohort):
             except RecordError:
                 continue  # not there, or outside the folder
             size = path.stat().st_size  # no record is as large as a file that is not read
-            content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            try:
+                content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            except OSError as broken:  # a disk's; the record's own reason when it is read
+                content = broken.errno
             total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
         return total.hexdigest()
 

@@ -95,6 +95,8 @@ def _suspicious(cohort: FolderCohort, records: pd.DataFrame) -> Iterator[str]:
             found += [f"{record_id}: lead {lead} is {problem}." for lead, problem in problems.items()]
         except RecordError as error:
             found.append(str(error))
+        except Exception as strange:  # whatever a record brings about is its own
+            found.append(f"{record_id} cannot be processed ({type(strange).__name__}).")
     yield f"Suspicious, of {len(chosen)} records whose samples were looked at: {len(found) or 'nothing'}."
     yield from _named(found)
     short = records.loc[records["n_samples"] < SHORTEST_S * records["fs"], "record_id"]
