@@ -4,25 +4,32 @@ CORES ?= 2
 VENV := .venv
 READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
-SNAKEMAKE := $(PY) -m snakemake --cores $(CORES) --rerun-incomplete --quiet progress rules --config profile=$(PROFILE)
 
-.PHONY: help study test lab bench lint lock clean
+.PHONY: help study test chaos fuzz lab bench lint lock clean
 
 help:
 	@echo "make study               the whole study on the built-in synthetic cohort (minutes)"
 	@echo "make study PROFILE=real  the same on the real cohorts found in the data folder"
+	@echo "make study PROFILE=mine  the same on records of your own"
 	@echo "make test                the test suite"
+	@echo "make chaos               kill the demo at 12 random moments and compare (most of an hour)"
+	@echo "make fuzz                read every spoilt folder that the tests can make"
 	@echo "make lab                 open the notebooks in JupyterLab"
 	@echo "make bench               speed measurements"
 	@echo "make lint                style and type-hint checks"
 	@echo "make clean               remove the environment and the demo results"
 
 study: $(READY)
-	@$(SNAKEMAKE)
-	@$(PY) -c "from ecgstudy.study.config import results_dir; print('Report:', results_dir('$(PROFILE)') / 'index.html')"
+	@exec env ECGSTUDY_PARENT=$$PPID $(PY) -m ecgstudy study '$(PROFILE)' --cores '$(CORES)'
 
 test: $(READY)
 	@$(PY) -m pytest -n 2 --dist loadfile
+
+chaos: $(READY)
+	@$(PY) tests/chaos.py
+
+fuzz: $(READY)
+	@ECGSTUDY_FUZZ=all $(PY) -m pytest tests/test_fuzz.py
 
 lab: $(READY)
 	@$(PY) -m jupyterlab notebooks

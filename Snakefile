@@ -1,18 +1,43 @@
 # The study as a graph: one rule a notebook. `make study` calls this; so does a cluster (README).
+import filecmp
+import shlex
+import signal
 import sys
 from pathlib import Path
 
 from ecgstudy.data.cohorts import data_fingerprint
-from ecgstudy.study.config import STAGES, check_profile, results_dir
+from ecgstudy.errors import StudyError
+from ecgstudy.study.cache import KEY_LENGTH, METRICS, cache_key
+from ecgstudy.study.config import STAGES, check_profile, notebooks_dir, results_dir
+from ecgstudy.study.parallel import end_with_parent
 
-PROFILE = check_profile(config.get("profile", "demo"))
+end_with_parent()
+try:
+    PROFILE = check_profile(config.get("profile", "demo"))
+    DATA = cache_key(**data_fingerprint(PROFILE))[:KEY_LENGTH]
+except StudyError as mistake:
+    sys.exit(f"ecgstudy: {mistake}")
 RESULTS = results_dir(PROFILE)
 # snakemake sees a changed helper only where it is a declared input
 PACKAGE = sorted(str(file) for file in Path("ecgstudy").rglob("*") if file.suffix in {".py", ".j2"})
+# what ends with snakemake itself, however that ends, needs to be its child
+ECGSTUDY = f"exec env ECGSTUDY_PARENT=$PPID {shlex.quote(sys.executable)} -m ecgstudy"
+
+
+def receipt(stage):
+    """Copy of the metrics that this checkout made of the data as they are: results that git brought have none."""
+    copy, metrics = RESULTS / stage / f".made-here-{DATA}", RESULTS / stage / METRICS
+    if copy.exists() and not (metrics.exists() and filecmp.cmp(copy, metrics, shallow=False)):
+        copy.unlink()
+    return copy
+
+
+RECEIPTS = {stage.name: receipt(stage.name) for stage in STAGES}
 
 
 rule all:
     input:
+        RECEIPTS.values(),
         RESULTS / "index.html",
 
 
@@ -22,28 +47,28 @@ for stage in STAGES:
         name:
             stage.name[3:]
         input:
-            [RESULTS / name / "metrics.json" for name in stage.needs],
-            notebook=f"notebooks/{stage.name}.ipynb",
+            [RECEIPTS[name] for name in stage.needs],
+            notebook=notebooks_dir() / f"{stage.name}.ipynb",
             package=PACKAGE,
         params:
             stage=stage.name,
-            data=data_fingerprint(PROFILE),
         output:
-            RESULTS / stage.name / "metrics.json",
-        log:
-            # outputs are deleted before a run and where it fails; a page stays until there is a new one
-            page=RESULTS / stage.name / f"{stage.name}.html",
-            notebook=RESULTS / stage.name / f"{stage.name}.ipynb",
+            RECEIPTS[stage.name],
         threads: 2
         shell:
-            "{sys.executable} -m ecgstudy run {params.stage} -p profile {PROFILE}"
+            "{ECGSTUDY} run {params.stage} -p profile {PROFILE} --receipt {output:q}"
 
 
 rule report:
     input:
-        [RESULTS / stage.name / "metrics.json" for stage in STAGES],
+        RECEIPTS.values(),
         package=PACKAGE,
     output:
         RESULTS / "index.html",
     shell:
-        "{sys.executable} -m ecgstudy report {PROFILE}"
+        "{ECGSTUDY} report {PROFILE}"
+
+
+onstart:
+    # snakemake would let a running stage come to its end first, which may take hours
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,15 +1,24 @@
-"""The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | work | report``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | study | work | report``."""
 
 import argparse
+import logging
+import os
+import shutil
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from ecgstudy.errors import StudyError
+from ecgstudy.study.parallel import PARENT, end_with_parent
 
 STUDY_SEED = 0
 """Seed that the notebooks start from."""
+_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Ctrl-C; a cluster's stop, or that the parent has ended; a closed terminal."""
+_SECONDS_TO_TIDY_UP = 2.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,16 +27,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be text
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is a user's: everything is tidied up
+    if arguments is None:  # the process is ours
+        for number in _STOPS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, _stop)
+        end_with_parent()
     try:
         options.command(options)
     except StudyError as mistake:
-        print(f"ecgstudy: {mistake}", file=sys.stderr)
+        print(_plain(f"ecgstudy: {mistake}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
+        return _stopped()
     return 0
+
+
+def _stopped() -> int:
+    """Say how to go on; return the exit code."""
+    print("ecgstudy: stopped; run the same command again to go on.", file=sys.stderr, flush=True)
+    return 130
+
+
+def _stop(*_: object) -> None:
+    """Stop as by Ctrl-C, so that everything is tidied up, which nothing but another Ctrl-C disturbs, or end in time."""
+    logging.disable()  # what asyncio says of tasks that are not done
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    last = threading.Timer(_SECONDS_TO_TIDY_UP, lambda: os._exit(_stopped()))
+    last.daemon = True
+    last.start()
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,17 +84,28 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one notebook by papermill")
     run.add_argument("stage", help="notebook name, as 01_ingestion")
     run.add_argument("-p", nargs=2, metavar=("NAME", "VALUE"), action="append", default=[], help="set a parameter")
+    run.add_argument("--receipt", metavar="FILE", help="copy metrics.json there when all is done")
     run.set_defaults(command=_run)
 
+    study = commands.add_parser("study", help="run all stages that are not done, and make the report")
+    study.add_argument("profile", help="demo, real, mine or mine-quick")
+    study.add_argument("--cores", type=int, default=2, help="processor cores to use")
+    study.set_defaults(command=_study)
+
     work = commands.add_parser("work", help="do jobs of the stages that no other process is doing")
-    work.add_argument("profile", help="demo, real or mine")
+    work.add_argument("profile", help="demo, real, mine or mine-quick")
     work.add_argument("--device", default="auto", help="auto, cpu or cuda")
     work.set_defaults(command=_work)
 
     report = commands.add_parser("report", help="make the front page from the finished stages")
-    report.add_argument("profile", help="demo, real or mine")
+    report.add_argument("profile", help="demo, real, mine or mine-quick")
     report.set_defaults(command=_report)
     return parser
+
+
+def _plain(line: str) -> str:
+    """Line for a terminal: what a file's name tells the terminal to do is shown instead."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def _cohorts(_: argparse.Namespace) -> None:
@@ -74,12 +115,15 @@ def _cohorts(_: argparse.Namespace) -> None:
 
     print(f"Data folder: {data_root()}\n")
     for row in cohort_table().to_dict("records"):
+        if row["problem"]:
+            print(_plain(f"{row['name']:<12} found      but cannot be read: {row['problem']}"))
+            continue
         if not row["found"]:
-            print(f"{row['name']:<12} not found  {row['problem'] or row['how_to_get']}")
+            print(f"{row['name']:<12} not found  {row['how_to_get']}")
             continue
         unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
         counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
-        print(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}")
+        print(_plain(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}"))
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -87,16 +131,20 @@ def _doctor(options: argparse.Namespace) -> None:
     from ecgstudy.ingestion.doctor import examine
 
     for line in examine(Path(options.folder)):
-        print(line)
+        print(_plain(line))
 
 
 def _who(options: argparse.Namespace) -> None:
     """Print the names behind pseudonyms."""
-    from ecgstudy.data.own import OwnCohort, own_folders
+    from ecgstudy.data.own import KEY, OWN, OwnCohort, own_folders
+    from ecgstudy.study.config import data_root
 
+    key = data_root() / OWN / KEY
+    if not os.access(key, os.F_OK):
+        raise StudyError(f"There is no {key}: nothing was run on records of your own, or the key must be put back.")
     for pseudonym in options.pseudonym:
         names = [OwnCohort(name, root).whois(pseudonym.rpartition("/")[2]) for name, root in own_folders().items()]
-        print(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}")
+        print(_plain(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}"))
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -108,11 +156,30 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     """Run one notebook and say where its results are."""
+    from ecgstudy.study.cache import METRICS
     from ecgstudy.study.notebooks import declared_parameters, notebook_path, parse_assignments, run_notebook
 
     values = parse_assignments(options.p, declared_parameters(notebook_path(options.stage)))
     folder = run_notebook(options.stage, values)
+    if options.receipt:
+        shutil.copyfile(folder / METRICS, options.receipt)
     print(f"{options.stage} is complete: {folder / f'{options.stage}.html'}")
+
+
+def _study(options: argparse.Namespace) -> None:
+    """Let snakemake run what is not done; a lock that dies with this process stands in for its own, which stays."""
+    from ecgstudy.data.cohorts import cohorts_of
+    from ecgstudy.study.cache import alone
+    from ecgstudy.study.config import PROJECT_ROOT, results_dir
+
+    cohorts_of(options.profile)  # or a sentence says what is missing
+    command = [sys.executable, "-m", "snakemake", "--cores", str(options.cores), "--nolock", "--rerun-incomplete"]
+    command += ["--quiet", "progress", "rules", "host", "--config", f"profile={options.profile}"]
+    folder = results_dir(options.profile)
+    with alone(folder, f"the study of the profile {options.profile}"):
+        if subprocess.call(command, cwd=PROJECT_ROOT, env=os.environ | {PARENT: str(os.getpid())}):
+            raise StudyError("The study stopped, as told above; run the same command again to go on.")
+    print(f"Report: {folder / 'index.html'}")
 
 
 def _work(options: argparse.Namespace) -> None:

@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import unquote
 
-Fault = Literal["truncate", "drop", "corrupt", "stall"] | int
+Fault = Literal["truncate", "drop", "corrupt", "stall", "trickle"] | str | int
 """truncate: the first half, announced as the whole. drop: the first half, then the connection closes.
-corrupt: one bit is wrong. stall: the first half, then silence. A number: that status and an error page."""
+corrupt: one bit is wrong. stall: the first half, then silence. trickle: a byte now and then. An address: it is there.
+A number: that status and an error page."""
 
 
 class DataServer(ThreadingHTTPServer):
@@ -69,17 +70,28 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = 200, self.server.files.get(path)
         if body is None or isinstance(fault, int):
             status, body = fault or 404, b"<html>trouble</html>"
+        elsewhere = str(fault).startswith("http")
+        if elsewhere:
+            status, body = 302, b""
         if fault == "corrupt":
             body = body[:-1] + bytes([body[-1] ^ 1])
         sent = body[: len(body) // 2] if fault in ("drop", "stall", "truncate") else body
+        sent = b"" if fault == "trickle" else sent
         self.send_response(status)
+        if elsewhere:
+            self.send_header("Location", fault)
         self.send_header("Content-Length", str(len(sent if fault == "truncate" else body)))
         self.end_headers()
         self.wfile.write(sent)
         if fault == "stall":
             self.server.stalled.set()
             self.server.released.wait(10)
-        self.close_connection = fault in ("drop", "stall")
+        if fault == "trickle":
+            for at in range(len(body)):
+                self.wfile.write(body[at : at + 1])
+                if self.server.released.wait(0.02):
+                    break
+        self.close_connection = fault in ("drop", "stall", "trickle")
 
     def handle(self) -> None:
         """Serve until the client leaves, which it may do in the middle of an answer."""

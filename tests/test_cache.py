@@ -4,8 +4,11 @@ import errno
 import hashlib
 import importlib
 import json
+import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 from ecgstudy.errors import StudyError
 from ecgstudy.study import cache
 from ecgstudy.study.cache import (
+    alone,
     cache_key,
     code_key,
     file_digest,
@@ -39,6 +43,17 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
         raise RuntimeError("killed")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_takes_its_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+    monkeypatch.setattr(cache.os, "fsync", lambda _: events.append("on the disk"))
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda one, other: (events.append(other.name), replace(one, other)))
+    write_text(tmp_path / "metrics.json", "{}")
+    with new_folder(tmp_path / "store") as partial:
+        (partial / "a").touch()
+    assert events == ["on the disk", "metrics.json", "on the disk", "store"]
 
 
 def test_two_processes_that_write_one_file_keep_out_of_each_others_way(
@@ -189,9 +204,11 @@ def test_a_value_is_made_once_and_says_what_made_it(tmp_path: Path, monkeypatch:
 
 def test_the_commit_says_where_code_differs_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter(["abc\n", "", "abc\n", " M ecgstudy/study/cache.py\n"])
-    monkeypatch.setattr(cache.subprocess, "check_output", lambda *_, **__: next(found))
+    asked = []
+    monkeypatch.setattr(cache.subprocess, "check_output", lambda words, **_: asked.append(words) or next(found))
     commit = cache.commit.__wrapped__
     assert [commit(), commit()] == ["abc", "abc-dirty"]
+    assert asked[-1][-2:] == ["ecgstudy", "notebooks"]
     monkeypatch.setattr(cache.subprocess, "check_output", lambda *_, **__: Path("nowhere").read_text())
     assert commit() == "unknown"
 
@@ -263,3 +280,19 @@ def test_a_kill_half_way_leaves_no_value_no_lock_and_no_rest(tmp_path: Path) -> 
     maker.wait()
     assert remember(tmp_path, "scores", MADE_FROM, lambda: "mine", wait=False)[0] == "mine"
     assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_who_comes_second_is_told_who_is_at_it_and_goes_on_when_that_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "results" / "01_ingestion"
+    code = "import pathlib, sys, time; from ecgstudy.study.cache import alone\n"
+    code += "with alone(pathlib.Path(sys.argv[1]), 'a stage'): print(flush=True); time.sleep(60)"
+    first = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b"\n"
+    threading.Timer(0.5, first.kill).start()
+    with alone(folder, "a stage"):
+        assert first.wait(0) == -signal.SIGKILL
+    told = rf"ecgstudy: a stage is being run by process {first.pid} on .+ since \d{{4}}-\d\d-\d\d [\d:]+; waiting until"
+    assert re.match(told, capsys.readouterr().err)
+    first.stdout.close()

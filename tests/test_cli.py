@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from ecgstudy.__main__ import main
 from ecgstudy.dual_task import plan as dual_task
@@ -32,7 +33,10 @@ def test_cohorts_lists_what_is_there_and_how_to_get_the_rest(
         (["run", "77_nothing"], "There is no notebook 77_nothing.ipynb"),
         (["run", "01_ingestion", "-p", "profil", "demo"], "There is no parameter 'profil'; did you mean profile?"),
         (["run", "01_ingestion", "-p", "seed", "many"], "Parameter 'seed' must be a int like 0, not the str 'many'."),
-        (["run", "01_ingestion", "-p", "profile", "full"], "There is no profile 'full'; choose one of demo, real."),
+        (
+            ["run", "01_ingestion", "-p", "profile", "full"],
+            "There is no profile 'full'; choose one of demo, real, mine, mine-quick.",
+        ),
         (["report", "full"], "There is no profile 'full'"),
         (["fetch", "nothing"], "nothing"),
     ],
@@ -52,6 +56,24 @@ def test_work_shares_the_jobs_of_every_stage(monkeypatch: pytest.MonkeyPatch, ca
     assert main(["work", "demo", "--device", "cpu"]) == 0
     told = ["reidentification: all jobs are done", "dual_task: 2 jobs are still done by other processes"]
     assert capsys.readouterr().out.splitlines() == told
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_study_is_run_once_at_a_time_and_names_its_report(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def snakemake(command: list[str], **_: object) -> int:
+        assert {"--nolock", "--rerun-incomplete", "profile=demo"} <= set(command)
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".demo.lock", timeout=0).acquire()
+        return code
+
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path))
+    monkeypatch.setattr(subprocess, "call", snakemake)
+    assert main(["study", "demo", "--cores", "1"]) == code
+    said = capsys.readouterr()
+    assert said.out == ("" if code else f"Report: {tmp_path / 'demo' / 'index.html'}\n")
+    assert said.err.count("run the same command again to go on") == code
 
 
 def test_real_profile_without_data_says_what_to_do(tmp_path: Path) -> None:

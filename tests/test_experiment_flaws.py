@@ -134,4 +134,7 @@ def test_a_flaw_of_the_lead_whose_beats_are_known_cuts_too_and_that_of_a_third_l
     assert pieces.loc[pieces["row"] == 2, ["start", "stop"]].to_numpy().tolist() == [[0, 300], [400, 1000]]
     index = dataset.grid_index(parts.iloc[2:3], 2.0)
     assert index.loc[index["problem"].notna(), "start"].tolist() == [200, 300]
+    record = dataset._records["fake/good_2"]
+    monkeypatch.setitem(dataset._records, "fake/good_2", record._replace(usable_leads=("II",)))
+    assert dataset.lead_of("fake/good_2") == "II"  # a lead that cannot be used is not read
     assert (pieces["row"] == 3).sum() == 1

@@ -13,6 +13,8 @@ from pathlib import Path
 import papermill
 import psutil
 import pytest
+from chaos import GONE_S
+from filelock import FileLock, Timeout
 from papermill.exceptions import PapermillExecutionError
 
 from ecgstudy.errors import StudyError
@@ -25,6 +27,7 @@ Trial = Callable[..., Path]
 
 def test_a_run_leaves_metrics_notebook_and_page(trial: Trial) -> None:
     results = trial('stage.metric("answer", 6 * 7 + seed)', 'import sys; print("noise", file=sys.stderr)')
+    (results.parent / ".90_trial.draft_of_a_killed_run" / "tables").mkdir(parents=True)
     assert run_notebook("90_trial", {"seed": 5}) == results
     assert json.loads((results / "metrics.json").read_text())["metrics"]["answer"]["value"] == 47
     page = (results / "90_trial.html").read_text()
@@ -34,6 +37,7 @@ def test_a_run_leaves_metrics_notebook_and_page(trial: Trial) -> None:
     for noise in ("papermill", "start_time", str(results.parents[2]), "noise"):
         assert noise not in executed.replace('print(\\"noise', "")
     assert sorted(p.name for p in results.iterdir()) == WHOLE
+    assert sorted(p.name for p in results.parent.iterdir()) == [".90_trial.holder", ".90_trial.lock", "90_trial"]
 
 
 def _older_run(folder: Path) -> dict[Path, str]:
@@ -97,6 +101,20 @@ def test_a_run_without_results_is_no_success_though_an_older_run_left_its_own(
     assert _content(trial()) == older
 
 
+def test_a_stage_is_run_by_one_process_at_a_time(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = trial()
+
+    def execute(source: Path, target: Path, **_: object) -> None:
+        target.write_bytes(source.read_bytes())
+        with pytest.raises(Timeout):
+            FileLock(results.with_name(".90_trial.lock"), timeout=0).acquire()
+        raise RuntimeError("Nobody else may.")
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    with pytest.raises(StudyError, match="Nobody else may"):
+        run_notebook("90_trial", {})
+
+
 def _raise(error: Exception) -> None:
     raise error
 
@@ -121,14 +139,14 @@ remember(results_dir("busy"), "slept", {}, lambda: list(in_parallel(time.sleep, 
 def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: Trial, tmp_path: Path) -> None:
     trial(BUSY)
     runs = {}
-    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         # each run has results of its own; a kernel, which leads its own group, gets nothing but what its parent sends
         results = tmp_path / how.name
         older = _older_run(results / "demo" / "90_trial")
         command = [sys.executable, "-m", "ecgstudy", "run", "90_trial"]
         environment = os.environ | {"ECGSTUDY_RESULTS": str(results), "TMPDIR": str(results)}
-        # a shell that runs the tests in the background has its children ignore Ctrl-C
-        listening = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+        # a shell that runs the tests in the background, or nohup, has its children ignore signals
+        listening = {"preexec_fn": partial(signal.signal, how, signal.SIG_DFL) if how != signal.SIGKILL else None}
         run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **listening)
         runs[how] = run, results, older
     deadline = time.monotonic() + 60
@@ -140,12 +158,13 @@ def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: T
             if how not in families and sum("popen_loky" in str(_command(child)) for child in family) == 2:
                 families[how] = family
                 run.send_signal(how)
+                limit = GONE_S * max(1, os.getloadavg()[0] / os.cpu_count())
+                assert psutil.wait_procs(family, timeout=limit)[1] == []
     assert len(families) == len(runs)
     for how, (run, results, older) in runs.items():
         text = run.communicate(timeout=60)[1]
         assert run.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
         assert how == signal.SIGKILL or "ecgstudy: stopped; run the same command again to go on.\n" in text
-        assert psutil.wait_procs(families[how], timeout=30)[1] == []
         assert remember(results / "busy", "slept", {}, lambda: "free", wait=False)[0] == "free"
         assert _content(results / "demo" / "90_trial") == older
 

@@ -251,9 +251,11 @@ TRAIN = _waves(("r1", "anna", "a1"), ("r2", "ben", "b1"))
 def test_shared_persons_and_waveforms_are_refused_and_named() -> None:
     # unknown waveforms are not equal to each other
     assert_disjoint({"train": _waves(("r1", "anna", None)), "test": _waves(("r3", "cleo", None))})
-    with pytest.raises(LeakageError, match=r"train and test share 1 value\(s\) of subject_id, ben for one"):
+    with pytest.raises(
+        LeakageError, match=r"train and test share 1 value\(s\) of subject_id, records r2 and r9 for one"
+    ):
         assert_disjoint({"train": TRAIN, "test": _waves(("r9", "ben", "b9"))})
-    with pytest.raises(LeakageError, match=r"train and test share .* of sha256, a1 for one"):
+    with pytest.raises(LeakageError, match=r"train and test share .* of sha256, records r1 and y for one"):
         assert_disjoint({"train": TRAIN, "val": _waves(("x", "xeno", "x1")), "test": _waves(("y", "yves", "a1"))})
 
 

@@ -9,15 +9,19 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
+import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 import pooch
 import requests
+import urllib3
 from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
@@ -26,12 +30,18 @@ from ecgstudy.study.config import data_root
 from ecgstudy.study.parallel import progress
 
 PHYSIONET = "https://physionet.org/files"
+HOSTS = ("physionet.org", "physionet-open.s3.amazonaws.com")
+"""The publisher's: a server may send on to no other."""
 MIRROR_VARIABLE = "ECGSTUDY_MIRROR"
 """Environment variable: address of a copy of PhysioNet's ``files`` folder, such as a hospital's mirror
 or the publisher's own bucket, https://physionet-open.s3.amazonaws.com, which is faster for PTB-XL."""
 INDEX = "SHA256SUMS.txt"
 TIMEOUT_S = 30.0
-"""Seconds of silence after which a connection counts as lost."""
+"""Seconds of silence after which a connection counts as lost, and after which it is held to its speed."""
+LEAST_SPEED = 1_000
+"""Bytes per second of a connection that is worth waiting for."""
+MOST_BYTES = 50_000_000
+"""More than any file of the study has: PTB-XL's list of checksums has 8 MB."""
 ATTEMPTS = 5
 """Connections tried for one file, after pauses of 1, 2, 4... times `BACKOFF_S` seconds."""
 BACKOFF_S = 1.0
@@ -44,8 +54,8 @@ _INDEX_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*)")
 _WRONG = "does not match the publisher's checksum, also when downloaded again"
 _TROUBLES = {
     requests.exceptions.SSLError: "the server's certificate is not accepted",
-    requests.Timeout: "the server does not answer",
-    requests.RequestException: "the connection failed or broke off",
+    (requests.Timeout, urllib3.exceptions.TimeoutError): "the server does not answer, or too slowly",
+    (requests.RequestException, urllib3.exceptions.HTTPError): "the connection failed or broke off",
     ValueError: _WRONG,  # pooch's
 }
 
@@ -57,7 +67,7 @@ class Source:
     folder: str  # name below the data folder
     project: str  # PhysioNet's name, part of the address as the version is
     version: str
-    index_sha256: str | None  # of the publisher's SHA256SUMS.txt; None where no copy was at hand to compute it from
+    index_sha256: str  # of the publisher's SHA256SUMS.txt
     min_files: int  # needed files that the version is known to have, so that a list cut short is noticed
     # Web pages, pictures and LICENSE.txt are left out (LUDB's licence file does not match LUDB's own SHA256SUMS.txt).
     needed: str  # patterns, as the next
@@ -67,13 +77,14 @@ class Source:
 _ECGID = "c73c46a718cd3741f96b085fcfe2d123a16817dc5d73b72d27daa4c1505b8602"
 _LUDB = "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f"
 _MITDB = "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43"
-_PTBXL = "ptbxl_database.csv scp_statements.csv RECORDS records100/*"
+_PTBXL = "b7224b92b341511ec3ceb13dc6652079b2c36a06504bcb49506f157f51dc695d"
+_PTBXL_100 = "ptbxl_database.csv scp_statements.csv RECORDS records100/*"
 SOURCES = {
     "ecgid": Source("ecgiddb", "ecgiddb", "1.0.0", _ECGID, 933, "Person_*/* RECORDS README ANNOTATORS"),
     "ludb": Source("ludb", "ludb", "1.0.1", _LUDB, 2804, "data/* ludb.csv RECORDS README ANNOTATORS"),
     "mitdb": Source("mitdb", "mitdb", "1.0.0", _MITDB, 146, "[12]??.hea [12]??.dat [12]??.atr RECORDS ANNOTATORS"),
     # two tables, header and samples of each record
-    "ptbxl": Source("ptbxl", "ptb-xl", "1.0.3", None, 2 + 2 * 21_799, _PTBXL, optional="records500/*"),
+    "ptbxl": Source("ptbxl", "ptb-xl", "1.0.3", _PTBXL, 2 + 2 * 21_799, _PTBXL_100, optional="records500/*"),
 }
 
 
@@ -165,7 +176,8 @@ class _Download:
         self.folder = data_root() / source.folder
         self.staging = self.folder.with_name(source.folder + PARTIAL)
         self.stop = threading.Event()
-        self._session = requests.Session()
+        self._replies: set[requests.Response] = set()  # that are being read
+        self._session = _Session()
         self._session.mount(base, requests.adapters.HTTPAdapter(pool_maxsize=THREADS))
         pooch.get_logger().setLevel(logging.WARNING)  # no line a file
 
@@ -186,9 +198,12 @@ class _Download:
                 if len(bad) == GIVE_UP_AFTER:
                     break
         finally:
-            # also on Ctrl-C and on a full disk: the threads end at their next chunk
+            # also on Ctrl-C and on a full disk: nobody waits for what is still to come
             self.stop.set()
-            pool.shutdown(cancel_futures=True)
+            for reply in list(self._replies):
+                with suppress(ValueError, RuntimeError):  # which has ended meanwhile
+                    reply.raw.shutdown()
+            pool.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt), cancel_futures=True)
         if bad:
             others = f" ({len(bad)} bad files in all)" if len(bad) > 1 else ""
             raise StudyError(
@@ -210,8 +225,6 @@ class _Download:
         source, fresh = self._source, self.staging / INDEX
         version = f"{source.project} {source.version}"
         try:
-            if source.index_sha256 is None:
-                fresh.unlink(missing_ok=True)  # nothing could tell whether an old one still holds
             self.bring(INDEX, source.index_sha256)
         except _BadFileError as bad:
             raise StudyError(
@@ -231,9 +244,9 @@ class _Download:
             )
         return needed | optional if full else needed
 
-    def bring(self, path: str, sha256: str | None) -> None:
+    def bring(self, path: str, sha256: str) -> None:
         """Bring one file into `staging`, verified, unless it is right in `folder`."""
-        if sha256 and (self.folder / path).is_file() and file_digest(self.folder / path) == sha256:
+        if (self.folder / path).is_file() and file_digest(self.folder / path) == sha256:
             return
         target, reasons = self.staging / path, []
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -248,7 +261,7 @@ class _Download:
                 if status < 500 and status not in (408, 429):
                     raise _BadFileError(f"is refused by the server (status {status})") from None
                 reasons.append(f"the server answers {status}")
-            except tuple(_TROUBLES) as failed:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failed:
                 reasons.append(next(text for kind, text in _TROUBLES.items() if isinstance(failed, kind)))
                 if reasons.count(_WRONG) > 1:
                     raise _BadFileError(_WRONG) from None
@@ -262,11 +275,33 @@ class _Download:
         return f"{self._address}/{quote(path)}"
 
     def _transfer(self, url: str, output_file: str, _: object) -> None:
-        """Write one file, as pooch asks for it."""
-        reply = self._session.get(url, stream=True, timeout=TIMEOUT_S)
-        with reply, Path(output_file).open("wb") as file:
-            reply.raise_for_status()
-            for chunk in reply.iter_content(1 << 14):
-                if self.stop.is_set():
-                    raise CancelledError
-                file.write(chunk)
+        """Write one file, as pooch asks for it, as it comes, unless it comes too slowly or is too large."""
+        reply = self._session.get(url, stream=True, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
+        began, size = time.monotonic(), 0
+        self._replies.add(reply)
+        try:
+            with reply, Path(output_file).open("wb") as file:
+                reply.raise_for_status()
+                while chunk := reply.raw.read1(1 << 16, decode_content=False):
+                    size, seconds = size + file.write(chunk), time.monotonic() - began
+                    if self.stop.is_set():
+                        raise CancelledError
+                    if size > MOST_BYTES:
+                        raise _BadFileError("is larger than any file of the study")
+                    if seconds > TIMEOUT_S and size < seconds * LEAST_SPEED:
+                        raise requests.Timeout
+        finally:
+            self._replies.discard(reply)
+
+
+class _Session(requests.Session):
+    """Connections that are sent on to the publisher's hosts only, and never from https to http."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Address that a reply sends on to, refused where it is none of the publisher's."""
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            here, there = urlsplit(resp.url), urlsplit(urljoin(resp.url, target))
+            if there.hostname not in (here.hostname, *HOSTS) or there.scheme not in ("https", here.scheme):
+                raise _BadFileError(f"is sent on to {there.scheme}://{there.hostname}, which is not to be trusted")
+        return target

@@ -11,11 +11,13 @@ import hashlib
 import inspect
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import TypeVar
 
 import joblib
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import PROJECT_ROOT
@@ -199,6 +201,27 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone(folder: Path, work: str) -> Iterator[None]:
+    """Let one process at a time fill a folder; a second one says who is at it, and waits.
+
+    The lock lies beside the folder, and the system frees it when its process ends, however it ends.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    holder = folder.with_name(f".{folder.name}.holder")
+    with naming_disk_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+            print(f"ecgstudy: {work} is being run by {who}; waiting until that ends.", file=sys.stderr, flush=True)
+            held = lock.acquire()
+    with held:
+        write_text(holder, f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
+        yield
+
+
+@contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Write a file under a temporary name beside `path`; it takes that name when the block ends well."""
     # the process id keeps two runs that write the same file out of each other's way
@@ -207,9 +230,16 @@ def new_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
+            _on_disk(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _on_disk(file: Path) -> None:
+    """Wait until a file's content is on the disk: a name that outlives a power cut must not be that of nothing."""
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -230,6 +260,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
+            for file in filter(Path.is_file, partial.rglob("*")):
+                _on_disk(file)
             shutil.rmtree(path, ignore_errors=True)
             partial.replace(path)
         finally:

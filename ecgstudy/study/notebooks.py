@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.cache import METRICS, naming_disk_errors, publish, write_text
+from ecgstudy.study.cache import METRICS, alone, naming_disk_errors, publish, write_text
 from ecgstudy.study.config import TEMPLATES, check_profile, notebooks_dir, results_dir
-from ecgstudy.study.parallel import BATCH
+from ecgstudy.study.parallel import BATCH, PARENT
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Literal = str | bool | int | float | list | dict | None
 DRAFT = "ECGSTUDY_DRAFT"
 """Environment variable: folder that gathers what a papermill run makes, published when all cells have ended."""
+_FIRST_LINE = "from ecgstudy.study.parallel import end_with_parent; end_with_parent()"
 
 
 def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
@@ -46,14 +47,18 @@ def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
     declared = declared_parameters(source)
     values = check_parameters(declared, given)
     folder = results_dir(check_profile(values.get("profile", declared["profile"]))) / stage
-    with naming_disk_errors(folder), tempfile.TemporaryDirectory(prefix="ecgstudy-") as draft:
-        folder.mkdir(parents=True, exist_ok=True)
-        executed = Path(draft, f"{stage}.ipynb")
-        _execute(source, executed, values, folder / f"{stage}.failed.ipynb")
-        notebook = scrubbed(nbformat.read(executed, as_version=4))
-        write_text(executed, nbformat.writes(notebook))
-        write_text(executed.with_suffix(".html"), notebook_html(notebook, stage))
-        publish(Path(draft), folder)
+    running = alone(folder, f"{stage} of the profile {folder.parent.name}")
+    with running, naming_disk_errors(folder):
+        for left in folder.parent.glob(f".{stage}.draft*"):  # by a run that was killed
+            shutil.rmtree(left)
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{stage}.draft", dir=folder.parent) as draft:
+            executed = Path(draft, f"{stage}.ipynb")
+            _execute(source, executed, values, folder / f"{stage}.failed.ipynb")
+            notebook = scrubbed(nbformat.read(executed, as_version=4))
+            write_text(executed, nbformat.writes(notebook))
+            write_text(executed.with_suffix(".html"), notebook_html(notebook, stage))
+            publish(Path(draft), folder)
     return folder
 
 
@@ -63,7 +68,7 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], failed: 
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with patch.dict(os.environ, {BATCH: "1", DRAFT: str(target.parent)}):
+        with patch.dict(os.environ, {BATCH: "1", DRAFT: str(target.parent), PARENT: str(os.getpid())}):
             papermill.execute_notebook(
                 source,
                 target,
@@ -74,7 +79,7 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], failed: 
                 progress_bar=False,
                 stderr_file=sys.stderr,
                 # the kernel warns that it talks over the loopback interface, which is all that it does
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                extra_arguments=["--IPKernelApp.log_level=ERROR", f"--IPKernelApp.exec_lines={_FIRST_LINE}"],
             )
         if not (target.parent / METRICS).is_file():
             raise StudyError("stage.finish() did not run.")
@@ -102,6 +107,8 @@ def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.id = "injected-parameters"  # papermill draws one
         if cell.cell_type == "code":
             noise = ("stderr", "SystemExit")  # the latter ends a stage early
             cell.outputs = [out for out in cell.outputs if out.get("name", out.get("ename")) not in noise]

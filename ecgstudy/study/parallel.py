@@ -1,15 +1,21 @@
-"""Work on all processor cores, and progress: one bar where somebody watches, one line a job elsewhere.
+"""Work on all processor cores in processes that end with their parents, and progress on it.
+
+Progress is one bar where somebody watches and one line a job elsewhere.
 
 A bar floods the message channel of a notebook kernel and can end a papermill run with a time-out, so bars are drawn
 only where somebody watches, and never by the worker processes.
 """
 
 import os
+import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -22,7 +28,11 @@ from ecgstudy.errors import StudyError
 T = TypeVar("T")
 BATCH = "ECGSTUDY_BATCH"
 """Environment variable: "1" where nobody watches, "worker" where another process tells of the progress."""
+PARENT = "ECGSTUDY_PARENT"
+"""Environment variable: id of the parent that a process of the study must not outlive."""
+_HANGUP_AND_TERM = 1 << 0 | 1 << 14
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_TIDY_UP = 3.0
 _SECONDS_BETWEEN_LINES = 2.0
 _WORKER_GROWTH = 4_000_000_000
 """Bytes by which a worker may grow before another takes its place."""
@@ -73,16 +83,38 @@ def _call(parent: int, function: Callable[..., T], item: tuple[Any, ...]) -> T:
         return function(*item)
 
 
-@cache
-def _become_worker(parent: int) -> None:
-    """Stay until the parent has ended, however that ends, and no longer."""
+def end_with_parent() -> None:
+    """Stay no longer than the parent, where it asks for that by :data:`PARENT`."""
+    if parent := os.environ.pop(PARENT, None):  # asked of this process, not of those that it starts
+        _stay_no_longer_than(int(parent))
+
+
+def _stay_no_longer_than(parent: int) -> None:
+    """Watch the parent and stop once it has ended, however that ends; in order, where that does not take long."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and not _is_ended_make(parent):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_TIDY_UP)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_ended_make(process: int) -> bool:
+    """Whether a process is make and got SIGHUP: it then blocks that signal and waits for its children, untold."""
+    with suppress(OSError):  # Linux tells
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+        blocked = re.match(r"Name:\tg?make\n(?:.*\n)*SigBlk:\t(\w+)\n", status)
+        return blocked is not None and int(blocked[1], 16) & _HANGUP_AND_TERM == 1  # both while it starts a child
+    return False
+
+
+@cache
+def _become_worker(parent: int) -> None:
+    """Stay no longer than the parent; keep what takes long to make."""
+    _stay_no_longer_than(parent)
     # the signals and networks that a worker keeps are no leak, and a new worker takes seconds to get them again
     process_executor._MAX_MEMORY_LEAK_SIZE = _WORKER_GROWTH
 
