@@ -4,6 +4,7 @@ Workers write their signals straight to their place in the signal file and hand 
 not grow with the cohort.
 """
 
+import errno
 import json
 import pickle
 import shutil
@@ -188,6 +189,8 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
     except RecordError as unreadable:
         return _unreadable(cohort, unreadable, record["record_id"], record["subject_id"])
     except OSError as broken:  # a disk's or a network's; its text names the file
+        if broken.errno == errno.ENOSPC:
+            raise
         return _left_out(record, Problem.UNREADABLE, f"it cannot be read ({broken.strerror})")
     seconds = signal.values.shape[-1] / signal.fs
     if seconds < plan.min_seconds:
