@@ -190,7 +190,7 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
         return _unreadable(cohort, unreadable, record["record_id"], record["subject_id"])
     except OSError as broken:  # a disk's or a network's; its text names the file
         if broken.errno == errno.ENOSPC:
-            raise  # everybody's
+            raise
         return _left_out(record, Problem.UNREADABLE, f"it cannot be read ({broken.strerror})")
     seconds = signal.values.shape[-1] / signal.fs
     if seconds < plan.min_seconds:
