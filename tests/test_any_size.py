@@ -1,26 +1,33 @@
 """Cohorts of any size: who is on trial, galleries that are streamed, memory that stays bounded, refusals with names."""
 
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from zlib import crc32
 
+import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.biometric import NOT_STREAMED, StreamedFold, biometric_report, per_person_risk
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import ScoreMatrix
-from ecgstudy.experiment.attackers import Attacker, Embedded, Fitted
+from ecgstudy.experiment.attackers import ATTACKERS, Attacker, Embedded, Fitted
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all, scored_folds
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.networks import auxiliary_records
 from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.learn.train import make_trainer
 from ecgstudy.reidentification.plan import (
     plan,
     protocols_of,
@@ -30,6 +37,8 @@ from ecgstudy.reidentification.plan import (
     size_notes,
 )
 from ecgstudy.reidentification.tables import control_table, extrapolation_results, undefined_results
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
 
 FS = 100.0
 
@@ -83,6 +92,11 @@ def test_a_streamed_matrix_says_what_the_held_one_says(trials: tuple[StreamedMat
         assert coarse[name] == exact[name]
     for name in ("eer", "tar_at_far_1e-2", "tar_at_far_1e-3", "zebra_bits", "cllr_min", "d_sys"):
         assert coarse[name] == pytest.approx(exact[name], abs=0.02), name
+    # exact where one person alone is drawn more often, as probe and as gallery entry
+    drawn = everybody.copy()
+    drawn[resamples.index_of(streamed.gallery[0])] = 5
+    assert one.levels(drawn).totals == pytest.approx(other.levels(drawn).totals)
+    assert one.measure(drawn)["eer"] == pytest.approx(other.measure(drawn)["eer"], abs=0.005)
     # intervals: the same draws, the impostors' weights to first order
     found, wanted = (biometric_report([fold], resamples, np.random.default_rng(0)) for fold in (one, other))
     for name in ("rank1", "eer", "tar_at_far_1e-2"):
@@ -185,6 +199,11 @@ def test_persons_recorded_again_are_on_trial_and_the_others_help(
     assert {job.protocol.name for job in planned} >= ({"cross_record"} if again and tried else set())
     assert bool(planned) == bool(tried)
     assert len(size_notes(context)) == (tried > 0 and again + once > 1000)
+    for job in planned:
+        (split, *_) = context.splits(job)
+        few = protocols.some_on_trial(split)
+        assert few.probe["subject_id"].nunique() == min(split.probe["subject_id"].nunique(), protocols.MOST_SHUFFLED)
+        assert set(few.enrolment["subject_id"]) <= set(few.probe["subject_id"]) or few is split
     large = {(job.protocol.name): context.splits(job) for job in planned}
     for name, splits in large.items():
         learnt = [split.train["subject_id"].nunique() + split.validation["subject_id"].nunique() for split in splits]
@@ -240,3 +259,53 @@ def test_a_thousand_and_one_persons_go_through_the_stage(
         "own.cross_record.probes.csv.gz",
     ]
     assert len(pd.read_csv(tmp_path / "trials" / "own.cross_record.probes.csv.gz")) == 1001
+
+
+class _Recorder:
+    """Stands in for the stage of a notebook whose cells are run here."""
+
+    draws_traces, device = False, "cpu"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.findings = folder, []
+
+    def finding(self, text: str) -> None:
+        self.findings.append(text)
+
+    def figure(self, name: str, figure: Figure, *_: str) -> None:
+        figure.savefig(self.folder / f"{name}.png")
+        plt.close(figure)
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+ODD = {
+    "one person": ({"n_subjects": 1}, "one person only"),
+    "nobody to learn from": ({"n_subjects": 2, "n_records": 1}, "no two people have 4 s to learn from"),
+    "two persons": ({"n_subjects": 2}, "2 persons are too few for 3 folds"),
+    "hardly a probe": ({"n_subjects": 12, "n_records": 1}, "No attacker was chosen"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "said"), ODD.values(), ids=ODD)
+def test_stage_02_ends_with_a_result_or_a_reason_on_any_cohort(
+    tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch, size: dict[str, int], said: str
+) -> None:
+    store = build_store(SyntheticCohort(**({"n_sessions": 1, "n_records": 2} | size), seed=3), tmp_path)
+    unlabelled = store.records.assign(sex=None, age=np.nan)
+    monkeypatch.setattr(RecordStore, "records", property(lambda _: unlabelled))
+    attackers = {name: ATTACKERS[name] for name in ("template", "features_gbm")}
+    context = Context("mine", {"own": store}, "cpu", attackers, cache=tmp_path)
+    notebook = nbformat.read(project_root / "notebooks" / "02_reidentification.ipynb", as_version=4)
+    _, opened, *cells = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+    stage, here = _Recorder(tmp_path), {"context": context, "seed": 0, "stores": context.stores, "profile": "mine"}
+    exec(opened.split("stage = ")[0], here)
+    here |= {"stage": stage, "jobs": plan(context, 0), "make_trainer": lambda epochs: make_trainer(epochs // 60)}
+    try:
+        for cell in cells:
+            exec(cell, here)
+    except NotApplicableError as reason:
+        stage.finding(str(reason))
+    assert said in " ".join(stage.findings)

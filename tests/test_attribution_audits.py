@@ -96,6 +96,8 @@ def test_a_cascade_randomises_every_part_above() -> None:
             weights = networks[kind, float(at)].state_dict()
             differs = [not torch.equal(weights[name], model.state_dict()[name]) for name in drawn]
             assert differs == [number in changed for number in range(4)]
+    another, random = (networks[key].state_dict() for key in ((audits.UNTRAINED, np.nan), (audits.CASCADING, 3.0)))
+    assert not torch.equal(another[drawn[-1]], random[drawn[-1]])
 
 
 def test_randomisation_of_known_cases(resamples: Resamples, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +194,7 @@ def test_stability_of_the_order_of_methods_by_hand() -> None:
     assert found.loc["deletion", "kendall"] == pytest.approx(4 / 6)  # one of six pairs is turned round
     assert found.loc["deletion", "spearman"] == pytest.approx(0.8)
     assert "fewer than three methods" in found.loc["insertion", "reason"]
+    assert audits.infill_stability(pd.DataFrame(rows[:4]))["kendall"].isna().all()
 
 
 def test_infidelity_of_the_right_explanation_of_a_linear_network_is_zero() -> None:
@@ -273,5 +276,5 @@ def test_audits_of_all_networks_are_joined_and_a_refusal_is_told(
     with pytest.raises(StudyError, match="Nobody is recognised"):
         audits.audit_people(None, 0)
     monkeypatch.setattr(cases, "network_jobs", lambda *_: [])
-    with pytest.raises(StudyError, match="No cohort has several records"):
+    with pytest.raises(StudyError, match="no cohort has several records"):
         audits.audit_people(None, 0)

@@ -7,16 +7,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution.cases import Case, Part, case_windows, network_jobs, reference_codes, spread_windows
+from ecgstudy.attribution import cases
+from ecgstudy.attribution.cases import (
+    Case,
+    Part,
+    case_windows,
+    explain_case,
+    explain_cases,
+    network_jobs,
+    reference_codes,
+    spread_windows,
+)
 from ecgstudy.attribution.cases import window_fiducials as fiducials_of
+from ecgstudy.attribution.shares import feature_model_shares
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, region_masks, wave_codes
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.evaluate.protocols import CrossRecord, RandomWindows, SubjectDisjoint
 from ecgstudy.experiment import networks
 from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker
-from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.dataset import Dataset
+from ecgstudy.experiment.jobs import Context, Job, Outcome
 from ecgstudy.experiment.networks import Recipe
 from ecgstudy.learn.batches import standardise
 from ecgstudy.signals.ingest import build_store
@@ -158,6 +170,45 @@ def test_the_plan_is_of_networks_and_of_protocols_that_the_records_allow(
     refuse = lambda *_: (_ for _ in ()).throw(StudyError("too few"))  # noqa: E731
     monkeypatch.setattr(Context, "splits", refuse)
     assert network_jobs(context, 0) == []
+
+
+def test_one_seed_of_each_network_and_protocol_is_explained_task_by_task(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done(_: object, parts: list[Part], *__: object) -> Outcome:
+        return Outcome({part.name: part for part in parts}, pd.DataFrame())
+
+    protocols = (CrossRecord(), RandomWindows(), SubjectDisjoint(CrossRecord()))
+    jobs = [replace(JOB, protocol=protocol, seed=seed) for protocol in protocols for seed in (0, 1)]
+    monkeypatch.setattr(cases, "network_jobs", lambda *_: jobs)
+    monkeypatch.setattr(cases, "run", done)
+    tasks = ["person", "sex", "age_group"]
+    assert [(*part.jobs, part.part) for part in explain_cases(context, 1)[0]] == [(jobs[1], task) for task in tasks]
+    expected = [(job, task) for job in (jobs[1], jobs[3]) for task in tasks]
+    expected += [(jobs[5], task) for task in tasks[1:]]
+    assert [(*part.jobs, part.part) for part in explain_cases(replace(context, profile="real"), 1)[0]] == expected
+
+
+def test_few_persons_give_more_windows_of_each(context: Context, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = []
+    monkeypatch.setattr(cases, "case_windows", lambda *given: most.append(given[3]) or case)
+    monkeypatch.setattr(cases, "relevances", lambda asked: ({"m": asked.windows.samples}, {"m": 0.5}))
+    explained = explain_case(context, Part((JOB,), "person"))
+    assert (explained.relevance["m"] is case.windows.samples, explained.incompleteness) == (True, {"m": 0.5})
+    monkeypatch.setattr(cases, "FEW_PERSONS", 6)
+    explain_case(context, Part((JOB,), "person"))
+    assert most == [6, 1]
+
+
+def test_the_feature_model_is_explained_on_the_windows_of_probes(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, features = [], Dataset.features
+    monkeypatch.setattr(Dataset, "features", lambda self, part: read.append(part) or features(self, part))
+    found = feature_model_shares(context, 0)
+    pd.testing.assert_frame_equal(read[-1], context.splits(JOB)[0].probe)
+    assert found["share"].sum() == pytest.approx(1)
+    assert set(found["windows"]) == {8}
 
 
 def test_parts_of_a_job_are_kept_apart(context: Context) -> None:

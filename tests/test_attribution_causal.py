@@ -87,6 +87,7 @@ def test_replacing_the_planted_wave_ends_recognition_and_replacing_others_does_n
     assert own["rank1_fall"].abs().max() == 0
     assert own["eer_rise"].abs().max() < 0.02
     assert (table["waves_a_beat"] > 0.9).all()
+    assert replaced.loc[causal.ALL, "waves_a_beat"] == effects.known.min() < effects.known.max()
     if wave == "T":  # QRS rules the scale of a window, so its size also shows in the others
         assert replaced.loc["T", "rank1"] <= 0.1
         assert replaced.loc["T", "rank1_fall_low"] >= 0.3

@@ -1,5 +1,7 @@
 """Shares of a known relevance, enrichment 1 for one that knows nothing, and intervals over persons."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,6 +142,22 @@ def test_agreement_of_models_by_hand() -> None:
     assert found.loc[("a", "b"), "correlation"] == pytest.approx(-1)
     assert found.loc[("a", "c"), "reason"] == "all waves of one have the same enrichment"
     assert found.loc[("a", "d"), "reason"] == "fewer than three waves are known to both"
+
+
+def test_models_are_compared_by_shares_where_people_are_recognised_in_another_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "audited_jobs", lambda *_: [(SimpleNamespace(cohort="c"),)])
+    about = {"cohort": "c", "protocol": "cross_record", "task": "person", "kind": "wave", "model": "resnet1d"}
+    about["method"] = "integrated_gradients"
+    rows = [about | {"wave": wave, "share": at, "enrichment": -at} for at, wave in enumerate(WAVES)]
+    changes = {"cohort": "d", "protocol": "random_windows", "task": "sex", "kind": "region", "method": "saliency"}
+    others = [row | {key: other, "share": -row["share"]} for key, other in changes.items() for row in rows]
+    of_features = pd.DataFrame({"wave": WAVES, "share": range(6)})
+    found = shared.compared_models(None, 0, pd.DataFrame([*others, *rows]), of_features)
+    assert found[["first", "second", "correlation"]].to_numpy().tolist() == [
+        ["resnet1d, integrated gradients", "features, SHAP", 1.0]
+    ]
 
 
 def test_every_feature_is_split_between_waves() -> None:

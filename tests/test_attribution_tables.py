@@ -43,7 +43,9 @@ def test_claims_are_judged_by_the_papers_method_and_by_each_trusted_one() -> Non
     trusted = _rows(0.2, 1.2, 0.3, model="resnet1d", method="occlusion")
     board = pd.DataFrame({"method": ["occlusion", "saliency"], "trusted": [True, False]})
     table = claim_table(pd.concat([_rows(0.4, 1.2, 0.3), trusted]), board)
-    assert table["by_attention"].tolist() == [HOLDS]
+    assert table[["leaky", "by_attention"]].to_numpy().tolist() == [["no", HOLDS]]
+    leaky = claim_table(_rows(0.4, 1.2, 0.3, protocol="random_windows"), board[:0])
+    assert leaky["leaky"].item() == "yes"
     assert table["by_trusted"].tolist() == [f"occlusion: {FAILS}"]
     assert "no method passed" in claim_table(_rows(0.4, 1.2, 0.3), board[:0])["by_trusted"].item()
     assert "R wave for sex: holds in 1" in tables.claim_finding(table)
@@ -159,7 +161,7 @@ def test_only_whole_beats_are_drawn(case: Case) -> None:
 
 
 def _row(wave: str, model: str, method: str, mass: float, highest: float, reason: str | None = None) -> dict:
-    numbers = {"mass_in_wave": mass, "highest": highest, "pointing": highest}
+    numbers = {"mass_in_wave": mass, "highest": highest, "pointing": highest / 2}
     about = {"wave": wave, "model": model, "method": method, "control": method == "magnitude"}
     return about | {"applies": reason is None or "has not found" in reason, "reason": reason} | numbers
 

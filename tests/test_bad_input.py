@@ -220,13 +220,13 @@ def _only_bad_records(folder: Path) -> str:
 def _table_in_latin_1(folder: Path) -> str:
     _good_records(folder)
     (folder / "subjects.csv").write_bytes("record,subject_id\ngood_2,Jos\xe9\n".encode("latin-1"))
-    return r"clinic/subjects\.csv, line 2: is not UTF-8 text; save it as CSV UTF-8"
+    return r"own-1/subjects\.csv, line 2: is not UTF-8 text; save it as CSV UTF-8"
 
 
 def _table_without_a_column(folder: Path) -> str:
     _good_records(folder)
     (folder / "subjects.csv").write_text("record,patient\ngood_2,Bob\n")
-    return r"clinic/subjects\.csv, line 1: there is no column subject_id"
+    return r"own-1/subjects\.csv, line 1: there is no column subject_id"
 
 
 @pytest.mark.parametrize("make", [_only_bad_records, _table_in_latin_1, _table_without_a_column])
@@ -252,7 +252,7 @@ def test_where_nothing_is_left_the_command_says_so_and_fails(
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert re.match(f"ecgstudy: {words}", said)
-    assert [path.name for path in (places / "results").rglob("*.*")] == ["90_trial.failed.ipynb"]
+    assert [path.name for path in (places / "results").rglob("[!.]*.*")] == ["90_trial.failed.ipynb"]
 
 
 @pytest.mark.parametrize(("kind", "words"), [("file", "that is a file"), ("nothing", "there is no such folder")])

@@ -204,9 +204,11 @@ def test_a_value_is_made_once_and_says_what_made_it(tmp_path: Path, monkeypatch:
 
 def test_the_commit_says_where_code_differs_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter(["abc\n", "", "abc\n", " M ecgstudy/study/cache.py\n"])
-    monkeypatch.setattr(cache.subprocess, "check_output", lambda *_, **__: next(found))
+    asked = []
+    monkeypatch.setattr(cache.subprocess, "check_output", lambda words, **_: asked.append(words) or next(found))
     commit = cache.commit.__wrapped__
     assert [commit(), commit()] == ["abc", "abc-dirty"]
+    assert asked[-1][-2:] == ["ecgstudy", "notebooks"]
     monkeypatch.setattr(cache.subprocess, "check_output", lambda *_, **__: Path("nowhere").read_text())
     assert commit() == "unknown"
 

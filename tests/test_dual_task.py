@@ -135,7 +135,7 @@ def test_predictions_are_the_likeliest_classes_and_come_by_seed(context: Context
     ("change", "protocol", "reason"),
     [
         (lambda records: records, protocols.CrossElectrode(), "the cohort states no electrode"),
-        (at_rest, protocols.CrossActivity(), "no usable window is left to test on"),
+        (at_rest, protocols.CrossActivity(), "no record is left that could be recognised"),
         (pd.DataFrame.head, protocols.LeaveSubjectOut(5), "4 persons are too few to leave people out in 5 folds"),
     ],
 )
@@ -322,7 +322,7 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     monkeypatch.setattr(streaming, "open_context", lambda *given: asked.append(given) or followed)
     said = streaming.read_long_records(context, 0, model)
     assert asked == [("demo", "mitdb", 100.0, 0, "cpu", "MLII")]
-    assert said == "No half-hour record was followed: no usable window is left to test on."
+    assert said == "No half-hour record was followed: no record is left that could be recognised."
     # in minutes: 9 s enrol, the part from 12 to 23 s is asked
     monkeypatch.setattr(streaming, "TimeSeparated", lambda: protocols.TimeSeparated(((0, 0.15),), (0.2, 0.4)))
     shares = streaming.class_probabilities

@@ -140,13 +140,17 @@ def test_margin_raises_the_person_loss_only(name: str) -> None:
 
 
 @by_name
-def test_unknown_labels_are_left_out_of_the_loss(name: str) -> None:
+def test_unknown_labels_are_left_out_of_the_loss(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(name).eval()
     logits, target = model(windows(1, 200)), labels()
     target["sex"] = target["sex"].clone()
     target["sex"][2:] = UNKNOWN
     first_two = torch.nn.functional.cross_entropy(logits["sex"][:2], target["sex"][:2])
     torch.testing.assert_close(model.losses(logits, target, margin=True)["sex"], first_two)
+    counted = {}
+    monkeypatch.setattr(model, "log", lambda name, _, batch_size: counted.update({name: batch_size}))
+    model.validation_step((windows(1, 200), target), 0)
+    assert (counted["val_sex_accuracy"], counted["val_person_accuracy"]) == (2, 6)
     target["sex"][:] = UNKNOWN
     assert model.losses(logits, target, margin=True)["sex"] == 0
 
@@ -169,7 +173,8 @@ def test_wrong_arguments_are_named(name: str) -> None:
 def test_kernels_are_decayed_and_biases_and_norms_are_not(name: str) -> None:
     model = make(name)
     model.trainer = SimpleNamespace(estimated_stepping_batches=10)
-    optimizer = model.configure_optimizers()["optimizer"]
+    optimizer, schedule = model.configure_optimizers().values()
+    assert (schedule["interval"], schedule["scheduler"].total_steps) == ("step", 10)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert all(decay[id(p)] == (model.hparams.weight_decay if p.ndim > 1 else 0) for p in model.parameters())
     assert model.hparams.weight_decay > 0

@@ -79,6 +79,7 @@ def test_numbers_are_written_for_readers(value: float, text: str) -> None:
 
 def test_a_count_has_no_interval() -> None:
     assert estimate_text({"value": 90, "low": None, "high": None, "n": 90, "unit": "persons"}) == "90 persons"
+    assert estimate_text({"value": 9, "low": None, "high": 99, "n": 9, "unit": "s"}) == "9 s"
 
 
 def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
@@ -92,6 +93,9 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         stage.metric(f"own-1.cross_day.best.{name}", math.nan, note="no second day")
     stage.metric("own-1.cross_record.template.rank1", 0.25, 0.2, 0.3, unit="share")
     stage.metric("own-1.cross_record.probe_seconds", 10.0, unit="s")
+    for protocol, rank1 in (("cross_record", 0.9), ("cross_day", 0.6)):
+        for name, value in (numbers | {"rank1": rank1}).items():
+            stage.metric(f"own-3.{protocol}.best.{name}", value, unit="share" if value < 1 else "persons")
     stage.metric("own-2.cross_record.best.rank1", math.nan, note="Every person has one record.")
     stage.finish()
     page = build_report("mine").read_text()
@@ -102,9 +106,15 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         "10 s long) names the right patient in 75 % of the cases; guessing would in 2 %.",
         "already does so in 25 % (95 % interval 20 to 30).",
         "50 % of the patients are recognised every time; the worst-off tenth are told from others in 98 %",
+        "60 % of later ECGs can be linked",  # another day is the stronger claim
         "Whether patients can be linked is not known",
         "Every person has one record.",
         "What to do next",
     ):
         assert words in first
     assert "SYNTHETIC" not in page
+    Stage.open("02_reidentification", {"profile": "mine", "seed": 0, "device": "cpu"}).not_applicable(
+        "There is nobody."
+    )
+    page = build_report("mine").read_text()
+    assert page.index("Whether patients") < page.index("because there is nobody.") < page.index('id="01_ingestion"')

@@ -220,6 +220,15 @@ def test_wrong_parameters_stop_the_stage(results: Path) -> None:
             Stage.open("90_trial", PARAMETERS | change)
 
 
+@pytest.mark.parametrize(
+    ("profile", "asked", "drawn"),
+    [("demo", False, True), ("real", False, True), ("mine", False, False), ("mine", True, True)],
+)
+def test_a_trace_of_own_records_is_drawn_only_where_it_is_asked_for(profile: str, asked: bool, drawn: bool) -> None:
+    given = PARAMETERS | {"profile": profile, "draw_own_traces": asked}
+    assert Stage.open("01_ingestion", given).draws_traces == drawn
+
+
 def test_ecg_paper_is_true_to_scale() -> None:
     ax = strip_figure(np.zeros(500), fs=250).axes[0]
     assert ax.get_aspect() == pytest.approx(0.4)  # 10 mm a mV over 25 mm a second

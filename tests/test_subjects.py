@@ -32,7 +32,7 @@ PLAIN = "record,subject_id,session,age,sex\na,Ann,1,40,F\nb,Bob,2,41.5,M\n"
         PLAIN.replace("\n", "\r\n"),
         PLAIN.replace(",", ", "),
         PLAIN.replace("record", "Record").replace("subject_id", "Subject ID").replace("age", " AGE "),
-        "# exported by hand\n\n" + PLAIN.replace("\nb", "\n# half of them\n\nb"),
+        '# exported "by hand", "so\n\n' + PLAIN.replace("\nb", "\n# half of them\n\nb"),
         PLAIN.replace(",1,", ",1.0,").replace(",2,", ", 02 ,"),
         PLAIN.replace("\na,", "\n.\\a.hea,").replace("\nb,", "\n./b.dat,"),
         PLAIN.replace(",F", ",female").replace(",M", ",Man").replace(",40,", ",40 years,"),
@@ -56,6 +56,7 @@ def test_what_people_write_is_understood(tmp_path: Path, content: str | bytes) -
         (["31.3.2024", "01.03.2024", ""], [2, 1, 1], [30, 0, np.nan]),
         (["3/31/2024", "3/1/2024", "03/31/2024"], [2, 1, 2], [30, 0, 30]),
         (["31/3/2024", "1/3/2024", "2024-03-31T10:00"], [2, 1, 2], [30, 0, 30]),
+        (["31-03-2024", "1-3-2024", "31-3-2024 08:00"], [2, 1, 2], [30, 0, 30]),
         (["20240331", "20240301", "2024/3/31 10:00"], [2, 1, 2], [30, 0, 30]),
     ],
 )
@@ -130,14 +131,14 @@ def test_ages_and_sexes_of_cells_and_comments() -> None:
 
 
 def test_one_person_of_two_sexes_ages_or_spellings_is_named() -> None:
-    persons = ["Ann", "Ann", "bob", "Bob", "Cy", "Cy", "Di", "Di", "Eve", "Eve"]
-    rows = pd.DataFrame({"record_id": list("abcdefghij"), "subject_id": persons})
-    rows["date"] = pd.to_datetime([None] * 6 + ["2010-01-01", "2020-01-01", None, None])
-    rows["age"] = [20, 80, 1, 1, 30, 30, 40, 50, 40, 50]
-    rows["sex"] = ["F", "F", None, None, "F", "M", None, None, "F", None]
+    persons = ["Ann", "Ann", "bob", "Bob", "Cy", "Cy", "Di", "Di", "Eve", "Eve", "0042", "42.0", "0", "10"]
+    rows = pd.DataFrame({"record_id": list("abcdefghijklmn"), "subject_id": persons})
+    rows["date"] = pd.to_datetime([None] * 6 + ["2010-01-01", "2020-01-01", *[None] * 6])
+    rows["age"] = [20, 80, 1, 1, 30, 30, 40, 50, 40, 50, 1, 1, 1, 1]
+    rows["sex"] = ["F", "F", None, None, "F", "M", None, None, "F", *[None] * 5]
     found = contradictions(rows)
-    assert {record: reason.split(" ", 2)[2][:14] for record, (reason, _) in found.items()} == {
+    assert {record: reason.split(" ", 5)[5][:14] for record, (reason, _) in found.items()} == {
         **dict.fromkeys("ab", "ages are too f"),
-        **dict.fromkeys("cd", "id differs fro"),
+        **dict.fromkeys("cdkl", "id differs fro"),
         **dict.fromkeys("ef", "is female in o"),
     }

@@ -1,5 +1,6 @@
 """Training runs: deterministic, cached, resumable, chosen on validation only, silent in batch."""
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,9 @@ def test_fit_leaves_the_callers_random_state(tmp_path: Path) -> None:
 def test_complete_run_is_loaded_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path)
     assert torch.get_num_threads() == 1
-    assert [path.suffix for path in sorted(tmp_path.glob("resnet1d-*"))] == [".joblib", ".json"]
+    kept, about = sorted(tmp_path.glob("resnet1d-*"))
+    assert (kept.suffix, about.suffix) == (".joblib", ".json")
+    assert {"numpy", "pytorch-lightning", "torch"} == set(json.loads(about.read_text())["made_from"]["libraries"])
     monkeypatch.setattr(ResNet1d, "training_step", lambda *_: pytest.fail("trained again"))
     again = run(tmp_path)
     assert same_weights(first.model, again.model)
@@ -188,7 +191,8 @@ def test_batch_run_prints_one_line_an_epoch(
 
 
 def test_bar_is_for_watchers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not make_trainer(1, "cpu").progress_bar_callback
+    silent = make_trainer(1, "cpu")
+    assert (silent.progress_bar_callback, silent.gradient_clip_val) == (None, 1.0)
     monkeypatch.delenv("ECGSTUDY_BATCH")
     bar = make_trainer(1, "cpu").progress_bar_callback
     assert isinstance(bar, TQDMProgressBar)

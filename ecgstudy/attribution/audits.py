@@ -35,6 +35,7 @@ from ecgstudy.attribution.methods import Method, Question, applicable, attribute
 from ecgstudy.attribution.waves import MEAN_BEAT, Windows, ratio
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.protocols import some_on_trial
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
@@ -94,7 +95,7 @@ def audit(context: Context, part: Part) -> Tables:
     """One audit of one network, its tables by name."""
     first = part.jobs[0]
     windows = recognised(case_windows(context, first, PERSON, 1), first, AUDITED_WINDOWS[effort(context.profile)])
-    split = context.splits(first)[0]
+    split = some_on_trial(context.splits(first)[0])
     everyone = np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]])
     return AUDITS[part.part](context, part.jobs, windows, Resamples.draw(everyone, first.seed))
 
@@ -338,7 +339,7 @@ def _sanity(context: Context, jobs: tuple[Job, ...], windows: Windows, resamples
 
 def _faithful(context: Context, jobs: tuple[Job, ...], windows: Windows, resamples: Resamples) -> Tables:
     """Relevances against what the network loses, what recognition loses, each other and other seeds."""
-    fitted, split = context.fitted(jobs[0]), context.splits(jobs[0])[0]
+    fitted, split = context.fitted(jobs[0]), some_on_trial(context.splits(jobs[0])[0])
     question = Question(fitted.model, PERSON, windows, windows.infills[MEAN_BEAT])
     found, persons = relevances(question)[0], windows.persons
     # without ages it computes no probabilities of sex and age, which nobody asks for here

@@ -11,6 +11,7 @@ from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundari
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NotApplicableError, StudyError
+from ecgstudy.evaluate.protocols import some_on_trial
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
@@ -37,7 +38,7 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
 been learnt."""
 AUDITED = "cross_record"
 """The protocol of audits, and of the demo: everybody on trial, and no recording learnt from."""
-NOTHING_TO_EXPLAIN = "no person has two records, so that nobody's recognition in another one can be explained."
+NOTHING_TO_EXPLAIN = "no two persons have two records each, whose recognition in another one could be explained."
 AUDITED_WINDOWS = {"real": 90, "demo": 8}
 """Windows that are audited at most, one a person where there are as many people."""
 WINDOWS_A_PERSON = {"real": 2, "demo": 1}
@@ -158,7 +159,7 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     At most `most` windows of a person, evenly spread. ``StudyError`` where the attacker reads averaged beats, which
     have no place in a window, the network has no such task, or no probe window is left.
     """
-    split, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
+    split, fitted, dataset = some_on_trial(context.splits(job)[0]), context.fitted(job), context.dataset
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
         raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
     model, n_samples = fitted.model, fitted.recipe.n_samples(dataset.fs)

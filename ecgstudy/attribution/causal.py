@@ -16,12 +16,13 @@ from scipy.stats import rankdata
 
 from ecgstudy.attribution.shares import columns_of, mean_shares, shares
 from ecgstudy.attribution.waves import GRID, WAVES, Windows, person_averages, ratio, splice, wave_spans
-from ecgstudy.evaluate.biometric import ScoredFold, eer_statistic, rank1_statistic
+from ecgstudy.evaluate.biometric import eer_statistic, rank1_statistic
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
 from ecgstudy.evaluate.results import interval
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Fitted
 from ecgstudy.experiment.dataset import Dataset, View
+from ecgstudy.experiment.evaluation import scored_folds
 from ecgstudy.experiment.scores import trial
 
 ALL = "all"
@@ -95,7 +96,7 @@ def wave_effects(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resa
     for view in views:
         probed = fitted.embed(dataset.viewed(view), split.probe)
         matrix = trial(split.enrolment, enrolled, split.probe, probed).without_gaps()
-        fold = [ScoredFold(matrix, resamples, np.random.default_rng(resamples.seed))]
+        fold = scored_folds([matrix], resamples)
         measures.append((rank1_statistic(fold), eer_statistic(fold)))
     found: dict[bytes, np.ndarray] = {}
 

@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from ecgstudy.attribution.cases import AUDITED, AUDITED_WINDOWS, audited_jobs, evenly
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, ratio
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
+from ecgstudy.evaluate.protocols import some_on_trial
 from ecgstudy.evaluate.results import interval
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import FeaturesAttacker
@@ -231,7 +232,7 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
     One row a wave: wave, share with ``_low`` and ``_high``, persons, windows.
     """
     job = audited_jobs(context, seed)[0][0]
-    split = context.splits(job)[0]
+    split = some_on_trial(context.splits(job)[0])
     booster = FeaturesAttacker().fit(context, job, split).boosters[PERSON]
     features, owners = context.dataset.features(split.probe)
     persons = split.probe[SUBJECT].to_numpy(dtype=str)[owners]

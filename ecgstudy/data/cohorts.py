@@ -47,7 +47,7 @@ def cohort_table() -> pd.DataFrame:
             records, failures = cohort.records(), cohort.failures()
             row |= {"records": len(records), "persons": records["subject_id"].nunique(), "failures": len(failures)}
         except StudyError as error:
-            row["problem"] = str(error) if row["found"] else ""
+            row["problem"] = str(error) if row["found"] or name in own else ""
     return pd.DataFrame(rows).astype(dict.fromkeys(("records", "persons", "failures"), "Int64"))
 
 
@@ -68,14 +68,15 @@ def cohorts_of(profile: str) -> list[str]:
         why = " (there is no such folder)"
     elif not folder.is_dir():
         why = " (that is a file, not a folder)"
-    elif not os.access(folder, os.R_OK | os.X_OK):
+    elif any(os.access(place, os.F_OK) and not os.access(place, os.R_OK | os.X_OK) for place in (folder, folder / OWN)):
         why = " (you may not read it)"
     elif is_own(profile) and (near := near_misses()):
         why = f" (there is a folder {near[0]}: rename it to {OWN})"
     if is_own(profile):
         raise DataNotFoundError(
-            f"No records of your own were found in {folder / OWN}{why}; put WFDB records into a folder there "
-            f"(data/{OWN}/<name>/), as data/README.md describes, or set ECGSTUDY_DATA to the folder that holds {OWN}."
+            f"No records of your own were found in {folder / OWN}{why}; put WFDB records (.hea and .dat, in small "
+            f"letters) into a folder there (data/{OWN}/<name>/), as data/README.md describes, or set ECGSTUDY_DATA to "
+            f"the folder that holds {OWN}."
         )
     raise DataNotFoundError(
         f"No real cohort was found in {folder}{why}; run `python -m ecgstudy fetch ecgid`, or set ECGSTUDY_DATA to "
@@ -87,10 +88,13 @@ def data_fingerprint(profile: str) -> dict[str, str]:
     """Cheap sign of a change in a profile's files (names, sizes, times), by cohort, for the engine to run again."""
     fingerprint = {}
     for name in cohorts_of(profile):
-        root = open_cohort(name).root
-        digest = hashlib.sha256()
+        cohort = open_cohort(name)
+        root, digest = cohort.root, hashlib.sha256()
+        if isinstance(cohort, OwnCohort):  # another key makes other pseudonyms
+            digest.update(cohort.pseudonym("record", "").encode())
         for file in sorted(root.rglob("*")) if root else ():
             status = file.lstat()  # a link may lead nowhere
-            digest.update(f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+            line = f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
         fingerprint[name] = digest.hexdigest()[:16]
     return fingerprint

@@ -5,16 +5,16 @@
 table says in free text. Everything downstream (stores, trials, tables, pages) is made from it alone.
 """
 
-import contextlib
 import hashlib
 import hmac
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ecgstudy.data.subjects import (
     LABELS,
     Subjects,
     age_of,
+    composed,
     contradictions,
     facts_of_comments,
     read_subjects,
@@ -41,7 +42,7 @@ from ecgstudy.data.wfdb_files import (
     read_header,
     read_signal,
 )
-from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.config import data_root
 
 OWN = "wfdb-folder"
@@ -51,6 +52,8 @@ OWN_PREFIX = "own-"
 SUBJECTS = "subjects.csv"
 KEY = "pseudonym.key"
 """File beside the data, 64 hexadecimal digits: whoever has it can find out whose pseudonym is whose."""
+SUFFIXES = (".hea", ".dat", ".mat")
+"""What a file's name may end with in a table: an unknown ending may be a name."""
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
 """What a unit's name, whatever its capitals, is in mV."""
 KNOWN_LEADS = frozenset((*STANDARD_LEADS, "MLI", "MLII", "MLIII", "V7", "V8", "V9", "V3R", "V4R", "VX", "VY", "VZ"))
@@ -79,19 +82,24 @@ class FolderCohort(WfdbCohort):
     marker = "**/*.hea"
     tables = (SUBJECTS,)
     licence = "yours to know: check that you may use the records"
-    how_to_get = f"Put WFDB records (.hea and .dat) into a folder in data/{OWN}, as data/README.md describes."
+    how_to_get = (
+        f"Put WFDB records (.hea and .dat, in small letters) into a folder in data/{OWN}, as data/README.md describes."
+    )
+
+    @cached_property
+    def _found(self) -> list[Path]:
+        """Every header below the folder."""
+        return sorted(headers_below(self.root))
 
     def _listed(self) -> list[str]:
         """Every header below the folder, apart from those that are segments of another record."""
-        # Hidden files are droppings of file managers, not records.
-        paths = sorted(path for path in self.root.rglob("*.hea") if not path.name.startswith("."))
         segments = set()
-        for path in paths:
+        for path in self._found:
             try:
                 segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self.root).parts}
             except RecordError:
                 continue  # The scan lists it among the failures.
-        return [self._record_id(path) for path in paths if path not in segments]
+        return [self._record_id(path) for path in self._found if path not in segments]
 
     @cached_property
     def subjects(self) -> Subjects | None:
@@ -100,7 +108,7 @@ class FolderCohort(WfdbCohort):
         return read_subjects(checked_path(path, self.root)) if path.exists() else None
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
-        path, written = self.root / SUBJECTS, self._written_name(header.path)
+        path, written = self.root / SUBJECTS, composed(self._written_name(header.path))
         check_signal_files(header, self.root)  # what a header claims takes room in the store before it is read
         said, unread = facts_of_comments(header.comments), 0
         facts: dict[str, Any] = {"age": float("nan"), "sex": None}
@@ -134,9 +142,11 @@ class FolderCohort(WfdbCohort):
     def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
         if self.subjects is None:
             return []
-        absent = sorted({*self.subjects.rows.index, *self.subjects.problems} - {*listed, ""})
+        absent = sorted({*self.subjects.rows.index, *self.subjects.problems} - {*map(composed, listed), ""})
         remedy = "add the record's .hea and .dat files, or remove the row"
-        return [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
+        found = [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
+        nameless = self.subjects.problems.get("")
+        return found + ([(SUBJECTS, SUBJECTS, nameless.reason, nameless.remedy)] if nameless else [])
 
     def signal(self, record_id: str) -> Signal:
         """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
@@ -154,6 +164,8 @@ class FolderCohort(WfdbCohort):
         found = []
         if self.subjects is None:
             found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
+            names = [path.name for path in self.root.iterdir() if re.match(r"subjects?\b", path.name, re.IGNORECASE)]
+            found += [f"A file with a similar name is not read; call it {SUBJECTS}."] if names else []
         elif self.subjects.ignored:
             found.append(f"Columns of {SUBJECTS} that are not used: {len(self.subjects.ignored)}.")
         if any(n_from.values()):
@@ -177,15 +189,18 @@ class OwnCohort(FolderCohort):
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(root)
+        try:
+            super().__init__(root)
+        except DataNotFoundError as absent:
+            raise DataNotFoundError(str(absent).replace(str(root), name)) from None
         self._key = pseudonym_key(data_root() / OWN)
 
-    def __reduce__(self) -> tuple[type, tuple[str, Path]]:
-        """Travel to another process without any name."""
-        return type(self), (self.name, self.root)
+    def __reduce__(self) -> tuple[Callable[[str, str], "OwnCohort"], tuple[str, str]]:
+        """Travel to another process, by way of the cache, without the name of any folder."""
+        return _reopened, (self.name, self.pseudonym("folder", ""))
 
     def pseudonym(self, kind: str, name: str) -> str:
-        """Keyed pseudonym of a "record" or "person": its initial and 12 hexadecimal digits."""
+        """Keyed pseudonym of a "record", a "person" or the "folder": its initial and 12 hexadecimal digits."""
         text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
@@ -193,9 +208,16 @@ class OwnCohort(FolderCohort):
         return self.pseudonym("record", self._written_name(path))
 
     @cached_property
+    def _found(self) -> list[Path]:
+        """Every header below the folder; an error names no folder."""
+        try:
+            return sorted(headers_below(self.root))
+        except RecordError as error:
+            raise RecordError(self.name, error.reason, error.remedy) from None
+
+    @cached_property
     def _paths(self) -> dict[str, Path]:
-        paths = self.root.rglob("*.hea")
-        return {self._record_id(path): path for path in paths}
+        return {self._record_id(path): path for path in self._found}
 
     def _header_path(self, record_id: str) -> Path:
         return self._paths[record_id]
@@ -217,6 +239,8 @@ class OwnCohort(FolderCohort):
         records, failures = super()._scan
         kept = [*RECORD_COLUMNS, "diagnoses", "from_header", "unread", *(label for label in LABELS if label in records)]
         records = records.reindex(columns=kept).assign(leads=records["leads"].map(safe_leads))
+        # what counts a person's days may be the number of a case
+        records["session"] = records.groupby("subject_id")["session"].rank("dense").astype(int)
         for label, known in zip(LABELS, (ACTIVITIES, ELECTRODES), strict=True):
             if label in records:
                 records[label] = numbered(records[label], known)
@@ -224,11 +248,21 @@ class OwnCohort(FolderCohort):
 
     def _safe_file(self, record_id: str, file: str) -> str:
         """Name of a file for a table that others read."""
-        return SUBJECTS if file == SUBJECTS else f"{record_id}{Path(file).suffix}"
+        suffix = Path(file).suffix
+        return SUBJECTS if file == SUBJECTS else record_id + (suffix if suffix in SUFFIXES else "")
+
+    @cached_property
+    def subjects(self) -> Subjects | None:
+        """What ``subjects.csv`` says, as that of the folder; a sentence on it does not name the folder."""
+        try:
+            return FolderCohort.subjects.func(self)  # type: ignore[attr-defined]
+        except StudyError as damaged:
+            raise StudyError(str(damaged).replace(str(self.root), self.name)) from None
 
     def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
         there = [self._written_name(self._paths[record_id]) for record_id in listed]
-        return [(self.pseudonym("record", name), *rest) for name, *rest in super()._orphans(there)]
+        orphans = super()._orphans(there)
+        return [(name if name == SUBJECTS else self.pseudonym("record", name), *rest) for name, *rest in orphans]
 
     def signal(self, record_id: str) -> Signal:
         """Read one record; its errors name its pseudonym alone."""
@@ -244,11 +278,36 @@ class OwnCohort(FolderCohort):
 
     def whois(self, pseudonym: str) -> str | None:
         """Give the name behind a pseudonym of this folder, for the terminal of whoever has the key; None if unknown."""
-        if pseudonym in self._paths:
-            return self._written_name(self._paths[pseudonym])
-        names = self.subjects.rows["subject_id"].unique() if self.subjects else self._paths.values()
-        spelt = [name if isinstance(name, str) else self._written_name(name) for name in names]
-        return next((name for name in spelt if self.pseudonym("person", name) == pseudonym), None)
+        records = persons = [self._written_name(path) for path in self._paths.values()]
+        if self.subjects:
+            persons = self.subjects.rows["subject_id"].unique()
+            records = [*records, *self.subjects.rows.index, *self.subjects.problems]
+        named = [("record", name) for name in records] + [("person", name) for name in persons]
+        return next((name for kind, name in named if self.pseudonym(kind, name) == pseudonym), None)
+
+
+def _reopened(name: str, pseudonym: str) -> OwnCohort:
+    """Cohort whose folder has a pseudonym, wherever it stands among the folders by now."""
+    cohorts = (OwnCohort(name, root) for root in own_folders().values())
+    return next(cohort for cohort in cohorts if cohort.pseudonym("folder", "") == pseudonym)
+
+
+def headers_below(folder: Path) -> Iterator[Path]:
+    """Headers in a folder and those below it; what is hidden is a file manager's or in its bin, no record.
+
+    Raises
+    ------
+    RecordError
+        A folder may not be read, so that nobody knows what is missing.
+    """
+
+    def refuse(error: OSError) -> None:
+        told = "holds a folder that may not be read"
+        raise RecordError(folder, told, "give yourself permission to read it", Path(error.filename).name) from error
+
+    for place, inner, files in os.walk(folder, onerror=refuse):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from (Path(place, name) for name in files if name.endswith(".hea") and not name.startswith("."))
 
 
 def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
@@ -257,15 +316,17 @@ def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
 
 
 def numbered(column: pd.Series, known: Sequence[str]) -> pd.Series:
-    """Labels with every text outside `known` numbered: what people write there may name somebody."""
-    others = sorted(set(column) - set(known))
-    return column.replace({text: f"{column.name} {at}" for at, text in enumerate(others, start=1)})
+    """Labels, whatever their capitals, with every text outside `known` numbered: it may name somebody."""
+    names, written = {text.casefold(): text for text in known}, column.map(str.casefold, na_action="ignore")
+    others = sorted(set(written.dropna()) - set(names))
+    told = written.map(names | {text: f"{column.name} {at}" for at, text in enumerate(others, start=1)})
+    return told.astype(object).where(written.notna(), None)
 
 
 def own_folders() -> dict[str, Path]:
     """Folders of own records by cohort name: ``wfdb-folder`` itself where records lie in it, else those in it."""
     base = data_root() / OWN
-    if not base.is_dir():
+    if not (os.access(base, os.R_OK | os.X_OK) and base.is_dir()):
         return {}
     if (base / SUBJECTS).exists() or any(base.glob("*.hea")):
         return {f"{OWN_PREFIX}1": base}
@@ -274,8 +335,11 @@ def own_folders() -> dict[str, Path]:
 
 
 def _holds_records(folder: Path) -> bool:
-    """Whether there is a header below a folder."""
-    return any(True for _ in folder.rglob("*.hea"))
+    """Whether there is a header below a folder, or one that may not be read."""
+    try:
+        return any(True for _ in headers_below(folder))
+    except RecordError:
+        return True
 
 
 def near_misses() -> list[str]:
@@ -290,19 +354,28 @@ def pseudonym_key(folder: Path) -> bytes:
     path = folder / KEY
     try:
         if not path.exists():
-            fresh = path.with_name(f"{KEY}.{os.getpid()}")
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-                handle.write(secrets.token_hex(32))
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh, path)  # whoever is first makes it, and never half
-            fresh.unlink()
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it does not hold 64 hexadecimal digits"
+            _make_key(path)
+        written = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
         raise StudyError(
-            f"{path} holds the key of your patients' pseudonyms and can be neither read nor made ({why}); make the "
-            "folder writable, or put the key back."
+            f"{path} holds the key of your patients' pseudonyms and can be neither read nor made ({error.strerror}); "
+            "make the folder writable, or put the key back."
         ) from error
-    if len(key) != 32:
+    if not re.fullmatch("[0-9a-fA-F]{64}", written):
         raise StudyError(f"{path} does not hold 64 hexadecimal digits; put back the key that was there.")
-    return key
+    return bytes.fromhex(written)
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key, whole or not at all, unless another process was first."""
+    with NamedTemporaryFile("w", dir=path.parent, prefix=f"{KEY}.") as fresh:
+        fresh.write(key := secrets.token_hex(32))
+        fresh.flush()
+        os.fsync(fresh.fileno())
+        try:
+            os.link(fresh.name, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a USB stick knows no links
+            with path.open("x") as handle:
+                handle.write(key)

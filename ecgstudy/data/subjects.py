@@ -7,6 +7,7 @@ of :class:`~ecgstudy.errors.RecordError`): tables are published, cells are not.
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ _DATES = (
     (re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ].*)?"), "ymd"),
     (re.compile(r"((?:19|20)\d{2})(\d{2})(\d{2})"), "ymd"),
     (re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?: .*)?"), "dmy"),
-    (re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: .*)?"), "slash"),
+    (re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})(?: .*)?"), "slash"),
 )
 
 
@@ -43,7 +44,7 @@ class Subjects:
     ----------
     rows : pandas.DataFrame
         Usable rows by record: line, subject_id, session (int) or date (where sessions are dates), age (years), sex
-        ("F", "M", None), and those of :data:`LABELS` that the table has.
+        ("F", "M", None), and those of :data:`LABELS` that the table has (None where unknown).
     problems : dict of str to RecordError
         Why the row of a record cannot be used.
     ignored : tuple of str
@@ -103,7 +104,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as wrong:
         line = raw[: wrong.start].count(b"\n") + 1
         raise StudyError(f"{path}, line {line}: is not UTF-8 text; save it as CSV UTF-8.") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    text = re.sub(r"^[ \t]*#.*$", "", text, flags=re.MULTILINE)  # before a quote in a comment swallows what follows
+    lines = [line for line in text.splitlines() if line.strip()]
     unquoted = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
     separator = max(",;\t", key=unquoted.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
@@ -117,14 +119,19 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             raise StudyError(
                 f"{path}, line {line}: cannot be split into cells ({broken}); close every quote."
             ) from None
-        if any(cells) and not cells[0].startswith("#"):
+        if any(cells):
             yield line, cells
 
 
 def _record_name(text: str) -> str:
     """Name of a record as its path below the folder, however its file was written."""
     name = re.sub(r"\.(hea|dat|mat)$", "", text.replace("\\", "/"), flags=re.IGNORECASE)
-    return name.removeprefix("./")
+    return composed(name.removeprefix("./"))
+
+
+def composed(name: str) -> str:
+    """Name with each accent and its letter as one character: file systems and spreadsheets differ in this."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _row_problems(rows: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
@@ -201,13 +208,13 @@ def _dates(column: pd.Series) -> pd.Series:
     slashed = [match for match, text in zip(fields, column, strict=True) if match and _kind(text) == "slash"]
     day_first, month_first = (any(int(match[place]) > 12 for match in slashed) for place in (1, 2))
     order = {"ymd": (1, 2, 3), "dmy": (3, 2, 1), "slash": (3, 2, 1) if day_first else (3, 1, 2)}
-    dates = []
+    written = []
     for text, match in zip(column, fields, strict=True):
         kind = _kind(text)
         clear = match is not None and (kind != "slash" or day_first != month_first)
-        parts = "-".join(match[place] for place in order[kind]) if clear and match else None
-        dates.append(pd.to_datetime(parts, format="%Y-%m-%d", errors="coerce"))
-    return pd.Series(pd.to_datetime(dates), index=column.index)
+        written.append("-".join(match[place] for place in order[kind]) if clear and match else None)
+    dates = pd.to_datetime(pd.Series(written, dtype=object), format="%Y-%m-%d", errors="coerce")
+    return dates.set_axis(column.index)
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -216,6 +223,8 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
     written = rows.get("session", blank)
     dates = _dates(written)
     facts = {"age": rows.get("age", blank).map(age_of).astype(float), "sex": rows.get("sex", blank).map(sex_of)}
+    for label in rows.columns.intersection(LABELS):
+        facts[label] = rows[label].where(~rows[label].str.lower().isin(_UNKNOWN), None)
     if dates.notna().any():
         return rows.drop(columns="session").assign(date=dates, **facts)
     number = written.where(~written.str.lower().isin(_UNKNOWN), "1").str.replace(",", ".").astype(float)
@@ -232,13 +241,20 @@ def facts_of_comments(comments: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _plain(name: str) -> str:
+    """Id of a person without what spreadsheets and hands change: capitals, blanks, accents' coding, 0042 and 42.0."""
+    bare = re.sub(r"\s+", "", unicodedata.normalize("NFKC", name).casefold())
+    number = re.fullmatch(r"0*(\d+?)(?:[.,]0+)?", bare)
+    return number[1] if number else bare
+
+
 def contradictions(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Reason and remedy for each record of a person whose ids, sexes or ages do not fit together.
 
     `rows` has record_id, subject_id, age and sex, and may have date.
     """
     found: dict[str, tuple[str, str]] = {}
-    alike = rows["subject_id"].str.casefold()
+    alike = rows["subject_id"].map(_plain)
     spelt = rows.groupby(alike)["subject_id"].transform("nunique") > 1
     sexes = rows.groupby("subject_id")["sex"].transform("nunique") > 1
     dates = rows.get("date", pd.Series(pd.NaT, index=rows.index))
@@ -249,9 +265,13 @@ def contradictions(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     ages = apart > dated.map({True: MOST_YEARS_DATED, False: MOST_YEARS_UNDATED}).astype(float)
     told = "give each person an id of its own in subjects.csv, or mend the one that is wrong"
     for wrong, reason, remedy in (
-        (spelt, "its person's id differs from another one in capitals only", "spell alike the ids of one person"),
-        (sexes, "its person is female in one record and male in another", told),
-        (ages, "its person's ages are too far apart to be of one person", told),
+        (
+            spelt,
+            "is of a person whose id differs from another one in capitals, blanks or zeros only",
+            "spell ids alike",
+        ),
+        (sexes, "is of a person who is female in one record and male in another", told),
+        (ages, "is of a person whose ages are too far apart to be of one person", told),
     ):
         for record in rows.loc[wrong.fillna(False), "record_id"]:
             found.setdefault(record, (reason, remedy))

@@ -117,10 +117,7 @@ def _header_text(path: Path, root: Path) -> str:
     """Text of a header exactly as wfdb decodes it, refused where that would lose characters that matter."""
     real = checked_path(path, root)
     _refuse(real.stat().st_size > MAX_HEADER_BYTES, path, "is too large for a header")
-    try:
-        text = real.read_bytes().decode()
-    except UnicodeDecodeError:
-        raise RecordError(path, "is not UTF-8 text", "save the header as UTF-8, or download it again") from None
+    text = real.read_bytes().decode("utf-8-sig", errors="replace")
     lost = any(not line.isascii() and not line.lstrip().startswith("#") for line in text.splitlines())
     _refuse(lost, path, "has characters outside ASCII", "write them in ASCII, such as uV for the microvolt")
     return text.encode("ascii", errors="ignore").decode()
@@ -132,7 +129,10 @@ def _parse_header(path: Path, root: Path) -> Header:
     _refuse(not lines, path, "is empty")
     long = any(len(line) > MAX_LINE or " " * MAX_BLANKS in line.expandtabs(1) for line in lines)
     _refuse(long, path, f"has a line of more than {MAX_LINE} characters, or {MAX_BLANKS} blanks in a row")
-    match = rx_record.fullmatch(lines[0])
+    remedy = "name header and signal file with letters, digits, - and _ only, inside the header too"
+    _refuse(re.search(r"[^-\w]", path.stem) is not None, path, "has a name that WFDB does not allow", remedy)
+    # The challenges of 2020 write date and time in an order that wfdb's grammar does not know; neither is asked.
+    match = rx_record.fullmatch(lines[0]) or rx_record.fullmatch(" ".join(lines[0].split()[:4]))
     _refuse(match is None, path, "starts with a line that is no WFDB record line", detail=lines[0])
     try:
         fs, n_samples, n_leads = float(match["fs"]), int(match["sig_len"]), int(match["n_sig"])

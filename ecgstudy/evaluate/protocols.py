@@ -40,6 +40,15 @@ def drawn(records: pd.DataFrame, most: int, seed: int | list[int]) -> pd.DataFra
     return records[records[SUBJECT].isin(np.random.default_rng(seed).permutation(persons)[:most])]
 
 
+def some_on_trial(split: Split) -> Split:
+    """Split of :data:`MOST_SHUFFLED` of its persons who probe at most, for questions about single windows."""
+    probe = drawn(split.probe, MOST_SHUFFLED, 0)
+    if len(probe) == len(split.probe):
+        return split
+    known = split.enrolment[split.enrolment[SUBJECT].isin(probe[SUBJECT])]
+    return replace(split, probe=probe.reset_index(drop=True), enrolment=known.reset_index(drop=True))
+
+
 class ClosedSet(Protocol):
     """Everybody on trial is enrolled; a subclass says which segments enrol and which probe."""
 
@@ -147,7 +156,7 @@ class TimeSeparated(ClosedSet):
     within_record: ClassVar[bool] = True
 
     def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
-        """One pair; records that end before the probe minutes take no part."""
+        """One pair; records that end before the probe minutes enrol only."""
 
         def cut(start: float, stop: float) -> pd.DataFrame:
             spans = segments(records).assign(start=round(start * fs), stop=round(stop * fs))

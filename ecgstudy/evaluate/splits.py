@@ -107,9 +107,10 @@ def assert_disjoint(parts: Mapping[str, pd.DataFrame], by: Sequence[str] = (SUBJ
         for column in by:
             shared = sorted(set(left[column].dropna()) & set(right[column].dropna()))
             if shared:
+                first = [part.loc[part[column] == shared[0], RECORD].iloc[0] for part in (left, right)]
                 raise LeakageError(
-                    f"{one} and {other} share {len(shared)} value(s) of {column}, {shared[0]} for one; "
-                    "leave the shared records out of one of them."
+                    f"{one} and {other} share {len(shared)} value(s) of {column}, records {first[0]} and {first[1]} "
+                    "for one; leave the shared records out of one of them."
                 )
 
 

@@ -186,8 +186,9 @@ class FittedFeatures(Fitted):
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every window and average over the windows of a segment."""
         features, owners = dataset.features(segments)
-        vectors = self.boosters["person"].embed(features) if len(features) else np.empty((0, 1))
-        probabilities = {}
+        if not len(features):
+            return Embedded(np.full((len(segments), 1), np.nan))
+        vectors, probabilities = self.boosters["person"].embed(features), {}
         for task in (task for task in self.boosters if task in CLASSES):
             # 0 for a class that no training window had
             complete = np.zeros((len(features), len(CLASSES[task])))

@@ -20,7 +20,7 @@ from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_key, library_versions, remember
-from ecgstudy.study.config import cache_dir
+from ecgstudy.study.config import cache_dir, is_own
 from ecgstudy.study.parallel import in_parallel
 
 T = TypeVar("T")
@@ -93,6 +93,8 @@ class Context:
         Lead to read; records without it take no part. Unless told: lead I, elsewhere each record's reference lead.
     cache : pathlib.Path
         Where values and training runs are kept; the profile's cache unless told.
+    states : str
+        Column of the record table; records that leave it open take no part.
     """
 
     profile: str
@@ -102,6 +104,7 @@ class Context:
     lead: str | None = None
     split_seed: int = SPLIT_SEED
     cache: Path = None  # type: ignore[assignment]
+    states: str = ""
 
     def __post_init__(self) -> None:
         """Find the profile's cache."""
@@ -112,7 +115,8 @@ class Context:
         """Travel to another process by the stores' folders; there, equal contexts are opened once."""
         folders = tuple((name, store.folder) for name, store in self.stores.items())
         attackers = tuple(self.attackers.items())
-        return _opened, (self.profile, folders, self.device, attackers, self.lead, self.split_seed, self.cache)
+        told = (self.profile, folders, self.device, attackers, self.lead, self.split_seed, self.cache, self.states)
+        return _opened, told
 
     @property
     def runs(self) -> Path:
@@ -135,9 +139,11 @@ class Context:
     def records(self, cohort: str) -> pd.DataFrame:
         """Record table of a cohort with :func:`with_roles`, persons and records named ``cohort/name``.
 
-        Only records that have the lead; refuses where none has.
+        Only records that have the lead and state what they must; refuses where none has.
         """
         records = with_roles(self.stores[cohort].records, self.stores[cohort].fs)
+        if self.states:
+            records = records.dropna(subset=self.states).reset_index(drop=True)
         if self.lead is not None:
             records = records[[self.lead in usable for usable in records["usable_leads"]]].reset_index(drop=True)
             if records.empty:
@@ -155,7 +161,7 @@ class Context:
         return self._shared[key]
 
     def splits(self, job: Job) -> list[Split]:
-        """Split a job's cohort, those on trial, by its protocol, one split a fold; refuses one without a probe."""
+        """Split a job's cohort, those on trial, by its protocol, one split a fold; refuses where none has a probe."""
 
         def split() -> list[Split]:
             records = self.records(job.cohort)
@@ -166,7 +172,7 @@ class Context:
             splits = self.shared((job.cohort, job.protocol.digest), split)
         except KeyError as missing:
             raise StudyError(f"the cohort states no {missing.args[0]}") from missing
-        if any(split.probe.empty for split in splits):
+        if all(split.probe.empty for split in splits):
             raise StudyError("no record is left that could be recognised")
         return splits
 
@@ -184,11 +190,15 @@ class Context:
 
 @lru_cache(maxsize=1)
 def _opened(
-    profile: str, folders: tuple, device: str, attackers: tuple, lead: str | None, split_seed: int, cache: Path
+    profile: str,
+    folders: tuple,
+    device: str,
+    attackers: tuple,
+    *others: Any,  # noqa: ANN401
 ) -> Context:
     """Context that a process keeps from job to job, so that everybody's signals are indexed once."""
     stores = {name: RecordStore(folder) for name, folder in folders}
-    return Context(profile, stores, device, dict(attackers), lead, split_seed, cache)
+    return Context(profile, stores, device, dict(attackers), *others)
 
 
 @dataclass(frozen=True)
@@ -267,4 +277,11 @@ def do(
         value, commit = remember(context.cache / work.__name__, job.name, made_from, lambda: work(context, job), wait)
     except StudyError as impossible:
         return None, "", str(impossible)
+    except OSError:
+        raise  # a full disk, or another process at work
+    except Exception as strange:
+        if not is_own(context.profile):
+            raise
+        # nobody has tried the study on these records: what one job meets must not cost the others
+        return None, "", f"an unexpected {type(strange).__name__} ended it; please report how your records differ"
     return value, commit, None

@@ -49,9 +49,12 @@ class ScoreSet:
 
 def score(context: Context, job: Job) -> ScoreSet:
     """Fit a job's attacker on each of its splits, and score its probes and its validation part."""
-    if any(split.enrolment.empty for split in context.splits(job)):
+    splits = context.splits(job)
+    if any(split.enrolment.empty for split in splits):
         raise StudyError("no record enrols anybody")
-    folds = tuple(_fold(context, job, fold, split) for fold, split in enumerate(context.splits(job)))
+    if any(split.probe.empty for split in splits):
+        raise StudyError("no record is left that could be recognised")
+    folds = tuple(_fold(context, job, fold, split) for fold, split in enumerate(splits))
     return ScoreSet(job.cohort, job.protocol.name, job.attacker, job.seed, folds)
 
 

@@ -119,24 +119,29 @@ def plan(context: Context, seed: int) -> list[Job]:
 
 
 def two_people(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Segments that enrol and that probe the first two people on trial, in another recording where there is one.
+    """Segments that enrol the first two people on trial and that probe them, in another recording where there is one.
 
-    People who have a whole window of :data:`BY_HAND_S` in both; ``NotApplicableError`` where no two have.
+    Both have a whole window of :data:`BY_HAND_S` to learn from, and the first has one that probes;
+    ``NotApplicableError`` where no two have.
     """
     trialled = protocols_on_trial(context, jobs)
     for job in sorted(trialled, key=lambda job: job.protocol.name != "cross_record"):
         split, found = context.splits(job)[0], []
-        for person in split.probe[SUBJECT].unique()[:MOST_ASKED]:
-            own = [part[part[SUBJECT] == person] for part in (split.enrolment, split.probe)]
-            windows = [context.dataset.windows(part, round(BY_HAND_S * context.dataset.fs))[1] for part in own]
-            if all(map(len, windows)):
-                found.append((own[0], own[1].iloc[np.unique(windows[1])]))
+        for person in pd.concat([split.probe, split.enrolment])[SUBJECT].unique()[:MOST_ASKED]:
+            known, probe = (part[part[SUBJECT] == person] for part in (split.enrolment, split.probe))
+            learnt, probing = (_whole_windows(context, part) for part in (known, probe))
+            if len(learnt) and (len(probing) or found):
+                found.append((known, probe.iloc[probing]))
             if len(found) == 2:
                 known, probe = (pd.concat(parts).sort_index() for parts in zip(*found, strict=True))
                 return known.reset_index(drop=True), probe.reset_index(drop=True)
-    raise NotApplicableError(
-        _nobody(context, "no two people have recordings long enough to learn from and to recognise")
-    )
+    reason = f"no two people have {BY_HAND_S:g} s to learn from and others to recognise one of them by"
+    raise NotApplicableError(_nobody(context, reason))
+
+
+def _whole_windows(context: Context, segments: pd.DataFrame) -> np.ndarray:
+    """Numbers of the segments that hold a window of :data:`BY_HAND_S`."""
+    return np.unique(context.dataset.windows(segments, round(BY_HAND_S * context.dataset.fs))[1])
 
 
 def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:

@@ -55,10 +55,14 @@ def undefined_results(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame
 
     `rows` are those of the evaluation, `refused` the runner's refusals.
     """
+    named = rows.reindex(columns=[*CELL, "attacker"])
+    measured = {*named.itertuples(index=False, name=None), *named[CELL].itertuples(index=False, name=None)}
     sentences = {
         (row.cohort, row.protocol, attacker): row.reason
         for row in refused.itertuples()
-        for attacker in (*ATTACKERS, BEST)
+        # where some attackers were measured, the refusal is of one alone
+        for attacker in ((row.attacker,) if (row.cohort, row.protocol) in measured else (*ATTACKERS, BEST))
+        if (row.cohort, row.protocol, attacker) not in measured
     }
     for cohort, own in rows.groupby("cohort", sort=False):
         protocols, chosen = sorted(own["protocol"].unique()), set(own.loc[own["attacker"] == BEST, "protocol"])
@@ -138,7 +142,7 @@ def best_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 def best_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Identification by the best attackers, and who they are."""
-    best = best_of(rows).assign(attacker=best_of(rows)["stands_for"])
+    best = best_of(rows).assign(attacker=best_of(rows).get("stands_for"))
     found = pivot(best, [*CELL, "attacker"], shown=("rank1", "rank1_per_person"), ends=INTERVAL)
     return found.merge(pivot(best, CELL, shown=("persons", "enrolled", "probes")))
 
@@ -206,7 +210,7 @@ def paper_table(rows: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
 
 def papers_and_honest(demographics: pd.DataFrame) -> pd.DataFrame:
     """Keep labelled results under random windows and for people unseen in training; others answer neither question."""
-    asked = (demographics["protocol"] == LEAKY) | demographics["protocol"].str.startswith(UNSEEN)
+    asked = (demographics["protocol"] == LEAKY) | demographics["protocol"].astype(str).str.startswith(UNSEEN)
     return demographics[asked & (demographics["n"] > 0)]
 
 
@@ -283,7 +287,8 @@ def inflation_finding(rows: pd.DataFrame) -> str:
         if LEAKY in value:
             shares = [f"{words} {100 * value[name]:.1f} %" for name, words in told.items() if name in value]
             parts.append(f"{cohort}: {', '.join(shares)}")
-    return f"TransECG's rank-1, from the leaky protocol to those that hold: {'; '.join(parts)}."
+    told = "; ".join(parts) or "not measured under the leaky one"
+    return f"TransECG's rank-1, from the leaky protocol to those that hold: {told}."
 
 
 def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
@@ -294,11 +299,14 @@ def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
         for row in best.merge(verification).to_dict("records")
         if row["protocol"] in HEADLINES
     ]
-    return f"Best attackers, chosen on validation scores: {'; '.join(parts)}."
+    told = "; ".join(parts) or "no headline protocol has one"
+    return f"Best attackers, chosen on validation scores: {told}."
 
 
 def chance_finding(controls: pd.DataFrame) -> str:
     """Say whether every claim stands above its shuffled control."""
+    if controls.empty:
+        return "No attacker was chosen, so there is no claim to set beside its shuffled control."
     above = controls["rank1"] > controls["shuffled_high"]
     untrained = 100 * controls["untrained network"].max()
     return (
