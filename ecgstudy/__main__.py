@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except StudyError as mistake:
-        print(f"ecgstudy: {mistake}", file=sys.stderr)
+        print(_plain(f"ecgstudy: {mistake}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _stopped()
@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _plain(line: str) -> str:
+    """Line for a terminal: what a file's name tells the terminal to do is shown instead."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
 def _cohorts(_: argparse.Namespace) -> None:
     """Print one line a cohort that is found, and how to get each that is not."""
     from ecgstudy.data.cohorts import cohort_table
@@ -110,15 +115,15 @@ def _cohorts(_: argparse.Namespace) -> None:
 
     print(f"Data folder: {data_root()}\n")
     for row in cohort_table().to_dict("records"):
+        if row["problem"]:
+            print(_plain(f"{row['name']:<12} found      but cannot be read: {row['problem']}"))
+            continue
         if not row["found"]:
             print(f"{row['name']:<12} not found  {row['how_to_get']}")
             continue
-        if row["problem"]:
-            print(f"{row['name']:<12} found      but cannot be read: {row['problem']}")
-            continue
         unread = f", {row['failures']:,} unreadable" if row["failures"] else ""
         counts = f"{row['records']:>7,} records {row['persons']:>7,} persons{unread}"
-        print(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}")
+        print(_plain(f"{row['name']:<12} found      {counts}  {row['licence']}  {row['folder'] or 'built in'}"))
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -126,7 +131,7 @@ def _doctor(options: argparse.Namespace) -> None:
     from ecgstudy.ingestion.doctor import examine
 
     for line in examine(Path(options.folder)):
-        print(line)
+        print(_plain(line))
 
 
 def _who(options: argparse.Namespace) -> None:
@@ -135,11 +140,11 @@ def _who(options: argparse.Namespace) -> None:
     from ecgstudy.study.config import data_root
 
     key = data_root() / OWN / KEY
-    if not key.exists():
+    if not os.access(key, os.F_OK):
         raise StudyError(f"There is no {key}: nothing was run on records of your own, or the key must be put back.")
     for pseudonym in options.pseudonym:
         names = [OwnCohort(name, root).whois(pseudonym.rpartition("/")[2]) for name, root in own_folders().items()]
-        print(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}")
+        print(_plain(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}"))
 
 
 def _fetch(options: argparse.Namespace) -> None:

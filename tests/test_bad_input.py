@@ -252,7 +252,7 @@ def test_where_nothing_is_left_the_command_says_so_and_fails(
     assert main(["run", "90_trial"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert re.match(f"ecgstudy: {words}", said)
-    assert [path.name for path in (places / "results").rglob("*.*")] == ["90_trial.failed.ipynb"]
+    assert [path.name for path in (places / "results").rglob("[!.]*.*")] == ["90_trial.failed.ipynb"]
 
 
 @pytest.mark.parametrize(("kind", "words"), [("file", "that is a file"), ("nothing", "there is no such folder")])

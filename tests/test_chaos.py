@@ -39,7 +39,9 @@ def small(trial: Callable[..., Path], tmp_path: Path, project_root: Path) -> tup
     trial(WORK)
     shutil.copytree(tmp_path / "notebooks", project / "notebooks")
     own = dict.fromkeys(("ECGSTUDY_NOTEBOOKS", "ECGSTUDY_RESULTS", "ECGSTUDY_CACHE", "ECGSTUDY_DATA"), "")
-    return project, os.environ | own | {"PYTHONPATH": str(project)}
+    # the make that runs the tests hands its own options down
+    around = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return project, around | own | {"PYTHONPATH": str(project)}
 
 
 @pytest.mark.slow

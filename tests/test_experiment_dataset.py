@@ -110,6 +110,9 @@ def test_validation_people_never_seen_are_enrolled_and_probed_by_different_recor
     single = split.validation.groupby("subject_id").head(1)
     halves = validation_trial(type(split)("t", split.train, single, split.enrolment, split.probe, unseen_persons=True))
     assert (halves[0]["stop"].to_numpy() == halves[1]["start"].to_numpy()).all()
+    known = CrossRecord().splits(records, 100.0, 0)[0]
+    for part, expected in zip(validation_trial(known), (known.train, known.validation), strict=True):
+        pd.testing.assert_frame_equal(part, expected)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_probe_without_a_window_is_never_recognised_and_counted() -> None:
     # a person without an enrolment window is found by nobody, and takes nobody's place
     absent = toy_score_set([[0.9, nan], [0.2, nan]], "ab", "ab")
     assert absent.folds[0].trials.without_gaps().scores.tolist() == [[0.9, 0.2], [0.2, 0.2]]
-    assert _measured(absent).loc["rank1", "value"] == 0.5
+    assert _measured(absent).loc[["rank1", "unscored"], "value"].tolist() == [0.5, 0]
     assert _measured(toy_score_set([[nan, nan]], "a", "ab")).loc["rank1", "value"] == 0.0
 
 

@@ -85,6 +85,8 @@ def test_a_person_with_a_gap_is_enrolled_on_beats_and_not_on_zeros(dataset: Data
     vectors = TemplateAttacker().embed(dataset, parts).vectors
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
     assert vectors[0] @ vectors[1] > 0.95
+    after_the_gap = dataset.pieces(parts).iloc[[1]].drop(columns="row")  # the longer piece
+    np.testing.assert_array_equal(vectors[:1], TemplateAttacker().embed(dataset, after_the_gap).vectors)
     lost = TemplateAttacker().embed(dataset, parts.iloc[:1].assign(start=405, stop=445)).vectors
     assert np.isnan(lost).all()
 
@@ -122,12 +124,17 @@ def test_a_window_without_a_beat_is_none(
 def test_a_flaw_of_the_lead_whose_beats_are_known_cuts_too_and_that_of_a_third_lead_does_not(
     dataset: Dataset, parts: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flaw = {"start": [300], "stop": [350], "reason": ["flat"]}
+    flaw = {"start": [300], "stop": [400], "reason": ["flat"]}
     known = {
         "fake/good_2": pd.DataFrame({"lead": ["II"], **flaw}),  # lead I is read, beats are known in lead II
         "fake/other_leads": pd.DataFrame({"lead": ["V1"], **flaw}),  # MLII is read, and its beats are known
     }
     monkeypatch.setattr(dataset, "_flaws", known)
     pieces = dataset.pieces(parts)
-    assert pieces.loc[pieces["row"] == 2, ["start", "stop"]].to_numpy().tolist() == [[0, 300], [350, 1000]]
+    assert pieces.loc[pieces["row"] == 2, ["start", "stop"]].to_numpy().tolist() == [[0, 300], [400, 1000]]
+    index = dataset.grid_index(parts.iloc[2:3], 2.0)
+    assert index.loc[index["problem"].notna(), "start"].tolist() == [200, 300]
+    record = dataset._records["fake/good_2"]
+    monkeypatch.setitem(dataset._records, "fake/good_2", record._replace(usable_leads=("II",)))
+    assert dataset.lead_of("fake/good_2") == "II"  # a lead that cannot be used is not read
     assert (pieces["row"] == 3).sum() == 1

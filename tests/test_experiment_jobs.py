@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -11,15 +13,23 @@ from filelock import FileLock, Timeout
 
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.protocols import CrossRecord
+from ecgstudy.evaluate.protocols import CrossCohort, CrossRecord, RandomWindows, SubjectDisjoint, training_parts
 from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.trials import rank1_and_eer
 from ecgstudy.experiment import attackers, dataset, jobs
-from ecgstudy.experiment.attackers import ATTACKERS, TemplateAttacker, attackers_of
+from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker, TemplateAttacker, attackers_of
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
-from ecgstudy.experiment.networks import Recipe, auxiliary_records, targets, trainable_classes
-from ecgstudy.experiment.scores import ScoreSet, ensemble, score
+from ecgstudy.experiment.networks import (
+    AUXILIARY_ROWS,
+    ROWS,
+    Recipe,
+    auxiliary_records,
+    group_ages,
+    targets,
+    trainable_classes,
+)
+from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
 from ecgstudy.signals.ingest import build_store
@@ -143,6 +153,52 @@ def test_the_auxiliary_cohorts_are_cut_once_a_process(context: Context, monkeypa
     assert len(cut) == 2 * 2  # of all classes, and of some, for each seed
 
 
+@pytest.mark.parametrize("kind", ["closed", "unseen", "other_cohort", "helping_cohort"])
+def test_only_the_training_part_and_other_cohorts_are_learnt_from(
+    context: Context, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helpers, fits = auxiliary_records(context), []
+    helping = {f"{person}@I" for person in training_parts(helpers, context.split_seed)[0]["subject_id"]}
+    job = {
+        "closed": Job("synthetic", CrossRecord(), "resnet1d", 3),
+        "unseen": Job("synthetic", SubjectDisjoint(CrossRecord()), "resnet1d", 3),
+        "other_cohort": Job("synthetic", CrossCohort(helpers, CrossRecord()), "resnet1d", 3),
+        "helping_cohort": Job("others", RandomWindows(), "resnet1d", 3),
+    }[kind]
+    split = context.splits(job)[0]
+    assert replace(context).splits(replace(job, seed=0))[0].digest == split.digest  # whatever seed trains
+    monkeypatch.setattr(Recipe, "_fit", lambda recipe, _, *about: fits.append((recipe, *about)))
+    recipe = Recipe("resnet1d", auxiliary_leads=("I",))
+    NetworkAttacker(recipe).fit(context, job, split)
+    if kind == "helping_cohort":  # nobody on trial helps
+        helping = set()
+    else:
+        first, rows, seed, *_ = fits.pop(0)
+        assert (first.epochs, first.learning_rate, seed) == (recipe.pretraining_epochs, recipe.pretraining_rate, 3)
+        assert set(rows.persons) == helping
+    if kind == "other_cohort":
+        assert not fits
+        return
+    ((last, rows, seed, validation, _),) = fits
+    assert (last, seed) == (recipe, 3)
+    assert set(rows.persons) == set(split.train["subject_id"]) | helping
+    assert set(rows.records[np.isin(rows.persons, [*helping], invert=True)]) == set(split.train["record_id"])
+    assert validation is (None if kind == "unseen" else split.validation)
+    shares = {ROWS // split.train["subject_id"].nunique(), *([AUXILIARY_ROWS] if helping else [])}
+    assert set(np.unique(rows.persons, return_counts=True)[1]) == shares
+
+
+def test_the_feature_model_learns_from_the_training_part_alone(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (split,), read = context.splits(TEMPLATE_JOB), []
+    nothing = (pd.DataFrame(), np.zeros(0, dtype=int))
+    monkeypatch.setattr(dataset.Dataset, "features", lambda _, parts: (read.append(parts), nothing)[1])
+    with pytest.raises(StudyError, match="fewer than two persons"):
+        ATTACKERS["features_gbm"].fit(context, TEMPLATE_JOB, split)
+    assert read[0] is split.train
+
+
 def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
     seeds = {profile: {} for profile in ("real", "demo")}
     for profile, counted in seeds.items():
@@ -226,6 +282,15 @@ def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Con
     assert "synthetic: 10 people, 40 records" in listed["here"][3]
 
 
+def test_records_that_leave_open_what_they_must_state_take_no_part(context: Context) -> None:
+    named = context.records("synthetic")
+    store = Mock(records=context.stores["synthetic"].records.assign(activity=["rest", None] * 20), fs=100.0)
+    some = replace(context, stores={"synthetic": store}, states="activity").records("synthetic")
+    assert some["record_id"].tolist() == named["record_id"].tolist()[::2]
+    opened, told = replace(context, states="sex").__reduce__()
+    assert opened(*told).states == "sex"
+
+
 def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(context: Context) -> None:
     people = context.people.copy()
     assert set(people["age_group"]) <= {"under 30", "30-44", "45-59", "60 and over"}
@@ -238,6 +303,22 @@ def test_labels_follow_the_person_behind_a_lead_and_unknown_ones_are_left_out(co
     assert found["sex"].tolist() == [truth, -1, truth]
     only = people.assign(sex="F")
     assert "sex" not in trainable_classes(np.array(["synthetic/S001", "synthetic/S003"]), only)
+    aged = pd.DataFrame({"record_id": list("abcde"), "subject_id": list("abcde"), "sex": None})
+    store = SimpleNamespace(records=aged.assign(age=[29.9, 30, 45, 60, np.nan]))
+    aged = replace(context, stores={"aged": store}).people
+    assert aged["age_group"].tolist() == ["under 30", "30-44", "45-59", "60 and over", None]
+    young = aged[:1].assign(age=20.1).set_axis(["x"])
+    means = group_ages(np.array(["aged/a@V2", "aged/a", "aged/c", "x"]), pd.concat([aged, young]))
+    assert means.tolist() == [25, 37, 45, 70]
+
+
+def test_demographics_are_of_the_person_of_each_probe() -> None:
+    people = pd.DataFrame({"sex": ["F", None, "M"], "age": 40.0, "age_group": "30-44"}, index=list("abc"))
+    probe = pd.DataFrame({"subject_id": list("cba"), "record_id": ["r3", "r2", "r1"]})
+    shares = np.array([[0.1, 0.9], [0.5, 0.5], [0.8, 0.2]])
+    found = _demographics(probe, attackers.Embedded(np.eye(3), {"sex": shares}), people, None)
+    shown = found[["person", "record", "truth", "p_F"]].to_numpy().tolist()
+    assert shown == [["c", "r3", "M", 0.1], ["a", "r1", "F", 0.8]]  # b's sex is not known
 
 
 def test_an_ensemble_averages_scores_of_the_same_trials_only(context: Context) -> None:

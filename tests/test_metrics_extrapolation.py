@@ -52,7 +52,9 @@ def test_envelope_holds_the_planted_truth(kind: str) -> None:
         matrix, truth = _planted(kind, np.random.default_rng(seed))
         found = extrapolate_rank1(matrix, resamples, SIZES)
         for size in SIZES:
-            envelope = found[size]["envelope"]
+            envelope, tails = found[size]["envelope"], [found[size][tail] for tail in TAILS]
+            assert envelope.low == min(tail.low for tail in tails)
+            assert envelope.high == max(tail.high for tail in tails)
             assert envelope.low - 0.03 <= truth[size] <= envelope.high + 0.03
             assert envelope.value == found[size]["gpd"].value
             assert found[size]["exponential"].value <= found[size]["normal"].value

@@ -145,8 +145,8 @@ def test_a_killed_run_leaves_no_process_no_lock_and_the_older_run_whole(trial: T
         older = _older_run(results / "demo" / "90_trial")
         command = [sys.executable, "-m", "ecgstudy", "run", "90_trial"]
         environment = os.environ | {"ECGSTUDY_RESULTS": str(results), "TMPDIR": str(results)}
-        # a shell that runs the tests in the background has its children ignore Ctrl-C
-        listening = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+        # a shell that runs the tests in the background, or nohup, has its children ignore signals
+        listening = {"preexec_fn": partial(signal.signal, how, signal.SIG_DFL) if how != signal.SIGKILL else None}
         run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **listening)
         runs[how] = run, results, older
     deadline = time.monotonic() + 60

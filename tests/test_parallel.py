@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -66,7 +67,8 @@ def test_workers_may_keep_what_they_read_and_their_errors_arrive() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes' signals")
 def test_make_that_is_told_to_hang_up_counts_as_ended(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("study:\n\t@echo; exec sleep 60\n")
-    with subprocess.Popen(["make", "-C", str(tmp_path), "-s"], stdout=subprocess.PIPE) as make:
+    listening = {"preexec_fn": partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)}  # nohup may run the tests
+    with subprocess.Popen(["make", "-C", str(tmp_path), "-s"], stdout=subprocess.PIPE, **listening) as make:
         assert make.stdout.readline() == b"\n"
         assert not parallel._is_ended_make(make.pid)
         make.send_signal(signal.SIGHUP)

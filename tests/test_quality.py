@@ -81,6 +81,12 @@ def capped(height: float, jitter: float) -> np.ndarray:
     return np.where(sine > height, 1.0 + jitter * np.random.default_rng(2).random(2500), sine)
 
 
+def stairs(quanta: int) -> np.ndarray:
+    """Up and down by single quanta to a top that is entered and left by so many at once."""
+    steps = np.arange(60.0)
+    return np.tile(np.r_[steps, np.full(8, 59.0 + quanta), steps[::-1]], 20)
+
+
 PULSES = np.tile(np.r_[0, 0.1, 0.3, 0.6, 1, 1, 0.6, 0.3, 0.1, 0, -0.1 * np.sin(np.linspace(0, np.pi, 40))], 50)
 SLOW = 0.5 * np.sin(np.arange(1000) / 100)
 WAVES = np.tile(np.sin(np.linspace(0, 2 * np.pi, 250)) ** 9, 10)
@@ -92,6 +98,10 @@ WAVES = np.tile(np.sin(np.linspace(0, 2 * np.pi, 250)) ** 9, 10)
         # entered by 0.15 and by 0.05 of the lead's span at once: an amplifier does that, a wave does not
         (capped(0.7, 0.005), Problem.SATURATED),
         (capped(0.9, 0.005), None),
+        # a rail jitters by less than half a per cent of the lead's span
+        (capped(0.7, 0.03), None),
+        (stairs(2), None),
+        (stairs(3), Problem.SATURATED),
         # left by four quanta at once
         (np.round(np.r_[np.clip(np.sin(np.arange(1500) / 10), -0.6, 0.6), SLOW] / 0.02) * 0.02, Problem.SATURATED),
         # a quantised lead rests at its lowest value and leaves it by one quantum

@@ -113,3 +113,8 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
     ):
         assert words in first
     assert "SYNTHETIC" not in page
+    Stage.open("02_reidentification", {"profile": "mine", "seed": 0, "device": "cpu"}).not_applicable(
+        "There is nobody."
+    )
+    page = build_report("mine").read_text()
+    assert page.index("Whether patients") < page.index("because there is nobody.") < page.index('id="01_ingestion"')

@@ -115,6 +115,7 @@ def test_time_separated_takes_the_stated_minutes_of_one_recording() -> None:
     records = _records([("m", "m", 1), ("n", "n", 1), ("short", "s", 1)], seconds=1805)
     split = _only(protocols.TimeSeparated(), records.assign(store_samples=[180500, 180500, 100000]))
     assert _spans(split.enrolment) == [[0, 30000], [75000, 105000]]
+    assert _names(split.enrolment) == ["m", "m", "n", "n", "short"]  # what a short record does not hold is not cut
     assert split.probe[["start", "stop"]].to_numpy().tolist() == [[150000, 179900]] * 2
     assert split.within_record
 
@@ -178,6 +179,8 @@ def test_cross_cohort_trains_on_the_others_only() -> None:
     split = _only(CrossCohort(others, CrossRecord()), DAYS)
     assert (len(split.train), len(split.validation), split.unseen_persons) == (8, 2, True)
     assert _names(split.probe) == ["a2", "b2"]
+    again = CrossCohort(others, CrossRecord()).splits(DAYS, FS, seed=1)[0]
+    assert _names(again.validation) != _names(split.validation)
     digests = {CrossCohort(others[:n], inner).digest for n in (9, 10) for inner in (CrossRecord(), CrossDay())}
     assert len(digests) == 4
     assert others[RECORD][0] not in repr(CrossCohort(others, CrossRecord()))

@@ -95,6 +95,16 @@ def test_stored_signals_are_the_preprocessed_ones_bit_for_bit(built: RecordStore
         assert expected.shape == (2, 1000)
 
 
+def test_records_of_different_sizes_do_not_overlap(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LEADS, "good_2", ("I",))
+    cohort = FakeCohort(source, ("good_1a", "good_2", "good_1b"))
+    store = build_store(cohort, tmp_path, delineate=False, workers=1)
+    for record_id in cohort.record_ids:
+        np.testing.assert_array_equal(store.signal(record_id), preprocess(cohort.signal(record_id), 100.0).values)
+
+
 def test_records_keep_the_cohorts_columns_and_say_what_was_found(built: RecordStore, source: Path) -> None:
     cohort = FakeCohort(source)
     table, original = built.records.set_index("record_id"), cohort.records().set_index("record_id")

@@ -47,7 +47,7 @@ def cohort_table() -> pd.DataFrame:
             records, failures = cohort.records(), cohort.failures()
             row |= {"records": len(records), "persons": records["subject_id"].nunique(), "failures": len(failures)}
         except StudyError as error:
-            row["problem"] = str(error) if row["found"] else ""
+            row["problem"] = str(error) if row["found"] or name in own else ""
     return pd.DataFrame(rows).astype(dict.fromkeys(("records", "persons", "failures"), "Int64"))
 
 
@@ -68,7 +68,7 @@ def cohorts_of(profile: str) -> list[str]:
         why = " (there is no such folder)"
     elif not folder.is_dir():
         why = " (that is a file, not a folder)"
-    elif not os.access(folder, os.R_OK | os.X_OK):
+    elif any(os.access(place, os.F_OK) and not os.access(place, os.R_OK | os.X_OK) for place in (folder, folder / OWN)):
         why = " (you may not read it)"
     elif is_own(profile) and (near := near_misses()):
         why = f" (there is a folder {near[0]}: rename it to {OWN})"

@@ -10,7 +10,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ from ecgstudy.data.wfdb_files import (
     read_header,
     read_signal,
 )
-from ecgstudy.errors import RecordError, StudyError
+from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.study.config import data_root
 
 OWN = "wfdb-folder"
@@ -86,16 +86,20 @@ class FolderCohort(WfdbCohort):
         f"Put WFDB records (.hea and .dat, in small letters) into a folder in data/{OWN}, as data/README.md describes."
     )
 
+    @cached_property
+    def _found(self) -> list[Path]:
+        """Every header below the folder."""
+        return sorted(headers_below(self.root))
+
     def _listed(self) -> list[str]:
         """Every header below the folder, apart from those that are segments of another record."""
-        paths = sorted(headers_below(self.root))
         segments = set()
-        for path in paths:
+        for path in self._found:
             try:
                 segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self.root).parts}
             except RecordError:
                 continue  # The scan lists it among the failures.
-        return [self._record_id(path) for path in paths if path not in segments]
+        return [self._record_id(path) for path in self._found if path not in segments]
 
     @cached_property
     def subjects(self) -> Subjects | None:
@@ -185,15 +189,18 @@ class OwnCohort(FolderCohort):
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name  # type: ignore[misc]
-        super().__init__(root)
+        try:
+            super().__init__(root)
+        except DataNotFoundError as absent:
+            raise DataNotFoundError(str(absent).replace(str(root), name)) from None
         self._key = pseudonym_key(data_root() / OWN)
 
-    def __reduce__(self) -> tuple[type, tuple[str, Path]]:
-        """Travel to another process without any name."""
-        return type(self), (self.name, self.root)
+    def __reduce__(self) -> tuple[Callable[[str, str], "OwnCohort"], tuple[str, str]]:
+        """Travel to another process, by way of the cache, without the name of any folder."""
+        return _reopened, (self.name, self.pseudonym("folder", ""))
 
     def pseudonym(self, kind: str, name: str) -> str:
-        """Keyed pseudonym of a "record" or "person": its initial and 12 hexadecimal digits."""
+        """Keyed pseudonym of a "record", a "person" or the "folder": its initial and 12 hexadecimal digits."""
         text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
@@ -201,8 +208,16 @@ class OwnCohort(FolderCohort):
         return self.pseudonym("record", self._written_name(path))
 
     @cached_property
+    def _found(self) -> list[Path]:
+        """Every header below the folder; an error names no folder."""
+        try:
+            return sorted(headers_below(self.root))
+        except RecordError as error:
+            raise RecordError(self.name, error.reason, error.remedy) from None
+
+    @cached_property
     def _paths(self) -> dict[str, Path]:
-        return {self._record_id(path): path for path in headers_below(self.root)}
+        return {self._record_id(path): path for path in self._found}
 
     def _header_path(self, record_id: str) -> Path:
         return self._paths[record_id]
@@ -271,9 +286,28 @@ class OwnCohort(FolderCohort):
         return next((name for kind, name in named if self.pseudonym(kind, name) == pseudonym), None)
 
 
+def _reopened(name: str, pseudonym: str) -> OwnCohort:
+    """Cohort whose folder has a pseudonym, wherever it stands among the folders by now."""
+    cohorts = (OwnCohort(name, root) for root in own_folders().values())
+    return next(cohort for cohort in cohorts if cohort.pseudonym("folder", "") == pseudonym)
+
+
 def headers_below(folder: Path) -> Iterator[Path]:
-    """Headers in a folder and those below it; what is hidden is a file manager's or in its bin, no record."""
-    return (path for path in folder.rglob("*.hea") if not any(p[0] == "." for p in path.relative_to(folder).parts))
+    """Headers in a folder and those below it; what is hidden is a file manager's or in its bin, no record.
+
+    Raises
+    ------
+    RecordError
+        A folder may not be read, so that nobody knows what is missing.
+    """
+
+    def refuse(error: OSError) -> None:
+        told = "holds a folder that may not be read"
+        raise RecordError(folder, told, "give yourself permission to read it", Path(error.filename).name) from error
+
+    for place, inner, files in os.walk(folder, onerror=refuse):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from (Path(place, name) for name in files if name.endswith(".hea") and not name.startswith("."))
 
 
 def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
@@ -282,15 +316,17 @@ def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
 
 
 def numbered(column: pd.Series, known: Sequence[str]) -> pd.Series:
-    """Labels with every text outside `known` numbered: what people write there may name somebody."""
-    others = sorted(set(column) - set(known))
-    return column.replace({text: f"{column.name} {at}" for at, text in enumerate(others, start=1)})
+    """Labels, whatever their capitals, with every text outside `known` numbered: it may name somebody."""
+    names, written = {text.casefold(): text for text in known}, column.map(str.casefold, na_action="ignore")
+    others = sorted(set(written.dropna()) - set(names))
+    told = written.map(names | {text: f"{column.name} {at}" for at, text in enumerate(others, start=1)})
+    return told.astype(object).where(written.notna(), None)
 
 
 def own_folders() -> dict[str, Path]:
     """Folders of own records by cohort name: ``wfdb-folder`` itself where records lie in it, else those in it."""
     base = data_root() / OWN
-    if not base.is_dir():
+    if not (os.access(base, os.R_OK | os.X_OK) and base.is_dir()):
         return {}
     if (base / SUBJECTS).exists() or any(base.glob("*.hea")):
         return {f"{OWN_PREFIX}1": base}
@@ -299,8 +335,11 @@ def own_folders() -> dict[str, Path]:
 
 
 def _holds_records(folder: Path) -> bool:
-    """Whether there is a header below a folder."""
-    return any(True for _ in headers_below(folder))
+    """Whether there is a header below a folder, or one that may not be read."""
+    try:
+        return any(True for _ in headers_below(folder))
+    except RecordError:
+        return True
 
 
 def near_misses() -> list[str]:

@@ -44,7 +44,7 @@ class Subjects:
     ----------
     rows : pandas.DataFrame
         Usable rows by record: line, subject_id, session (int) or date (where sessions are dates), age (years), sex
-        ("F", "M", None), and those of :data:`LABELS` that the table has.
+        ("F", "M", None), and those of :data:`LABELS` that the table has (None where unknown).
     problems : dict of str to RecordError
         Why the row of a record cannot be used.
     ignored : tuple of str
@@ -223,6 +223,8 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
     written = rows.get("session", blank)
     dates = _dates(written)
     facts = {"age": rows.get("age", blank).map(age_of).astype(float), "sex": rows.get("sex", blank).map(sex_of)}
+    for label in rows.columns.intersection(LABELS):
+        facts[label] = rows[label].where(~rows[label].str.lower().isin(_UNKNOWN), None)
     if dates.notna().any():
         return rows.drop(columns="session").assign(date=dates, **facts)
     number = written.where(~written.str.lower().isin(_UNKNOWN), "1").str.replace(",", ".").astype(float)

@@ -36,13 +36,12 @@ class WfdbCohort(Cohort):
     annotators: ClassVar[tuple[str, ...]] = ()  # suffixes of the annotation files of each record
 
     def __init__(self, root: Path | None = None) -> None:
-        base, candidates, nowhere = data_root(), [root], f"{root} is no folder"
+        base, candidates, nowhere = data_root(), [root], f"{root} is no folder, or one that you may not read"
         if root is None:
-            # Path.is_dir raises where the data folder may not be searched
-            searchable = os.access(base, os.R_OK | os.X_OK)
-            candidates = [base / folder for folder in self.folders if searchable]
+            candidates = [base / folder for folder in self.folders]
             nowhere = f"{base} holds no folder {self.folders[0]}"
-        there = [folder for folder in candidates if folder.is_dir()]
+        # Path.is_dir raises where a folder may not be searched
+        there = [folder for folder in candidates if os.access(folder, os.R_OK | os.X_OK) and folder.is_dir()]
         found = next((folder for folder in there if any(True for _ in folder.glob(self.marker))), None)
         if found is None:
             reason = f"{there[0]} holds no {self.marker}" if there else nowhere
@@ -72,7 +71,10 @@ class WfdbCohort(Cohort):
             except RecordError:
                 continue  # not there, or outside the folder
             size = path.stat().st_size  # no record is as large as a file that is not read
-            content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            try:
+                content = file_digest(path) if size <= 8 * MAX_VALUES else size
+            except OSError as broken:  # a disk's; the record's own reason when it is read
+                content = broken.errno
             total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
         return total.hexdigest()
 

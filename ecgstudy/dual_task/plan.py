@@ -168,7 +168,7 @@ def cohort_of(profile: str) -> str:
     if is_own(profile):
         for name in cohorts_of(profile):
             records = open_cohort(profile, name, 0).records()
-            known = records[records.get("activity", pd.Series("", records.index)) != ""]
+            known = records.dropna(subset="activity") if "activity" in records else records.iloc[:0]
             if len(known) and min(known["activity"].nunique(), known[SUBJECT].nunique()) > 1:
                 return name
         raise NotApplicableError(
@@ -186,11 +186,15 @@ def open_cohort(profile: str, name: str, seed: int) -> Cohort:
 
 
 def open_context(profile: str, name: str, fs: float, seed: int, device: str, lead: str | None = None) -> Context:
-    """Ingest a cohort and choose its lead: the most frequent reference lead unless told."""
+    """Ingest a cohort and choose its lead: the most frequent reference lead unless told.
+
+    Of one with activities, records whose activity is not known take no part.
+    """
     cohort = open_cohort(profile, name, seed)
     store = build_store(cohort, cache_dir(profile), fs, delineate=not cohort.synthetic)
     lead = lead or store.records["reference_lead"].mode().iloc[0]
-    return Context(profile, {name: store}, device, {}, lead, seed)
+    states = "activity" if "activity" in store.records else ""
+    return Context(profile, {name: store}, device, {}, lead, seed, states=states)
 
 
 def protocols_of(ours: Attacker, budget: Budget) -> list[Protocol]:

@@ -156,7 +156,7 @@ class TimeSeparated(ClosedSet):
     within_record: ClassVar[bool] = True
 
     def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
-        """One pair; records that end before the probe minutes take no part."""
+        """One pair; records that end before the probe minutes enrol only."""
 
         def cut(start: float, stop: float) -> pd.DataFrame:
             spans = segments(records).assign(start=round(start * fs), stop=round(stop * fs))

@@ -93,6 +93,8 @@ class Context:
         Lead to read; records without it take no part. Unless told: lead I, elsewhere each record's reference lead.
     cache : pathlib.Path
         Where values and training runs are kept; the profile's cache unless told.
+    states : str
+        Column of the record table; records that leave it open take no part.
     """
 
     profile: str
@@ -102,6 +104,7 @@ class Context:
     lead: str | None = None
     split_seed: int = SPLIT_SEED
     cache: Path = None  # type: ignore[assignment]
+    states: str = ""
 
     def __post_init__(self) -> None:
         """Find the profile's cache."""
@@ -112,7 +115,8 @@ class Context:
         """Travel to another process by the stores' folders; there, equal contexts are opened once."""
         folders = tuple((name, store.folder) for name, store in self.stores.items())
         attackers = tuple(self.attackers.items())
-        return _opened, (self.profile, folders, self.device, attackers, self.lead, self.split_seed, self.cache)
+        told = (self.profile, folders, self.device, attackers, self.lead, self.split_seed, self.cache, self.states)
+        return _opened, told
 
     @property
     def runs(self) -> Path:
@@ -135,9 +139,11 @@ class Context:
     def records(self, cohort: str) -> pd.DataFrame:
         """Record table of a cohort with :func:`with_roles`, persons and records named ``cohort/name``.
 
-        Only records that have the lead; refuses where none has.
+        Only records that have the lead and state what they must; refuses where none has.
         """
         records = with_roles(self.stores[cohort].records, self.stores[cohort].fs)
+        if self.states:
+            records = records.dropna(subset=self.states).reset_index(drop=True)
         if self.lead is not None:
             records = records[[self.lead in usable for usable in records["usable_leads"]]].reset_index(drop=True)
             if records.empty:
@@ -184,11 +190,15 @@ class Context:
 
 @lru_cache(maxsize=1)
 def _opened(
-    profile: str, folders: tuple, device: str, attackers: tuple, lead: str | None, split_seed: int, cache: Path
+    profile: str,
+    folders: tuple,
+    device: str,
+    attackers: tuple,
+    *others: Any,  # noqa: ANN401
 ) -> Context:
     """Context that a process keeps from job to job, so that everybody's signals are indexed once."""
     stores = {name: RecordStore(folder) for name, folder in folders}
-    return Context(profile, stores, device, dict(attackers), lead, split_seed, cache)
+    return Context(profile, stores, device, dict(attackers), *others)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ NAMED = 10
 SAMPLED = 50
 """Records whose samples are looked at, evenly spread: all of a large folder would take minutes."""
 SHORTEST_S, LONG_S = 5.0, 60.0
+NOTHING = "No stage can say anything about this folder."
 FEWEST = 10
 """Persons of whom fewer give intervals too wide to say anything."""
 
@@ -36,13 +37,17 @@ def examine(folder: Path) -> Iterator[str]:
     yield f"{cohort.root}: {len(records):,} records can be read, {len(failures):,} cannot."
     yield from _named([_why(*row) for row in failures.values])
     if records.empty:
-        yield "No stage can say anything about this folder."
+        yield NOTHING
         return
     yield from _counts(records)
     yield from (f"Note: {note}" for note in cohort.notes())
     yield from _suspicious(cohort, records)
+    long_enough = records[records["n_samples"] >= SHORTEST_S * records["fs"]]
+    if long_enough.empty:
+        yield NOTHING
+        return
     yield "What the stages will be able to say:"
-    yield from (f"  {line}" for line in expectations(records))
+    yield from (f"  {line}" for line in expectations(long_enough))
 
 
 def _why(record_id: str, file: str, reason: str, remedy: str) -> str:
@@ -90,6 +95,8 @@ def _suspicious(cohort: FolderCohort, records: pd.DataFrame) -> Iterator[str]:
             found += [f"{record_id}: lead {lead} is {problem}." for lead, problem in problems.items()]
         except RecordError as error:
             found.append(str(error))
+        except Exception as strange:  # whatever a record brings about is its own
+            found.append(f"{record_id} cannot be processed ({type(strange).__name__}).")
     yield f"Suspicious, of {len(chosen)} records whose samples were looked at: {len(found) or 'nothing'}."
     yield from _named(found)
     short = records.loc[records["n_samples"] < SHORTEST_S * records["fs"], "record_id"]
@@ -103,7 +110,8 @@ def expectations(records: pd.DataFrame) -> list[str]:
     several = int((by_person.size() > 1).sum())
     days = int((by_person["session"].max() > by_person["session"].min()).sum())
     long = (records["n_samples"] / records["fs"]).median() > LONG_S
-    activities = records["activity"].nunique() if "activity" in records else 0
+    active = records.dropna(subset="activity") if "activity" in records else records.iloc[:0]
+    activities = active["activity"].map(str.casefold).nunique() if len(active) else 0
     people = records.drop_duplicates("subject_id")
     if len(people) < 2:
         linked = "nobody can be told from anybody: there is one person"
@@ -113,15 +121,17 @@ def expectations(records: pd.DataFrame) -> list[str]:
     elif long:
         linked = "persons can be sought later in the same record, which is easier than in another one"
     else:
-        linked = f"nobody can be sought in another record: each has one (say whose is whose in {SUBJECTS})"
+        each = "only one person has several" if several else "each has one"
+        linked = f"nobody can be sought in another record: {each} (say whose is whose in {SUBJECTS})"
     known = [
         name for name, column in (("sex", "sex"), ("age group", "age")) if len(people[column].dropna().unique()) > 1
     ]
     both = f"person and activity from one network ({activities} activities)"
+    dual = min(activities, len(active["subject_id"].unique())) > 1
     return [
         f"01 ingestion: what can be used of {len(records):,} records, and why the others cannot.",
         f"02 re-identification: {linked}; {' and '.join(known) or 'neither sex nor age'} can be guessed and checked.",
-        f"03 dual task: {both if activities > 1 else 'not applicable, because no activities are known'}.",
+        f"03 dual task: {both if dual else 'not applicable, because no two persons in two activities are known'}.",
         f"04 attribution: {'which wave gives a person away' if several > 1 or long else 'not applicable, as 02'}.",
         *([f"With {len(people)} persons every interval will be wide."] if len(people) < FEWEST else []),
     ]

@@ -4,6 +4,7 @@ Workers write their signals straight to their place in the signal file and hand 
 not grow with the cohort.
 """
 
+import errno
 import json
 import pickle
 import shutil
@@ -187,6 +188,10 @@ def _ingest_record(cohort: Cohort, plan: _Plan, record: dict, signal_file: Binar
             raise RecordError(record["record_id"], "holds other leads, samples or a rate than the cohort's table says")
     except RecordError as unreadable:
         return _unreadable(cohort, unreadable, record["record_id"], record["subject_id"])
+    except OSError as broken:  # a disk's or a network's; its text names the file
+        if broken.errno == errno.ENOSPC:
+            raise
+        return _left_out(record, Problem.UNREADABLE, f"it cannot be read ({broken.strerror})")
     seconds = signal.values.shape[-1] / signal.fs
     if seconds < plan.min_seconds:
         return _left_out(record, Problem.TOO_SHORT, f"it lasts {seconds:g} s, less than {plan.min_seconds:g} s")

@@ -21,6 +21,7 @@ LINKING = {
     "time_separated": "minutes later in the same recording",
 }
 """Protocols that say whether a person can be linked, the strongest claim first, and what their probes are."""
+UNKNOWN = "Whether patients can be linked is not known"
 
 
 def build_report(profile: str) -> Path:
@@ -66,6 +67,8 @@ def steward_answers(profile: str) -> list[dict[str, str]]:
         metrics = read_metrics(profile, "02_reidentification")["metrics"]
     except StudyError:
         return []
+    if "applicable" in metrics:
+        return [{"cohort": "", "headline": UNKNOWN, "text": metrics["applicable"]["note"]}]
     cohorts = dict.fromkeys(name.split(".")[0] for name in metrics if name.startswith(OWN_PREFIX))
     return [_steward_answer(cohort, metrics) for cohort in cohorts]
 
@@ -79,7 +82,7 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
     protocol = next((name for name in LINKING if said(name, "rank1")["value"] is not None), None)
     if protocol is None:
         reasons = [metric["note"] for name, metric in metrics.items() if name.startswith(cohort) and "note" in metric]
-        return {"cohort": cohort, "headline": "Whether patients can be linked is not known", "text": reasons[0]}
+        return {"cohort": cohort, "headline": UNKNOWN, "text": reasons[0]}
     rank1, persons, enrolled = (said(protocol, name) for name in ("rank1", "persons", "enrolled"))
     template, seconds = said(protocol, "rank1", "template"), metrics.get(f"{cohort}.{protocol}.probe_seconds", {})
     always, worst = said(protocol, "always_first"), said(protocol, "risk_p90")
