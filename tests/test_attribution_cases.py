@@ -124,6 +124,12 @@ def test_windows_that_were_not_delineated_are_counted_and_left_out(
     tried = left.attempts[left.attempts["record"] == lost]
     assert tried["reason"].tolist() == ["no beats"] * 4
     assert len(left.attempts) == 24
+    # a record's own reason says more, where its windows have no waves
+    store = context.stores["synthetic"]
+    monkeypatch.setattr(type(store), "records", store.records.assign(delineation_failure="no clear lead"))
+    reasons = case_windows(context, JOB, "person", 4).attempts.groupby("record")["reason"].agg(set)
+    assert reasons.pop(lost) == {"no clear lead"}
+    assert all(None in others for others in reasons)
 
 
 def test_no_window_touches_a_flaw(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
