@@ -200,7 +200,9 @@ def test_stability_of_the_order_of_methods_by_hand() -> None:
 def test_infidelity_of_the_right_explanation_of_a_linear_network_is_zero() -> None:
     question = _question(linear_model(np.random.default_rng(1).standard_normal(100)))
     found = {name: attribute(METHODS[name], question) for name in ("input_x_gradient", "random")}
-    np.testing.assert_allclose(audits.infidelities(found["input_x_gradient"], question, noise=0.0), 0, atol=1e-4)
+    for unit in (1, 3):  # attributions come in units of their own
+        right = np.float32(unit) * found["input_x_gradient"]
+        np.testing.assert_allclose(audits.infidelities(right, question, noise=0.0), 0, atol=1e-4)
     assert (audits.infidelities(found["random"], question, noise=0.0) > 1).all()
     assert np.isnan(audits.infidelities(np.full((6, 100), np.nan, dtype=np.float32), question, noise=0.0)).all()
 
@@ -238,6 +240,15 @@ def test_only_recognised_windows_are_audited_evenly_spread() -> None:
     assert chosen.samples[:, 0, 0].tolist() == [0, 3, 5]
     with pytest.raises(StudyError, match="too few windows"):
         audits.recognised(_case([True, True, False, False, False, False]), JOB, 3)
+
+
+def test_an_audit_resamples_everybody_enrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    enrolled, probed = (pd.DataFrame({"subject_id": [*names]}) for names in ("abc", "ab"))
+    split = SimpleNamespace(enrolment=enrolled, probe=probed)
+    monkeypatch.setattr(audits, "case_windows", lambda *given: _case([given[1:] == (JOB, PERSON, 1)] * 6))
+    monkeypatch.setitem(audits.AUDITS, "sanity", lambda _, __, windows, drawn: {"of": (len(windows), [*drawn.persons])})
+    context = SimpleNamespace(profile="demo", splits=lambda _: [split])
+    assert audits.audit(context, Part((JOB,), "sanity"))["of"] == (6, ["a", "b", "c"])
 
 
 def test_other_seeds_networks_are_asked_about_the_same_windows(resamples: Resamples) -> None:

@@ -64,14 +64,15 @@ def explained(case: Case) -> pd.DataFrame:
 
 
 def test_windows_are_spread_evenly_over_all_segments_of_a_person() -> None:
-    rows = [("a", "r1", 0, 1000), ("a", "r2", 100, 1100), ("b", "r3", 0, 450), ("c", "r4", 0, 399)]
+    rows = [("a", "r1", 0, 1000), ("a", "r2", 100, 1100), ("b", "r3", 0, 450), ("c", "r4", 0, 399), ("d", "r5", 0, 500)]
     segments = pd.DataFrame(rows, columns=["subject_id", "record_id", "start", "stop"])
     chosen = spread_windows(segments, 400, 4, 100.0)
     found = [(row.subject_id, row.record_id, row.start) for row in chosen.itertuples()]
-    assert found == [("a", "r1", 0), ("a", "r1", 600), ("a", "r2", 100), ("a", "r2", 700), ("b", "r3", 25)]
+    late = [("d", "r5", 0), ("d", "r5", 100)]  # a second apart
+    assert found == [("a", "r1", 0), ("a", "r1", 600), ("a", "r2", 100), ("a", "r2", 700), ("b", "r3", 25), *late]
     of_a = spread_windows(segments, 400, 3, 100.0)
     assert len(of_a[of_a["subject_id"] == "a"]) == 3
-    assert set(of_a["record_id"]) == {"r1", "r2", "r3"}
+    assert set(of_a["record_id"]) == {"r1", "r2", "r3", "r5"}
 
 
 def test_windows_are_the_samples_that_stage_two_reads(context: Context, case: Case) -> None:
@@ -123,6 +124,12 @@ def test_windows_that_were_not_delineated_are_counted_and_left_out(
     tried = left.attempts[left.attempts["record"] == lost]
     assert tried["reason"].tolist() == ["no beats"] * 4
     assert len(left.attempts) == 24
+    # a record's own reason says more, where its windows have no waves
+    store = context.stores["synthetic"]
+    monkeypatch.setattr(type(store), "records", store.records.assign(delineation_failure="no clear lead"))
+    reasons = case_windows(context, JOB, "person", 4).attempts.groupby("record")["reason"].agg(set)
+    assert reasons.pop(lost) == {"no clear lead"}
+    assert all(None in others for others in reasons)
 
 
 def test_no_window_touches_a_flaw(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,7 +252,7 @@ def test_relevance() -> None:
         relevance(METHODS["grad_cam"], values)
 
 
-def test_completeness_by_hand(linear: Question, contributions: np.ndarray) -> None:
+def test_completeness_by_hand(linear: Question, contributions: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     method = METHODS["integrated_gradients"]
     np.testing.assert_allclose(completeness(method, linear, contributions), 0, atol=1e-4)
     np.testing.assert_allclose(completeness(method, linear, 1.25 * contributions), 0.25, atol=1e-4)
@@ -260,6 +260,12 @@ def test_completeness_by_hand(linear: Question, contributions: np.ndarray) -> No
     np.testing.assert_allclose(completeness(METHODS["gradients_from_mean_beat"], linear, apart), 0, atol=1e-4)
     silent = replace(linear, windows=replace(linear.windows, samples=np.zeros_like(linear.windows.samples)))
     assert np.isnan(completeness(method, silent, contributions)).all()
+    # a window without any attribution is no reason to say nothing of the others
+    silent.windows.samples[1:] = linear.windows.samples[1:]
+    monkeypatch.setattr(methods, "applicable", lambda _: [method])
+    found, incompleteness = methods.relevances(silent)
+    assert np.isnan(found[method.name]).all(axis=1).tolist() == [True] + [False] * (N - 1)
+    assert incompleteness[method.name] == pytest.approx(0, abs=1e-4)
     with pytest.raises(ValueError, match="saliency does not promise completeness"):
         completeness(METHODS["saliency"], linear, contributions)
 

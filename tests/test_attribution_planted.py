@@ -1,6 +1,7 @@
 """Planted truth: what is planted, where methods point, and when they are believed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from ecgstudy.attribution.waves import WAVES, Windows
 from ecgstudy.errors import StudyError
 from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.learn.base import PERSON, SignalModel
-from ecgstudy.learn.batches import WindowSet
+from ecgstudy.learn.batches import Augmentation, WindowSet
 from ecgstudy.learn.models import MODELS
+from ecgstudy.learn.train import TrainingSettings
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 SIZE = plants.Size(seeds=2, persons=4, records=3, held_out=2, epochs={})
@@ -164,6 +166,17 @@ def test_cohorts_are_pooled_by_their_persons_and_those_without_the_cue_left_out(
     assert row[["seeds", "persons", "windows"]].tolist() == [2, 4, 24]
     assert row["mass_in_wave_low"] < row["mass_in_wave"] <= row["mass_in_wave_high"] == 1
     assert row["accuracy"] == pytest.approx(rows["right"].mean())
+
+
+def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
+    people: tuple[WindowSet, Windows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, seen = Context("demo", {}, "cpu", {}), []
+    monkeypatch.setattr(plants, "fit", lambda *given: seen.append(given) or SimpleNamespace(model=None))
+    plants.train_planted(context, people[0], "transecg", plants.SIZES["demo"], 5)
+    ((model, train, validation, settings, *_),) = seen
+    assert (train, validation, model.hparams.learning_rate) == (people[0], None, plants.RATES["transecg"])
+    assert settings == TrainingSettings(14, 32, 5, Augmentation(gain=0.0, noise=0.05, wander=0.0))
 
 
 def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_agreement_of_methods_and_seeds_by_hand() -> None:
 def test_agreement_of_models_by_hand() -> None:
     waves = {"P": 1.0, "QRS": 2.0, "T": 3.0}
     found = shared.model_agreement(
-        {"a": waves, "b": {"P": 3, "QRS": 2, "T": 1}, "c": dict.fromkeys(waves, 1.0), "d": {"P": 1}}
+        {"a": waves, "b": {"P": 3, "QRS": 2, "T": 1}, "c": dict.fromkeys(waves, 1.0), "d": {"P": 1, "T": 2}}
     )
     found = found.set_index(["first", "second"])
     assert found.loc[("a", "b"), "correlation"] == pytest.approx(-1)

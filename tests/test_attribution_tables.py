@@ -39,6 +39,14 @@ def test_a_claim_is_judged_by_the_waves_outside_it_and_by_its_length(
     assert judge(_rows(share, enrichment_low, outside), "R wave") == verdict
 
 
+@pytest.mark.parametrize("outside", ["ST", "T", "TP"])
+def test_the_pr_interval_is_compared_with_every_wave_behind_it(outside: str) -> None:
+    renamed = {"R wave": "P-R interval", "T": outside, outside: "T"}
+    rows = _rows(0.4, 1.2, 0.5)
+    assert judge(rows.assign(wave=rows["wave"].replace(renamed)), "P-R interval") == FAILS
+    assert judge(_rows(0.4, 1.2, 0.3).replace({"wave": renamed}), "P-R interval") == HOLDS
+
+
 def test_claims_are_judged_by_the_papers_method_and_by_each_trusted_one() -> None:
     trusted = _rows(0.2, 1.2, 0.3, model="resnet1d", method="occlusion")
     board = pd.DataFrame({"method": ["occlusion", "saliency"], "trusted": [True, False]})

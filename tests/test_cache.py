@@ -81,8 +81,9 @@ def test_a_failed_folder_is_absent_and_a_good_one_replaces_the_old(tmp_path: Pat
 
 def test_a_disk_that_cannot_be_written_is_one_sentence_that_names_the_place(tmp_path: Path) -> None:
     sentence = f"No space is left on the disk that holds {tmp_path}; free some"
-    with pytest.raises(StudyError, match=sentence), new_file(tmp_path / "store"):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    for full in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(StudyError, match=sentence), new_file(tmp_path / "store"):
+            raise OSError(full, "No space left on device")
     with pytest.raises(StudyError, match="cannot be written"), new_file(tmp_path / "store"):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "store"))
     with pytest.raises(PermissionError), new_file(tmp_path / "store"):  # about a file elsewhere

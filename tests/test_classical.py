@@ -164,6 +164,12 @@ def test_untrainable_sets_are_refused() -> None:
         FeaturesGbm(seed=0).fit(features * np.nan, labels)
 
 
+def test_trees_grow_for_all_rounds_also_where_nothing_can_be_learnt() -> None:
+    features, labels = drawn(3, seed=0)
+    model = FeaturesGbm(seed=0).fit(features, np.random.default_rng(0).permutation(labels))
+    assert model._booster.n_iter_ == 80
+
+
 def test_unknown_labels_are_left_out() -> None:
     features, labels = drawn(3, seed=0)
     masked = FeaturesGbm(seed=0, max_iter=5).fit(features, np.where(labels == 2, UNKNOWN, labels))

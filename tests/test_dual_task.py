@@ -264,6 +264,7 @@ def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
     assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu").lead == "II"
     assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu", "V5").lead == "V5"
+    assert plan.open_cohort("demo", "synthetic", 7).seed == 7
 
 
 def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:

@@ -88,6 +88,8 @@ def test_spread_over_seeds_by_hand() -> None:
 
 def test_what_is_not_predicted_is_undefined_with_its_reason() -> None:
     given = predictions(0.3, 1)
+    given.windows.loc[5, "person_predicted"] = None  # one window without a prediction is enough
+    assert math.isnan(given.accuracy("person"))
     given.windows["person_predicted"] = None
     found = {("cross_electrode", "dt4ecg"): REFUSED, ("blocked_time", "dt4ecg"): given}
     rows = tables.results("x", found, 0)

@@ -49,7 +49,7 @@ def test_a_typing_mistake_is_an_error_that_suggests_the_right_name() -> None:
         check_parameters(DECLARED, {"zzz": 1})
 
 
-WRONG_TYPES = {"seed": ["1", 1.5, True], "profile": [1], "quick": [1], "cohorts": [("a", "b")], "fs": ["100"]}
+WRONG_TYPES = {"seed": ["1", 1.5, True], "profile": [1], "quick": [1], "cohorts": [("a", "b")], "fs": ["100", True]}
 WRONG = [(name, value) for name, values in WRONG_TYPES.items() for value in values]
 
 

@@ -153,15 +153,18 @@ def test_results_are_metrics_and_one_long_table(results: Path) -> None:
     assert table.loc[0, ["view", "task", "n", "unit"]].tolist() == ["no_p", "person", 20, "share"]
 
 
-def test_artefacts_of_several_commits_are_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_and_artefacts_of_several_commits_are_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_module, "commit", lambda: "now")
     stage = Stage.open("90_trial", PARAMETERS)
+    monkeypatch.setattr(stage_module, "resolve_device", lambda _: "cuda")
+    assert stage.device == "cuda"
     stage.commits({"now"})
     stage.finish()
     assert "artefact_commits" not in read_metrics("demo", "90_trial")["provenance"]
     stage.commits({"earlier"})
     stage.finish()
-    assert read_metrics("demo", "90_trial")["provenance"]["artefact_commits"] == ["earlier", "now"]
+    about = read_metrics("demo", "90_trial")["provenance"]
+    assert (about["artefact_commits"], about["device"]) == (["earlier", "now"], "cuda")
 
 
 def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -> None:
