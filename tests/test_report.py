@@ -97,6 +97,8 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         for name, value in (numbers | {"rank1": rank1}).items():
             stage.metric(f"own-3.{protocol}.best.{name}", value, unit="share" if value < 1 else "persons")
     stage.metric("own-2.cross_record.best.rank1", math.nan, note="Every person has one record.")
+    for name, value in {"rank1": 1.0, "persons": 89, "enrolled": 89}.items():
+        stage.metric(f"own-4.cross_record.best.{name}", value, unit="share" if name == "rank1" else "persons")
     stage.finish()
     page = build_report("mine").read_text()
     first = page[page.index("<section") : page.index('<section id="01_ingestion"')]
@@ -109,6 +111,7 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         "60 % of later ECGs can be linked",  # another day is the stronger claim
         "Whether patients can be linked is not known",
         "Every person has one record.",
+        "among all it may be as low as 95.9 % (exact 97.5 % bound)",  # Clopper and Pearson's for 89 of 89
         "What to do next",
     ):
         assert words in first

@@ -93,6 +93,10 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
         + f") names the right patient in {estimate_text(rank1)} of the cases; guessing would in "
         f"{number_text(100 / enrolled['value'])} %."
     ]
+    if rank1["value"] in (0, 1):  # where resampling persons gives an interval without width
+        bound = 100 * 0.025 ** (1 / persons["value"])
+        bound = f"as low as {number_text(bound)} %" if rank1["value"] else f"as high as {number_text(100 - bound)} %"
+        sentences.append(f"Of so few patients that says little: among all it may be {bound} (exact 97.5 % bound).")
     if template["value"] is not None:
         sentences.append(
             f"Comparing average beats, without any training, already does so in {estimate_text(template)}."
