@@ -26,6 +26,7 @@ PLAIN = "record,subject_id,session,age,sex\na,Ann,1,40,F\nb,Bob,2,41.5,M\n"
     [
         PLAIN,
         PLAIN.replace(",", ";"),
+        "sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n"),
         PLAIN.replace(",", ";").replace("41.5", "41,5"),
         PLAIN.replace(",", "\t").encode("utf-16"),
         b"\xef\xbb\xbf" + PLAIN.encode(),

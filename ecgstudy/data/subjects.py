@@ -104,7 +104,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as wrong:
         line = raw[: wrong.start].count(b"\n") + 1
         raise StudyError(f"{path}, line {line}: is not UTF-8 text; save it as CSV UTF-8.") from None
-    text = re.sub(r"^[ \t]*#.*$", "", text, flags=re.MULTILINE)  # before a quote in a comment swallows what follows
+    # before a quote in a comment swallows what follows; Excel's own first line is none of the table either
+    text = re.sub(r"^[ \t]*#.*$|\A\"?sep=.\"?\r?$", "", text, flags=re.MULTILINE)
     lines = [line for line in text.splitlines() if line.strip()]
     unquoted = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
     separator = max(",;\t", key=unquoted.count)
