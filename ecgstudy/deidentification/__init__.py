@@ -1,0 +1,1 @@
+"""De-identification: protections, the attackers that adapt to them, and what diagnosis loses."""

@@ -1,0 +1,373 @@
+"""Protections that are learnt: released cycles carry what diagnoses need, and as little else as possible.
+
+* :class:`Bottleneck`: a decoder from a few diagnosis logits to cycles. Whatever the logits do not hold cannot pass; as
+  :attr:`~Bottleneck.prototypes` they are rounded to a fixed codebook, so that a shape holds a few bits at most.
+* :class:`Microaggregation`: groups of k records alike in those logits get their mean cycle.
+* :class:`PPVAE`: Shishir et al., "AI-Enabled Privacy-Preserving Cardiac Diagnostics via Electrocardiograms", medRxiv
+  2026.01.28.26345049: a variational autoencoder with an adversarial branch against demographics (here against the
+  person too) and a branch that keeps the diagnoses. Sizes and weights are OURS, the paper publishes none.
+* :class:`ConditionalVAE`: cycles drawn anew given the record's own diagnoses.
+
+The diagnoses are kept by several frozen readers, each trained on part of the protector's people, so that the release
+convinces classifiers in general and not one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.seed import isolate_rng
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ecgstudy.deidentification.cycles import POINTS, RHYTHM, CycleSet
+from ecgstudy.deidentification.protections import Prepared, Protection, Rendered, Retiming, group_means, microaggregate
+from ecgstudy.deidentification.readers import (
+    as_read,
+    attribute_table,
+    diagnosis_table,
+    probabilities,
+    tasks_of,
+    told_diagnoses,
+    train_reader,
+)
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.splits import SUBJECT
+from ecgstudy.learn.base import UNKNOWN, SignalModel
+from ecgstudy.learn.batches import encode
+from ecgstudy.learn.train import make_trainer
+
+READERS = 6
+READER_SHARE = 0.7
+"""Each of the frozen readers is trained on this share of the protector's people; the others say what it is worth."""
+STEPS, BATCH, RATE = 1500, 64, 3e-3
+CODE_NOISE, SHAPE_NOISE = 0.05, 0.1
+"""Standard deviations of noise on codes and on shapes while a decoder learns, so that it does not lean on details."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Frozen classifiers of diagnoses and, for the people they were trained on, what the others of them say."""
+
+    models: tuple[SignalModel, ...]
+    diagnoses: tuple[str, ...]
+    held_out: np.ndarray
+    """Probabilities of the protector's people by readers that were not trained on the person, (n, n_diagnoses)."""
+
+    @classmethod
+    def trained(cls, people: CycleSet, told: Sequence[str], seed: int, runs: Path) -> "Readers":
+        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt."""
+        table = diagnosis_table(people.records)
+        tasks = tasks_of(table.reindex(columns=list(told) or told_diagnoses(people.records)))
+        if not tasks:
+            raise StudyError(
+                "No diagnosis is stated often enough to be kept: eight records with it and eight without are needed; "
+                "add a column of diagnoses to subjects.csv, or choose a method that needs none, as k_same."
+            )
+        owners = people.records[SUBJECT].to_numpy(dtype=str)
+        names, sums, counts = np.unique(owners), np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
+        models = []
+        for number in range(READERS):
+            rng = np.random.default_rng([seed, number])
+            bag = np.isin(owners, rng.permutation(names)[: round(READER_SHARE * len(names))])
+            inside = table[bag].reset_index(drop=True)
+            models.append(train_reader(people.rows(bag), inside, tasks, seed + number, runs))
+            sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
+            counts[~bag] += 1
+        everywhere = np.mean([_chances(model, people, tasks) for model in models], axis=0)
+        held_out = np.where(counts > 0, sums / np.maximum(counts, 1), everywhere)
+        return cls(tuple(models), tuple(tasks), held_out)
+
+    def read(self, cycles: CycleSet) -> np.ndarray:
+        """Mean probability of each diagnosis, shape (n, n_diagnoses)."""
+        return np.mean([_chances(model, cycles, self.diagnoses) for model in self.models], axis=0)
+
+
+def _chances(model: SignalModel, cycles: CycleSet, diagnoses: Sequence[str]) -> np.ndarray:
+    """Probability of each diagnosis by one reader."""
+    found = probabilities(model, cycles)
+    return np.stack([found[name][:, 1] for name in diagnoses], axis=1)
+
+
+def _code(chances: np.ndarray) -> np.ndarray:
+    """Codes in (-1, 1) of probabilities: sure ones lie together however sure they are."""
+    return (2 * chances - 1).astype(np.float32)
+
+
+class _Reversed(torch.autograd.Function):
+    """Identity whose gradient changes sign (Ganin & Lempitsky, ICML 2015)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:  # noqa: ANN401
+        """Pass on."""
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        """Turn round."""
+        return -ctx.weight * gradient, None
+
+
+@dataclass(frozen=True)
+class CoderWeights:
+    """What a :class:`CycleCoder` minimises, beside the squared error of shapes."""
+
+    utility: float = 5.0
+    divergence: float = 0.0
+    adversary: float = 0.0
+
+
+class CycleCoder(pl.LightningModule):
+    """Decoder from codes to cycles, with an encoder of `n_latent` numbers before it where that is not 0.
+
+    Batches hold shapes (n, n_leads, POINTS), log amplitudes (n, n_leads), codes (n, n_codes), rhythm leads
+    (n, 4, POINTS), probabilities of the diagnoses and classes of each task that adversaries guess (`adversaries`: how
+    many each has).
+    """
+
+    def __init__(
+        self,
+        n_leads: int,
+        n_codes: int,
+        n_latent: int,
+        adversaries: dict[str, int],
+        readers: Sequence[SignalModel],
+        diagnoses: Sequence[str],
+        weights: CoderWeights,
+    ) -> None:
+        super().__init__()
+        self.n_leads, self.n_latent, self.weights, self.diagnoses = n_leads, n_latent, weights, tuple(diagnoses)
+        wide = n_leads * POINTS
+        if n_latent:
+            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(wide, 256), nn.SiLU(), nn.Linear(256, 2 * n_latent))
+        self.decoder = nn.Sequential(
+            *(nn.Linear(n_codes + n_latent, 128), nn.SiLU(), nn.Linear(128, 256), nn.SiLU()),
+            nn.Linear(256, wide + n_leads),
+        )
+        self.adversaries = nn.ModuleDict(
+            {task: nn.Sequential(nn.Linear(wide, 128), nn.SiLU(), nn.Linear(128, n)) for task, n in adversaries.items()}
+        )
+        self._readers = [reader.eval().requires_grad_(False) for reader in readers]  # hidden: they are not trained
+
+    def decode(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Shapes of mean 0 and standard deviation 1 a lead, and log amplitudes, of codes and latents."""
+        rows = self.decoder(codes)
+        shapes = rows[:, : self.n_leads * POINTS].view(-1, self.n_leads, POINTS)
+        shapes = shapes - shapes.mean(dim=-1, keepdim=True)
+        return shapes / (shapes.std(dim=-1, keepdim=True) + 1e-3), rows[:, self.n_leads * POINTS :]
+
+    def encode(self, shapes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the latent."""
+        return self.encoder(shapes).chunk(2, dim=1)
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Reconstruct, keep the diagnoses, say little, and fool the adversaries."""
+        shapes, amplitudes, codes, rhythm, chances, classes = batch
+        inner, loss = codes + CODE_NOISE * torch.randn_like(codes), 0.0
+        if self.n_latent:
+            mean, spread = self.encode(shapes)
+            latent = mean + torch.randn_like(mean) * torch.exp(spread / 2)
+            inner = torch.cat([inner, latent], dim=1)
+            loss = self.weights.divergence * -0.5 * (1 + spread - mean.square() - spread.exp()).sum(dim=1).mean()
+        decoded, sizes = self.decode(inner)
+        loss = loss + functional.mse_loss(decoded, shapes) + functional.mse_loss(sizes, amplitudes)
+        if self.weights.utility:
+            noisy = decoded + SHAPE_NOISE * torch.randn_like(decoded)
+            reader = self._readers[int(torch.randint(len(self._readers), ()))]
+            logits = reader(torch.cat([noisy, rhythm], dim=1))
+            margin = torch.stack([logits[name][:, 1] - logits[name][:, 0] for name in self.diagnoses], dim=1)
+            loss = loss + self.weights.utility * functional.binary_cross_entropy_with_logits(margin, chances)
+        for at, head in enumerate(self.adversaries.values()):
+            guessed = head(_Reversed.apply(decoded.flatten(1), self.weights.adversary))
+            loss = loss + functional.cross_entropy(guessed, classes[:, at], ignore_index=UNKNOWN)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW under a one-cycle schedule."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Draws:
+    """Batches of rows drawn with replacement: one epoch of :data:`STEPS`."""
+
+    def __init__(self, columns: Sequence[np.ndarray], seed: int) -> None:
+        self._columns, self._seed = [torch.from_numpy(np.ascontiguousarray(column)) for column in columns], seed
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        generator = torch.Generator().manual_seed(self._seed)
+        for _ in range(STEPS):
+            rows = torch.randint(len(self._columns[0]), (BATCH,), generator=generator)
+            yield tuple(column[rows] for column in self._columns)
+
+
+def _log_amplitudes(cycles: CycleSet) -> np.ndarray:
+    """Log amplitudes of leads against the median of the set: units do not matter."""
+    logs = np.log(np.maximum(cycles.amplitudes, 1e-6))
+    return (logs - np.median(logs, axis=0)).astype(np.float32)
+
+
+def _fit_coder(
+    people: CycleSet,
+    codes: np.ndarray,
+    readers: Readers,
+    weights: CoderWeights,
+    seed: int,
+    n_latent: int = 0,
+    adversaries: Sequence[str] = (),
+) -> CycleCoder:
+    """Train a coder on the protector's people; the same seed gives the same bits."""
+    attributes = attribute_table(people.records).assign(person=people.records[SUBJECT])
+    names = {task: sorted(attributes[task].dropna().unique()) for task in adversaries}
+    names = {task: classes for task, classes in names.items() if len(classes) > 1}
+    classes = [encode(attributes[task], known) for task, known in names.items()]
+    rhythm = as_read(people.shapes, people.rhythm)[:, -len(RHYTHM) :]
+    columns = [people.shapes, _log_amplitudes(people), codes.astype(np.float32), rhythm]
+    columns += [readers.held_out.astype(np.float32), np.stack([*classes, np.zeros(len(people), np.int64)], axis=1)]
+    sizes = people.cycles.shape[1], codes.shape[1], n_latent
+    with isolate_rng():
+        torch.manual_seed(seed)
+        counts = {task: len(known) for task, known in names.items()}
+        coder = CycleCoder(*sizes, counts, readers.models, readers.diagnoses, weights)
+        make_trainer(1, "cpu").fit(coder.train(), _Draws(columns, seed))
+    return coder.eval()
+
+
+@torch.inference_mode()
+def _cycles(coder: CycleCoder, codes: np.ndarray, release: CycleSet) -> np.ndarray:
+    """Decode codes to cycles in the unit of a release, of its median amplitudes but for what the decoder adds."""
+    shapes, logs = coder.decode(torch.from_numpy(codes.astype(np.float32)))
+    typical = np.median(release.amplitudes, axis=0)
+    return (shapes * torch.exp(logs)[..., None]).numpy() * typical[None, :, None].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Told(Protection):
+    """What protections have in common that keep diagnoses.
+
+    `told` are the diagnoses that are kept (the most general kind and fibrillation where empty); `retiming` draws R
+    peaks anew.
+    """
+
+    told: tuple[str, ...] = ()
+    retiming: Retiming | None = None
+    readers: Readers | None = None
+    coder: CycleCoder | None = None
+
+    def __repr__(self) -> str:
+        """Parameters only, fitted or not."""
+        hidden = {"readers", "coder", "codebook"}
+        named = (f"{name}={value!r}" for name, value in vars(self).items() if name not in hidden)
+        return f"{type(self).__name__}({', '.join(named)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Microaggregation(_Told):
+    """Groups of `k` records of the release with like diagnoses, each of which gets the group's mean cycle.
+
+    No released shape stands for fewer than k records, so that of the released shapes at most 1/k can be linked to the
+    record they were made from. Two records of one person may share a group.
+    """
+
+    k: int = 5
+
+    def fit(self, people: CycleSet, seed: int, runs: Path) -> "Microaggregation":
+        """Train the readers."""
+        return replace(self, readers=Readers.trained(people, self.told, seed, runs))
+
+    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+        """Group by what the readers say."""
+        group = microaggregate(_code(self.readers.read(release)), self.k)
+        return Rendered(group_means(release.cycles, group), self.retiming)
+
+
+@dataclass(frozen=True, repr=False)
+class Bottleneck(_Told):
+    """Cycles decoded from what readers say of the diagnoses, rounded to `prototypes` codes unless that is 0.
+
+    The codebook is made from the protector's people and does not depend on the release.
+    """
+
+    prototypes: int = 0
+    utility: float = 5.0
+    codebook: KMeans | None = None
+
+    def fit(self, people: CycleSet, seed: int, runs: Path) -> "Bottleneck":
+        """Train readers and decoder, and place the prototypes."""
+        readers = Readers.trained(people, self.told, seed, runs)
+        codes = _code(readers.held_out)
+        coder = _fit_coder(people, codes, readers, CoderWeights(self.utility), seed)
+        n = min(self.prototypes, len(np.unique(codes, axis=0)))
+        book = KMeans(n, n_init=4, random_state=seed).fit(codes) if n else None
+        return replace(self, readers=readers, coder=coder, codebook=book)
+
+    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+        """Decode."""
+        codes = _code(self.readers.read(release))
+        if self.codebook is not None:
+            codes = self.codebook.cluster_centers_[self.codebook.predict(codes)]
+        return Rendered(_cycles(self.coder, codes, release), self.retiming)
+
+
+@dataclass(frozen=True, repr=False)
+class PPVAE(_Told):
+    """Variational autoencoder against adversaries on person, sex and age, and for the diagnoses."""
+
+    adversary: float = 1.0
+    utility: float = 5.0
+    divergence: float = 0.02
+    n_latent: int = 32
+    ADVERSARIES: ClassVar = ("person", "sex", "age_group")
+
+    def fit(self, people: CycleSet, seed: int, runs: Path) -> "PPVAE":
+        """Train everything at once, adversaries by reversed gradients."""
+        readers = Readers.trained(people, self.told, seed, runs)
+        weights = CoderWeights(self.utility, self.divergence, self.adversary)
+        codes = np.zeros((len(people), 0), dtype=np.float32)
+        coder = _fit_coder(people, codes, readers, weights, seed, self.n_latent, self.ADVERSARIES)
+        return replace(self, readers=readers, coder=coder)
+
+    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+        """Encode and decode the mean of the latent."""
+        with torch.inference_mode():
+            latents = self.coder.encode(torch.from_numpy(release.shapes))[0].numpy()
+        return Rendered(_cycles(self.coder, latents, release), self.retiming)
+
+
+@dataclass(frozen=True, repr=False)
+class ConditionalVAE(_Told):
+    """Cycles drawn from a variational autoencoder given the diagnoses that are stated of the record."""
+
+    utility: float = 5.0
+    divergence: float = 0.02
+    n_latent: int = 16
+    needs_labels: ClassVar[bool] = True
+
+    def fit(self, people: CycleSet, seed: int, runs: Path) -> "ConditionalVAE":
+        """Train encoder and decoder, the decoder being told the diagnoses."""
+        readers = Readers.trained(people, self.told, seed, runs)
+        weights = CoderWeights(self.utility, self.divergence)
+        coder = _fit_coder(people, _stated(people, readers), readers, weights, seed, self.n_latent)
+        return replace(self, readers=readers, coder=coder)
+
+    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+        """Draw a latent for every record."""
+        drawn = np.random.default_rng(seed).standard_normal((len(release), self.n_latent))
+        codes = np.hstack([_stated(release, self.readers), drawn])
+        return Rendered(_cycles(self.coder, codes, release), self.retiming)
+
+
+def _stated(cycles: CycleSet, readers: Readers) -> np.ndarray:
+    """Codes of the diagnoses that are stated of records: 1, -1, and 0 for what is not said."""
+    table = diagnosis_table(cycles.records).reindex(columns=list(readers.diagnoses))
+    return _code(table.fillna(0.5).to_numpy(dtype=float))

@@ -1,0 +1,142 @@
+"""A release: the records of a cohort as they would be shared, which is a cohort again.
+
+Attackers and classifiers read it as they read any: ingested, with R peaks that were found in the released waveform.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
+from ecgstudy.deidentification.cycles import CycleSet, Recording, peaks_by_record
+from ecgstudy.deidentification.learned import PPVAE, Bottleneck, ConditionalVAE, Microaggregation
+from ecgstudy.deidentification.protections import (
+    DifferentiallyPrivate,
+    KSame,
+    LowPass,
+    LowRank,
+    Noise,
+    OwnCycle,
+    Prepared,
+    Protection,
+    Retiming,
+    Unprotected,
+    Warp,
+)
+from ecgstudy.errors import StudyError
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.cache import cache_key, code_key
+
+COARSE = Retiming(10.0)
+"""Rates rounded to ten beats a minute: never off by more than five."""
+PROTECTIONS: dict[str, Protection] = {
+    "raw.none": Unprotected(),
+    "noise.0_25": Noise(0.25),
+    "noise.1": Noise(1.0),
+    "low_pass.15hz": LowPass(15.0),
+    "low_pass.8hz": LowPass(8.0),
+    "warp.0_1": Warp(0.1),
+    "warp.0_3": Warp(0.3),
+    "own_cycle.own": OwnCycle(),
+    "low_rank.8": LowRank(8),
+    "low_rank.3": LowRank(3),
+    "differential_privacy.epsilon_8": DifferentiallyPrivate(),
+    "differential_privacy.epsilon_32": DifferentiallyPrivate(epsilon=32.0),
+    "k_same.5": KSame(5),
+    "microaggregation.3": Microaggregation(k=3),
+    "microaggregation.5": Microaggregation(k=5),
+    "microaggregation.10": Microaggregation(k=10),
+    "pp_vae.1": PPVAE(adversary=1.0),
+    "pp_vae.10": PPVAE(adversary=10.0),
+    "bottleneck.logits": Bottleneck(),
+    "bottleneck.128": Bottleneck(prototypes=128),
+    "bottleneck.32": Bottleneck(prototypes=32),
+    "bottleneck.8": Bottleneck(prototypes=8),
+    "bottleneck_retimed.128": Bottleneck(prototypes=128, retiming=COARSE),
+    "bottleneck_retimed.32": Bottleneck(prototypes=32, retiming=COARSE),
+    "conditional_vae.labels": ConditionalVAE(),
+}
+"""Protections by ``<method>.<strength>``, as metrics name them."""
+TWO_DIAGNOSES = ("LVH", "AFIB")
+"""What a release in PP-VAE's own setting keeps: one structural diagnosis (LVEF is not public) and fibrillation."""
+PROTECTIONS |= {
+    "pp_vae_two_diagnoses.10": PPVAE(told=TWO_DIAGNOSES, adversary=10.0),
+    "bottleneck_two_diagnoses.32": Bottleneck(told=TWO_DIAGNOSES, prototypes=32),
+}
+
+
+def protection_of(name: str) -> Protection:
+    """Look a protection up; ``StudyError`` names those that there are."""
+    if name not in PROTECTIONS:
+        raise StudyError(f"There is no protection {name!r}; choose one of {', '.join(PROTECTIONS)}.")
+    return PROTECTIONS[name]
+
+
+class ReleaseCohort(Cohort):
+    """Some leads of the records of a store under a prepared protection.
+
+    Parameters
+    ----------
+    store : RecordStore
+        The records as they are.
+    leads : sequence of str
+        Leads that are released; those of `release`.
+    release : CycleSet
+        The records that are released, in the order for which the protection was prepared.
+    prepared : Prepared
+        The protection.
+    seed : int
+        Seed of what is drawn for each record.
+    made_from : str
+        What tells the protection from any other: its name, its people, its seed.
+    """
+
+    name: ClassVar[str] = "release"
+    licence = "that of the records it is made from"
+    how_to_get = "Made by notebook 05_deidentification."
+
+    def __init__(
+        self, store: RecordStore, leads: Sequence[str], release: CycleSet, prepared: Prepared, seed: int, made_from: str
+    ) -> None:
+        self.name = store.manifest["cohort"]
+        self._store, self._leads, self._release, self._prepared = store, tuple(leads), release, prepared
+        self._seed, self._made_from = seed, made_from
+        self._row = {record_id: row for row, record_id in enumerate(release.records["record_id"])}
+        self._records = {record.record_id: record for record in store.records.itertuples()}
+        self._peaks = peaks_by_record(store)
+
+    @property
+    def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Records that are released, as the store holds them."""
+        added = {"store_samples", "offset", "usable_leads", "reference_lead", "delineation_failure", "sha256"}
+        rows = self._release.records
+        labels = [column for column in rows if column not in {*RECORD_COLUMNS, *added}]
+        rows = rows.assign(leads=[self._leads] * len(rows), fs=self._store.fs, n_samples=rows["store_samples"])
+        return as_tables(rows[[*RECORD_COLUMNS, *labels]], [])
+
+    def signal(self, record_id: str) -> Signal:
+        """Protect one record."""
+        record, row = self._records[record_id], self._row[record_id]
+        values = self._store.signal(record_id)[[record.leads.index(lead) for lead in self._leads]]
+        recording = Recording(np.nan_to_num(values), self._store.fs, self._peaks[record_id])
+        values = self._prepared.protect(row, recording, np.random.default_rng([self._seed, row]))
+        return Signal(values.astype(np.float32), self._store.fs, self._leads, record.unit)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the store, the protection and the records."""
+        ids = self._release.records["record_id"].tolist()
+        key = {"store": self._store.manifest["key"], "code": code_key(type(self)), "records": ids}
+        return cache_key(**key, made_from=self._made_from, seed=self._seed, leads=list(self._leads))
+
+
+def release_store(cohort: ReleaseCohort, cache: Path, boundaries: bool, workers: int = 1) -> RecordStore:
+    """Ingest a release; `boundaries` finds P, QRS and T too, to see what became of the intervals."""
+    store = build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
+    lost = len(cohort.records()) - len(store.records)
+    if lost == len(cohort.records()):
+        raise StudyError("No released record can be read: the protection destroyed them all.")
+    return store
