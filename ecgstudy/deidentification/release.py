@@ -31,10 +31,12 @@ from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key, code_key
 
+RAW = "raw.none"
+"""Name of the release that protects nothing."""
 COARSE = Retiming(10.0)
 """Rates rounded to ten beats a minute: never off by more than five."""
 PROTECTIONS: dict[str, Protection] = {
-    "raw.none": Unprotected(),
+    RAW: Unprotected(),
     "noise.0_25": Noise(0.25),
     "noise.1": Noise(1.0),
     "low_pass.15hz": LowPass(15.0),
