@@ -106,7 +106,7 @@ def _both(context: Context, job: ReadingJob) -> tuple[CycleSet, CycleSet]:
 
 def _learnable(known: CycleSet, attribute: str) -> bool:
     """Whether the people have different values of an attribute."""
-    return attribute_table(known.records)[attribute].dropna().nunique() > 1
+    return len(attribute_table(known.records)[attribute].dropna().unique()) > 1
 
 
 def _as_numbers(answers: pd.Series, task: str) -> pd.Series:

@@ -1,7 +1,7 @@
 """Who is protected from whom: three groups of people, releases of their records, and the jobs of the stage.
 
-Protector, attackers and victims are different people throughout. An attacker who trained on the protector's own training
-people looks weaker than it is, because the protector treats them differently.
+Protector, attackers and victims are different people throughout. An attacker who trained on the protector's own
+training people looks weaker than it is, because the protector treats them differently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ def _returning(context: Context, name: str) -> float:
 
 
 def common_leads(store: RecordStore) -> tuple[str, ...]:
-    """Standard leads that every other record or more has; the lead that is read where none is."""
+    """List the standard leads that every other record or more has; the lead that is read where there is none."""
     shares = store.records["usable_leads"].explode().value_counts() / len(store.records)
     return tuple(lead for lead in STANDARD_LEADS if shares.get(lead, 0) >= 0.5) or (IDENTITY_LEAD,)
 
