@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.deidentification.attacks import (
+    IGNORANT,
     LAZY,
     NETWORKS,
     REFERENCE,
@@ -15,13 +16,15 @@ from ecgstudy.deidentification.attacks import (
     TIERS,
     AttackJob,
 )
-from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob
+from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob, membership
+from ecgstudy.deidentification.plan import asked_cohorts
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.results import INTERVAL, estimate_results, pivot, result, results_table
 from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
 from ecgstudy.experiment.evaluation import evaluate
+from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.scores import ScoreSet
 
 BEST = "bottleneck_retimed.128"
@@ -317,6 +320,45 @@ def utility_table(rows: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
     return table.merge(means.rename(columns={"value": "not_told"}), on=["view", "setting"], how="left")
 
 
+def membership_results(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> pd.DataFrame:
+    """Long table of how well the protector's own people are told from strangers, by release; .5 is chance."""
+    cohort, rows = asked_cohorts(context)[0], []
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for (view, rotation), folder in readable.items():
+        # a person of several rotations is asked in each: as another person would be
+        table = membership(context, context.cache / folder, view, rotation)
+        parts.setdefault(view, []).append(table)
+    for view, tables in parts.items():
+        table = pd.concat(tables, ignore_index=True).assign(task="member")
+        resamples = Resamples.draw(table["person"], seed)
+        statistic, n = mean_auroc(table, ("member",), resamples)
+        about = {"cohort": cohort, "protocol": "membership", "attacker": "distance", "view": view, "task": "member"}
+        found = {"auroc": bootstrap(statistic, resamples, n, "there is nobody to tell apart")}
+        rows += [row | {"name": f"deid.{view}.membership.auroc"} for row in estimate_results(found, **about)]
+    return results_table(rows)
+
+
+def person_findings(rows: pd.DataFrame) -> list[str]:
+    """Say for each protocol how much privacy a frozen attacker pretends to see, and what adaptive attackers leave."""
+    found = []
+    mine = rows[(rows["attacker"] == STRONGEST) & (rows["metric"] == "eer")].astype({"value": float})
+    for protocol, part in mine.groupby("protocol", sort=False):
+        by_tier = part[part["view"] != RAW].pivot_table("value", "view", "tier", aggfunc="first")
+        if not {IGNORANT, SEMI} <= set(by_tier):
+            continue
+        fall = (by_tier[IGNORANT] - by_tier[SEMI]).dropna()
+        if fall.empty:
+            continue
+        worst = fall.idxmax()
+        found.append(
+            f"{str(protocol).replace('_', ' ')}: an attacker who knows raw recordings only makes {worst.replace('_', ' ')} "
+            f"look like an EER of {by_tier.loc[worst, IGNORANT]:.2f}; trained on protected recordings the same kind of "
+            f"attacker reaches {by_tier.loc[worst, SEMI]:.2f}. The highest EER that adaptive attackers leave is "
+            f"{by_tier[SEMI].max():.2f} ({by_tier[SEMI].idxmax().replace('_', ' ')})."
+        )
+    return found
+
+
 def fidelity_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Bias and limits of agreement of intervals, one row a release and interval."""
     return pivot(rows[rows["protocol"] == "fidelity"], ["view", "task"], "metric")
@@ -355,15 +397,21 @@ def verdict(best: pd.DataFrame) -> str:
     within = [said(f"deid.best.fidelity.heart_rate.within_{limit}bpm", 100, 0) for limit in (1, 5)]
     return (
         f"{BEST.replace('_', ' ')}, against attackers who were trained on protected records of other people: "
-        f"EER {'; '.join(persons) or 'not measured'}; AUROC of sex {sex}, of age {age}; diagnoses lose {loss} of AUROC to "
-        f"classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records and "
+        f"EER {'; '.join(persons) or 'not measured'}; AUROC of sex {sex}, of age {age}; diagnoses lose {loss} of AUROC "
+        f"to classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records and "
         f"within five in {within[1]} %."
     )
 
 
+HEADLINES = {
+    "deid.best.person.semi_informed.cross_record.eer": "protected: person, another record, EER of adaptive attackers",
+    "deid.best.sex.semi_informed.auroc": "protected: sex, AUROC of adaptive attackers",
+    "deid.best.utility.superclass.auroc_loss": "protected: AUROC that diagnoses lose",
+}
+"""What the front page shows, by the metric's name."""
 NOT_TESTED = (
-    "What was not tested: attackers with more people to learn from than these cohorts have, or with other recordings of "
-    "the victims beside the release; combinations of several releases of one record; diagnoses that are not in the "
+    "What was not tested: attackers with more people to learn from than these cohorts have, or with other recordings "
+    "of the victims beside the release; combinations of several releases of one record; diagnoses that are not in the "
     "tables; and beat-to-beat changes, which every method that renders cycles removes."
 )
 """Closing words of the notebook, which hold whatever the numbers are."""
