@@ -1,14 +1,13 @@
 """Attacks on a release: who is it, by attackers of every tier, each of them an ordinary attacker of the study.
 
-The tiers are those of the VoicePrivacy challenges (2024: arXiv 2404.02677): what an attacker has learnt from, and whether
-the gallery is protected like the probe.
+The tiers are those of the VoicePrivacy challenges (2024: arXiv 2404.02677): what an attacker has learnt from, and
+whether the gallery is protected like the probe.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-
 
 import numpy as np
 import pandas as pd
@@ -65,7 +64,7 @@ class ReleaseView(View):
 
 @lru_cache(maxsize=4)
 def _released(folders: tuple[tuple[str, Path], ...]) -> dict[str, RecordStore]:
-    """Stores of a release, opened once."""
+    """Open the stores of a release, once."""
     return {name: RecordStore(folder) for name, folder in folders}
 
 

@@ -106,7 +106,7 @@ def _both(context: Context, job: ReadingJob) -> tuple[CycleSet, CycleSet]:
 
 def _learnable(known: CycleSet, attribute: str) -> bool:
     """Whether the people have different values of an attribute."""
-    return attribute_table(known.records)[attribute].dropna().nunique() > 1
+    return len(attribute_table(known.records)[attribute].dropna().unique()) > 1
 
 
 def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
@@ -173,17 +173,3 @@ def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.D
     group = groups(released.records, rotation)
     table = pd.DataFrame({"person": released.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
     return table.assign(p=-distance)[np.isin(group, (PROTECTOR, VICTIM))].reset_index(drop=True)
-
-
-def intervals(store: RecordStore) -> pd.DataFrame:
-    """Median heart rate (beats/min), PR, QRS and QTc intervals (ms; Fridericia) of each record, indexed by it."""
-    beats = store.beats
-    rr = beats.groupby(RECORD)["r_peak"].diff()
-    beats = beats.assign(
-        rr=rr,
-        pr=1000 * (beats["qrs_onset"] - beats["p_onset"]),
-        qrs=1000 * (beats["qrs_offset"] - beats["qrs_onset"]),
-        qtc=1000 * (beats["t_offset"] - beats["qrs_onset"]) / np.cbrt(rr),
-    )
-    found = beats.groupby(RECORD)[["pr", "qrs", "qtc"]].median()
-    return found.assign(heart_rate=60 / beats.groupby(RECORD)["rr"].mean())

@@ -1,7 +1,7 @@
 """Who is protected from whom: three groups of people, releases of their records, and the jobs of the stage.
 
-Protector, attackers and victims are different people throughout. An attacker who trained on the protector's own training
-people looks weaker than it is, because the protector treats them differently.
+Protector, attackers and victims are different people throughout. An attacker who trained on the protector's own
+training people looks weaker than it is, because the protector treats them differently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, Strangers, attackers, tiers_of
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set
 from ecgstudy.deidentification.protections import Prepared
-from ecgstudy.deidentification.release import RAW, ReleaseCohort, protection_of, release_store
+from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
-from ecgstudy.evaluate.splits import SUBJECT
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
-from ecgstudy.experiment.jobs import LONG_RECORD_S, Context
+from ecgstudy.experiment.jobs import LONG_RECORD_S, Context, Outcome
 from ecgstudy.ingestion.stores import STORE_FS, SYNTHETIC_FS, open_usable_stores
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
@@ -36,8 +36,10 @@ ROTATIONS, SEEDS = 5, 3
 LEAST_RETURNING = 0.1
 """Share of a cohort's persons with several records from which on identity is asked of it."""
 SYNTHETIC_PERSONS = 100
-DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.32")
+DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
 IDENTITY, ATTRIBUTE = "identity", "attributes"
+TWO = "pp_vae_two_diagnoses.10"
+"""The release in the setting of PP-VAE's paper."""
 
 
 def groups(records: pd.DataFrame, rotation: int) -> np.ndarray:
@@ -87,7 +89,7 @@ def _returning(context: Context, name: str) -> float:
 
 
 def common_leads(store: RecordStore) -> tuple[str, ...]:
-    """Standard leads that every other record or more has; the lead that is read where none is."""
+    """List the standard leads that every other record or more has; the lead that is read where there is none."""
     shares = store.records["usable_leads"].explode().value_counts() / len(store.records)
     return tuple(lead for lead in STANDARD_LEADS if shares.get(lead, 0) >= 0.5) or (IDENTITY_LEAD,)
 
@@ -165,12 +167,43 @@ def cycles_of(context: Context, name: str, leads: Sequence[str]) -> CycleSet:
     return context.shared(("cycles", name, tuple(leads)), lambda: cycle_set(context.stores[name], leads))
 
 
+def rotations_of(profile: str) -> range:
+    """Rotations of the groups: in earnest everybody is a victim once."""
+    return range(1 if effort(profile) == "demo" else ROTATIONS)
+
+
+def seeds_of(profile: str, seed: int) -> range:
+    """Seeds of networks; the strongest attacker is the mean of its seeds."""
+    return range(seed, seed + (1 if effort(profile) == "demo" else SEEDS))
+
+
+def group_table(context: Context) -> pd.DataFrame:
+    """Persons and records of each group in the first rotation, and of the cohorts whose persons are sought."""
+    people, identity = asked_cohorts(context)
+    records = context.records(people)
+    rows = [(people, group, part) for group, part in records.groupby(groups(records, 0))]
+    rows += [(name, VICTIM, context.records(name)) for name in identity if name != people]
+    sizes = [(name, group, part[SUBJECT].nunique(), len(part)) for name, group, part in rows]
+    return pd.DataFrame(sizes, columns=["cohort", "group", "persons", "records"])
+
+
+def protection_table() -> pd.DataFrame:
+    """Every protection with its parameters, and whether it is told the diagnoses of what it releases."""
+    rows = [(name, repr(each), "yes" if each.needs_labels else "no") for name, each in PROTECTIONS.items()]
+    return pd.DataFrame(rows, columns=["protection", "parameters", "needs_labels"])
+
+
+def releases_of(profile: str) -> list[str]:
+    """Protections that a profile tries."""
+    return list(DEMO_RELEASES if effort(profile) == "demo" else PROTECTIONS)
+
+
 def release_jobs(context: Context, releases: Sequence[str], seed: int) -> dict[str, list[ReleaseJob]]:
     """Releases for the question of identity (one lead, one rotation) and of attributes (all leads, every rotation)."""
     people, identity = asked_cohorts(context)
     one_lead = tuple(dict.fromkeys([people, *identity, *_auxiliary(context)]))
     leads = common_leads(context.stores[people])
-    rotations = range(1 if effort(context.profile) == "demo" else ROTATIONS)
+    rotations = rotations_of(context.profile)
     protected = [name for name in releases if name != RAW]
     jobs = {
         IDENTITY: [ReleaseJob(people, one_lead, (IDENTITY_LEAD,), name, 0, seed) for name in protected if identity],
@@ -215,3 +248,58 @@ def attack_jobs(context: Context, released: Mapping[str, Mapping[str, str]], see
                 for seed in seeds if attacker in NETWORKS else seeds[:1]:
                     jobs += [AttackJob(cohort, protocol, attacker, seed, view, tier, folders) for tier in tiers]
     return jobs
+
+
+def released(
+    jobs: Mapping[str, Sequence[ReleaseJob]], made: Mapping[str, Outcome]
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
+    """Folders of what was released: for identity by protection and cohort, for attributes by protection and rotation."""
+    there = {question: [job for job in asked if job.name in made[question].values] for question, asked in jobs.items()}
+    identity = {job.view: made[IDENTITY].values[job.name] for job in there[IDENTITY]}
+    attributes = {(job.view, job.rotation): made[ATTRIBUTE].values[job.name][job.people] for job in there[ATTRIBUTE]}
+    return identity, attributes
+
+
+def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[str, np.ndarray]:
+    """One lead of the first victim's record that every release holds, as it is and under every protection, (n,) each."""
+    people, _ = asked_cohorts(context)
+    stores = {RAW: context.stores[people]}
+    stores |= {
+        view: RecordStore(context.cache / folder) for (view, rotation), folder in readable.items() if not rotation
+    }
+    records = stores[RAW].records
+    victims = records[groups(records, 0) == VICTIM]
+    held = [set(store.records[RECORD]) for store in stores.values()]
+    record = next(name for name in victims[RECORD] if all(name in names for names in held))
+    shown = {}
+    for view, store in stores.items():
+        row = store.records.set_index(RECORD).loc[record]
+        shown[view] = np.asarray(store.signal(record)[row["leads"].index(row["reference_lead"])])
+    return shown
+
+
+def measured_intervals(
+    context: Context, readable: Mapping[tuple[str, int], str]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Intervals of every victim's record as it is, and by protection as released."""
+    people, _ = asked_cohorts(context)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for (view, rotation), folder in readable.items():
+        store = RecordStore(context.cache / folder)
+        victims = store.records[RECORD][groups(store.records, rotation) == VICTIM]
+        parts.setdefault(view, []).append(intervals(store).reindex(victims))
+    return intervals(context.stores[people]), {view: pd.concat(tables) for view, tables in parts.items()}
+
+
+def intervals(store: RecordStore) -> pd.DataFrame:
+    """Median heart rate (beats/min), PR, QRS and QTc intervals (ms; Fridericia) of each record, indexed by it."""
+    beats = store.beats
+    rr = beats.groupby(RECORD)["r_peak"].diff()
+    beats = beats.assign(
+        rr=rr,
+        pr=1000 * (beats["qrs_onset"] - beats["p_onset"]),
+        qrs=1000 * (beats["qrs_offset"] - beats["qrs_onset"]),
+        qtc=1000 * (beats["t_offset"] - beats["qrs_onset"]) / np.cbrt(rr),
+    )
+    found = beats.groupby(RECORD)[["pr", "qrs", "qtc"]].median()
+    return found.assign(heart_rate=60 / beats.groupby(RECORD)["rr"].mean())

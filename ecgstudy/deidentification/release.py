@@ -108,7 +108,6 @@ class ReleaseCohort(Cohort):
         self._store, self._leads, self._release, self._prepared = store, tuple(leads), release, prepared
         self._seed, self._made_from = seed, made_from
         self._row = {record_id: row for row, record_id in enumerate(release.records["record_id"])}
-        self._records = {record.record_id: record for record in store.records.itertuples()}
         self._peaks = peaks_by_record(store)
 
     @property
@@ -122,11 +121,12 @@ class ReleaseCohort(Cohort):
 
     def signal(self, record_id: str) -> Signal:
         """Protect one record."""
-        record, row = self._records[record_id], self._row[record_id]
-        values = self._store.signal(record_id)[[record.leads.index(lead) for lead in self._leads]]
+        row = self._row[record_id]
+        own_leads, unit = self._release.records.loc[row, ["leads", "unit"]]
+        values = self._store.signal(record_id)[[own_leads.index(lead) for lead in self._leads]]
         recording = Recording(np.nan_to_num(values), self._store.fs, self._peaks[record_id])
         values = self._prepared.protect(row, recording, np.random.default_rng([self._seed, row]))
-        return Signal(values.astype(np.float32), self._store.fs, self._leads, record.unit)
+        return Signal(values.astype(np.float32), self._store.fs, self._leads, unit)
 
     def digest(self) -> str:
         """SHA-256 (hex) over the store, the protection and the records."""

@@ -1,8 +1,7 @@
-"""What the attacks and readings of a release say, as rows of the results table, and the tables and sentences of them."""
+"""What attacks on a release and readings of it say: rows of the results table, tables and sentences."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,15 @@ from ecgstudy.deidentification.attacks import (
     TIERS,
     AttackJob,
 )
-from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob
+from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob, membership
+from ecgstudy.deidentification.plan import asked_cohorts
+from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
+from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, paired_difference
 from ecgstudy.evaluate.results import INTERVAL, estimate_results, pivot, result, results_table
 from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
 from ecgstudy.experiment.evaluation import evaluate
+from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.scores import ScoreSet
 
 BEST = "bottleneck_retimed.128"
@@ -160,7 +162,7 @@ def _mean_reader(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _targets(reference: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """What is reported: sex, age, the mean over the most general diagnoses, and every diagnosis that occurs enough."""
+    """List what is reported: sex, age, every diagnosis that occurs enough, and the mean over the general ones."""
     counts = reference.dropna(subset="truth").groupby("task", sort=False)["truth"].agg(["sum", "size"])
     enough = counts[(counts["sum"] >= LEAST_POSITIVES) & (counts["size"] - counts["sum"] >= LEAST_POSITIVES)]
     found = {task: (task,) for task in enough.index if task != "age_group"}
@@ -242,43 +244,174 @@ def fidelity_results(raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], co
     return results_table(rows)
 
 
-def best_results(rows: pd.DataFrame, best: str = BEST, cohort: str = "") -> pd.DataFrame:
-    """Rows of the judged setting under ``deid.best``, with what exceeds the floors; empty where it was not run."""
-    mine = rows[(rows["view"] == best) & rows["name"].notna()]
+def best_results(rows: pd.DataFrame, best: str = BEST) -> pd.DataFrame:
+    """Rows of the judged setting under ``deid.best``, and what it gives away beyond the floors; none if it did not run.
+
+    Persons are those of the first cohort that was asked; losses are of diagnoses read by classifiers of raw records.
+    """
+    mine = rows[rows["view"] == best]
+    if mine.empty:
+        return mine
     person = mine[(mine["attacker"] == STRONGEST) & (mine["tier"] == SEMI) & mine["metric"].isin([*SHOWN])]
-    if cohort:
-        person = person[person["cohort"] == cohort]
-    named = [person.assign(name="deid.best.person.semi_informed." + person["protocol"] + "." + person["metric"])]
-    others = mine[mine["attacker"] != STRONGEST]
-    others = others[
-        (others["cohort"] != "") & (others["protocol"] != person["protocol"].iloc[0] if len(person) else True)
-    ]
-    kept = others[~others["name"].str.contains(".person.", regex=False)]
-    names = kept["name"].str.replace(f"deid.{best}.", "deid.best.", regex=False)
-    kept = kept.assign(name=names.str.replace(".trained_on_raw.auroc_loss", ".auroc_loss", regex=False))
-    named += [kept, _excesses(rows, person, kept)]
-    return pd.concat(named, ignore_index=True)
+    person = person[person["cohort"] == person["cohort"].iloc[0]] if len(person) else person
+    person = person.assign(name="deid.best.person." + SEMI + "." + person["protocol"] + "." + person["metric"])
+    others = mine[mine["attacker"].isin(["reader", ""])]
+    name = others["name"].str.replace(f"deid.{best}.", "deid.best.", regex=False)
+    name = name.str.replace(f".{UTILITY[LAZY]}.auroc_loss", ".auroc_loss", regex=False)
+    others = others.assign(name=name.str.replace(f".{FIBRILLATION}.", ".af.", regex=False))
+    return pd.concat([person, others, results_table(_excesses(rows, person, others))], ignore_index=True)
 
 
-def _excesses(rows: pd.DataFrame, person: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """What the judged setting gives away beyond the floors: positive numbers are the protector's debt."""
-    found = []
-    raw = rows[(rows["view"] == RAW) & (rows["attacker"] == RHYTHM_ATTACKER) & (rows["metric"] == "eer")]
-    floor, reached = (one.set_index("protocol")["value"] for one in (raw, person[person["metric"] == "eer"]))
-    gaps = (floor.reindex(reached.index) - reached).astype(float).dropna()
-    note = "" if len(gaps) else "Not defined: no valid attack, or no floor."
-    value = float(gaps.max()) if len(gaps) else math.nan
-    found.append(
-        result("excess_over_floor", value, "share", note=note, view=BEST, task="person")
-        | {"name": "deid.best.person.excess_over_floor"}
-    )
+def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows of what the judged setting gives away beyond the floors: what a better one would save."""
+    on_raw = rows[(rows["view"] == RAW) & (rows["attacker"] == RHYTHM_ATTACKER) & (rows["metric"] == "eer")]
+    floors = on_raw.drop_duplicates("protocol").set_index("protocol")["value"]
+    reached = person[person["metric"] == "eer"].set_index("protocol")["value"]
+    gaps = (floors.reindex(reached.index) - reached).astype(float).dropna()
+    found = {"person": float(gaps.max()) if len(gaps) else math.nan}
     for task, label in (("sex", "sex"), ("over_60", "age")):
-        told = rows[(rows["name"] == f"floor.told.{label}.auroc")]["value"]
-        mine = kept[(kept["task"] == task) & (kept["tier"] == SEMI) & (kept["metric"] == "auroc")]["value"]
-        value = float(mine.iloc[0]) - max(float(told.iloc[0]), 0.5) if len(told) and len(mine) else math.nan
-        note = "" if math.isfinite(value) else "Not defined: not asked of these records."
+        told = rows.loc[rows["name"] == f"floor.told.{label}.auroc", "value"].astype(float)
+        mine = others.loc[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc"), "value"]
+        # an AUROC under one half is the other answer
+        found[label] = float(mine.iloc[0]) - max(told.iloc[0], 0.5) if len(told) and len(mine) else math.nan
+    made = []
+    for label, value in found.items():
+        note = "" if math.isfinite(value) else "Not defined: no valid attack, no floor, or not asked of these records."
+        row = result("excess_over_floor", value, "share", note=note, view=BEST, task=label)
+        made.append(row | {"name": f"deid.best.{label}.excess_over_floor"})
+    return made
+
+
+def rhythm_floor_results(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the attacker who knows R peaks alone, on raw records, under ``floor.rr.person``."""
+    mine = rows[(rows["view"] == RAW) & (rows["attacker"] == RHYTHM_ATTACKER) & rows["metric"].isin([*SHOWN])]
+    mine = mine[mine["cohort"] == mine["cohort"].iloc[0]] if len(mine) else mine
+    return mine.assign(view="floor", name="floor.rr.person." + mine["protocol"] + "." + mine["metric"])
+
+
+def person_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Who is recognised by the strongest valid attacker of every release and tier: one row each."""
+    mine = rows[(rows["attacker"] == STRONGEST) & rows["metric"].isin(["rank1", "eer"])]
+    table = pivot(mine, ["cohort", "protocol", "view", "tier"], "metric", ["rank1", "eer"], INTERVAL)
+    chosen = mine.drop_duplicates(["cohort", "protocol", "view", "tier"]).get("stands_for")
+    return table.assign(attacker=list(chosen.fillna("none valid")) if chosen is not None else "none valid")
+
+
+def risk_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """How unevenly the risk is spread over persons: semi-informed attackers, one row a release and protocol."""
+    mine = rows[(rows["attacker"] == STRONGEST) & rows["tier"].isin([SEMI, REFERENCE])]
+    risks = [name for name in dict.fromkeys(mine["metric"]) if name.startswith(("risk", "always"))]
+    return pivot(mine, ["protocol", "view"], "metric", risks)
+
+
+def attribute_table_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of sex and age of every release and tier, one row each."""
+    mine = rows[rows["task"].isin([*BINARY]) & (rows["metric"] == "auroc") & rows["tier"].isin([*TIERS])]
+    return pivot(mine, ["view", "tier"], "task", {"sex": "sex", "over_60": "age"}, INTERVAL)
+
+
+def utility_table(rows: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
+    """AUROC of diagnoses by release and setting: the general ones, those told, and the mean of those not told."""
+    mine = rows[(rows["metric"] == "auroc") & rows["tier"].isin([*UTILITY]) & ~rows["task"].isin([*BINARY])]
+    mine = mine[mine["attacker"] == "reader"].assign(setting=lambda table: table["tier"].map(UTILITY))
+    table = pivot(mine, ["view", "setting"], "task", ["superclass", *told])
+    rest = mine[~mine["task"].isin(["superclass", *told])].astype({"value": float})
+    means = rest.groupby(["view", "setting"], as_index=False)["value"].mean()
+    return table.merge(means.rename(columns={"value": "not_told"}), on=["view", "setting"], how="left")
+
+
+def membership_results(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> pd.DataFrame:
+    """Long table of how well the protector's own people are told from strangers, by release; .5 is chance."""
+    cohort, rows = asked_cohorts(context)[0], []
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for (view, rotation), folder in readable.items():
+        # a person of several rotations is asked in each: as another person would be
+        table = membership(context, context.cache / folder, view, rotation)
+        parts.setdefault(view, []).append(table)
+    for view, tables in parts.items():
+        table = pd.concat(tables, ignore_index=True).assign(task="member")
+        resamples = Resamples.draw(table["person"], seed)
+        statistic, n = mean_auroc(table, ("member",), resamples)
+        about = {"cohort": cohort, "protocol": "membership", "attacker": "distance", "view": view, "task": "member"}
+        found = {"auroc": bootstrap(statistic, resamples, n, "there is nobody to tell apart")}
+        rows += [row | {"name": f"deid.{view}.membership.auroc"} for row in estimate_results(found, **about)]
+    return results_table(rows)
+
+
+def person_findings(rows: pd.DataFrame) -> list[str]:
+    """Say for each protocol how much privacy a frozen attacker pretends to see, and what adaptive attackers leave."""
+    found = []
+    mine = rows[(rows["attacker"] == STRONGEST) & (rows["metric"] == "eer")].astype({"value": float})
+    for protocol, part in mine.groupby("protocol", sort=False):
+        by_tier = part[part["view"] != RAW].pivot_table("value", "view", "tier", aggfunc="first")
+        if not {IGNORANT, SEMI} <= set(by_tier):
+            continue
+        fall = (by_tier[IGNORANT] - by_tier[SEMI]).dropna()
+        if fall.empty:
+            continue
+        worst = fall.idxmax()
         found.append(
-            result("excess_over_floor", value, "share", note=note, view=BEST, task=label)
-            | {"name": f"deid.best.{label}.excess_over_floor"}
+            f"{str(protocol).replace('_', ' ')}: an attacker who knows raw recordings only makes {worst.replace('_', ' ')} "
+            f"look like an EER of {by_tier.loc[worst, IGNORANT]:.2f}; trained on protected recordings the same kind of "
+            f"attacker reaches {by_tier.loc[worst, SEMI]:.2f}. The highest EER that adaptive attackers leave is "
+            f"{by_tier[SEMI].max():.2f} ({by_tier[SEMI].idxmax().replace('_', ' ')})."
         )
-    return pd.DataFrame(found)
+    return found
+
+
+def fidelity_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Bias and limits of agreement of intervals, one row a release and interval."""
+    return pivot(rows[rows["protocol"] == "fidelity"], ["view", "task"], "metric")
+
+
+def paper_table(rows: pd.DataFrame, two_diagnoses: str) -> pd.DataFrame:
+    """PP-VAE's numbers beside ours: raw, and protected against attackers that were trained on protected records."""
+    made = []
+    for target, (original, protected) in PAPER.items():
+        made.append({"source": "PP-VAE (paper)", "target": target, "original": original, "protected": protected})
+    for view in (two_diagnoses, BEST):
+        for target in PAPER:
+            mine = rows[(rows["task"] == target) & (rows["metric"] == "auroc")]
+            tier = SEMI if target in BINARY else LAZY
+            ours = mine[(mine["view"] == view) & (mine["tier"] == tier)]["value"]
+            original, protected = (next(iter(found), math.nan) for found in (mine[mine["view"] == RAW]["value"], ours))
+            if math.isfinite(protected):
+                made.append({"source": f"ours, {view}", "target": target, "original": original, "protected": protected})
+    return pd.DataFrame(made)
+
+
+def verdict(best: pd.DataFrame) -> str:
+    """Say to a data steward in one sentence what the judged setting reaches, with intervals."""
+    values = best.set_index("name")[["value", "low", "high"]].astype(float)
+
+    def said(name: str, factor: float = 1.0, digits: int = 2) -> str:
+        if name not in values.index or not math.isfinite(values.loc[name, "value"]):
+            return "not measured"
+        value, low, high = factor * values.loc[name]
+        between = f" ({low:.{digits}f} to {high:.{digits}f})" if math.isfinite(low) else ""
+        return f"{value:.{digits}f}{between}"
+
+    persons = [f"{name.split('.')[4].replace('_', ' ')} {said(name)}" for name in values.index if name.endswith(".eer")]
+    sex, age = (said(f"deid.best.{task}.{SEMI}.auroc") for task in ("sex", "age"))
+    loss = said("deid.best.utility.superclass.auroc_loss")
+    within = [said(f"deid.best.fidelity.heart_rate.within_{limit}bpm", 100, 0) for limit in (1, 5)]
+    return (
+        f"{BEST.replace('_', ' ')}, against attackers who were trained on protected records of other people: "
+        f"EER {'; '.join(persons) or 'not measured'}; AUROC of sex {sex}, of age {age}; diagnoses lose {loss} of AUROC "
+        f"to classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records and "
+        f"within five in {within[1]} %."
+    )
+
+
+HEADLINES = {
+    "deid.best.person.semi_informed.cross_record.eer": "protected: person, another record, EER of adaptive attackers",
+    "deid.best.sex.semi_informed.auroc": "protected: sex, AUROC of adaptive attackers",
+    "deid.best.utility.superclass.auroc_loss": "protected: AUROC that diagnoses lose",
+}
+"""What the front page shows, by the metric's name."""
+NOT_TESTED = (
+    "What was not tested: attackers with more people to learn from than these cohorts have, or with other recordings "
+    "of the victims beside the release; combinations of several releases of one record; diagnoses that are not in the "
+    "tables; and beat-to-beat changes, which every method that renders cycles removes."
+)
+"""Closing words of the notebook, which hold whatever the numbers are."""
