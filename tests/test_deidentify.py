@@ -323,6 +323,16 @@ def test_sets_of_leads_and_units_are_released_by_themselves(clinic: Callable[...
     )
 
 
+def test_diagnoses_of_the_table_override_those_of_headers(clinic: Callable[..., Path]) -> None:
+    source = clinic(4, ("af|LVH, ward 9", "164889003", "", "normal+normal"))
+    (source / "subjects.csv").write_text(
+        (source / "subjects.csv").read_text().replace("af|LVH, ward 9", '"af|LVH, ward 9"')
+    )
+    assert FolderCohort(source).records()["diagnoses"].tolist()[0] == ("af", "LVH", "ward 9")
+    found = held.HeldCohort(source, source.parent / "pseudonym.key").records()["diagnoses"].tolist()
+    assert found == [("AF", "LVH", "diagnosis 1"), ("AF",), ("AF",), ("normal",)]
+
+
 def test_groups_of_one_person_would_show_that_person(clinic: Callable[..., Path]) -> None:
     source = clinic(7)
     table = "record,subject_id\n" + "".join(f"Hogwarts/Smith_Jane_19500101_{at},Smith\n" for at in range(7))
