@@ -26,7 +26,7 @@ from ecgstudy.deidentification.protections import (
     Unprotected,
     Warp,
 )
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key, code_key
@@ -106,7 +106,7 @@ class ReleaseCohort(Cohort):
         self._store, self._leads, self._release, self._prepared = store, tuple(leads), release, prepared
         self._seed, self._made_from = seed, made_from
         self._row = {record_id: row for row, record_id in enumerate(release.records["record_id"])}
-        self._records = {record.record_id: record for record in store.records.itertuples()}
+        self._kept = {row.record_id: (row.leads, row.unit) for row in store.records.itertuples()}
         self._peaks = peaks_by_record(store)
 
     @property
@@ -120,11 +120,11 @@ class ReleaseCohort(Cohort):
 
     def signal(self, record_id: str) -> Signal:
         """Protect one record."""
-        record, row = self._records[record_id], self._row[record_id]
-        values = self._store.signal(record_id)[[record.leads.index(lead) for lead in self._leads]]
+        row, (leads, unit) = self._row[record_id], self._kept[record_id]
+        values = self._store.signal(record_id)[[leads.index(lead) for lead in self._leads]]
         recording = Recording(np.nan_to_num(values), self._store.fs, self._peaks[record_id])
         values = self._prepared.protect(row, recording, np.random.default_rng([self._seed, row]))
-        return Signal(values.astype(np.float32), self._store.fs, self._leads, record.unit)
+        return Signal(values.astype(np.float32), self._store.fs, self._leads, unit)
 
     def digest(self) -> str:
         """SHA-256 (hex) over the store, the protection and the records."""
@@ -135,8 +135,7 @@ class ReleaseCohort(Cohort):
 
 def release_store(cohort: ReleaseCohort, cache: Path, boundaries: bool, workers: int = 1) -> RecordStore:
     """Ingest a release; `boundaries` finds P, QRS and T too, to see what became of the intervals."""
-    store = build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
-    lost = len(cohort.records()) - len(store.records)
-    if lost == len(cohort.records()):
-        raise StudyError("No released record can be read: the protection destroyed them all.")
-    return store
+    try:
+        return build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
+    except NothingUsableError as nothing:
+        raise StudyError("No released record can be read: the protection destroyed them all.") from nothing
