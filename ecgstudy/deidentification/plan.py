@@ -253,7 +253,7 @@ def attack_jobs(context: Context, released: Mapping[str, Mapping[str, str]], see
 def released(
     jobs: Mapping[str, Sequence[ReleaseJob]], made: Mapping[str, Outcome]
 ) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
-    """Folders of what was released: for identity by protection and cohort, for attributes by protection and rotation."""
+    """Folders of releases: for identity by protection and cohort, for attributes by protection and rotation."""
     there = {question: [job for job in asked if job.name in made[question].values] for question, asked in jobs.items()}
     identity = {job.view: made[IDENTITY].values[job.name] for job in there[IDENTITY]}
     attributes = {(job.view, job.rotation): made[ATTRIBUTE].values[job.name][job.people] for job in there[ATTRIBUTE]}
@@ -261,7 +261,7 @@ def released(
 
 
 def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[str, np.ndarray]:
-    """One lead of the first victim's record that every release holds, as it is and under every protection, (n,) each."""
+    """One lead of the first victim's record that every release holds, raw and under every protection, (n,) each."""
     people, _ = asked_cohorts(context)
     stores = {RAW: context.stores[people]}
     stores |= {

@@ -351,9 +351,9 @@ def person_findings(rows: pd.DataFrame) -> list[str]:
             continue
         worst = fall.idxmax()
         found.append(
-            f"{str(protocol).replace('_', ' ')}: an attacker who knows raw recordings only makes {worst.replace('_', ' ')} "
-            f"look like an EER of {by_tier.loc[worst, IGNORANT]:.2f}; trained on protected recordings the same kind of "
-            f"attacker reaches {by_tier.loc[worst, SEMI]:.2f}. The highest EER that adaptive attackers leave is "
+            f"{str(protocol).replace('_', ' ')}: an attacker who knows raw recordings only makes "
+            f"{worst.replace('_', ' ')} look like an EER of {by_tier.loc[worst, IGNORANT]:.2f}; trained on protected "
+            f"recordings the same kind of attacker reaches {by_tier.loc[worst, SEMI]:.2f}. The highest EER that adaptive attackers leave is "
             f"{by_tier[SEMI].max():.2f} ({by_tier[SEMI].idxmax().replace('_', ' ')})."
         )
     return found
@@ -398,8 +398,8 @@ def verdict(best: pd.DataFrame) -> str:
     return (
         f"{BEST.replace('_', ' ')}, against attackers who were trained on protected records of other people: "
         f"EER {'; '.join(persons) or 'not measured'}; AUROC of sex {sex}, of age {age}; diagnoses lose {loss} of AUROC "
-        f"to classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records and "
-        f"within five in {within[1]} %."
+        f"to classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records "
+        f"and within five in {within[1]} %."
     )
 
 
