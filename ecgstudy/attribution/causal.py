@@ -94,7 +94,7 @@ def wave_effects(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resa
     enrolled = fitted.embed(dataset, split.enrolment)
     measures = []
     for view in views:
-        probed = fitted.embed(dataset.viewed(view), split.probe)
+        probed = fitted.embed(view.of(dataset), split.probe)
         matrix = trial(split.enrolment, enrolled, split.probe, probed).without_gaps()
         fold = scored_folds([matrix], resamples)
         measures.append((rank1_statistic(fold), eer_statistic(fold)))

@@ -53,7 +53,7 @@ class CycleSet:
 
     def rows(self, chosen: np.ndarray) -> "CycleSet":
         """Give some of the records: a mask, or their numbers."""
-        return CycleSet(self.cycles[chosen], self.rhythm[chosen], self.records.iloc[chosen].reset_index(drop=True))
+        return CycleSet(self.cycles[chosen], self.rhythm[chosen], self.records.loc[chosen].reset_index(drop=True))
 
     @property
     def amplitudes(self) -> np.ndarray:

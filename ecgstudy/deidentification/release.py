@@ -31,10 +31,12 @@ from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key, code_key
 
+RAW = "raw.none"
+"""Name of the release that protects nothing."""
 COARSE = Retiming(10.0)
 """Rates rounded to ten beats a minute: never off by more than five."""
 PROTECTIONS: dict[str, Protection] = {
-    "raw.none": Unprotected(),
+    RAW: Unprotected(),
     "noise.0_25": Noise(0.25),
     "noise.1": Noise(1.0),
     "low_pass.15hz": LowPass(15.0),
@@ -106,7 +108,6 @@ class ReleaseCohort(Cohort):
         self._store, self._leads, self._release, self._prepared = store, tuple(leads), release, prepared
         self._seed, self._made_from = seed, made_from
         self._row = {record_id: row for row, record_id in enumerate(release.records["record_id"])}
-        self._kept = {row.record_id: (row.leads, row.unit) for row in store.records.itertuples()}
         self._peaks = peaks_by_record(store)
 
     @property
@@ -120,8 +121,9 @@ class ReleaseCohort(Cohort):
 
     def signal(self, record_id: str) -> Signal:
         """Protect one record."""
-        row, (leads, unit) = self._row[record_id], self._kept[record_id]
-        values = self._store.signal(record_id)[[leads.index(lead) for lead in self._leads]]
+        row = self._row[record_id]
+        own_leads, unit = self._release.records.loc[row, ["leads", "unit"]]
+        values = self._store.signal(record_id)[[own_leads.index(lead) for lead in self._leads]]
         recording = Recording(np.nan_to_num(values), self._store.fs, self._peaks[record_id])
         values = self._prepared.protect(row, recording, np.random.default_rng([self._seed, row]))
         return Signal(values.astype(np.float32), self._store.fs, self._leads, unit)

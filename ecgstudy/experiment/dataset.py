@@ -54,6 +54,12 @@ class View:
         """View with what it has to learn first, from parts that it may see."""
         return self
 
+    def of(self, dataset: "Dataset") -> "Dataset":
+        """Give the same records, their samples changed."""
+        other = copy.copy(dataset)
+        other.view = self
+        return other
+
     def raw(self, record_id: str, start: int, values: np.ndarray) -> np.ndarray:
         """Change stored samples of one lead, shape (n,), the first at `start` of the record."""
         return values
@@ -75,14 +81,8 @@ class Dataset:
 
     def __init__(self, stores: Mapping[str, RecordStore], lead: str | None = None) -> None:
         self.fs = next(iter(stores.values())).fs
-        self._stores, self._lead, self._view = dict(stores), lead or IDENTITY_LEAD, View()
+        self._stores, self.lead_read, self.view = dict(stores), lead or IDENTITY_LEAD, View()
         self._records = {f"{name}/{row.record_id}": row for name, s in stores.items() for row in s.records.itertuples()}
-
-    def viewed(self, view: View) -> "Dataset":
-        """Give the same records, their samples changed by a view."""
-        other = copy.copy(self)
-        other._view = view
-        return other
 
     def _by_record(self, table: str) -> dict[str, pd.DataFrame]:
         """Rows of a table of the stores, for every record that has any."""
@@ -105,7 +105,7 @@ class Dataset:
         """Name the lead in which a record is read."""
         owner, _, lead = name.partition(LEAD_MARK)
         record = self._records[owner]
-        return lead or (self._lead if self._lead in record.usable_leads else record.reference_lead)
+        return lead or (self.lead_read if self.lead_read in record.usable_leads else record.reference_lead)
 
     def _flaws_of(self, name: str) -> list[Any]:
         """Flaws (lead, start, stop, reason) of the lead that is read and of the lead whose beats are known."""
@@ -116,8 +116,13 @@ class Dataset:
         return [flaw for flaw in self._flaws[owner].itertuples() if flaw.lead in leads]
 
     def pieces(self, segments: pd.DataFrame) -> pd.DataFrame:
-        """Cut segments at their flaws: one row a flawless piece, with `row`, the row number of its segment."""
+        """Cut segments at their flaws: one row a flawless piece, with `row`, the row number of its segment.
+
+        A record that is not there, because a view lost it, has none.
+        """
         pieces = segments.assign(row=np.arange(len(segments)))
+        there = pieces[RECORD].map(without_lead).isin(self._records.keys())
+        pieces = pieces[there.to_numpy()]
         flawed = np.array([bool(self._flaws_of(name)) for name in pieces[RECORD]], dtype=bool)
         if not flawed.any():
             return pieces
@@ -139,14 +144,14 @@ class Dataset:
         record = self._records[owner]
         lead = record.reference_lead if reference else self.lead_of(record_id)
         values = self._stores[cohort].signal(name)[record.leads.index(lead), start:stop]
-        return self._view.raw(f"{owner}{LEAD_MARK}{lead}", start, values)
+        return self.view.raw(f"{owner}{LEAD_MARK}{lead}", start, values)
 
     def segment(self, record_id: str, start: int, stop: int) -> np.ndarray:
         """Give the samples of a flawless segment (n,), in typical amplitudes and softly clipped; refuses NaN."""
         values = soft_clip(self.lead(record_id, start, stop), self.fs)
         if not np.isfinite(values).all():
             raise StudyError(f"Record {record_id} has samples that are not numbers between {start} and {stop}.")
-        return self._view.scaled(self, record_id, start, values)
+        return self.view.scaled(self, record_id, start, values)
 
     def fiducials(self, record_id: str, start: int, stop: int) -> pd.DataFrame:
         """Fiducials of the beats whose R peak lies in a segment, in (fractional) samples from its start."""

@@ -5,7 +5,7 @@ job, whose value is remembered under a key of its code, its inputs and the libra
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from filelock import Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split, with_cohort
-from ecgstudy.experiment.dataset import Dataset
+from ecgstudy.experiment.dataset import VIEWS, Dataset, View
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_key, library_versions, remember
@@ -64,6 +64,10 @@ class Job:
         """Name for files and logs."""
         parts = (self.cohort, self.protocol.name, self.attacker, *((self.view,) if self.view != "raw" else ()))
         return ".".join((*parts, str(self.seed)))
+
+    def transform(self) -> View:
+        """View of the samples that the job is about."""
+        return VIEWS[self.view]
 
     def about(self) -> dict[str, object]:
         """First columns of a row about this job."""
@@ -184,8 +188,18 @@ class Context:
         """Attacker of a job fitted on one of its splits, kept for the next question that this process has."""
         if (job.name, fold) not in self._fitted:
             self._fitted.clear()  # one at a time: networks of a whole plan would fill the memory
-            self._fitted[job.name, fold] = self.attackers[job.attacker].fit(self, job, self.splits(job)[fold])
+            split, view = self.splits(job)[fold], job.transform()
+            learner = self
+            if "train" in view.parts:
+                learner = self.shared((view, split.digest), lambda: self._through(view, split))
+            self._fitted[job.name, fold] = self.attackers[job.attacker].fit(learner, job, split)
         return self._fitted[job.name, fold]
+
+    def _through(self, view: View, split: Split) -> "Context":
+        """Context of an attacker who learns from changed samples, everybody's: those of the others too."""
+        other = replace(self)
+        vars(other)["dataset"] = view.fitted(self.dataset, split).of(self.dataset)
+        return other
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,6 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS, Mean, ScoreMatrix
 from ecgstudy.experiment.attackers import Embedded
-from ecgstudy.experiment.dataset import VIEWS
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
 from ecgstudy.learn.classical import unit_rows
@@ -60,8 +59,8 @@ def score(context: Context, job: Job) -> ScoreSet:
 
 def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
     """Score one fold, each part of the split read through the job's view where the view changes it."""
-    view = VIEWS[job.view].fitted(context.dataset, split)
-    viewed, fitted = context.dataset.viewed(view), context.fitted(job, fold)
+    view = job.transform().fitted(context.dataset, split)
+    viewed, fitted = view.of(context.dataset), context.fitted(job, fold)
 
     def embed(part: str, segments: pd.DataFrame) -> Embedded:
         dataset = viewed if part in view.parts else context.dataset

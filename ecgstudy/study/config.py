@@ -63,6 +63,12 @@ STAGES = (
         "Which part of the heartbeat gives a person away, and can the methods that say so be believed?",
         needs=("02_reidentification",),
     ),
+    StageInfo(
+        "05_deidentification",
+        "De-identification",
+        "Can ECGs be shared so that diagnoses stay readable and nobody is recognised, by attackers who adapt?",
+        needs=("01_ingestion",),
+    ),
 )
 
 

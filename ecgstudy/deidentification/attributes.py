@@ -1,0 +1,175 @@
+"""Sex, age and diagnoses read from a release: what it still gives away, and what it is still good for.
+
+The same networks answer both questions. Privacy is judged beside its floor: who is told the diagnoses alone, or the
+R peaks alone, knows something of sex and age already.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI
+from ecgstudy.deidentification.cycles import CycleSet, cycle_set
+from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, asked_cohorts, common_leads, cycles_of, groups
+from ecgstudy.deidentification.readers import (
+    ABSENCE,
+    ATTRIBUTES,
+    attribute_table,
+    diagnosis_table,
+    probabilities,
+    tasks_of,
+    told_diagnoses,
+    train_reader,
+)
+from ecgstudy.deidentification.release import RAW
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.experiment.jobs import SEXES, Context
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.config import effort
+
+EPOCHS = {"demo": 8, "real": 40}
+SETTINGS = {REFERENCE: (False, False), LAZY: (False, True), SEMI: (True, True), "trained_on_protected": (True, False)}
+"""Whether a reader learns from the release, and whether it reads the release, by tier; the last one is for utility."""
+BINARY = {"sex": SEXES, "over_60": ABSENCE}
+LABELS_FLOOR, RHYTHM_FLOOR = "labels", "rhythm"
+
+
+@dataclass(frozen=True)
+class ReadingJob:
+    """A reader of one setting on one release of a cohort: who is asked is the victims of one rotation."""
+
+    cohort: str
+    view: str
+    tier: str
+    rotation: int
+    seed: int
+    folder: Path | None = None
+    """Store of the release; None for the records as they are."""
+
+    @property
+    def name(self) -> str:
+        """Name for files and logs."""
+        return f"{self.cohort}.{self.view}.{self.tier}.{self.rotation}.{self.seed}"
+
+    def about(self) -> dict[str, object]:
+        """First columns of a row about this job."""
+        named = {"cohort": self.cohort, "protocol": "strangers", "attacker": "reader", "view": self.view}
+        return named | {"seed": self.seed, "tier": self.tier}
+
+    def made_from(self, context: Context) -> dict[str, object]:
+        """JSON values of everything that the reading depends on, besides code."""
+        return {"job": self.name, "release": self.folder.name if self.folder else "", "effort": effort(context.profile)}
+
+
+def read(context: Context, job: ReadingJob) -> pd.DataFrame:
+    """Train a reader on the attackers' people and let it read the victims' records.
+
+    One row a victim's record and task: person, record, task, truth, ``p`` (of the second class), age, expected_age.
+    """
+    raw, released = _both(context, job)
+    learns, reads = ((released if protected else raw) for protected in SETTINGS[job.tier])
+    known = learns.rows(groups(learns.records, job.rotation) == ATTACKER)
+    asked = reads.rows(groups(reads.records, job.rotation) == VICTIM)
+    if not len(known) or not len(asked):
+        raise StudyError("too few records of the release can be read to learn from some and to ask others")
+    diagnoses = diagnosis_table(known.records)
+    tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
+    labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
+    model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
+    truth = pd.concat([attribute_table(asked.records), diagnosis_table(asked.records)], axis=1)
+    about = {"person": asked.records[SUBJECT], "record": asked.records[RECORD], "age": asked.records["age"]}
+    tables = []
+    for task, chances in probabilities(model, asked).items():
+        answers = truth[task] if task in truth else pd.Series(np.nan, asked.records.index)
+        table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(answers, task), "p": chances[:, 1]})
+        if task == "age_group":
+            ages = known.records.groupby(attribute_table(known.records)["age_group"])["age"].mean()
+            table["expected_age"] = chances @ ages.reindex(ATTRIBUTES[task]).interpolate(limit_direction="both")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _both(context: Context, job: ReadingJob) -> tuple[CycleSet, CycleSet]:
+    """Cycles of a cohort as it is and as it is released, of the same leads."""
+    leads = common_leads(context.stores[job.cohort])
+    raw = cycles_of(context, job.cohort, leads)
+    if job.folder is None:
+        return raw, raw
+    return raw, context.shared(("cycles", job.folder), lambda: cycle_set(RecordStore(job.folder), leads))
+
+
+def _learnable(known: CycleSet, attribute: str) -> bool:
+    """Whether the people have different values of an attribute."""
+    return len(attribute_table(known.records)[attribute].dropna().unique()) > 1
+
+
+def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
+    """Truth as 0 and 1; of age groups their number."""
+    if answers.dtype == float:
+        return answers
+    return answers.map({name: number for number, name in enumerate(ATTRIBUTES[task])}).astype(float)
+
+
+def reading_jobs(context: Context, released: Mapping[tuple[str, int], str], seeds: Sequence[int]) -> list[ReadingJob]:
+    """Readers of every tier on every release (`released`: folder by protection and rotation) and on none."""
+    cohort, _ = asked_cohorts(context)
+    rotations = sorted({rotation for _, rotation in released}) or [0]
+    jobs = [ReadingJob(cohort, RAW, REFERENCE, rotation, seed) for rotation in rotations for seed in seeds]
+    for (view, rotation), folder in released.items():
+        tiers = [tier for tier in SETTINGS if tier != REFERENCE]
+        jobs += [ReadingJob(cohort, view, t, rotation, seed, context.cache / folder) for t in tiers for seed in seeds]
+    return jobs
+
+
+def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
+    """Predictions of sex and age from the diagnoses that are told, and from the R peaks, without any waveform.
+
+    Rows like those of :func:`read`, with the column `floor`.
+    """
+    cohort, _ = asked_cohorts(context)
+    everybody = cycles_of(context, cohort, common_leads(context.stores[cohort]))
+    told = diagnosis_table(everybody.records)[told_diagnoses(everybody.records)]
+    sources = {LABELS_FLOOR: told.fillna(0.5).to_numpy(dtype=float), RHYTHM_FLOOR: everybody.rhythm}
+    truth = attribute_table(everybody.records)
+    tables = []
+    for rotation in rotations:
+        group = groups(everybody.records, rotation)
+        for floor, inputs in sources.items():
+            for task in BINARY if inputs.shape[1] else ():
+                answers = _as_numbers(truth[task], task).to_numpy()
+                known = (group == ATTACKER) & np.isfinite(answers)
+                if np.unique(answers[known]).size < 2:
+                    continue
+                model = (
+                    LogisticRegression(max_iter=1000)
+                    if floor == LABELS_FLOOR
+                    else HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+                ).fit(inputs[known], answers[known])
+                asked = group == VICTIM
+                about = {"person": everybody.records[SUBJECT][asked], "record": everybody.records[RECORD][asked]}
+                chances = model.predict_proba(inputs[asked])[:, 1]
+                tables.append(
+                    pd.DataFrame({**about, "task": task, "truth": answers[asked], "p": chances, "floor": floor})
+                )
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["person", "task", "floor"])
+
+
+def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.DataFrame:
+    """How near each released shape is to its own raw one, for people the protector learnt from and for strangers.
+
+    One row a record: person, truth (1: the protector learnt from the person), p (minus the distance). A protector that
+    remembers its people rebuilds them better.
+    """
+    cohort, _ = asked_cohorts(context)
+    raw, released = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
+    at = pd.Index(raw.records[RECORD]).get_indexer(released.records[RECORD])
+    distance = np.sqrt(((raw.shapes[at] - released.shapes) ** 2).mean(axis=(1, 2)))
+    group = groups(released.records, rotation)
+    table = pd.DataFrame({"person": released.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
+    return table.assign(p=-distance)[np.isin(group, (PROTECTOR, VICTIM))].reset_index(drop=True)

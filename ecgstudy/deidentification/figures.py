@@ -1,0 +1,137 @@
+"""Figures of notebook 05: each function bears the name of its file."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI, TIERS
+from ecgstudy.deidentification.release import RAW
+from ecgstudy.deidentification.tables import BEST, RELATIONS, STRONGEST
+from ecgstudy.study.plots import PALETTE, ecg_paper, paper_size
+
+STRIP_S, STRIP_MV = 5.0, 3.0
+_SPOKEN = {"heart_rate": "heart rate (1/min)", "pr": "PR (ms)", "qrs": "QRS (ms)", "qtc": "QTc (ms)"}
+
+
+def strips_figure(strips: Mapping[str, np.ndarray], fs: float) -> Figure:
+    """One lead of one record under several protections, samples of shape (n,) by name, on ECG paper below each other.
+
+    They are scaled together to a height of about 1 mV where the cohort does not state its unit.
+    """
+    shown = {name: values[: round(STRIP_S * fs)] for name, values in strips.items()}
+    typical = np.ptp(next(iter(shown.values())))
+    width, height = paper_size(STRIP_S, STRIP_MV)
+    figure, axes = plt.subplots(len(shown), figsize=(width, height * len(shown)), squeeze=False)
+    for ax, (name, values) in zip(axes[:, 0], shown.items(), strict=True):
+        scaled = (values - np.median(values)) / max(typical, 1e-9) * 1.5
+        ax.plot(np.arange(len(scaled)) / fs, scaled, color="black", linewidth=0.9)
+        ecg_paper(ax, (0, STRIP_S), (-STRIP_MV / 2, STRIP_MV / 2))
+        ax.set_title(name.replace("_", " "), loc="left")
+    return figure
+
+
+def front_figure(rows: pd.DataFrame, protocols: Sequence[str]) -> Figure:
+    """Privacy against utility: a dot a release, with intervals, the floors, and the front that no release is beyond.
+
+    Utility is the diagnosis read by classifiers of raw records; privacy the strongest valid semi-informed attacker.
+    """
+    utility = _of(rows, task="superclass", tier=LAZY, metric="auroc")
+    utility = pd.concat([utility, _of(rows, task="superclass", view=RAW, metric="auroc")]).set_index("view")
+    panels = {
+        "sex (AUROC)": (_semi(rows, task="sex", metric="auroc"), _floor(rows, "floor.told.sex.auroc"), -1),
+        "age of 60 or more (AUROC)": (
+            _semi(rows, task="over_60", metric="auroc"),
+            _floor(rows, "floor.told.age.auroc"),
+            -1,
+        ),
+    }
+    for protocol in protocols:
+        found = _semi(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
+        floor = _of(rows, view=RAW, attacker="rhythm", protocol=protocol, metric="eer")["value"]
+        panels[f"person, {protocol.replace('_', ' ')} (EER)"] = found, float(floor.iloc[0]) if len(floor) else np.nan, 1
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), squeeze=False)
+    for ax, (label, (found, floor, better)) in zip(axes[0], panels.items(), strict=True):
+        _draw_front(ax, utility, found.drop_duplicates("view").set_index("view"), better)
+        ax.axhline(floor, color="0.4", linestyle="--", linewidth=1, label="floor: known without any waveform")
+        ax.set(xlabel="diagnosis, trained on raw (mean AUROC)", ylabel=label)
+    axes[0, 0].legend(fontsize="small")
+    return figure
+
+
+def _draw_front(ax: Axes, utility: pd.DataFrame, privacy: pd.DataFrame, better: int) -> None:
+    """Dots with both intervals and names, and the front: no other release is better in both."""
+    both = privacy.join(utility[["value", "low", "high"]], rsuffix="_utility", how="inner").dropna(subset="value")
+    for number, (view, row) in enumerate(both.astype(dict.fromkeys(("value", "low", "high"), float)).iterrows()):
+        x, y = float(row["value_utility"]), row["value"]
+        spread = (
+            [[x - float(row["low_utility"])], [float(row["high_utility"]) - x]],
+            [[y - row["low"]], [row["high"] - y]],
+        )
+        colour = PALETTE[3] if view == BEST else PALETTE[7] if view == RAW else PALETTE[number % 3]
+        ax.errorbar(x, y, xerr=np.abs(spread[0]), yerr=np.abs(spread[1]), fmt="o", color=colour, linewidth=0.8)
+        ax.annotate(str(view).replace("_", " "), (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    points = both[["value_utility", "value"]].astype(float).to_numpy()
+    front = [p for p in points if not any((q[0] > p[0]) & (better * q[1] > better * p[1]) for q in points)]
+    if front:
+        ax.plot(*np.array(sorted(map(tuple, front))).T, color="0.2", linewidth=0.8, alpha=0.6)
+
+
+def tiers_figure(rows: pd.DataFrame, protocol: str) -> Figure:
+    """How much privacy a frozen attacker pretends to see: EER of the strongest valid attacker of each tier."""
+    tiers = [tier for tier in TIERS if tier != REFERENCE]
+    found = _of(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
+    views = list(found.loc[found["view"] != RAW, "view"].unique())
+    figure, ax = plt.subplots(figsize=(8, 0.42 * len(views) + 1.6))
+    for number, tier in enumerate(tiers):
+        part = found[found["tier"] == tier].set_index("view").reindex(views)
+        values, low, high = (part[column].astype(float) for column in ("value", "low", "high"))
+        places = np.arange(len(views)) + 0.18 * (number - 1.5)
+        ax.errorbar(
+            values, places, xerr=[values - low, high - values], fmt="o", label=tier.replace("_", " "), linewidth=0.9
+        )
+    raw = found.loc[found["view"] == RAW, "value"].astype(float)
+    if len(raw):
+        ax.axvline(raw.iloc[0], color="0.3", linestyle=":", linewidth=1, label="raw records")
+    ax.axvline(0.5, color="0.6", linewidth=1, label="chance")
+    ax.set(
+        yticks=np.arange(len(views)), xlabel=f"EER, {protocol.replace('_', ' ')} (share of trials)", xlim=(-0.01, 0.62)
+    )
+    ax.set_yticklabels([view.replace("_", " ") for view in views])
+    ax.invert_yaxis()
+    ax.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def bland_altman_figure(raw: pd.DataFrame, released: pd.DataFrame) -> Figure:
+    """Differences of intervals, released minus raw, against their mean; bias and limits of agreement as lines."""
+    figure, axes = plt.subplots(1, len(RELATIONS), figsize=(4 * len(RELATIONS), 3.6))
+    for ax, interval in zip(axes, RELATIONS, strict=True):
+        both = pd.DataFrame({"raw": raw[interval], "released": released[interval]}).dropna()
+        difference = both["released"] - both["raw"]
+        ax.scatter(both.mean(axis=1), difference, s=6, alpha=0.4, color=PALETTE[0], edgecolors="none")
+        for offset, style in ((0.0, "-"), (-1.96, "--"), (1.96, "--")):
+            ax.axhline(difference.mean() + offset * difference.std(), color=PALETTE[3], linestyle=style, linewidth=1)
+        ax.set(xlabel=f"mean of both, {_SPOKEN[interval]}", ylabel="released minus raw")
+    return figure
+
+
+def _of(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """Rows whose columns hold these values."""
+    for column, value in wanted.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def _semi(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """Rows of the semi-informed tier, and of raw records."""
+    return pd.concat([_of(rows, tier=SEMI, **wanted), _of(rows, view=RAW, tier=REFERENCE, **wanted)])
+
+
+def _floor(rows: pd.DataFrame, name: str) -> float:
+    """Value of a floor; NaN where it was not measured."""
+    found = rows.loc[rows["name"] == name, "value"]
+    return float(found.iloc[0]) if len(found) else np.nan

@@ -1,0 +1,305 @@
+"""Who is protected from whom: three groups of people, releases of their records, and the jobs of the stage.
+
+Protector, attackers and victims are different people throughout. An attacker who trained on the protector's own
+training people looks weaker than it is, because the protector treats them differently.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.data.cohorts import cohorts_of
+from ecgstudy.data.simulator.heart import CONDITIONS
+from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, Strangers, attackers, tiers_of
+from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set
+from ecgstudy.deidentification.protections import Prepared
+from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
+from ecgstudy.errors import NotApplicableError
+from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.experiment.dataset import IDENTITY_LEAD
+from ecgstudy.experiment.jobs import LONG_RECORD_S, Context, Outcome
+from ecgstudy.ingestion.stores import STORE_FS, SYNTHETIC_FS, open_usable_stores
+from ecgstudy.signals.ingest import build_store
+from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.config import cache_dir, effort
+
+PROTECTOR, ATTACKER, VICTIM = "protector", "attacker", "victim"
+FOLD_GROUPS = (VICTIM,) * 2 + (PROTECTOR,) * 4 + (ATTACKER,) * 4
+"""Groups of the ten folds; every further rotation moves on by two folds, so that five make everybody a victim once."""
+ROTATIONS, SEEDS = 5, 3
+LEAST_RETURNING = 0.1
+"""Share of a cohort's persons with several records from which on identity is asked of it."""
+SYNTHETIC_PERSONS = 100
+DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
+IDENTITY, ATTRIBUTE = "identity", "attributes"
+TWO = "pp_vae_two_diagnoses.10"
+"""The release in the setting of PP-VAE's paper."""
+
+
+def groups(records: pd.DataFrame, rotation: int) -> np.ndarray:
+    """Group of each record's person, shape (n,): by the cohort's own folds of persons, or drawn."""
+    if "strat_fold" in records:
+        fold = records["strat_fold"].to_numpy() - 1
+    else:
+        owners = records[SUBJECT].to_numpy(dtype=str)
+        persons = np.unique(owners)
+        drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
+        fold = drawn[np.searchsorted(persons, owners)]
+    return np.array(FOLD_GROUPS)[(fold + 2 * rotation) % len(FOLD_GROUPS)]
+
+
+def open_context(profile: str, seed: int, device: str) -> Context:
+    """Context of the stage's jobs; the demo's cohort is its own, or diagnoses would be too rare to be kept."""
+    if profile == "demo":
+        shares = dict.fromkeys(CONDITIONS, 0.8 / len(CONDITIONS))
+        cohort = SyntheticCohort(SYNTHETIC_PERSONS, 2, 1, fs=SYNTHETIC_FS, seed=seed, diagnoses=shares)
+        stores = {cohort.name: build_store(cohort, cache_dir(profile))}
+    else:
+        stores = open_usable_stores(profile, cohorts_of(profile), seed, STORE_FS)[0]
+    return Context(profile, stores, device, attackers(profile))
+
+
+def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
+    """Cohort on which sex, age and diagnoses are asked, and those whose persons are sought.
+
+    The former is that with the most persons; the latter have persons who were recorded again, for less than half an
+    hour. ``NotApplicableError`` where there are too few people for three groups.
+    """
+    sizes = {name: store.records[SUBJECT].nunique() for name, store in context.stores.items()}
+    largest = max(sizes, key=sizes.__getitem__)
+    if sizes[largest] < len(FOLD_GROUPS):
+        raise NotApplicableError(
+            f"protector, attackers and victims must be different people, and {sizes[largest]} are too few; "
+            f"{len(FOLD_GROUPS)} or more are needed"
+        )
+    return largest, tuple(name for name in context.stores if _returning(context, name) >= LEAST_RETURNING)
+
+
+def _returning(context: Context, name: str) -> float:
+    """Share of a cohort's persons who were recorded again; 0 for half-hour records."""
+    records = context.records(name)
+    long = (records["store_samples"] / context.stores[name].fs).median() > LONG_RECORD_S
+    return 0.0 if long else float((records[SUBJECT].value_counts() > 1).mean())
+
+
+def common_leads(store: RecordStore) -> tuple[str, ...]:
+    """List the standard leads that every other record or more has; the lead that is read where there is none."""
+    shares = store.records["usable_leads"].explode().value_counts() / len(store.records)
+    return tuple(lead for lead in STANDARD_LEADS if shares.get(lead, 0) >= 0.5) or (IDENTITY_LEAD,)
+
+
+@dataclass(frozen=True)
+class ReleaseJob:
+    """Protect cohorts as `view` says, fitted on the protector's people of the cohort `people` in one rotation."""
+
+    people: str
+    cohorts: tuple[str, ...]
+    leads: tuple[str, ...]
+    view: str
+    rotation: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name for files and logs."""
+        return f"{self.view}.{len(self.leads)}_leads.{self.rotation}.{self.seed}"
+
+    def about(self) -> dict[str, object]:
+        """First columns of a row about this job."""
+        return {"cohort": ", ".join(self.cohorts), "protocol": "release", "attacker": "", "view": self.view} | {
+            "seed": self.seed
+        }
+
+    def made_from(self, context: Context) -> dict[str, object]:
+        """JSON values of everything that the release depends on, besides code."""
+        return {
+            "job": [self.people, *self.cohorts, *self.leads, self.name],
+            "protection": repr(protection_of(self.view)),
+        }
+
+
+@dataclass(frozen=True)
+class _ByGroup:
+    """A protection that was prepared for each group's release by itself: people of different groups share nothing."""
+
+    parts: tuple[Prepared, ...]
+    places: tuple[tuple[int, int], ...]
+
+    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+        """Protect as the record's own group's release does."""
+        part, inner = self.places[row]
+        return self.parts[part].protect(inner, recording, rng)
+
+
+def release(context: Context, job: ReleaseJob) -> dict[str, str]:
+    """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort."""
+    sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
+    people = sets[job.people]
+    own = groups(people.records, job.rotation)
+    fitted = protection_of(job.view).fit(people.rows(own == PROTECTOR), job.seed, context.runs)
+    folders = {}
+    for name in job.cohorts:
+        shared = sets[name]
+        group = groups(shared.records, job.rotation) if name == job.people else np.full(len(shared), VICTIM)
+        parts, places = [], [(0, 0)] * len(shared)
+        for number, each in enumerate(np.unique(group)):
+            rows = np.flatnonzero(group == each)
+            parts.append(fitted.prepare(shared.rows(rows), job.seed + number))
+            for inner, row in enumerate(rows):
+                places[row] = number, inner
+        prepared = _ByGroup(tuple(parts), tuple(places))
+        made_from = (
+            f"{job.people} {job.rotation} {protection_of(job.view)!r} {context.stores[job.people].manifest['key']}"
+        )
+        cohort = ReleaseCohort(context.stores[name], job.leads, shared, prepared, job.seed, made_from)
+        folders[name] = release_store(cohort, context.cache, boundaries=len(job.leads) > 1).folder.name
+    return folders
+
+
+def cycles_of(context: Context, name: str, leads: Sequence[str]) -> CycleSet:
+    """Cycles of a cohort as it is, measured once a process."""
+    return context.shared(("cycles", name, tuple(leads)), lambda: cycle_set(context.stores[name], leads))
+
+
+def rotations_of(profile: str) -> range:
+    """Rotations of the groups: in earnest everybody is a victim once."""
+    return range(1 if effort(profile) == "demo" else ROTATIONS)
+
+
+def seeds_of(profile: str, seed: int) -> range:
+    """Seeds of networks; the strongest attacker is the mean of its seeds."""
+    return range(seed, seed + (1 if effort(profile) == "demo" else SEEDS))
+
+
+def group_table(context: Context) -> pd.DataFrame:
+    """Persons and records of each group in the first rotation, and of the cohorts whose persons are sought."""
+    people, identity = asked_cohorts(context)
+    records = context.records(people)
+    rows = [(people, group, part) for group, part in records.groupby(groups(records, 0))]
+    rows += [(name, VICTIM, context.records(name)) for name in identity if name != people]
+    sizes = [(name, group, part[SUBJECT].nunique(), len(part)) for name, group, part in rows]
+    return pd.DataFrame(sizes, columns=["cohort", "group", "persons", "records"])
+
+
+def protection_table() -> pd.DataFrame:
+    """Every protection with its parameters, and whether it is told the diagnoses of what it releases."""
+    rows = [(name, repr(each), "yes" if each.needs_labels else "no") for name, each in PROTECTIONS.items()]
+    return pd.DataFrame(rows, columns=["protection", "parameters", "needs_labels"])
+
+
+def releases_of(profile: str) -> list[str]:
+    """Protections that a profile tries."""
+    return list(DEMO_RELEASES if effort(profile) == "demo" else PROTECTIONS)
+
+
+def release_jobs(context: Context, releases: Sequence[str], seed: int) -> dict[str, list[ReleaseJob]]:
+    """Releases for the question of identity (one lead, one rotation) and of attributes (all leads, every rotation)."""
+    people, identity = asked_cohorts(context)
+    one_lead = tuple(dict.fromkeys([people, *identity, *_auxiliary(context)]))
+    leads = common_leads(context.stores[people])
+    rotations = rotations_of(context.profile)
+    protected = [name for name in releases if name != RAW]
+    jobs = {
+        IDENTITY: [ReleaseJob(people, one_lead, (IDENTITY_LEAD,), name, 0, seed) for name in protected if identity],
+        ATTRIBUTE: [
+            ReleaseJob(people, (people,), leads, name, rotation, seed) for name in protected for rotation in rotations
+        ],
+    }
+    return jobs
+
+
+def _auxiliary(context: Context) -> list[str]:
+    """Cohorts whose people help attackers to learn."""
+    return [name for name in context.stores if bool(context.records(name)["auxiliary"].any())]
+
+
+def strangers(context: Context) -> list[tuple[str, Strangers]]:
+    """Cohorts and protocols of the question of identity: attackers have learnt from none of the victims."""
+    people, identity = asked_cohorts(context)
+    found = []
+    for name in identity:
+        records = context.records(name)
+        on_trial = groups(records, 0) == VICTIM if name == people else np.ones(len(records), dtype=bool)
+        victims, learnt = frozenset(records.loc[on_trial, SUBJECT]), []
+        for helper in dict.fromkeys((people, *_auxiliary(context))):
+            table = context.records(helper)
+            group = groups(table, 0) if helper == people else np.full(len(table), ATTACKER)
+            usable = (group == ATTACKER) | ((group == VICTIM) & (name != people))
+            learnt.append(table[usable])
+        inner = [CrossRecord(), *([CrossDay()] if (records["session"] > 1).any() else [])]
+        found += [(name, Strangers(pd.concat(learnt, ignore_index=True), protocol, victims)) for protocol in inner]
+    return found
+
+
+def attack_jobs(context: Context, released: Mapping[str, Mapping[str, str]], seeds: Sequence[int]) -> list[AttackJob]:
+    """Every attacker of every tier on every release (`released`: folders by cohort, by protection) and on none."""
+    jobs = []
+    for cohort, protocol in strangers(context):
+        for view in (RAW, *released):
+            folders = tuple((name, Path(context.cache / folder)) for name, folder in released.get(view, {}).items())
+            for attacker in context.attackers:
+                tiers = (REFERENCE,) if view == RAW else tiers_of(attacker)
+                for seed in seeds if attacker in NETWORKS else seeds[:1]:
+                    jobs += [AttackJob(cohort, protocol, attacker, seed, view, tier, folders) for tier in tiers]
+    return jobs
+
+
+def released(
+    jobs: Mapping[str, Sequence[ReleaseJob]], made: Mapping[str, Outcome]
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
+    """Folders of releases: for identity by protection and cohort, for attributes by protection and rotation."""
+    there = {question: [job for job in asked if job.name in made[question].values] for question, asked in jobs.items()}
+    identity = {job.view: made[IDENTITY].values[job.name] for job in there[IDENTITY]}
+    attributes = {(job.view, job.rotation): made[ATTRIBUTE].values[job.name][job.people] for job in there[ATTRIBUTE]}
+    return identity, attributes
+
+
+def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[str, np.ndarray]:
+    """One lead of the first victim's record that every release holds, raw and under every protection, (n,) each."""
+    people, _ = asked_cohorts(context)
+    stores = {RAW: context.stores[people]}
+    stores |= {
+        view: RecordStore(context.cache / folder) for (view, rotation), folder in readable.items() if not rotation
+    }
+    records = stores[RAW].records
+    victims = records[groups(records, 0) == VICTIM]
+    held = [set(store.records[RECORD]) for store in stores.values()]
+    record = next(name for name in victims[RECORD] if all(name in names for names in held))
+    shown = {}
+    for view, store in stores.items():
+        row = store.records.set_index(RECORD).loc[record]
+        shown[view] = np.asarray(store.signal(record)[row["leads"].index(row["reference_lead"])])
+    return shown
+
+
+def measured_intervals(
+    context: Context, readable: Mapping[tuple[str, int], str]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Intervals of every victim's record as it is, and by protection as released."""
+    people, _ = asked_cohorts(context)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for (view, rotation), folder in readable.items():
+        store = RecordStore(context.cache / folder)
+        victims = store.records[RECORD][groups(store.records, rotation) == VICTIM]
+        parts.setdefault(view, []).append(intervals(store).reindex(victims))
+    return intervals(context.stores[people]), {view: pd.concat(tables) for view, tables in parts.items()}
+
+
+def intervals(store: RecordStore) -> pd.DataFrame:
+    """Median heart rate (beats/min), PR, QRS and QTc intervals (ms; Fridericia) of each record, indexed by it."""
+    beats = store.beats
+    rr = beats.groupby(RECORD)["r_peak"].diff()
+    beats = beats.assign(
+        rr=rr,
+        pr=1000 * (beats["qrs_onset"] - beats["p_onset"]),
+        qrs=1000 * (beats["qrs_offset"] - beats["qrs_onset"]),
+        qtc=1000 * (beats["t_offset"] - beats["qrs_onset"]) / np.cbrt(rr),
+    )
+    found = beats.groupby(RECORD)[["pr", "qrs", "qtc"]].median()
+    return found.assign(heart_rate=60 / beats.groupby(RECORD)["rr"].mean())
