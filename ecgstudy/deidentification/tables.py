@@ -352,8 +352,8 @@ def person_findings(rows: pd.DataFrame) -> list[str]:
         worst = fall.idxmax()
         frozen, adaptive, spoken = by_tier[IGNORANT], by_tier[SEMI], str(protocol).replace("_", " ")
         found.append(
-            f"{spoken}: {worst.replace('_', ' ')} looks like an EER of {frozen[worst]:.2f} to an attacker who knows raw "
-            f"recordings only, and is one of {adaptive[worst]:.2f} to one trained on protected recordings. The highest "
+            f"{spoken}: {worst.replace('_', ' ')} looks like an EER of {frozen[worst]:.2f} to an attacker who knows "
+            f"raw recordings only, and is one of {adaptive[worst]:.2f} to one trained on protected recordings. The highest "
             f"EER that adaptive attackers leave is {adaptive.max():.2f} ({adaptive.idxmax().replace('_', ' ')})."
         )
     return found
