@@ -71,7 +71,9 @@ def _stub_training(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """Readers that say 1 of persons they were trained on, and 0 of others."""
     bags: list[SimpleNamespace] = []
 
-    def train(cycles: CycleSet, labels: pd.DataFrame, tasks: dict, seed: int, runs: Path) -> SimpleNamespace:
+    def train(
+        cycles: CycleSet, labels: pd.DataFrame, tasks: dict, seed: int, runs: Path, epochs: int
+    ) -> SimpleNamespace:
         bags.append(SimpleNamespace(records=cycles.records, labels=labels, tasks=list(tasks), seed=seed))
         return bags[-1]
 
@@ -88,7 +90,7 @@ def test_what_is_said_of_a_person_comes_from_readers_that_do_not_know_them(monke
     bags, people = _stub_training(monkeypatch), hearts(40, records_each=3)
     readers = Readers.trained(people, (), 7, RUNS)
     assert readers.diagnoses == ("NORM", "STTC")
-    assert len(bags) == len({bag.seed for bag in bags}) == learned.READERS
+    assert len(bags) == len({bag.seed for bag in bags}) == learned.THOROUGH.readers
     for bag in bags:
         assert bag.records["subject_id"].nunique() == 28
         assert (bag.records["subject_id"].value_counts() == 3).all()  # persons go whole
@@ -251,13 +253,12 @@ def test_a_conditional_release_is_drawn_from_stated_diagnoses_alone() -> None:
     assert np.abs(made[0] - made[3]).max() > 0.01  # drawn for each record
 
 
-def test_a_decoder_learns_the_shape_that_belongs_to_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "STEPS", 40)
+def test_a_decoder_learns_the_shape_that_belongs_to_a_code() -> None:
     people = hearts(40)
     tall = np.arange(40) % 2 == 0
     codes = np.where(tall, 0.9, -0.9)[:, None]
     readers = SimpleNamespace(models=(), diagnoses=("STTC",), held_out=np.zeros((40, 1)))
-    coder, again = (learned._fit_coder(people, codes, readers, CoderWeights(0.0), 0) for _ in range(2))
+    coder, again = (learned._fit_coder(people, codes, readers, CoderWeights(0.0), 0, 40) for _ in range(2))
     made = learned._cycles(coder, codes, people)
     means = np.stack([people.cycles[group].mean(axis=0) for group in (tall, ~tall)])
     distance = ((shaped(made)[:, None] - shaped(means)) ** 2).mean(axis=(2, 3))

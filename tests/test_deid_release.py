@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from fake_cohort import FakeCohort
 
 from ecgstudy.data.base import RECORD_COLUMNS
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification import learned
+from ecgstudy.deidentification import release
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.learned import Readers
+from ecgstudy.deidentification.learned import Readers, Thoroughness
 from ecgstudy.deidentification.protections import Changed, OwnCycle, Prepared, Protection, Unprotected
 from ecgstudy.deidentification.release import PROTECTIONS, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import StudyError
@@ -40,14 +40,12 @@ def people(store: RecordStore) -> CycleSet:
 @pytest.fixture(scope="module")
 def fitted(people: CycleSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Protection]]:
     """Protections by name, fitted in a few steps; those that keep the same diagnoses share their readers."""
-    runs, trained = tmp_path_factory.mktemp("runs"), Readers.trained
+    runs, trained, brief = tmp_path_factory.mktemp("runs"), Readers.trained, Thoroughness(2, 1, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learned, "STEPS", 3)
-        patch.setattr(learned, "READERS", 2)
-        patch.setattr(learned, "train_reader", partial(learned.train_reader, epochs=1))
-        shared = cache(lambda told: trained(people, told, 0, runs))
+        shared = cache(lambda told: trained(people, told, 0, runs, brief))
         patch.setattr(Readers, "trained", lambda _, told, *__: shared(told))
-        yield cache(lambda name: PROTECTIONS[name].fit(people, 0, runs))
+        patch.setattr(release, "BRIEF", brief)
+        yield cache(lambda name: protection_of(name, brief=True).fit(people, 0, runs))
 
 
 def test_protections_are_told_apart_and_found_by_name() -> None:
@@ -87,7 +85,7 @@ def test_every_protection_keeps_the_form_of_a_recording_whatever_its_unit(
 @pytest.mark.parametrize("name", ["microaggregation.3", "bottleneck.8", "low_rank.8"])
 def test_a_protection_tells_its_parameters_only_fitted_or_not(name: str, fitted: Callable[[str], Protection]) -> None:
     if name != "low_rank.8":
-        assert repr(fitted(name)) == repr(PROTECTIONS[name])
+        assert repr(fitted(name)) == repr(protection_of(name, brief=True)) != repr(PROTECTIONS[name])
     assert "0x" not in repr(fitted(name))
     pickle.loads(pickle.dumps(fitted(name)))
 

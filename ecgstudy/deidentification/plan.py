@@ -142,7 +142,8 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
     people = sets[job.people]
     own = groups(people.records, job.rotation)
-    fitted = protection_of(job.view).fit(people.rows(own == PROTECTOR), job.seed, context.runs)
+    protection = protection_of(job.view, effort(context.profile) == "demo")
+    fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
     folders = {}
     for name in job.cohorts:
         shared = sets[name]
@@ -154,9 +155,7 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
             for inner, row in enumerate(rows):
                 places[row] = number, inner
         prepared = _ByGroup(tuple(parts), tuple(places))
-        made_from = (
-            f"{job.people} {job.rotation} {protection_of(job.view)!r} {context.stores[job.people].manifest['key']}"
-        )
+        made_from = f"{job.people} {job.rotation} {protection!r} {context.stores[job.people].manifest['key']}"
         cohort = ReleaseCohort(context.stores[name], job.leads, shared, prepared, job.seed, made_from)
         folders[name] = release_store(cohort, context.cache, boundaries=len(job.leads) > 1).folder.name
     return folders

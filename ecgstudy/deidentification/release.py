@@ -4,6 +4,7 @@ Attackers and classifiers read it as they read any: ingested, with R peaks that 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
 from ecgstudy.deidentification.cycles import CycleSet, Recording, peaks_by_record
-from ecgstudy.deidentification.learned import PPVAE, Bottleneck, ConditionalVAE, Microaggregation
+from ecgstudy.deidentification.learned import BRIEF, PPVAE, Bottleneck, ConditionalVAE, Microaggregation
 from ecgstudy.deidentification.protections import (
     DifferentiallyPrivate,
     KSame,
@@ -71,11 +72,12 @@ PROTECTIONS |= {
 }
 
 
-def protection_of(name: str) -> Protection:
-    """Look a protection up; ``StudyError`` names those that there are."""
+def protection_of(name: str, brief: bool = False) -> Protection:
+    """Look a protection up, one that learns briefly if told so; ``StudyError`` names those that there are."""
     if name not in PROTECTIONS:
         raise StudyError(f"There is no protection {name!r}; choose one of {', '.join(PROTECTIONS)}.")
-    return PROTECTIONS[name]
+    found = PROTECTIONS[name]
+    return replace(found, thorough=BRIEF) if brief and hasattr(found, "thorough") else found
 
 
 class ReleaseCohort(Cohort):

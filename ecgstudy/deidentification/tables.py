@@ -350,11 +350,11 @@ def person_findings(rows: pd.DataFrame) -> list[str]:
         if fall.empty:
             continue
         worst = fall.idxmax()
+        frozen, adaptive, spoken = by_tier[IGNORANT], by_tier[SEMI], str(protocol).replace("_", " ")
         found.append(
-            f"{str(protocol).replace('_', ' ')}: an attacker who knows raw recordings only makes "
-            f"{worst.replace('_', ' ')} look like an EER of {by_tier.loc[worst, IGNORANT]:.2f}; trained on protected "
-            f"recordings the same kind of attacker reaches {by_tier.loc[worst, SEMI]:.2f}. The highest EER that adaptive attackers leave is "
-            f"{by_tier[SEMI].max():.2f} ({by_tier[SEMI].idxmax().replace('_', ' ')})."
+            f"{spoken}: {worst.replace('_', ' ')} looks like an EER of {frozen[worst]:.2f} to an attacker who knows "
+            f"raw recordings only, and is one of {adaptive[worst]:.2f} to one trained on protected recordings. The highest "
+            f"EER that adaptive attackers leave is {adaptive.max():.2f} ({adaptive.idxmax().replace('_', ' ')})."
         )
     return found
 
