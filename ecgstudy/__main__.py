@@ -203,11 +203,12 @@ def _study(options: argparse.Namespace) -> None:
 
 def _work(options: argparse.Namespace) -> None:
     """Do the jobs of the stages that no other process is doing."""
+    from ecgstudy.deidentification import attributes as deidentification
     from ecgstudy.dual_task import plan as dual_task
     from ecgstudy.experiment.jobs import share
     from ecgstudy.reidentification import plan as reidentification
 
-    for stage in (reidentification, dual_task):
+    for stage in (reidentification, dual_task, deidentification):
         left = sum(share(*work) for work in stage.shared(options.profile, STUDY_SEED, options.device))
         done = "all jobs are done" if not left else f"{left} jobs are still done by other processes"
         print(f"{stage.__package__.partition('.')[2]}: {done}")

@@ -55,7 +55,9 @@ class ReleaseView(View):
     parts: frozenset[str] = frozenset()
 
     def of(self, dataset: Dataset) -> Dataset:
-        """Read the release in place of the records."""
+        """Read the release in place of the records; where there is none, the records."""
+        if not self.folders:
+            return dataset
         released = _released(self.folders)
         other = Dataset(released, dataset.lead_read)
         other.view = self

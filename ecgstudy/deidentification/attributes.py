@@ -4,7 +4,7 @@ The same networks answer both questions. Privacy is judged beside its floor: who
 R peaks alone, knows something of sex and age already.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,22 @@ from sklearn.linear_model import LogisticRegression
 
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI
 from ecgstudy.deidentification.cycles import CycleSet, cycle_set
-from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, asked_cohorts, common_leads, cycles_of, groups
+from ecgstudy.deidentification.plan import (
+    ATTACKER,
+    PROTECTOR,
+    VICTIM,
+    asked_cohorts,
+    attack_jobs,
+    common_leads,
+    cycles_of,
+    groups,
+    open_context,
+    release,
+    release_jobs,
+    released,
+    releases_of,
+    seeds_of,
+)
 from ecgstudy.deidentification.readers import (
     ABSENCE,
     ATTRIBUTES,
@@ -29,7 +44,8 @@ from ecgstudy.deidentification.readers import (
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
-from ecgstudy.experiment.jobs import SEXES, Context
+from ecgstudy.experiment.jobs import SEXES, Context, Work, run
+from ecgstudy.experiment.scores import score
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.config import effort
 
@@ -72,8 +88,8 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
 
     One row a victim's record and task: person, record, task, truth, ``p`` (of the second class), age, expected_age.
     """
-    raw, released = _both(context, job)
-    learns, reads = ((released if protected else raw) for protected in SETTINGS[job.tier])
+    raw, changed = _both(context, job)
+    learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
     known = learns.rows(groups(learns.records, job.rotation) == ATTACKER)
     asked = reads.rows(groups(reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
@@ -116,12 +132,12 @@ def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
     return answers.map({name: number for number, name in enumerate(ATTRIBUTES[task])}).astype(float)
 
 
-def reading_jobs(context: Context, released: Mapping[tuple[str, int], str], seeds: Sequence[int]) -> list[ReadingJob]:
-    """Readers of every tier on every release (`released`: folder by protection and rotation) and on none."""
+def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seeds: Sequence[int]) -> list[ReadingJob]:
+    """Readers of every tier on every release (`readable`: folder by protection and rotation) and on none."""
     cohort, _ = asked_cohorts(context)
-    rotations = sorted({rotation for _, rotation in released}) or [0]
+    rotations = sorted({rotation for _, rotation in readable}) or [0]
     jobs = [ReadingJob(cohort, RAW, REFERENCE, rotation, seed) for rotation in rotations for seed in seeds]
-    for (view, rotation), folder in released.items():
+    for (view, rotation), folder in readable.items():
         tiers = [tier for tier in SETTINGS if tier != REFERENCE]
         jobs += [ReadingJob(cohort, view, t, rotation, seed, context.cache / folder) for t in tiers for seed in seeds]
     return jobs
@@ -167,9 +183,21 @@ def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.D
     remembers its people rebuilds them better.
     """
     cohort, _ = asked_cohorts(context)
-    raw, released = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
-    at = pd.Index(raw.records[RECORD]).get_indexer(released.records[RECORD])
-    distance = np.sqrt(((raw.shapes[at] - released.shapes) ** 2).mean(axis=(1, 2)))
-    group = groups(released.records, rotation)
-    table = pd.DataFrame({"person": released.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
+    raw, changed = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
+    at = pd.Index(raw.records[RECORD]).get_indexer(changed.records[RECORD])
+    distance = np.sqrt(((raw.shapes[at] - changed.shapes) ** 2).mean(axis=(1, 2)))
+    group = groups(changed.records, rotation)
+    table = pd.DataFrame({"person": changed.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
     return table.assign(p=-distance)[np.isin(group, (PROTECTOR, VICTIM))].reset_index(drop=True)
+
+
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
+    """Jobs of the stage that several processes may share: releases first, and then what is asked of them."""
+    context = open_context(profile, seed, device)
+    jobs = release_jobs(context, releases_of(profile), seed)
+    for asked in jobs.values():
+        yield release, asked, context
+    made = {question: run(release, asked, context, question) for question, asked in jobs.items()}
+    identity, readable = released(jobs, made)
+    yield score, attack_jobs(context, identity, seeds_of(profile, seed)), context
+    yield read, reading_jobs(context, readable, seeds_of(profile, seed)), context

@@ -15,7 +15,7 @@ convinces classifiers in general and not one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -28,9 +28,11 @@ from torch.nn import functional
 from ecgstudy.deidentification.cycles import POINTS, RHYTHM, CycleSet
 from ecgstudy.deidentification.protections import Prepared, Protection, Rendered, Retiming, group_means, microaggregate
 from ecgstudy.deidentification.readers import (
+    EPOCHS,
     as_read,
     attribute_table,
     diagnosis_table,
+    head_of,
     probabilities,
     tasks_of,
     told_diagnoses,
@@ -42,12 +44,23 @@ from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import encode
 from ecgstudy.learn.train import make_trainer
 
-READERS = 6
 READER_SHARE = 0.7
 """Each of the frozen readers is trained on this share of the protector's people; the others say what it is worth."""
-STEPS, BATCH, RATE = 1500, 64, 3e-3
+BATCH, RATE = 64, 3e-3
 CODE_NOISE, SHAPE_NOISE = 0.05, 0.1
 """Standard deviations of noise on codes and on shapes while a decoder learns, so that it does not lean on details."""
+
+
+class Thoroughness(NamedTuple):
+    """How long a protection learns: its readers, their epochs, and the steps of its decoder."""
+
+    readers: int = 6
+    epochs: int = EPOCHS
+    steps: int = 1500
+
+
+THOROUGH, BRIEF = Thoroughness(), Thoroughness(2, 8, 300)
+"""In earnest, and for the demo, which shows that the study runs."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +73,31 @@ class Readers:
     """Probabilities of the protector's people by readers that were not trained on the person, (n, n_diagnoses)."""
 
     @classmethod
-    def trained(cls, people: CycleSet, told: Sequence[str], seed: int, runs: Path) -> "Readers":
-        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt."""
+    def trained(
+        cls, people: CycleSet, told: Sequence[str], seed: int, runs: Path, thorough: Thoroughness = THOROUGH
+    ) -> "Readers":
+        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt from every bag."""
+        owners = people.records[SUBJECT].to_numpy(dtype=str)
+        names, bags = np.unique(owners), []
+        for number in range(thorough.readers):
+            drawn = np.random.default_rng([seed, number]).permutation(names)
+            bags.append(np.isin(owners, drawn[: round(READER_SHARE * len(names))]))
         table = diagnosis_table(people.records)
         tasks = tasks_of(table.reindex(columns=list(told) or told_diagnoses(people.records)))
+        tasks = {name: both for name, both in tasks.items() if all(table.loc[bag, name].nunique() == 2 for bag in bags)}
         if not tasks:
             raise StudyError(
-                "No diagnosis is stated often enough to be kept: eight records with it and eight without are needed; "
-                "add a column of diagnoses to subjects.csv, or choose a method that needs none, as k_same."
+                "No diagnosis is stated often enough to be kept: eight records with it and eight without, of several "
+                "persons, are needed; add a column of diagnoses to subjects.csv, or choose a method that needs none, "
+                "as k_same."
             )
-        owners = people.records[SUBJECT].to_numpy(dtype=str)
-        names, sums, counts = np.unique(owners), np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
-        models = []
-        for number in range(READERS):
-            rng = np.random.default_rng([seed, number])
-            bag = np.isin(owners, rng.permutation(names)[: round(READER_SHARE * len(names))])
+        models, sums, counts = [], np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
+        for number, bag in enumerate(bags):
             inside = table[bag].reset_index(drop=True)
-            models.append(train_reader(people.rows(bag), inside, tasks, seed + number, runs))
-            sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
-            counts[~bag] += 1
+            models.append(train_reader(people.rows(bag), inside, tasks, seed + number, runs, thorough.epochs))
+            if not bag.all():
+                sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
+                counts[~bag] += 1
         everywhere = np.mean([_chances(model, people, tasks) for model in models], axis=0)
         held_out = np.where(counts > 0, sums / np.maximum(counts, 1), everywhere)
         return cls(tuple(models), tuple(tasks), held_out)
@@ -181,7 +200,8 @@ class CycleCoder(pl.LightningModule):
             noisy = decoded + SHAPE_NOISE * torch.randn_like(decoded)
             reader = self._readers[int(torch.randint(len(self._readers), ()))]
             logits = reader(torch.cat([noisy, rhythm], dim=1))
-            margin = torch.stack([logits[name][:, 1] - logits[name][:, 0] for name in self.diagnoses], dim=1)
+            pairs = torch.stack([logits[head_of(name)] for name in self.diagnoses], dim=1)
+            margin = pairs[..., 1] - pairs[..., 0]
             loss = loss + self.weights.utility * functional.binary_cross_entropy_with_logits(margin, chances)
         for at, head in enumerate(self.adversaries.values()):
             guessed = head(_Reversed.apply(decoded.flatten(1), self.weights.adversary))
@@ -191,22 +211,25 @@ class CycleCoder(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW under a one-cycle schedule."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, RATE, total_steps=int(self.trainer.estimated_stepping_batches)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class _Draws:
-    """Batches of rows drawn with replacement: one epoch of :data:`STEPS`."""
+    """Batches of rows drawn with replacement: one epoch of so many steps."""
 
-    def __init__(self, columns: Sequence[np.ndarray], seed: int) -> None:
+    def __init__(self, columns: Sequence[np.ndarray], seed: int, steps: int) -> None:
+        self._steps = steps
         self._columns, self._seed = [torch.from_numpy(np.ascontiguousarray(column)) for column in columns], seed
 
     def __len__(self) -> int:
-        return STEPS
+        return self._steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self._seed)
-        for _ in range(STEPS):
+        for _ in range(self._steps):
             rows = torch.randint(len(self._columns[0]), (BATCH,), generator=generator)
             yield tuple(column[rows] for column in self._columns)
 
@@ -223,6 +246,7 @@ def _fit_coder(
     readers: Readers,
     weights: CoderWeights,
     seed: int,
+    steps: int,
     n_latent: int = 0,
     adversaries: Sequence[str] = (),
 ) -> CycleCoder:
@@ -239,7 +263,7 @@ def _fit_coder(
         torch.manual_seed(seed)
         counts = {task: len(known) for task, known in names.items()}
         coder = CycleCoder(*sizes, counts, readers.models, readers.diagnoses, weights)
-        make_trainer(1, "cpu").fit(coder.train(), _Draws(columns, seed))
+        make_trainer(1, "cpu").fit(coder.train(), _Draws(columns, seed, steps))
     return coder.eval()
 
 
@@ -255,11 +279,12 @@ def _cycles(coder: CycleCoder, codes: np.ndarray, release: CycleSet) -> np.ndarr
 class _Told(Protection):
     """What protections have in common that keep diagnoses.
 
-    `told` are the diagnoses that are kept (the most general kind and fibrillation where empty); `retiming` draws R
-    peaks anew.
+    `told` are the diagnoses that are kept (the most general kind and fibrillation where empty); `thorough` says how
+    long is learnt; `retiming` draws R peaks anew.
     """
 
     told: tuple[str, ...] = ()
+    thorough: Thoroughness = THOROUGH
     retiming: Retiming | None = None
     readers: Readers | None = None
     coder: CycleCoder | None = None
@@ -283,7 +308,7 @@ class Microaggregation(_Told):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "Microaggregation":
         """Train the readers."""
-        return replace(self, readers=Readers.trained(people, self.told, seed, runs))
+        return replace(self, readers=Readers.trained(people, self.told, seed, runs, self.thorough))
 
     def prepare(self, release: CycleSet, seed: int) -> Prepared:
         """Group by what the readers say."""
@@ -304,9 +329,9 @@ class Bottleneck(_Told):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "Bottleneck":
         """Train readers and decoder, and place the prototypes."""
-        readers = Readers.trained(people, self.told, seed, runs)
+        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
         codes = _code(readers.held_out)
-        coder = _fit_coder(people, codes, readers, CoderWeights(self.utility), seed)
+        coder = _fit_coder(people, codes, readers, CoderWeights(self.utility), seed, self.thorough.steps)
         n = min(self.prototypes, len(np.unique(codes, axis=0)))
         book = KMeans(n, n_init=4, random_state=seed).fit(codes) if n else None
         return replace(self, readers=readers, coder=coder, codebook=book)
@@ -331,10 +356,10 @@ class PPVAE(_Told):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "PPVAE":
         """Train everything at once, adversaries by reversed gradients."""
-        readers = Readers.trained(people, self.told, seed, runs)
+        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
         weights = CoderWeights(self.utility, self.divergence, self.adversary)
         codes = np.zeros((len(people), 0), dtype=np.float32)
-        coder = _fit_coder(people, codes, readers, weights, seed, self.n_latent, self.ADVERSARIES)
+        coder = _fit_coder(people, codes, readers, weights, seed, self.thorough.steps, self.n_latent, self.ADVERSARIES)
         return replace(self, readers=readers, coder=coder)
 
     def prepare(self, release: CycleSet, seed: int) -> Prepared:
@@ -355,9 +380,9 @@ class ConditionalVAE(_Told):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "ConditionalVAE":
         """Train encoder and decoder, the decoder being told the diagnoses."""
-        readers = Readers.trained(people, self.told, seed, runs)
+        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
         weights = CoderWeights(self.utility, self.divergence)
-        coder = _fit_coder(people, _stated(people, readers), readers, weights, seed, self.n_latent)
+        coder = _fit_coder(people, _stated(people, readers), readers, weights, seed, self.thorough.steps, self.n_latent)
         return replace(self, readers=readers, coder=coder)
 
     def prepare(self, release: CycleSet, seed: int) -> Prepared:

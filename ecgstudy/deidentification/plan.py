@@ -142,7 +142,8 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
     people = sets[job.people]
     own = groups(people.records, job.rotation)
-    fitted = protection_of(job.view).fit(people.rows(own == PROTECTOR), job.seed, context.runs)
+    protection = protection_of(job.view, effort(context.profile) == "demo")
+    fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
     folders = {}
     for name in job.cohorts:
         shared = sets[name]
@@ -154,9 +155,7 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
             for inner, row in enumerate(rows):
                 places[row] = number, inner
         prepared = _ByGroup(tuple(parts), tuple(places))
-        made_from = (
-            f"{job.people} {job.rotation} {protection_of(job.view)!r} {context.stores[job.people].manifest['key']}"
-        )
+        made_from = f"{job.people} {job.rotation} {protection!r} {context.stores[job.people].manifest['key']}"
         cohort = ReleaseCohort(context.stores[name], job.leads, shared, prepared, job.seed, made_from)
         folders[name] = release_store(cohort, context.cache, boundaries=len(job.leads) > 1).folder.name
     return folders
@@ -253,7 +252,7 @@ def attack_jobs(context: Context, released: Mapping[str, Mapping[str, str]], see
 def released(
     jobs: Mapping[str, Sequence[ReleaseJob]], made: Mapping[str, Outcome]
 ) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
-    """Folders of what was released: for identity by protection and cohort, for attributes by protection and rotation."""
+    """Folders of releases: for identity by protection and cohort, for attributes by protection and rotation."""
     there = {question: [job for job in asked if job.name in made[question].values] for question, asked in jobs.items()}
     identity = {job.view: made[IDENTITY].values[job.name] for job in there[IDENTITY]}
     attributes = {(job.view, job.rotation): made[ATTRIBUTE].values[job.name][job.people] for job in there[ATTRIBUTE]}
@@ -261,7 +260,7 @@ def released(
 
 
 def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[str, np.ndarray]:
-    """One lead of the first victim's record that every release holds, as it is and under every protection, (n,) each."""
+    """One lead of the first victim's record that every release holds, raw and under every protection, (n,) each."""
     people, _ = asked_cohorts(context)
     stores = {RAW: context.stores[people]}
     stores |= {

@@ -4,6 +4,7 @@ Attackers and classifiers read it as they read any: ingested, with R peaks that 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
 from ecgstudy.deidentification.cycles import CycleSet, Recording, peaks_by_record
-from ecgstudy.deidentification.learned import PPVAE, Bottleneck, ConditionalVAE, Microaggregation
+from ecgstudy.deidentification.learned import BRIEF, PPVAE, Bottleneck, ConditionalVAE, Microaggregation
 from ecgstudy.deidentification.protections import (
     DifferentiallyPrivate,
     KSame,
@@ -26,7 +27,7 @@ from ecgstudy.deidentification.protections import (
     Unprotected,
     Warp,
 )
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key, code_key
@@ -71,11 +72,12 @@ PROTECTIONS |= {
 }
 
 
-def protection_of(name: str) -> Protection:
-    """Look a protection up; ``StudyError`` names those that there are."""
+def protection_of(name: str, brief: bool = False) -> Protection:
+    """Look a protection up, one that learns briefly if told so; ``StudyError`` names those that there are."""
     if name not in PROTECTIONS:
         raise StudyError(f"There is no protection {name!r}; choose one of {', '.join(PROTECTIONS)}.")
-    return PROTECTIONS[name]
+    found = PROTECTIONS[name]
+    return replace(found, thorough=BRIEF) if brief and hasattr(found, "thorough") else found
 
 
 class ReleaseCohort(Cohort):
@@ -137,8 +139,7 @@ class ReleaseCohort(Cohort):
 
 def release_store(cohort: ReleaseCohort, cache: Path, boundaries: bool, workers: int = 1) -> RecordStore:
     """Ingest a release; `boundaries` finds P, QRS and T too, to see what became of the intervals."""
-    store = build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
-    lost = len(cohort.records()) - len(store.records)
-    if lost == len(cohort.records()):
-        raise StudyError("No released record can be read: the protection destroyed them all.")
-    return store
+    try:
+        return build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
+    except NothingUsableError as nothing:
+        raise StudyError("No released record can be read: the protection destroyed them all.") from nothing

@@ -26,6 +26,7 @@ from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
 from ecgstudy.experiment.evaluation import evaluate
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.study.parallel import in_parallel
 
 BEST = "bottleneck_retimed.128"
 """The setting that is judged, fixed before the stage ran (its parts were tried on PTB-XL's folds 9 and 10)."""
@@ -60,16 +61,16 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
             cell = job.view, job.tier, job.cohort, job.protocol.name, job.attacker
             cells.setdefault(cell, []).append(values[job.name])
     drawn: dict[tuple[str, str], Resamples] = {}
+    for (_, _, cohort, protocol, _), sets in cells.items():
+        people = [side for fold in sets[0].folds for side in (fold.trials.probe, fold.trials.gallery)]
+        drawn.setdefault((cohort, protocol), Resamples.draw(np.concatenate(people), seed))
+    items = [(sets, drawn[cell[2:4]]) for cell, sets in cells.items()]
     rows, reached = [], {}
-    for (view, tier, cohort, protocol, attacker), sets in cells.items():
-        folds = sets[0].folds
-        people = np.concatenate([np.concatenate([fold.trials.probe, fold.trials.gallery]) for fold in folds])
-        resamples = drawn.setdefault((cohort, protocol), Resamples.draw(people, seed))
-        found = evaluate(sets, resamples)[0]
-        eer = next(row["value"] for row in found if row["metric"] == "eer")
+    for cell, (found, _) in zip(cells, in_parallel(evaluate, items, "cpu", "evaluation"), strict=True):
+        view, tier, cohort, protocol, attacker = cell
         if tier == REFERENCE:
-            reached[cohort, protocol, attacker] = eer
-        valid = _passes(attacker, reached.get((cohort, protocol, attacker), math.nan), sets)
+            reached[cohort, protocol, attacker] = next(row["value"] for row in found if row["metric"] == "eer")
+        valid = _passes(attacker, reached.get((cohort, protocol, attacker), math.nan), cells[cell])
         rows += [row | {"view": view, "tier": tier, "valid": valid} for row in found]
     table = results_table([row | {"name": _person_name(row)} for row in rows])
     return pd.concat([table, *_strongest(table)], ignore_index=True)
@@ -350,11 +351,12 @@ def person_findings(rows: pd.DataFrame) -> list[str]:
         if fall.empty:
             continue
         worst = fall.idxmax()
+        frozen, adaptive, spoken = by_tier[IGNORANT], by_tier[SEMI], str(protocol).replace("_", " ")
         found.append(
-            f"{str(protocol).replace('_', ' ')}: an attacker who knows raw recordings only makes {worst.replace('_', ' ')} "
-            f"look like an EER of {by_tier.loc[worst, IGNORANT]:.2f}; trained on protected recordings the same kind of "
-            f"attacker reaches {by_tier.loc[worst, SEMI]:.2f}. The highest EER that adaptive attackers leave is "
-            f"{by_tier[SEMI].max():.2f} ({by_tier[SEMI].idxmax().replace('_', ' ')})."
+            f"{spoken}: {worst.replace('_', ' ')} looks like an EER of {frozen[worst]:.2f} to an attacker who knows "
+            f"raw recordings only, and is one of {adaptive[worst]:.2f} to one trained on protected recordings. The "
+            f"highest EER that adaptive attackers leave is {adaptive.max():.2f} "
+            f"({adaptive.idxmax().replace('_', ' ')})."
         )
     return found
 
@@ -398,8 +400,8 @@ def verdict(best: pd.DataFrame) -> str:
     return (
         f"{BEST.replace('_', ' ')}, against attackers who were trained on protected records of other people: "
         f"EER {'; '.join(persons) or 'not measured'}; AUROC of sex {sex}, of age {age}; diagnoses lose {loss} of AUROC "
-        f"to classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records and "
-        f"within five in {within[1]} %."
+        f"to classifiers of raw records; the heart rate is within one beat a minute in {within[0]} % of the records "
+        f"and within five in {within[1]} %."
     )
 
 
