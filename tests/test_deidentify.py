@@ -3,7 +3,8 @@
 import json
 import stat
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from ecgstudy.__main__ import main
 from ecgstudy.data.base import Signal
 from ecgstudy.data.own import FolderCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification import held, learned, tool
+from ecgstudy.deidentification import held, tool
 from ecgstudy.deidentification.cycles import CycleSet
+from ecgstudy.deidentification.learned import Thoroughness
 from ecgstudy.deidentification.protections import LowPass
 from ecgstudy.deidentification.release import PROTECTIONS
 from ecgstudy.errors import StudyError
@@ -412,9 +414,8 @@ def test_a_record_that_a_protection_cannot_take_is_skipped(
 def test_a_method_that_learns_does_so_from_the_people_at_hand(
     clinic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learned, "STEPS", 3)
-    monkeypatch.setattr(learned, "READERS", 2)
-    monkeypatch.setattr(learned, "train_reader", partial(learned.train_reader, epochs=1))
+    name = "bottleneck_retimed.32"
+    monkeypatch.setitem(PROTECTIONS, name, replace(PROTECTIONS[name], thorough=Thoroughness(2, 1, 3)))
     source = clinic(17, ("AF", "normal"))
     out, lines = release(source, method="bottleneck_retimed", strength="32")
     about = json.loads((out / "release.json").read_text())

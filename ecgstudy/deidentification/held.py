@@ -45,12 +45,6 @@ class HeldCohort(OwnCohort):
         return {self.pseudonym("record", name): name for name in written}
 
 
-def inside(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or lies in it, also under another spelling."""
-    same = folder.exists() and any(part.exists() and part.samefile(folder) for part in (path, *path.parents))
-    return same or path.is_relative_to(folder)
-
-
 def write_record(folder: Path, name: str, signal: Signal, comment: str) -> None:
     """Write a WFDB record (format 16, one file), its header last; the gain of each lead makes use of all 16 bits."""
     peaks = np.abs(signal.values).max(axis=1)

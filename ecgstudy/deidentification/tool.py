@@ -24,7 +24,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from ecgstudy.data.base import Signal
 from ecgstudy.data.own import KEY, SUBJECTS
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.held import HeldCohort, inside, write_record
+from ecgstudy.deidentification.held import HeldCohort, write_record
 from ecgstudy.deidentification.protections import Prepared, Protection
 from ecgstudy.deidentification.release import PROTECTIONS, protection_of
 from ecgstudy.errors import NothingUsableError, RecordError, StudyError
@@ -109,14 +109,14 @@ def order_of(
     came, goes = Path(source).resolve(), Path(target).resolve()
     if not came.is_dir():
         raise StudyError(f"{source} is no folder, or one that you may not read; {HeldCohort.how_to_get}")
-    if inside(goes, came) or inside(came, goes):
+    if goes.is_relative_to(came) or came.is_relative_to(goes):
         raise StudyError(f"{target} and {source} are the same or lie in each other; name a folder beside the records.")
     if goes.exists() and not goes.is_dir():
         raise StudyError(f"{target} is a file; name a new or an empty folder.")
     if not (goes / RELEASE).is_file() and goes.is_dir() and any(PARTIAL not in path.name for path in goes.iterdir()):
         raise StudyError(f"{target} holds other things; name a new or an empty folder.")
     key_file = Path(key).resolve() if key else came.parent / KEY
-    if inside(key_file, goes):
+    if key_file.is_relative_to(goes):
         raise StudyError(f"The key {key_file} would be given away with {target}; name another file (--key).")
     return Order(came, goes, protection, key_file, seed, keep_diagnoses)
 
