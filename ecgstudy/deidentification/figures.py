@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI, TIERS
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.deidentification.tables import BEST, RELATIONS, STRONGEST
+from ecgstudy.deidentification.results import BEST, RELATIONS, STRONGEST
 from ecgstudy.study.plots import PALETTE, ecg_paper, paper_size
 
 STRIP_S, STRIP_MV = 5.0, 3.0
