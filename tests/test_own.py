@@ -122,6 +122,44 @@ def test_a_key_that_is_no_key_is_a_sentence(tmp_path: Path) -> None:
             pseudonym_key(tmp_path)
 
 
+def test_a_lost_key_is_not_replaced_where_something_was_made_with_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("results", "cache"):
+        monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
+    key = tmp_path / "wfdb-folder" / own.KEY
+    (tmp_path / "results" / "demo" / "01_ingestion").mkdir(parents=True)
+    OwnCohort("own-1", folder)
+    for made in ("results/mine/01_ingestion", "cache/mine-quick/store-own-1-0"):
+        (tmp_path / made).mkdir(parents=True)
+        OwnCohort("own-1", folder)
+        lost = key.rename(tmp_path / "put away")
+        with pytest.raises(
+            StudyError, match=f"{key} is missing, and {tmp_path / made.rpartition('/')[0]} hold"
+        ) as told:
+            OwnCohort("own-1", folder)
+        assert "\n" not in str(told.value)
+        assert not key.exists()
+        lost.rename(key)
+        shutil.rmtree(tmp_path / made)
+    key.unlink()
+    OwnCohort("own-1", folder)
+    assert key.exists()
+
+
+def test_headers_in_capitals_are_said_so(folder: Path, tmp_path: Path) -> None:
+    for suffix in (".hea", ".dat"):
+        (folder / f"bob{suffix}").rename(folder / f"bob{suffix.upper()}")
+    failures = FolderCohort(folder).failures()
+    assert failures[["record_id", "file"]].values.tolist() == [["bob", "bob.HEA"]]
+    assert failures["reason"].iloc[0].startswith("ends in capitals")
+    (hidden,) = OwnCohort("own-1", folder).failures()[["record_id", "file"]].values.tolist()
+    assert hidden == [hidden[0], hidden[0]]
+    shutil.rmtree(folder / "ann")
+    assert own_folders() == {"own-1": folder}
+    assert FolderCohort(folder).records().empty
+
+
 def test_a_key_is_made_after_an_interrupted_attempt_and_without_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +266,16 @@ def test_a_name_that_wfdb_does_not_allow_is_said_so(folder: Path) -> None:
     assert "a name that WFDB does not allow" in FolderCohort(folder).failures()["reason"].iloc[0]
 
 
+def test_a_table_in_another_coding_is_read_and_said_so(folder: Path) -> None:
+    (folder / "subjects.csv").write_bytes(
+        "record;subject_id;Größe\nbob;Jörg\nann/a1;Ann\nann/a2;Ann\n".encode("cp1252")
+    )
+    assert FolderCohort(folder).records()["subject_id"].tolist() == ["Ann", "Ann", "Jörg"]
+    told = "\n".join(OwnCohort("own-1", folder).notes())
+    assert "subjects.csv is not UTF-8 and was read as Windows text (cp1252)" in told
+    assert "Columns of subjects.csv that are not used: 1." in told
+
+
 def test_a_table_with_nearly_the_right_name_is_mentioned(folder: Path) -> None:
     (folder / "Subjects.csv.txt").write_text(TABLE)
     for cohort in (FolderCohort(folder), OwnCohort("own-1", folder)):
@@ -247,7 +295,7 @@ def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: 
 def test_a_damaged_table_is_one_line_of_cohorts_and_names_no_folder_to_the_study(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (folder / "subjects.csv").write_bytes("record;subject_id\nbob;J\xf6rg\n".encode("cp1252"))
+    (folder / "subjects.csv").write_bytes(b"record;subject_id\nbob;J\x81rg\n")
     assert main(["cohorts"]) == 0
     assert "line 2: is not UTF-8 text" in capsys.readouterr().out.splitlines()[-1]
     with pytest.raises(StudyError, match=r"^own-1/subjects\.csv, line 2: is not UTF-8"):
@@ -328,8 +376,10 @@ def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) 
 def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folder: Path) -> None:
     (folder / "huge.hea").write_text("huge 1 200 10000000000000\nhuge.dat 16 200\n")
     (folder / "other.hea").write_text("other 1 500 400\nbob.dat 16 200\n")
+    (folder / "itself.hea").write_text("itself 1 500 400\nitself.hea 16 200\n")
     (folder / "gap.hea").write_text("gap/2 1 500 100000400\nbob 400\n~ 100000000\n")
     failures = FolderCohort(folder).failures().set_index("record_id")["reason"]
     assert failures["huge"] == "claims more than 268,435,456 samples"
     assert failures["other"] == "names the signal file of another record"
+    assert failures["itself"].endswith("bytes shorter than its header says")
     assert failures["gap"] == "consists of gaps, nearly all of it"

@@ -25,13 +25,12 @@ from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.subjects import (
     LABELS,
     Subjects,
-    age_of,
     composed,
     contradictions,
     facts_of_comments,
     read_subjects,
-    sex_of,
 )
+from ecgstudy.data.tables import age_of, sex_of, stated
 from ecgstudy.data.wfdb_cohort import WfdbCohort
 from ecgstudy.data.wfdb_files import (
     STANDARD_LEADS,
@@ -43,7 +42,7 @@ from ecgstudy.data.wfdb_files import (
     read_signal,
 )
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
-from ecgstudy.study.config import data_root
+from ecgstudy.study.config import PROFILES, cache_dir, data_root, is_own, results_dir
 
 OWN = "wfdb-folder"
 """Folder of the data folder that holds the folders of one's own."""
@@ -86,20 +85,33 @@ class FolderCohort(WfdbCohort):
         f"Put WFDB records (.hea and .dat, in small letters) into a folder in data/{OWN}, as data/README.md describes."
     )
 
+    def _holds(self, folder: Path) -> bool:
+        return _holds_records(folder)
+
     @cached_property
     def _found(self) -> list[Path]:
         """Every header below the folder."""
         return sorted(headers_below(self.root))
 
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        return {self._record_id(path): path for path in self._found}
+
+    def _header_path(self, record_id: str) -> Path:
+        return self._paths[record_id]
+
+    @cached_property
+    def _named_by(self) -> dict[Path, list[Path]]:
+        """Files that each header below the folder names."""
+        return {path: super(FolderCohort, self)._named(path) for path in self._found}
+
+    def _named(self, path: Path) -> list[Path]:
+        return self._named_by[path]
+
     def _listed(self) -> list[str]:
         """Every header below the folder, apart from those that are segments of another record."""
-        segments = set()
-        for path in self._found:
-            try:
-                segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self.root).parts}
-            except RecordError:
-                continue  # The scan lists it among the failures.
-        return [self._record_id(path) for path in self._found if path not in segments]
+        segments = {file for path, files in self._named_by.items() for file in files if file != path}
+        return [record_id for record_id, path in self._paths.items() if path not in segments]
 
     @cached_property
     def subjects(self) -> Subjects | None:
@@ -110,13 +122,9 @@ class FolderCohort(WfdbCohort):
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         path, written = self.root / SUBJECTS, composed(self._written_name(header.path))
         check_signal_files(header, self.root)  # what a header claims takes room in the store before it is read
-        said, unread = facts_of_comments(header.comments), 0
-        facts: dict[str, Any] = {"age": float("nan"), "sex": None}
-        for name, read in (("age", age_of), ("sex", sex_of)):
-            try:
-                facts[name] = read(said.get(name, ""))
-            except ValueError:
-                unread += 1
+        said = facts_of_comments(header.comments)
+        facts = {"age": age_of(said.get("age", "")), "sex": sex_of(said.get("sex", ""))}
+        unread = sum(pd.isna(value) and stated(said.get(name, "")) for name, value in facts.items())
         codes = said.get("dx", "").replace(",", " ").split()
         row = {"subject_id": record_id, "unit": unit_of(header), **facts}
         row |= {"diagnoses": tuple(DIAGNOSES[code] for code in codes if code in DIAGNOSES)}
@@ -166,8 +174,8 @@ class FolderCohort(WfdbCohort):
             found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
             names = [path.name for path in self.root.iterdir() if re.match(r"subjects?\b", path.name, re.IGNORECASE)]
             found += [f"A file with a similar name is not read; call it {SUBJECTS}."] if names else []
-        elif self.subjects.ignored:
-            found.append(f"Columns of {SUBJECTS} that are not used: {len(self.subjects.ignored)}.")
+        else:
+            found += self.subjects.notes
         if any(n_from.values()):
             found.append(
                 f"The age of {n_from['age']} and the sex of {n_from['sex']} records are those of their header's "
@@ -214,13 +222,6 @@ class OwnCohort(FolderCohort):
             return sorted(headers_below(self.root))
         except RecordError as error:
             raise RecordError(self.name, error.reason, error.remedy) from None
-
-    @cached_property
-    def _paths(self) -> dict[str, Path]:
-        return {self._record_id(path): path for path in self._found}
-
-    def _header_path(self, record_id: str) -> Path:
-        return self._paths[record_id]
 
     def header(self, record_id: str) -> Header:
         """Read and check the header of one record, without a scan of the others."""
@@ -293,7 +294,9 @@ def _reopened(name: str, pseudonym: str) -> OwnCohort:
 
 
 def headers_below(folder: Path) -> Iterator[Path]:
-    """Headers in a folder and those below it; what is hidden is a file manager's or in its bin, no record.
+    """Headers in a folder and those below it, also those in capitals, which cannot be read, but must not be missed.
+
+    What is hidden is a file manager's or in its bin, no record.
 
     Raises
     ------
@@ -307,7 +310,7 @@ def headers_below(folder: Path) -> Iterator[Path]:
 
     for place, inner, files in os.walk(folder, onerror=refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from (Path(place, name) for name in files if name.endswith(".hea") and not name.startswith("."))
+        yield from (Path(place, name) for name in files if name.lower().endswith(".hea") and not name.startswith("."))
 
 
 def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
@@ -354,6 +357,7 @@ def pseudonym_key(folder: Path) -> bytes:
     path = folder / KEY
     try:
         if not path.exists():
+            _refuse_without_key(path)
             _make_key(path)
         written = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
@@ -364,6 +368,16 @@ def pseudonym_key(folder: Path) -> bytes:
     if not re.fullmatch("[0-9a-fA-F]{64}", written):
         raise StudyError(f"{path} does not hold 64 hexadecimal digits; put back the key that was there.")
     return bytes.fromhex(written)
+
+
+def _refuse_without_key(path: Path) -> None:
+    """Refuse new pseudonyms beside old ones, whose persons nobody could tell any more; :class:`StudyError`."""
+    places = [place(profile) for profile in PROFILES if is_own(profile) for place in (results_dir, cache_dir)]
+    if left := [str(place) for place in places if any(place.glob("[!.]*"))]:
+        raise StudyError(
+            f"{path} is missing, and {' and '.join(left)} hold pseudonyms that were made with it: put the key back or, "
+            "where it is lost, delete that, whose patients nobody can name any more, and begin with a new key."
+        )
 
 
 def _make_key(path: Path) -> None:
