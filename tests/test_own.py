@@ -135,20 +135,20 @@ def test_a_lost_key_is_not_replaced_where_something_was_made_with_it(
     for name in ("results", "cache"):
         monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
     key = tmp_path / "wfdb-folder" / own.KEY
-    (tmp_path / "results" / "demo" / "01_ingestion").mkdir(parents=True)
+    # another profile's results, and what a run makes before it asks for the key
+    for nothing in ("results/demo/01_ingestion/metrics.json", "results/mine/01_ingestion", "cache/mine"):
+        (tmp_path / nothing).mkdir(parents=True)
     OwnCohort("own-1", folder)
-    for made in ("results/mine/01_ingestion", "cache/mine-quick/store-own-1-0"):
-        (tmp_path / made).mkdir(parents=True)
+    for place, made in (("results/mine", "01_ingestion/metrics.json"), ("cache/mine-quick", "store-own-1-0")):
+        (tmp_path / place / made).mkdir(parents=True)
         OwnCohort("own-1", folder)
         lost = key.rename(tmp_path / "put away")
-        with pytest.raises(
-            StudyError, match=f"{key} is missing, and {tmp_path / made.rpartition('/')[0]} hold"
-        ) as told:
+        with pytest.raises(StudyError, match=f"{key} is missing, and {tmp_path / place} hold") as told:
             OwnCohort("own-1", folder)
         assert "\n" not in str(told.value)
         assert not key.exists()
         lost.rename(key)
-        shutil.rmtree(tmp_path / made)
+        shutil.rmtree(tmp_path / place)
     key.unlink()
     OwnCohort("own-1", folder)
     assert key.exists()

@@ -358,8 +358,11 @@ def pseudonym_key(folder: Path) -> bytes:
 
 def _refuse_without_key(path: Path) -> None:
     """Refuse new pseudonyms beside old ones, whose persons nobody could tell any more; :class:`StudyError`."""
-    places = [place(profile) for profile in PROFILES if is_own(profile) for place in (results_dir, cache_dir)]
-    if left := [str(place) for place in places if any(place.glob("[!.]*"))]:
+    own = filter(is_own, PROFILES)
+    places = {
+        place(name): made for name in own for place, made in ((results_dir, "*/metrics.json"), (cache_dir, "store-*"))
+    }
+    if left := [str(place) for place, made in places.items() if any(place.glob(made))]:
         raise StudyError(
             f"{path} is missing, and {' and '.join(left)} hold pseudonyms that were made with it: put the key back or, "
             "where it is lost, delete that, whose patients nobody can name any more, and begin with a new key."
