@@ -174,7 +174,7 @@ def test_the_table_names_persons_and_sessions_by_pseudonym_and_says_neither_age_
         ({"strength": "9"}, "There is no protection 'low_pass.9'; choose one of raw.none, "),
         ({"seed": -1}, "The seed is -1; give a number from 0 on."),
         ({"source": "nowhere"}, "is no folder, or one that you may not read"),
-        ({"source": "empty"}, r"holds no \*\*/\*.hea"),
+        ({"source": "empty"}, "empty holds no WFDB record"),
     ],
 )
 def test_what_would_do_harm_is_refused_in_a_sentence(
@@ -332,7 +332,7 @@ def test_diagnoses_of_the_table_override_those_of_headers(clinic: Callable[..., 
     )
     assert FolderCohort(source).records()["diagnoses"].tolist()[0] == ("af", "LVH", "ward 9")
     found = held.HeldCohort(source, source.parent / "pseudonym.key").records()["diagnoses"].tolist()
-    assert found == [("AF", "LVH", "diagnosis 1"), ("AF",), ("AF",), ("normal",)]
+    assert sorted(found) == [("AF",), ("AF",), ("AF", "LVH", "diagnosis 1"), ("normal",)]
 
 
 def test_groups_of_one_person_would_show_that_person(clinic: Callable[..., Path]) -> None:

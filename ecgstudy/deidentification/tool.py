@@ -108,7 +108,7 @@ def order_of(
         raise StudyError(f"The seed is {seed}; give a number from 0 on.")
     came, goes = Path(source).resolve(), Path(target).resolve()
     if not came.is_dir():
-        raise StudyError(f"{source} is no folder, or one that you may not read; {HeldCohort.how_to_get}")
+        raise StudyError(f"{source} is no folder, or one that you may not read; name a folder of WFDB records.")
     if goes.is_relative_to(came) or came.is_relative_to(goes):
         raise StudyError(f"{target} and {source} are the same or lie in each other; name a folder beside the records.")
     if goes.exists() and not goes.is_dir():
@@ -244,8 +244,8 @@ def _protect_all(order: Order, groups: Sequence[Group], peaks: dict[str, np.ndar
     """Write every record that is not there yet; those that cannot be protected, with reason and sentence."""
     tasks = []
     for group in groups:
-        # by pseudonym: files that are as old as their names are far along the alphabet would tell these names
-        ids = group.release.records[RECORD].sort_values()
+        # by pseudonym, as in the store: files whose ages follow the order of the real names would tell of them
+        ids = group.release.records[RECORD]
         ids = ids[[not (order.target / f"{record_id}.hea").exists() for record_id in ids]]
         rows = [(record_id, row, peaks[record_id]) for row, record_id in ids.items()]
         parts = (rows[at : at + A_TASK] for at in range(0, len(rows), A_TASK))
