@@ -96,6 +96,8 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
     diagnoses = diagnosis_table(known.records)
     tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
+    if not tasks:
+        raise StudyError("neither sex nor age nor any diagnosis is known of enough people to learn it from")
     labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
     model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
     truth = pd.concat([attribute_table(asked.records), diagnosis_table(asked.records)], axis=1)
