@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification import attacks
+from ecgstudy.deidentification import attacks, plan
 from ecgstudy.deidentification.attacks import IGNORANT, INVERSION, LAZY, REFERENCE, SEMI, AttackJob, Strangers
 from ecgstudy.deidentification.cycles import Recording, cycle_set
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups, strangers
@@ -115,6 +115,7 @@ def test_only_victims_are_on_trial_and_nobody_on_trial_is_learnt_from(stage: Sta
 def test_attackers_of_every_cohort_have_met_none_of_its_victims(
     helps: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plan, "LEAST_SOUGHT", 5)
     own, records = stage.context.records("synthetic"), Context.records
     monkeypatch.setattr(Context, "records", lambda *told: records(*told).assign(auxiliary=helps))
     asked, group = dict(strangers(stage.context)), groups(stage.context, "synthetic", own, 0)
