@@ -56,6 +56,8 @@ SUFFIXES = (".hea", ".dat", ".mat")
 """What a file's name may end with in a table: an unknown ending may be a name."""
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
 """What a unit's name, whatever its capitals, is in mV."""
+STATED = ("NORM", "MI", "STTC", "CD", "HYP", "LVH", "RVH", "AFIB", "AFLT", "SR", "normal")
+"""Diagnoses that a table may state beside those abbreviations under their own name: PTB-XL's commonest."""
 KNOWN_LEADS = frozenset((*STANDARD_LEADS, "MLI", "MLII", "MLIII", "V7", "V8", "V9", "V3R", "V4R", "VX", "VY", "VZ"))
 ELECTRODES = ("AgAgCl", "chrome_nickel", "textile", "dry", "gel")
 DIAGNOSES = {
@@ -129,6 +131,9 @@ class FolderCohort(WfdbCohort):
             raise RecordError(path, "does not list this record", "add a row for it, or remove its files", written)
         own = self.subjects.rows.loc[written].drop("line").to_dict()
         told = {name for name in ("age", "sex") if pd.notna(own[name])}
+        if named := own.pop("diagnosis", None):
+            names = filter(None, map(str.strip, re.split(r"[;,|+]", named)))
+            row["diagnoses"] = tuple(dict.fromkeys(DIAGNOSES.get(name, name) for name in names))
         row |= {name: value for name, value in own.items() if name not in facts or name in told}
         return row | {"from_header": tuple(name for name in row["from_header"] if name not in told)}
 
@@ -241,9 +246,12 @@ class OwnCohort(FolderCohort):
         records = records.reindex(columns=kept).assign(leads=records["leads"].map(safe_leads))
         # what counts a person's days may be the number of a case
         records["session"] = records.groupby("subject_id")["session"].rank("dense").astype(int)
-        for label, known in zip(LABELS, (ACTIVITIES, ELECTRODES), strict=True):
+        for label, known in {"activity": ACTIVITIES, "electrode": ELECTRODES}.items():
             if label in records:
                 records[label] = numbered(records[label], known)
+        told = records["diagnoses"].explode().dropna().rename("diagnosis")
+        names = dict(zip(told, numbered(told, (*DIAGNOSES.values(), *STATED)), strict=True))
+        records["diagnoses"] = records["diagnoses"].map(lambda cell: tuple(dict.fromkeys(names[one] for one in cell)))
         return records, failures.assign(file=[self._safe_file(*row) for row in failures[["record_id", "file"]].values])
 
     def _safe_file(self, record_id: str, file: str) -> str:
@@ -350,8 +358,12 @@ def near_misses() -> list[str]:
 
 
 def pseudonym_key(folder: Path) -> bytes:
-    """Key of the pseudonyms, made once beside the data; :class:`StudyError` where it can be neither read nor made."""
-    path = folder / KEY
+    """Key of the study's pseudonyms, made once beside the data; see :func:`key_in`."""
+    return key_in(folder / KEY)
+
+
+def key_in(path: Path) -> bytes:
+    """Key that a file holds, made where there is none; :class:`StudyError` where it can be neither read nor made."""
     try:
         if not path.exists():
             _make_key(path)

@@ -18,7 +18,7 @@ from ecgstudy.data.tables import OVER_89_YEARS, SEX
 from ecgstudy.errors import RecordError, StudyError
 
 NEEDED = ("record", "subject_id")
-LABELS = ("activity", "electrode")
+LABELS = ("activity", "electrode", "diagnosis")
 """Columns beside person, session, age and sex that the study asks about; further ones are ignored."""
 READ = (*NEEDED, "session", "age", "sex", *LABELS)
 OLDEST = 130
