@@ -67,6 +67,8 @@ class ReadingJob:
     seed: int
     folder: Path | None = None
     """Store of the release; None for the records as they are."""
+    protector: bool = True
+    """Whether a group of people is the protector's, so that no attacker learns from them."""
 
     @property
     def name(self) -> str:
@@ -80,7 +82,13 @@ class ReadingJob:
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values of everything that the reading depends on, besides code."""
-        return {"job": self.name, "release": self.folder.name if self.folder else "", "effort": effort(context.profile)}
+        release = self.folder.name if self.folder else ""
+        return {
+            "job": self.name,
+            "release": release,
+            "effort": effort(context.profile),
+            "protector": self.protector,
+        }
 
 
 def read(context: Context, job: ReadingJob) -> pd.DataFrame:
@@ -90,7 +98,7 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     """
     raw, changed = _both(context, job)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
-    known = learns.rows(groups(learns.records, job.rotation) == ATTACKER)
+    known = learns.rows(groups(learns.records, job.rotation, job.protector) == ATTACKER)
     asked = reads.rows(groups(reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
@@ -143,7 +151,7 @@ def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seed
     return jobs
 
 
-def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
+def floors(context: Context, rotations: Sequence[int], protector: bool = True) -> pd.DataFrame:
     """Predictions of sex and age from the diagnoses that are told, and from the R peaks, without any waveform.
 
     Rows like those of :func:`read`, with the column `floor`.
@@ -155,7 +163,7 @@ def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
     truth = attribute_table(everybody.records)
     tables = []
     for rotation in rotations:
-        group = groups(everybody.records, rotation)
+        group = groups(everybody.records, rotation, protector)
         for floor, inputs in sources.items():
             for task in BINARY if inputs.shape[1] else ():
                 answers = _as_numbers(truth[task], task).to_numpy()

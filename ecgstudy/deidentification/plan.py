@@ -42,16 +42,22 @@ TWO = "pp_vae_two_diagnoses.10"
 """The release in the setting of PP-VAE's paper."""
 
 
-def groups(records: pd.DataFrame, rotation: int) -> np.ndarray:
-    """Group of each record's person, shape (n,): by the cohort's own folds of persons, or drawn."""
-    if "strat_fold" in records:
-        fold = records["strat_fold"].to_numpy() - 1
-    else:
-        owners = records[SUBJECT].to_numpy(dtype=str)
-        persons = np.unique(owners)
-        drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
-        fold = drawn[np.searchsorted(persons, owners)]
-    return np.array(FOLD_GROUPS)[(fold + 2 * rotation) % len(FOLD_GROUPS)]
+def groups(records: pd.DataFrame, rotation: int, protector: bool = True) -> np.ndarray:
+    """Group of each record's person, shape (n,): by the cohort's own folds of persons, or drawn.
+
+    Without a `protector`, whose people nobody knows, attackers learn from those too.
+    """
+    fold = records["strat_fold"].to_numpy() if "strat_fold" in records else drawn_folds(records)
+    group = np.array(FOLD_GROUPS)[(fold - 1 + 2 * rotation) % len(FOLD_GROUPS)]
+    return group if protector else np.where(group == PROTECTOR, ATTACKER, group)
+
+
+def drawn_folds(records: pd.DataFrame) -> np.ndarray:
+    """Draw a fold, from 1, for each record's person: as many persons in each as in any other, shape (n,)."""
+    owners = records[SUBJECT].to_numpy(dtype=str)
+    persons = np.unique(owners)
+    drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
+    return 1 + drawn[np.searchsorted(persons, owners)]
 
 
 def open_context(profile: str, seed: int, device: str) -> Context:
