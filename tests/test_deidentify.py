@@ -3,7 +3,8 @@
 import json
 import stat
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from ecgstudy.__main__ import main
 from ecgstudy.data.base import Signal
 from ecgstudy.data.own import FolderCohort
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification import held, learned, tool
+from ecgstudy.deidentification import held, tool
 from ecgstudy.deidentification.cycles import CycleSet
+from ecgstudy.deidentification.learned import Thoroughness
 from ecgstudy.deidentification.protections import LowPass
 from ecgstudy.deidentification.release import PROTECTIONS
 from ecgstudy.errors import StudyError
@@ -172,7 +174,7 @@ def test_the_table_names_persons_and_sessions_by_pseudonym_and_says_neither_age_
         ({"strength": "9"}, "There is no protection 'low_pass.9'; choose one of raw.none, "),
         ({"seed": -1}, "The seed is -1; give a number from 0 on."),
         ({"source": "nowhere"}, "is no folder, or one that you may not read"),
-        ({"source": "empty"}, r"holds no \*\*/\*.hea"),
+        ({"source": "empty"}, "empty holds no WFDB record"),
     ],
 )
 def test_what_would_do_harm_is_refused_in_a_sentence(
@@ -323,6 +325,16 @@ def test_sets_of_leads_and_units_are_released_by_themselves(clinic: Callable[...
     )
 
 
+def test_diagnoses_of_the_table_override_those_of_headers(clinic: Callable[..., Path]) -> None:
+    source = clinic(4, ("af|LVH, ward 9", "164889003", "", "normal+normal"))
+    (source / "subjects.csv").write_text(
+        (source / "subjects.csv").read_text().replace("af|LVH, ward 9", '"af|LVH, ward 9"')
+    )
+    assert FolderCohort(source).records()["diagnoses"].tolist()[0] == ("af", "LVH", "ward 9")
+    found = held.HeldCohort(source, source.parent / "pseudonym.key").records()["diagnoses"].tolist()
+    assert sorted(found) == [("AF",), ("AF",), ("AF", "LVH", "diagnosis 1"), ("normal",)]
+
+
 def test_groups_of_one_person_would_show_that_person(clinic: Callable[..., Path]) -> None:
     source = clinic(7)
     table = "record,subject_id\n" + "".join(f"Hogwarts/Smith_Jane_19500101_{at},Smith\n" for at in range(7))
@@ -402,9 +414,8 @@ def test_a_record_that_a_protection_cannot_take_is_skipped(
 def test_a_method_that_learns_does_so_from_the_people_at_hand(
     clinic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learned, "STEPS", 3)
-    monkeypatch.setattr(learned, "READERS", 2)
-    monkeypatch.setattr(learned, "train_reader", partial(learned.train_reader, epochs=1))
+    name = "bottleneck_retimed.32"
+    monkeypatch.setitem(PROTECTIONS, name, replace(PROTECTIONS[name], thorough=Thoroughness(2, 1, 3)))
     source = clinic(17, ("AF", "normal"))
     out, lines = release(source, method="bottleneck_retimed", strength="32")
     about = json.loads((out / "release.json").read_text())

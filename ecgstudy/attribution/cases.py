@@ -1,6 +1,6 @@
 """What is explained: probe windows of the people on trial, by the networks of stage 02, task by task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundari
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NotApplicableError, StudyError
-from ecgstudy.evaluate.protocols import some_on_trial
+from ecgstudy.evaluate.protocols import MOST_SHUFFLED, some_on_trial
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
@@ -20,7 +20,7 @@ from ecgstudy.experiment.networks import CLASSES, targets
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, UNKNOWN, class_probabilities
 from ecgstudy.learn.batches import standardise
-from ecgstudy.reidentification.plan import plan
+from ecgstudy.reidentification.plan import plan, protocols_on_trial
 from ecgstudy.study.config import effort
 
 NETWORKS = ("resnet1d", "transecg")
@@ -59,7 +59,8 @@ class Case:
     network. `reference_codes` are from boundaries that no algorithm drew (cardiologists, or the simulator), where the
     cohort has them. `recognised` says whether the network names the true class: what it does not know cannot be
     explained. `relevance` has shape (n, n_samples), 0 or more, by method; NaN rows are undefined. `incompleteness` is
-    the median relative convergence delta of the methods that promise completeness.
+    the median relative convergence delta of the methods that promise completeness. `on_trial` counts the persons who
+    could be asked about; of many, some are drawn.
     """
 
     cohort: str
@@ -73,6 +74,7 @@ class Case:
     recognised: np.ndarray
     relevance: dict[str, np.ndarray] = field(default_factory=dict)
     incompleteness: dict[str, float] = field(default_factory=dict)
+    on_trial: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -104,28 +106,25 @@ class Part:
 
 def network_jobs(context: Context, seed: int) -> list[Job]:
     """Jobs of stage 02 that fit a network, without the protocols that the records refuse."""
-    jobs = []
-    for job in plan(context, seed):
-        if job.attacker in NETWORKS:
-            try:
-                context.splits(job)
-            except StudyError:
-                continue
-            jobs.append(job)
-    return jobs
+    jobs = plan(context, seed)
+    allowed = {(job.cohort, job.protocol.name) for job in protocols_on_trial(context, jobs)}
+    return [job for job in jobs if job.attacker in NETWORKS and (job.cohort, job.protocol.name) in allowed]
 
 
 def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
-    """Jobs of the first cohort that allows the protocol :data:`AUDITED`: one tuple a network, one job a seed."""
+    """Jobs of the first cohort that allows the protocol :data:`AUDITED`: one tuple a network, one job a seed.
+
+    Refuses where no cohort does, so that nobody can be recognised in another recording.
+    """
     jobs = [job for job in network_jobs(context, seed) if job.protocol.name == AUDITED]
-    first = [job for job in jobs if job.cohort == jobs[0].cohort]
-    return [tuple(job for job in first if job.attacker == name) for name in NETWORKS] if jobs else []
+    if not jobs:
+        raise NotApplicableError(NOTHING_TO_EXPLAIN)
+    return [tuple(job for job in jobs if (job.cohort, job.attacker) == (jobs[0].cohort, name)) for name in NETWORKS]
 
 
 def checked(context: Context, seed: int) -> Context:
-    """Give the context back, unless nobody in it can be recognised in another recording: then refuse at once."""
-    if not audited_jobs(context, seed):
-        raise NotApplicableError(NOTHING_TO_EXPLAIN)
+    """Give the context back, unless :func:`audited_jobs` refuses it: before anything is computed."""
+    audited_jobs(context, seed)
     return context
 
 
@@ -139,7 +138,7 @@ def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
     parts = [Part((job,), task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
     outcome = run(explain_case, parts, context, "explanations")
     if not outcome.values:
-        raise NotApplicableError(outcome.refusals["reason"].iloc[0] if len(outcome.refusals) else NOTHING_TO_EXPLAIN)
+        raise NotApplicableError([*outcome.refusals["reason"], NOTHING_TO_EXPLAIN][0])
     return list(outcome.values.values()), outcome
 
 
@@ -153,13 +152,21 @@ def explain_case(context: Context, part: Part) -> Case:
     return replace(case, relevance=found, incompleteness=incompleteness)
 
 
+def drawn_note(cases: Sequence[Case]) -> str:
+    """Say that of a large cohort some persons stand for all, in this and in the stage's other questions; else ""."""
+    large = {case.cohort: case.on_trial for case in cases if case.on_trial > MOST_SHUFFLED}
+    told = [f"{cohort}: {MOST_SHUFFLED:,} of {n:,} persons on trial" for cohort, n in large.items()]
+    return f" Drawn at random, here and in all audits: {'; '.join(told)}." if told else ""
+
+
 def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     """Choose probe windows of a job's first split, label and delineate them; no method has explained them yet.
 
     At most `most` windows of a person, evenly spread. ``StudyError`` where the attacker reads averaged beats, which
     have no place in a window, the network has no such task, or no probe window is left.
     """
-    split, fitted, dataset = some_on_trial(context.splits(job)[0]), context.fitted(job), context.dataset
+    whole, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
+    split, on_trial = some_on_trial(whole), whole.probe[SUBJECT].nunique()
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
         raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
     model, n_samples = fitted.model, fitted.recipe.n_samples(dataset.fs)
@@ -189,7 +196,7 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     reference = reference_codes(study_cohort(job.cohort, job.seed), chosen, n_samples, dataset.fs)
     right = class_probabilities(model, samples, task, classes[task]).argmax(axis=1) == windows.targets
     place, unlabelled = (job.cohort, job.protocol.name, job.attacker, task), int((~labelled).sum())
-    return Case(*place, windows, attempts, unlabelled, reference, right)
+    return Case(*place, windows, attempts, unlabelled, reference, right, on_trial=on_trial)
 
 
 def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) -> pd.DataFrame:

@@ -98,8 +98,8 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     """
     raw, changed = _both(context, job)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
-    known = learns.rows(groups(learns.records, job.rotation, job.protector) == ATTACKER)
-    asked = reads.rows(groups(reads.records, job.rotation) == VICTIM)
+    known = learns.rows(groups(context, job.cohort, learns.records, job.rotation, job.protector) == ATTACKER)
+    asked = reads.rows(groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
     diagnoses = diagnosis_table(known.records)
@@ -140,15 +140,18 @@ def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
     return answers.map({name: number for number, name in enumerate(ATTRIBUTES[task])}).astype(float)
 
 
-def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seeds: Sequence[int]) -> list[ReadingJob]:
+def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> list[ReadingJob]:
     """Readers of every tier on every release (`readable`: folder by protection and rotation) and on none."""
     cohort, _ = asked_cohorts(context)
-    rotations = sorted({rotation for _, rotation in readable}) or [0]
-    jobs = [ReadingJob(cohort, RAW, REFERENCE, rotation, seed) for rotation in rotations for seed in seeds]
-    for (view, rotation), folder in readable.items():
-        tiers = [tier for tier in SETTINGS if tier != REFERENCE]
-        jobs += [ReadingJob(cohort, view, t, rotation, seed, context.cache / folder) for t in tiers for seed in seeds]
-    return jobs
+    asked = [(RAW, rotation, None, (REFERENCE,)) for rotation in sorted({rotation for _, rotation in readable})]
+    others = tuple(tier for tier in SETTINGS if tier != REFERENCE)
+    asked += [(view, rotation, context.cache / folder, others) for (view, rotation), folder in readable.items()]
+    return [
+        ReadingJob(cohort, view, tier, rotation, number, folder)
+        for view, rotation, folder, tiers in asked
+        for tier in tiers
+        for number in seeds_of(context.profile, seed, view)
+    ]
 
 
 def floors(context: Context, rotations: Sequence[int], protector: bool = True) -> pd.DataFrame:
@@ -163,7 +166,7 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
     truth = attribute_table(everybody.records)
     tables = []
     for rotation in rotations:
-        group = groups(everybody.records, rotation, protector)
+        group = groups(context, cohort, everybody.records, rotation, protector)
         for floor, inputs in sources.items():
             for task in BINARY if inputs.shape[1] else ():
                 answers = _as_numbers(truth[task], task).to_numpy()
@@ -194,7 +197,7 @@ def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.D
     raw, changed = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
     at = pd.Index(raw.records[RECORD]).get_indexer(changed.records[RECORD])
     distance = np.sqrt(((raw.shapes[at] - changed.shapes) ** 2).mean(axis=(1, 2)))
-    group = groups(changed.records, rotation)
+    group = groups(context, cohort, changed.records, rotation)
     table = pd.DataFrame({"person": changed.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
     return table.assign(p=-distance)[np.isin(group, (PROTECTOR, VICTIM))].reset_index(drop=True)
 
@@ -207,5 +210,5 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
         yield release, asked, context
     made = {question: run(release, asked, context, question) for question, asked in jobs.items()}
     identity, readable = released(jobs, made)
-    yield score, attack_jobs(context, identity, seeds_of(profile, seed)), context
-    yield read, reading_jobs(context, readable, seeds_of(profile, seed)), context
+    yield score, attack_jobs(context, identity, seed), context
+    yield read, reading_jobs(context, readable, seed), context

@@ -20,9 +20,9 @@ from ecgstudy.deidentification.held import inside
 from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, tables_of, worst_off
 from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
 from ecgstudy.deidentification.plan import ROTATIONS, intervals, seeds_of
-from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of
+from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of, told_diagnoses
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.deidentification.tables import attack_results, fidelity_results, floor_results, reading_results
+from ecgstudy.deidentification.results import attack_results, fidelity_results, floor_results, reading_results
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, SubjectDisjoint
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
@@ -221,7 +221,8 @@ def _read(context: Context, released: RecordStore | None, seed: int) -> tuple[pd
     if not on_raw:
         return pd.DataFrame(), gaps
     people = pd.concat(on_raw)["person"].unique()  # one whose lead is bad in the raw record is not compared
-    rows = reading_results({name: one[one["person"].isin(people)] for name, one in done.values.items()}, jobs, seed)
+    values = {name: one[one["person"].isin(people)] for name, one in done.values.items()}
+    rows = reading_results(values, jobs, told_diagnoses(records), seed)
     if rows.empty:
         return rows, [*gaps, "Sex, age and diagnoses were not asked for: too few records are known to differ in them."]
     rare = [task.replace("over_60", "age") for task in BINARY if task not in set(rows["task"])]

@@ -68,7 +68,7 @@ class CycleSet:
 
 def shaped(cycles: np.ndarray) -> np.ndarray:
     """Bring each lead of each cycle to mean 0 and standard deviation 1; a lead without any swing stays 0."""
-    centred = cycles - cycles.mean(axis=-1, keepdims=True)
+    centred = cycles - cycles.mean(axis=-1, keepdims=True, dtype=float)  # exact: a flat lead is not blown up
     return (centred / np.maximum(centred.std(axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
 

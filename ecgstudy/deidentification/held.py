@@ -3,12 +3,15 @@
 import hashlib
 import hmac
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ecgstudy.data.base import Signal
 from ecgstudy.data.own import FolderCohort, OwnCohort, key_in
+from ecgstudy.errors import DataNotFoundError, StudyError
 from ecgstudy.study.cache import new_file, write_text
 
 FULL_SCALE, NO_GAIN = 32_000, 200.0
@@ -22,12 +25,13 @@ class HeldCohort(OwnCohort):
     """
 
     name = "records"
-    how_to_get = "Name a folder of WFDB records (.hea with .dat or .mat)."
-    _found, subjects = FolderCohort._found, FolderCohort.subjects
 
     def __init__(self, root: Path, key: Path) -> None:
-        FolderCohort.__init__(self, root)
-        self._key_file, self._key = key, key_in(key)
+        try:
+            self._folder = FolderCohort(root)
+        except DataNotFoundError:
+            raise StudyError(f"{root} holds no WFDB record (.hea with .dat or .mat), or you may not read it.") from None
+        self.root, self._key_file, self._key = self._folder.root, key, key_in(key)
 
     def __reduce__(self) -> tuple[Callable[..., "HeldCohort"], tuple[Path, Path]]:
         """Travel to another process of the same caller."""
@@ -38,17 +42,16 @@ class HeldCohort(OwnCohort):
         text = "\0".join(["seed", *map(str, about)])
         return int.from_bytes(hmac.new(self._key, text.encode(), hashlib.sha256).digest()[:16])
 
+    @cached_property
+    def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        self._folder.records()  # what is wrong with a table is told with its folder
+        return super()._scan
+
     def names(self) -> dict[str, str]:
         """Give the name behind the pseudonym of every record in the folder or its table."""
-        written = [self._written_name(path) for path in self._found]
-        written += [*self.subjects.rows.index, *self.subjects.problems] if self.subjects else []
-        return {self.pseudonym("record", name): name for name in written}
-
-
-def inside(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or lies in it, also under another spelling."""
-    same = folder.exists() and any(part.exists() and part.samefile(folder) for part in (path, *path.parents))
-    return same or path.is_relative_to(folder)
+        subjects = self._folder.subjects
+        listed = [*subjects.rows.index, *subjects.problems] if subjects else []
+        return {self.pseudonym("record", name): name for name in (*self._folder.paths, *listed)}
 
 
 def write_record(folder: Path, name: str, signal: Signal, comment: str) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, RHYTHM_ATTACKER, SEMI, TIERS
 from ecgstudy.deidentification.attributes import BINARY
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.deidentification.tables import STRONGEST, UTILITY, risk_table
+from ecgstudy.deidentification.results import STRONGEST, UTILITY, WORST
+from ecgstudy.deidentification.tables import risk_table
 from ecgstudy.evaluate.results import INTERVAL, pivot
 
 PROTECTED = "protected"
@@ -101,7 +102,8 @@ def missed(answers: Mapping[str, Answer | str], limits: Mapping[str, float]) -> 
 
 def worst_off(rows: pd.DataFrame, view: str) -> dict[str, float]:
     """Risks of single persons under the attack that recognises people best, by metric; none where there is none."""
-    mine = rows[(rows["attacker"] == STRONGEST) & (rows["view"] == view) & rows["valid"].eq(True)]
+    mine = rows[(rows["attacker"] == STRONGEST) & (rows["protocol"] != WORST)]
+    mine = mine[(mine["view"] == view) & mine["valid"].eq(True)]
     eers = mine[mine["metric"] == "eer"].astype({"value": float})["value"]
     if eers.empty:
         return {}

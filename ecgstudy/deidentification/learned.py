@@ -32,6 +32,7 @@ from ecgstudy.deidentification.readers import (
     as_read,
     attribute_table,
     diagnosis_table,
+    head_of,
     probabilities,
     tasks_of,
     told_diagnoses,
@@ -75,24 +76,28 @@ class Readers:
     def trained(
         cls, people: CycleSet, told: Sequence[str], seed: int, runs: Path, thorough: Thoroughness = THOROUGH
     ) -> "Readers":
-        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt."""
+        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt from every bag."""
+        owners = people.records[SUBJECT].to_numpy(dtype=str)
+        names, bags = np.unique(owners), []
+        for number in range(thorough.readers):
+            drawn = np.random.default_rng([seed, number]).permutation(names)
+            bags.append(np.isin(owners, drawn[: round(READER_SHARE * len(names))]))
         table = diagnosis_table(people.records)
         tasks = tasks_of(table.reindex(columns=list(told) or told_diagnoses(people.records)))
+        tasks = {name: both for name, both in tasks.items() if all(table.loc[bag, name].nunique() == 2 for bag in bags)}
         if not tasks:
             raise StudyError(
-                "No diagnosis is stated often enough to be kept: eight records with it and eight without are needed; "
-                "add a column of diagnoses to subjects.csv, or choose a method that needs none, as k_same."
+                "No diagnosis is stated often enough to be kept: eight records with it and eight without, of several "
+                "persons, are needed; add a column of diagnoses to subjects.csv, or choose a method that needs none, "
+                "as k_same."
             )
-        owners = people.records[SUBJECT].to_numpy(dtype=str)
-        names, sums, counts = np.unique(owners), np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
-        models = []
-        for number in range(thorough.readers):
-            rng = np.random.default_rng([seed, number])
-            bag = np.isin(owners, rng.permutation(names)[: round(READER_SHARE * len(names))])
+        models, sums, counts = [], np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
+        for number, bag in enumerate(bags):
             inside = table[bag].reset_index(drop=True)
             models.append(train_reader(people.rows(bag), inside, tasks, seed + number, runs, thorough.epochs))
-            sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
-            counts[~bag] += 1
+            if not bag.all():
+                sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
+                counts[~bag] += 1
         everywhere = np.mean([_chances(model, people, tasks) for model in models], axis=0)
         held_out = np.where(counts > 0, sums / np.maximum(counts, 1), everywhere)
         return cls(tuple(models), tuple(tasks), held_out)
@@ -195,7 +200,8 @@ class CycleCoder(pl.LightningModule):
             noisy = decoded + SHAPE_NOISE * torch.randn_like(decoded)
             reader = self._readers[int(torch.randint(len(self._readers), ()))]
             logits = reader(torch.cat([noisy, rhythm], dim=1))
-            margin = torch.stack([logits[name][:, 1] - logits[name][:, 0] for name in self.diagnoses], dim=1)
+            pairs = torch.stack([logits[head_of(name)] for name in self.diagnoses], dim=1)
+            margin = pairs[..., 1] - pairs[..., 0]
             loss = loss + self.weights.utility * functional.binary_cross_entropy_with_logits(margin, chances)
         for at, head in enumerate(self.adversaries.values()):
             guessed = head(_Reversed.apply(decoded.flatten(1), self.weights.adversary))

@@ -12,7 +12,6 @@ from ecgstudy.data.base import Cohort, Signal, as_tables
 from ecgstudy.data.own import FolderCohort, safe_leads
 from ecgstudy.data.subjects import Subjects, read_subjects
 from ecgstudy.deidentification.held import HeldCohort
-from ecgstudy.deidentification.plan import drawn_folds
 from ecgstudy.errors import RecordError, StudyError
 from ecgstudy.evaluate.splits import RECORD
 from ecgstudy.study.cache import cache_key, file_digest
@@ -21,7 +20,7 @@ Scan = tuple[pd.DataFrame, pd.DataFrame]
 
 
 class RawCohort(HeldCohort):
-    """Records as they are, with a fold for each person; `table` is a ``subjects.csv`` anywhere, `only` some records."""
+    """Records as they are; `table` is a ``subjects.csv`` anywhere, `only` some records."""
 
     name = "RAW"
 
@@ -34,7 +33,7 @@ class RawCohort(HeldCohort):
         return type(self), (self.root, self._key_file, self._table, self._only)
 
     def some(self, record_ids: Iterable[str]) -> "RawCohort":
-        """Give a cohort of these records alone; persons keep their folds."""
+        """Give a cohort of these records alone."""
         return RawCohort(self.root, self._key_file, self._table, frozenset(record_ids))
 
     @cached_property
@@ -45,7 +44,6 @@ class RawCohort(HeldCohort):
     @cached_property
     def _scan(self) -> Scan:
         records, failures = super()._scan
-        records = records.assign(strat_fold=drawn_folds(records))
         return _those(records, self._only), failures
 
     def digest(self) -> str:

@@ -6,7 +6,6 @@ training people looks weaker than it is, because the protector treats them diffe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,27 +36,28 @@ LEAST_RETURNING = 0.1
 """Share of a cohort's persons with several records from which on identity is asked of it."""
 SYNTHETIC_PERSONS = 100
 DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
+FRONT = (RAW, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
+"""Releases that are attacked by several seeds, fixed beforehand."""
 IDENTITY, ATTRIBUTE = "identity", "attributes"
 TWO = "pp_vae_two_diagnoses.10"
 """The release in the setting of PP-VAE's paper."""
 
 
-def groups(records: pd.DataFrame, rotation: int, protector: bool = True) -> np.ndarray:
-    """Group of each record's person, shape (n,): by the cohort's own folds of persons, or drawn.
+def groups(context: Context, cohort: str, records: pd.DataFrame, rotation: int, protector: bool = True) -> np.ndarray:
+    """Group of the person of each of some records of a cohort, shape (n,): by the cohort's own folds, or drawn.
 
-    Without a `protector`, whose people nobody knows, attackers learn from those too.
+    Persons are drawn from the whole cohort, so that who is missing from `records` changes nobody's group. Without a
+    `protector`, whose people nobody knows, attackers learn from its people too.
     """
-    fold = records["strat_fold"].to_numpy() if "strat_fold" in records else drawn_folds(records)
-    group = np.array(FOLD_GROUPS)[(fold - 1 + 2 * rotation) % len(FOLD_GROUPS)]
+    if "strat_fold" in records:
+        fold = records["strat_fold"].to_numpy() - 1
+    else:
+        persons = np.unique(context.stores[cohort].records[SUBJECT].to_numpy(dtype=str))
+        drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
+        owners = records[SUBJECT].str.removeprefix(f"{cohort}/").to_numpy(dtype=str)
+        fold = drawn[np.searchsorted(persons, owners)]
+    group = np.array(FOLD_GROUPS)[(fold + 2 * rotation) % len(FOLD_GROUPS)]
     return group if protector else np.where(group == PROTECTOR, ATTACKER, group)
-
-
-def drawn_folds(records: pd.DataFrame) -> np.ndarray:
-    """Draw a fold, from 1, for each record's person: as many persons in each as in any other, shape (n,)."""
-    owners = records[SUBJECT].to_numpy(dtype=str)
-    persons = np.unique(owners)
-    drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
-    return 1 + drawn[np.searchsorted(persons, owners)]
 
 
 def open_context(profile: str, seed: int, device: str) -> Context:
@@ -147,13 +147,15 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort."""
     sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
     people = sets[job.people]
-    own = groups(people.records, job.rotation)
+    own = groups(context, job.people, people.records, job.rotation)
     protection = protection_of(job.view, effort(context.profile) == "demo")
     fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
     folders = {}
     for name in job.cohorts:
         shared = sets[name]
-        group = groups(shared.records, job.rotation) if name == job.people else np.full(len(shared), VICTIM)
+        group = np.full(len(shared), VICTIM)
+        if name == job.people:
+            group = groups(context, name, shared.records, job.rotation)
         parts, places = [], [(0, 0)] * len(shared)
         for number, each in enumerate(np.unique(group)):
             rows = np.flatnonzero(group == each)
@@ -177,16 +179,17 @@ def rotations_of(profile: str) -> range:
     return range(1 if effort(profile) == "demo" else ROTATIONS)
 
 
-def seeds_of(profile: str, seed: int) -> range:
-    """Seeds of networks; the strongest attacker is the mean of its seeds."""
-    return range(seed, seed + (1 if effort(profile) == "demo" else SEEDS))
+def seeds_of(profile: str, seed: int, view: str = RAW) -> range:
+    """Seeds of networks, whose mean attacks: several for :data:`FRONT`, one for the sweep over the others."""
+    several = effort(profile) != "demo" and view in FRONT
+    return range(seed, seed + (SEEDS if several else 1))
 
 
 def group_table(context: Context) -> pd.DataFrame:
     """Persons and records of each group in the first rotation, and of the cohorts whose persons are sought."""
     people, identity = asked_cohorts(context)
     records = context.records(people)
-    rows = [(people, group, part) for group, part in records.groupby(groups(records, 0))]
+    rows = [(people, group, part) for group, part in records.groupby(groups(context, people, records, 0))]
     rows += [(name, VICTIM, context.records(name)) for name in identity if name != people]
     sizes = [(name, group, part[SUBJECT].nunique(), len(part)) for name, group, part in rows]
     return pd.DataFrame(sizes, columns=["cohort", "group", "persons", "records"])
@@ -230,11 +233,15 @@ def strangers(context: Context) -> list[tuple[str, Strangers]]:
     found = []
     for name in identity:
         records = context.records(name)
-        on_trial = groups(records, 0) == VICTIM if name == people else np.ones(len(records), dtype=bool)
+        on_trial = np.ones(len(records), dtype=bool)
+        if name == people:
+            on_trial = groups(context, name, records, 0) == VICTIM
         victims, learnt = frozenset(records.loc[on_trial, SUBJECT]), []
         for helper in dict.fromkeys((people, *_auxiliary(context))):
             table = context.records(helper)
-            group = groups(table, 0) if helper == people else np.full(len(table), ATTACKER)
+            group = np.full(len(table), ATTACKER)
+            if helper == people:
+                group = groups(context, helper, table, 0)
             usable = (group == ATTACKER) | ((group == VICTIM) & (name != people))
             learnt.append(table[usable])
         inner = [CrossRecord(), *([CrossDay()] if (records["session"] > 1).any() else [])]
@@ -242,16 +249,16 @@ def strangers(context: Context) -> list[tuple[str, Strangers]]:
     return found
 
 
-def attack_jobs(context: Context, released: Mapping[str, Mapping[str, str]], seeds: Sequence[int]) -> list[AttackJob]:
-    """Every attacker of every tier on every release (`released`: folders by cohort, by protection) and on none."""
+def attack_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[AttackJob]:
+    """Every attacker of every tier on every release (`folders`: by protection and cohort) and on none."""
     jobs = []
     for cohort, protocol in strangers(context):
-        for view in (RAW, *released):
-            folders = tuple((name, Path(context.cache / folder)) for name, folder in released.get(view, {}).items())
+        for view in (RAW, *folders):
+            stores = tuple((name, context.cache / folder) for name, folder in folders.get(view, {}).items())
             for attacker in context.attackers:
                 tiers = (REFERENCE,) if view == RAW else tiers_of(attacker)
-                for seed in seeds if attacker in NETWORKS else seeds[:1]:
-                    jobs += [AttackJob(cohort, protocol, attacker, seed, view, tier, folders) for tier in tiers]
+                for number in seeds_of(context.profile, seed, view if attacker in NETWORKS else ""):
+                    jobs += [AttackJob(cohort, protocol, attacker, number, view, tier, stores) for tier in tiers]
     return jobs
 
 
@@ -273,7 +280,7 @@ def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[st
         view: RecordStore(context.cache / folder) for (view, rotation), folder in readable.items() if not rotation
     }
     records = stores[RAW].records
-    victims = records[groups(records, 0) == VICTIM]
+    victims = records[groups(context, people, records, 0) == VICTIM]
     held = [set(store.records[RECORD]) for store in stores.values()]
     record = next(name for name in victims[RECORD] if all(name in names for names in held))
     shown = {}
@@ -291,7 +298,7 @@ def measured_intervals(
     parts: dict[str, list[pd.DataFrame]] = {}
     for (view, rotation), folder in readable.items():
         store = RecordStore(context.cache / folder)
-        victims = store.records[RECORD][groups(store.records, rotation) == VICTIM]
+        victims = store.records[RECORD][groups(context, people, store.records, rotation) == VICTIM]
         parts.setdefault(view, []).append(intervals(store).reindex(victims))
     return intervals(context.stores[people]), {view: pd.concat(tables) for view, tables in parts.items()}
 

@@ -75,11 +75,11 @@ class Retiming:
         rate = max(self.step, self.step * np.round(60 / mean / self.step))
         irregular = len(intervals) > 2 and np.sqrt(np.mean(np.diff(intervals) ** 2)) > IRREGULAR * mean
         spread, typical = SPREADS[bool(irregular)], 60 / rate
-        drawn = rng.gamma(spread**-2, typical * spread**2, int(seconds / typical * 2) + 4)
+        start = rng.uniform(0, typical)
+        drawn = rng.gamma(spread**-2, typical * spread**2, max(1, int((seconds - start) / typical)))
         drawn = np.clip(drawn, SHORTEST_S, LONGEST_S)
         drawn *= typical / drawn.mean()  # the rate is kept, not only expected
-        peaks = rng.uniform(0, typical) + np.concatenate([[0.0], np.cumsum(drawn)])
-        return peaks[peaks < seconds]
+        return start + np.concatenate([[0.0], np.cumsum(drawn)])
 
 
 @dataclass(frozen=True)

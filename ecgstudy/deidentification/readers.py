@@ -30,17 +30,25 @@ LABEL_COLUMNS = ("superclasses", "rhythm", "subclasses", "diagnosis", "diagnoses
 FIBRILLATION = "AFIB"
 _CENTRES, _SCALES = np.array([0.8, 0.05, 0.05, 0.03]), np.array([0.15, 0.06, 0.08, 0.06])
 _FARTHEST = 4.0
+_HEAD, _DOT = "task ", "\u2024"
 
 
 def diagnosis_table(records: pd.DataFrame, columns: Sequence[str] = LABEL_COLUMNS) -> pd.DataFrame:
     """Diagnoses of records: a column a diagnosis, 1, 0, or NaN where a record says nothing of that kind."""
     found: dict[str, pd.Series] = {}
     for column in [column for column in columns if column in records]:
-        cells = records[column].map(lambda cell: cell if isinstance(cell, tuple) else (cell,) if cell else ())
+        cells = records[column].map(_names)
         known = cells.map(len) > 0
         for name in sorted({name for cell in cells for name in cell}):
             found.setdefault(name, cells.map(lambda cell, name=name: float(name in cell)).where(known))
     return pd.DataFrame(found, index=records.index)
+
+
+def _names(cell: object) -> tuple[str, ...]:
+    """Diagnoses in a cell of a record table: several, one, or none."""
+    if isinstance(cell, str):
+        return (cell,) if cell else ()
+    return cell if isinstance(cell, tuple) else ()
 
 
 def told_diagnoses(records: pd.DataFrame) -> list[str]:
@@ -73,6 +81,11 @@ def as_read(shapes: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
     return np.concatenate([shapes, constant], axis=1).astype(np.float32)
 
 
+def head_of(task: str) -> str:
+    """Name of a task's head: a module may have neither a dot in its name, as ICD codes do, nor that of a method."""
+    return _HEAD + task.replace(".", _DOT)
+
+
 def train_reader(
     cycles: CycleSet,
     labels: pd.DataFrame,
@@ -86,8 +99,8 @@ def train_reader(
     n_leads = cycles.cycles.shape[1] + len(RHYTHM)
     named = [f"lead {number}" for number in range(n_leads)]
     shape = {"n_leads": n_leads, "n_samples": POINTS, "fs": 100.0, "lead_names": named}
-    model = create_model("beatnet", seed, classes={t: list(c) for t, c in tasks.items()}, margin=None, **shape)
-    targets = {task: encode(_named(labels[task]), classes) for task, classes in tasks.items()}
+    model = create_model("beatnet", seed, classes={head_of(t): list(c) for t, c in tasks.items()}, margin=None, **shape)
+    targets = {head_of(task): encode(_named(labels[task]), classes) for task, classes in tasks.items()}
     names = (cycles.records[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
     windows = WindowSet(as_read(cycles.shapes, cycles.rhythm), targets, *names)
     augmentation = Augmentation(gain=0.1, noise=0.1, wander=0.0)
@@ -103,4 +116,5 @@ def _named(column: pd.Series) -> pd.Series:
 def probabilities(model: SignalModel, cycles: CycleSet) -> dict[str, np.ndarray]:
     """Probability of each class of each task of a network, shape (n, n_classes)."""
     windows = as_read(cycles.shapes, cycles.rhythm)
-    return {task: class_probabilities(model, windows, task, classes) for task, classes in model.classes.items()}
+    found = {head: class_probabilities(model, windows, head, classes) for head, classes in model.classes.items()}
+    return {head.removeprefix(_HEAD).replace(_DOT, "."): each for head, each in found.items()}

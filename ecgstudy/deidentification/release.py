@@ -27,7 +27,7 @@ from ecgstudy.deidentification.protections import (
     Unprotected,
     Warp,
 )
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key, code_key
@@ -139,8 +139,7 @@ class ReleaseCohort(Cohort):
 
 def release_store(cohort: ReleaseCohort, cache: Path, boundaries: bool, workers: int = 1) -> RecordStore:
     """Ingest a release; `boundaries` finds P, QRS and T too, to see what became of the intervals."""
-    store = build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
-    lost = len(cohort.records()) - len(store.records)
-    if lost == len(cohort.records()):
-        raise StudyError("No released record can be read: the protection destroyed them all.")
-    return store
+    try:
+        return build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
+    except NothingUsableError as nothing:
+        raise StudyError("No released record can be read: the protection destroyed them all.") from nothing

@@ -24,7 +24,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from ecgstudy.data.base import Signal
 from ecgstudy.data.own import KEY, SUBJECTS
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.held import HeldCohort, inside, write_record
+from ecgstudy.deidentification.held import HeldCohort, write_record
 from ecgstudy.deidentification.protections import Prepared, Protection
 from ecgstudy.deidentification.release import PROTECTIONS, protection_of
 from ecgstudy.errors import NothingUsableError, RecordError, StudyError
@@ -108,15 +108,15 @@ def order_of(
         raise StudyError(f"The seed is {seed}; give a number from 0 on.")
     came, goes = Path(source).resolve(), Path(target).resolve()
     if not came.is_dir():
-        raise StudyError(f"{source} is no folder, or one that you may not read; {HeldCohort.how_to_get}")
-    if inside(goes, came) or inside(came, goes):
+        raise StudyError(f"{source} is no folder, or one that you may not read; name a folder of WFDB records.")
+    if goes.is_relative_to(came) or came.is_relative_to(goes):
         raise StudyError(f"{target} and {source} are the same or lie in each other; name a folder beside the records.")
     if goes.exists() and not goes.is_dir():
         raise StudyError(f"{target} is a file; name a new or an empty folder.")
     if not (goes / RELEASE).is_file() and goes.is_dir() and any(PARTIAL not in path.name for path in goes.iterdir()):
         raise StudyError(f"{target} holds other things; name a new or an empty folder.")
     key_file = Path(key).resolve() if key else came.parent / KEY
-    if inside(key_file, goes):
+    if key_file.is_relative_to(goes):
         raise StudyError(f"The key {key_file} would be given away with {target}; name another file (--key).")
     return Order(came, goes, protection, key_file, seed, keep_diagnoses)
 
@@ -244,8 +244,8 @@ def _protect_all(order: Order, groups: Sequence[Group], peaks: dict[str, np.ndar
     """Write every record that is not there yet; those that cannot be protected, with reason and sentence."""
     tasks = []
     for group in groups:
-        # by pseudonym: files that are as old as their names are far along the alphabet would tell these names
-        ids = group.release.records[RECORD].sort_values()
+        # by pseudonym, as in the store: files whose ages follow the order of the real names would tell of them
+        ids = group.release.records[RECORD]
         ids = ids[[not (order.target / f"{record_id}.hea").exists() for record_id in ids]]
         rows = [(record_id, row, peaks[record_id]) for row, record_id in ids.items()]
         parts = (rows[at : at + A_TASK] for at in range(0, len(rows), A_TASK))
