@@ -189,7 +189,8 @@ def _audit(options: argparse.Namespace) -> int:
     asked = {name: value for name, value in vars(options).items() if name != "command"}
     order = order_of(**asked)
     judgement, code = audit(order)
-    print(_plain(f"{judgement}\nAudit: {order.page}"))
+    print(_plain(judgement))
+    print(_plain(f"Audit: {order.page}"))
     return code
 
 

@@ -204,7 +204,8 @@ def test_where_every_record_is_destroyed_that_is_no_privacy(clinic: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("persons", "sentence"), [(0, "holds no"), (1, "are of 1 person, and attackers"), (9, "are of 9 persons, and")]
+    ("persons", "sentence"),
+    [(0, "holds no WFDB record"), (1, "are of 1 person, and attackers"), (9, "are of 9 persons, and")],
 )
 def test_too_few_people(clinic: Path, persons: int, sentence: str, capsys: pytest.CaptureFixture) -> None:
     for path in clinic.glob("Smith*"):
@@ -219,9 +220,9 @@ def test_too_few_people(clinic: Path, persons: int, sentence: str, capsys: pytes
     [
         (["RAW", "RAW"], "are the same or lie in each other"),
         (["RAW", "RAW/inner"], "are the same or lie in each other"),
-        (["nowhere"], "nowhere is no folder, or one that you may not read"),
+        (["nowhere"], "nowhere holds no WFDB record"),
         (["RAW", "nowhere"], "nowhere is no folder, or one that you may not read"),
-        (["RAW", "empty"], "holds no **/*.hea"),
+        (["RAW", "empty"], "empty holds no "),
         (["RAW", "others"], "none has the same name, or the pseudonym that the key makes of it"),
         (["RAW", "one_lead"], "have other leads, another rate or another length"),
         (["RAW", "shorter"], "have other leads, another rate or another length"),

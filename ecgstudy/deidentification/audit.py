@@ -16,7 +16,6 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.own import KEY
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, attackers, tiers_of
 from ecgstudy.deidentification.attributes import BINARY, SETTINGS, ReadingJob, floors, read
-from ecgstudy.deidentification.held import inside
 from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, tables_of, worst_off
 from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
 from ecgstudy.deidentification.plan import ROTATIONS, intervals, seeds_of
@@ -76,7 +75,7 @@ def order_of(
     if seed < 0:
         raise StudyError(f"The seed is {seed}; give a number from 0 on.")
     came, goes = Path(raw).resolve(), Path(protected).resolve() if protected else None
-    if goes and (inside(goes, came) or inside(came, goes)):
+    if goes and (goes.is_relative_to(came) or came.is_relative_to(goes)):
         raise StudyError(f"{protected} and {raw} are the same or lie in each other; name the folder of the release.")
     for file, what in ((subjects, "table of who is who"), (key, "key of the release's pseudonyms")):
         if file and not Path(file).is_file():

@@ -19,6 +19,19 @@ from ecgstudy.study.cache import cache_key, file_digest
 Scan = tuple[pd.DataFrame, pd.DataFrame]
 
 
+class _Listed(FolderCohort):
+    """Records whose table of who is who may lie anywhere."""
+
+    def __init__(self, root: Path, table: Path | None) -> None:
+        super().__init__(root)
+        self._table = table
+
+    @cached_property
+    def subjects(self) -> Subjects | None:
+        """What the table says that was named, or that of the folder."""
+        return read_subjects(self._table) if self._table else FolderCohort.subjects.func(self)  # type: ignore[attr-defined]
+
+
 class RawCohort(HeldCohort):
     """Records as they are; `table` is a ``subjects.csv`` anywhere, `only` some records."""
 
@@ -26,7 +39,7 @@ class RawCohort(HeldCohort):
 
     def __init__(self, root: Path, key: Path, table: Path | None = None, only: frozenset[str] | None = None) -> None:
         super().__init__(root, key)
-        self._table, self._only = table, only
+        self._folder, self._table, self._only = _Listed(self.root, table), table, only
 
     def __reduce__(self) -> tuple[Callable[..., "RawCohort"], tuple[Any, ...]]:
         """Travel to another process of the same caller."""
@@ -35,11 +48,6 @@ class RawCohort(HeldCohort):
     def some(self, record_ids: Iterable[str]) -> "RawCohort":
         """Give a cohort of these records alone."""
         return RawCohort(self.root, self._key_file, self._table, frozenset(record_ids))
-
-    @cached_property
-    def subjects(self) -> Subjects | None:
-        """What the table says that was named, or that of the folder."""
-        return read_subjects(self._table) if self._table else FolderCohort.subjects.func(self)  # type: ignore[attr-defined]
 
     @cached_property
     def _scan(self) -> Scan:
