@@ -6,7 +6,7 @@ whether the gallery is protected like the probe.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from ecgstudy.experiment.dataset import Dataset, View
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.learn.classical import unit_rows
 from ecgstudy.signals.store import RecordStore
+from ecgstudy.study.cache import cache_key
+from ecgstudy.study.config import effort
 
 REFERENCE, IGNORANT, LAZY, SEMI, INVERSION = (
     "reference",
@@ -106,6 +108,11 @@ class Strangers(CrossCohort):
         """Name of the inner protocol: everybody on trial is a stranger in this stage."""
         return self.inner.name
 
+    @cached_property
+    def digest(self) -> str:
+        """With the victims."""
+        return cache_key(others=super().digest, victims=sorted(self.victims))
+
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """Split the victims' records."""
         mine = records[records[SUBJECT].isin(self.victims)].reset_index(drop=True)
@@ -181,11 +188,15 @@ NETWORKS: tuple[str, ...] = ("beatnet", "resnet1d")
 
 
 def attackers(profile: str) -> Mapping[str, Attacker]:
-    """Attackers of the stage: networks of stage 02 that read one lead, templates, rhythm alone, and the inversion."""
+    """Attackers of the stage: networks of stage 02 that read one lead, templates, rhythm alone, and the inversion.
+
+    The demo trains one network only.
+    """
     known = attackers_of(profile)
+    networks = NETWORKS[:1] if effort(profile) == "demo" else NETWORKS
     chosen: dict[str, Attacker] = {
         name: replace(known[name], recipe=replace(known[name].recipe, auxiliary_leads=("I",)))  # type: ignore[type-var]
-        for name in NETWORKS
+        for name in networks
     }
     chosen |= {"template": known["template"], RHYTHM_ATTACKER: RhythmAttacker()}
     return chosen | {INVERSION_ATTACKER: InversionAttacker()}

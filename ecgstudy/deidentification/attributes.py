@@ -90,8 +90,8 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     """
     raw, changed = _both(context, job)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
-    known = learns.rows(groups(learns.records, job.rotation) == ATTACKER)
-    asked = reads.rows(groups(reads.records, job.rotation) == VICTIM)
+    known = learns.rows(groups(context, job.cohort, learns.records, job.rotation) == ATTACKER)
+    asked = reads.rows(groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
     diagnoses = diagnosis_table(known.records)
@@ -155,7 +155,7 @@ def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
     truth = attribute_table(everybody.records)
     tables = []
     for rotation in rotations:
-        group = groups(everybody.records, rotation)
+        group = groups(context, cohort, everybody.records, rotation)
         for floor, inputs in sources.items():
             for task in BINARY if inputs.shape[1] else ():
                 answers = _as_numbers(truth[task], task).to_numpy()
@@ -186,7 +186,7 @@ def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.D
     raw, changed = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
     at = pd.Index(raw.records[RECORD]).get_indexer(changed.records[RECORD])
     distance = np.sqrt(((raw.shapes[at] - changed.shapes) ** 2).mean(axis=(1, 2)))
-    group = groups(changed.records, rotation)
+    group = groups(context, cohort, changed.records, rotation)
     table = pd.DataFrame({"person": changed.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
     return table.assign(p=-distance)[np.isin(group, (PROTECTOR, VICTIM))].reset_index(drop=True)
 

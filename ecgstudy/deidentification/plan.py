@@ -42,14 +42,17 @@ TWO = "pp_vae_two_diagnoses.10"
 """The release in the setting of PP-VAE's paper."""
 
 
-def groups(records: pd.DataFrame, rotation: int) -> np.ndarray:
-    """Group of each record's person, shape (n,): by the cohort's own folds of persons, or drawn."""
+def groups(context: Context, cohort: str, records: pd.DataFrame, rotation: int) -> np.ndarray:
+    """Group of the person of each of some records of a cohort, shape (n,): by the cohort's own folds, or drawn.
+
+    Persons are drawn from the whole cohort, so that who is missing from `records` changes nobody's group.
+    """
     if "strat_fold" in records:
         fold = records["strat_fold"].to_numpy() - 1
     else:
-        owners = records[SUBJECT].to_numpy(dtype=str)
-        persons = np.unique(owners)
+        persons = np.unique(context.stores[cohort].records[SUBJECT].to_numpy(dtype=str))
         drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
+        owners = records[SUBJECT].str.removeprefix(f"{cohort}/").to_numpy(dtype=str)
         fold = drawn[np.searchsorted(persons, owners)]
     return np.array(FOLD_GROUPS)[(fold + 2 * rotation) % len(FOLD_GROUPS)]
 
@@ -141,13 +144,15 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort."""
     sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
     people = sets[job.people]
-    own = groups(people.records, job.rotation)
+    own = groups(context, job.people, people.records, job.rotation)
     protection = protection_of(job.view, effort(context.profile) == "demo")
     fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
     folders = {}
     for name in job.cohorts:
         shared = sets[name]
-        group = groups(shared.records, job.rotation) if name == job.people else np.full(len(shared), VICTIM)
+        group = np.full(len(shared), VICTIM)
+        if name == job.people:
+            group = groups(context, name, shared.records, job.rotation)
         parts, places = [], [(0, 0)] * len(shared)
         for number, each in enumerate(np.unique(group)):
             rows = np.flatnonzero(group == each)
@@ -180,7 +185,7 @@ def group_table(context: Context) -> pd.DataFrame:
     """Persons and records of each group in the first rotation, and of the cohorts whose persons are sought."""
     people, identity = asked_cohorts(context)
     records = context.records(people)
-    rows = [(people, group, part) for group, part in records.groupby(groups(records, 0))]
+    rows = [(people, group, part) for group, part in records.groupby(groups(context, people, records, 0))]
     rows += [(name, VICTIM, context.records(name)) for name in identity if name != people]
     sizes = [(name, group, part[SUBJECT].nunique(), len(part)) for name, group, part in rows]
     return pd.DataFrame(sizes, columns=["cohort", "group", "persons", "records"])
@@ -224,11 +229,15 @@ def strangers(context: Context) -> list[tuple[str, Strangers]]:
     found = []
     for name in identity:
         records = context.records(name)
-        on_trial = groups(records, 0) == VICTIM if name == people else np.ones(len(records), dtype=bool)
+        on_trial = np.ones(len(records), dtype=bool)
+        if name == people:
+            on_trial = groups(context, name, records, 0) == VICTIM
         victims, learnt = frozenset(records.loc[on_trial, SUBJECT]), []
         for helper in dict.fromkeys((people, *_auxiliary(context))):
             table = context.records(helper)
-            group = groups(table, 0) if helper == people else np.full(len(table), ATTACKER)
+            group = np.full(len(table), ATTACKER)
+            if helper == people:
+                group = groups(context, helper, table, 0)
             usable = (group == ATTACKER) | ((group == VICTIM) & (name != people))
             learnt.append(table[usable])
         inner = [CrossRecord(), *([CrossDay()] if (records["session"] > 1).any() else [])]
@@ -267,7 +276,7 @@ def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[st
         view: RecordStore(context.cache / folder) for (view, rotation), folder in readable.items() if not rotation
     }
     records = stores[RAW].records
-    victims = records[groups(records, 0) == VICTIM]
+    victims = records[groups(context, people, records, 0) == VICTIM]
     held = [set(store.records[RECORD]) for store in stores.values()]
     record = next(name for name in victims[RECORD] if all(name in names for names in held))
     shown = {}
@@ -285,7 +294,7 @@ def measured_intervals(
     parts: dict[str, list[pd.DataFrame]] = {}
     for (view, rotation), folder in readable.items():
         store = RecordStore(context.cache / folder)
-        victims = store.records[RECORD][groups(store.records, rotation) == VICTIM]
+        victims = store.records[RECORD][groups(context, people, store.records, rotation) == VICTIM]
         parts.setdefault(view, []).append(intervals(store).reindex(victims))
     return intervals(context.stores[people]), {view: pd.concat(tables) for view, tables in parts.items()}
 
