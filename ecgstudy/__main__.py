@@ -1,4 +1,4 @@
-"""The command line: ``python -m ecgstudy cohorts | doctor | who | fetch | run | study | work | report``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | fetch | run | study | ...``."""
 
 import argparse
 import logging
@@ -76,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument("pseudonym", nargs="+", help="as it stands in the tables of the profile mine")
     who.set_defaults(command=_who)
 
+    deidentify = commands.add_parser("deidentify", help="release a folder of records under a protection")
+    deidentify.add_argument("source", metavar="IN", help="folder of WFDB records, with or without subjects.csv")
+    deidentify.add_argument("target", metavar="OUT", help="new folder for the protected records")
+    deidentify.add_argument("--method", required=True, help="as k_same; an unknown one lists all")
+    deidentify.add_argument("--strength", help="as 5; the first of the method unless it is given")
+    deidentify.add_argument("--key", help="file of the key of the pseudonyms; pseudonym.key beside IN unless given")
+    deidentify.add_argument("--seed", type=int, default=0, help="another one draws anew what is drawn")
+    deidentify.add_argument("--keep-diagnoses", action="store_true", help="state the diagnoses in OUT/subjects.csv")
+    deidentify.set_defaults(command=_deidentify)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
@@ -145,6 +155,15 @@ def _who(options: argparse.Namespace) -> None:
     for pseudonym in options.pseudonym:
         names = [OwnCohort(name, root).whois(pseudonym.rpartition("/")[2]) for name, root in own_folders().items()]
         print(_plain(f"{pseudonym}: {next(filter(None, names), 'nobody in the folders of your own')}"))
+
+
+def _deidentify(options: argparse.Namespace) -> None:
+    """Protect a folder of records, and say what became of them."""
+    from ecgstudy.deidentification.tool import deidentify, order_of
+
+    asked = {name: value for name, value in vars(options).items() if name != "command"}
+    for line in deidentify(order_of(**asked)):
+        print(_plain(line))
 
 
 def _fetch(options: argparse.Namespace) -> None:

@@ -64,7 +64,7 @@ def changed(context: Context, change: Change) -> Context:
         def records(self, cohort: str) -> pd.DataFrame:
             return change(super().records(cohort))
 
-    return Changed(**{field.name: getattr(context, field.name) for field in fields(Context)})
+    return Changed(**{field.name: getattr(context, field.name) for field in fields(Context) if field.init})
 
 
 def at_rest(records: pd.DataFrame) -> pd.DataFrame:

@@ -132,15 +132,18 @@ def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
     return answers.map({name: number for number, name in enumerate(ATTRIBUTES[task])}).astype(float)
 
 
-def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seeds: Sequence[int]) -> list[ReadingJob]:
+def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> list[ReadingJob]:
     """Readers of every tier on every release (`readable`: folder by protection and rotation) and on none."""
     cohort, _ = asked_cohorts(context)
-    rotations = sorted({rotation for _, rotation in readable}) or [0]
-    jobs = [ReadingJob(cohort, RAW, REFERENCE, rotation, seed) for rotation in rotations for seed in seeds]
-    for (view, rotation), folder in readable.items():
-        tiers = [tier for tier in SETTINGS if tier != REFERENCE]
-        jobs += [ReadingJob(cohort, view, t, rotation, seed, context.cache / folder) for t in tiers for seed in seeds]
-    return jobs
+    asked = [(RAW, rotation, None, (REFERENCE,)) for rotation in sorted({rotation for _, rotation in readable})]
+    others = tuple(tier for tier in SETTINGS if tier != REFERENCE)
+    asked += [(view, rotation, context.cache / folder, others) for (view, rotation), folder in readable.items()]
+    return [
+        ReadingJob(cohort, view, tier, rotation, number, folder)
+        for view, rotation, folder, tiers in asked
+        for tier in tiers
+        for number in seeds_of(context.profile, seed, view)
+    ]
 
 
 def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
@@ -199,5 +202,5 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
         yield release, asked, context
     made = {question: run(release, asked, context, question) for question, asked in jobs.items()}
     identity, readable = released(jobs, made)
-    yield score, attack_jobs(context, identity, seeds_of(profile, seed)), context
-    yield read, reading_jobs(context, readable, seeds_of(profile, seed)), context
+    yield score, attack_jobs(context, identity, seed), context
+    yield read, reading_jobs(context, readable, seed), context

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI, TIERS
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.deidentification.tables import BEST, RELATIONS, STRONGEST
+from ecgstudy.deidentification.results import BEST, RELATIONS, STRONGEST
 from ecgstudy.study.plots import PALETTE, ecg_paper, paper_size
 
 STRIP_S, STRIP_MV = 5.0, 3.0
@@ -20,14 +20,14 @@ _SPOKEN = {"heart_rate": "heart rate (1/min)", "pr": "PR (ms)", "qrs": "QRS (ms)
 def strips_figure(strips: Mapping[str, np.ndarray], fs: float) -> Figure:
     """One lead of one record under several protections, samples of shape (n,) by name, on ECG paper below each other.
 
-    They are scaled together to a height of about 1 mV where the cohort does not state its unit.
+    They are scaled together so that the tallest fills its strip: not every cohort states its unit.
     """
     shown = {name: values[: round(STRIP_S * fs)] for name, values in strips.items()}
-    typical = np.ptp(next(iter(shown.values())))
+    tallest = max(np.abs(values - np.median(values)).max() for values in shown.values())
     width, height = paper_size(STRIP_S, STRIP_MV)
     figure, axes = plt.subplots(len(shown), figsize=(width, height * len(shown)), squeeze=False)
     for ax, (name, values) in zip(axes[:, 0], shown.items(), strict=True):
-        scaled = (values - np.median(values)) / max(typical, 1e-9) * 1.5
+        scaled = (values - np.median(values)) / max(tallest, 1e-9) * 0.9 * STRIP_MV / 2
         ax.plot(np.arange(len(scaled)) / fs, scaled, color="black", linewidth=0.9)
         ecg_paper(ax, (0, STRIP_S), (-STRIP_MV / 2, STRIP_MV / 2))
         ax.set_title(name.replace("_", " "), loc="left")
@@ -53,12 +53,15 @@ def front_figure(rows: pd.DataFrame, protocols: Sequence[str]) -> Figure:
         found = _semi(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
         floor = _of(rows, view=RAW, attacker="rhythm", protocol=protocol, metric="eer")["value"]
         panels[f"person, {protocol.replace('_', ' ')} (EER)"] = found, float(floor.iloc[0]) if len(floor) else np.nan, 1
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), squeeze=False)
-    for ax, (label, (found, floor, better)) in zip(axes[0], panels.items(), strict=True):
+    n_rows = -(-len(panels) // 2)
+    figure, axes = plt.subplots(n_rows, 2, figsize=(12, 4.8 * n_rows), squeeze=False)
+    for ax in axes.ravel()[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (label, (found, floor, better)) in zip(axes.ravel(), panels.items(), strict=False):
         _draw_front(ax, utility, found.drop_duplicates("view").set_index("view"), better)
         ax.axhline(floor, color="0.4", linestyle="--", linewidth=1, label="floor: known without any waveform")
         ax.set(xlabel="diagnosis, trained on raw (mean AUROC)", ylabel=label)
-    axes[0, 0].legend(fontsize="small")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize="small", loc="outside lower center")
     return figure
 
 
@@ -102,7 +105,7 @@ def tiers_figure(rows: pd.DataFrame, protocol: str) -> Figure:
     )
     ax.set_yticklabels([view.replace("_", " ") for view in views])
     ax.invert_yaxis()
-    ax.legend(fontsize="small", loc="lower right")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=3)
     return figure
 
 

@@ -6,7 +6,6 @@ training people looks weaker than it is, because the protector treats them diffe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,6 +36,8 @@ LEAST_RETURNING = 0.1
 """Share of a cohort's persons with several records from which on identity is asked of it."""
 SYNTHETIC_PERSONS = 100
 DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
+FRONT = (RAW, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
+"""Releases that are attacked by several seeds, fixed beforehand."""
 IDENTITY, ATTRIBUTE = "identity", "attributes"
 TWO = "pp_vae_two_diagnoses.10"
 """The release in the setting of PP-VAE's paper."""
@@ -176,9 +177,10 @@ def rotations_of(profile: str) -> range:
     return range(1 if effort(profile) == "demo" else ROTATIONS)
 
 
-def seeds_of(profile: str, seed: int) -> range:
-    """Seeds of networks; the strongest attacker is the mean of its seeds."""
-    return range(seed, seed + (1 if effort(profile) == "demo" else SEEDS))
+def seeds_of(profile: str, seed: int, view: str = RAW) -> range:
+    """Seeds of networks, whose mean attacks: several for :data:`FRONT`, one for the sweep over the others."""
+    several = effort(profile) != "demo" and view in FRONT
+    return range(seed, seed + (SEEDS if several else 1))
 
 
 def group_table(context: Context) -> pd.DataFrame:
@@ -245,16 +247,16 @@ def strangers(context: Context) -> list[tuple[str, Strangers]]:
     return found
 
 
-def attack_jobs(context: Context, released: Mapping[str, Mapping[str, str]], seeds: Sequence[int]) -> list[AttackJob]:
-    """Every attacker of every tier on every release (`released`: folders by cohort, by protection) and on none."""
+def attack_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[AttackJob]:
+    """Every attacker of every tier on every release (`folders`: by protection and cohort) and on none."""
     jobs = []
     for cohort, protocol in strangers(context):
-        for view in (RAW, *released):
-            folders = tuple((name, Path(context.cache / folder)) for name, folder in released.get(view, {}).items())
+        for view in (RAW, *folders):
+            stores = tuple((name, context.cache / folder) for name, folder in folders.get(view, {}).items())
             for attacker in context.attackers:
                 tiers = (REFERENCE,) if view == RAW else tiers_of(attacker)
-                for seed in seeds if attacker in NETWORKS else seeds[:1]:
-                    jobs += [AttackJob(cohort, protocol, attacker, seed, view, tier, folders) for tier in tiers]
+                for number in seeds_of(context.profile, seed, view if attacker in NETWORKS else ""):
+                    jobs += [AttackJob(cohort, protocol, attacker, number, view, tier, stores) for tier in tiers]
     return jobs
 
 

@@ -25,7 +25,7 @@ ABSENCE = ("no", "yes")
 ATTRIBUTES = {"sex": SEXES, "over_60": ABSENCE, "age_group": AGE_GROUPS}
 LEAST_POSITIVES = 8
 """Records with, and without, a diagnosis that a network can learn it from."""
-LABEL_COLUMNS = ("superclasses", "rhythm", "subclasses", "diagnosis")
+LABEL_COLUMNS = ("superclasses", "rhythm", "subclasses", "diagnosis", "diagnoses")
 """Columns of record tables that hold diagnoses, the most general first; one of the same name counts once."""
 FIBRILLATION = "AFIB"
 _CENTRES, _SCALES = np.array([0.8, 0.05, 0.05, 0.03]), np.array([0.15, 0.06, 0.08, 0.06])
@@ -53,7 +53,7 @@ def _names(cell: object) -> tuple[str, ...]:
 
 def told_diagnoses(records: pd.DataFrame) -> list[str]:
     """Diagnoses that a protection is told about unless asked for others: the most general kind, and fibrillation."""
-    columns = [column for column in ("superclasses", "diagnosis") if column in records][:1]
+    columns = [column for column in ("superclasses", "diagnosis", "diagnoses") if column in records][:1]
     named = list(diagnosis_table(records, columns))
     return named + [FIBRILLATION] * (FIBRILLATION not in named and FIBRILLATION in diagnosis_table(records))
 

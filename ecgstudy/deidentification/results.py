@@ -1,0 +1,323 @@
+"""What attacks on a release and readings of it say, as rows of the results table."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ecgstudy.deidentification.attacks import (
+    LAZY,
+    NETWORKS,
+    REFERENCE,
+    RHYTHM_ATTACKER,
+    SEMI,
+    AttackJob,
+)
+from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob, membership
+from ecgstudy.deidentification.plan import asked_cohorts
+from ecgstudy.deidentification.readers import FIBRILLATION
+from ecgstudy.deidentification.release import RAW
+from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, paired_difference
+from ecgstudy.evaluate.results import estimate_results, result, results_table
+from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
+from ecgstudy.experiment.evaluation import evaluate
+from ecgstudy.experiment.jobs import Context
+from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.study.parallel import in_parallel
+
+BEST = "bottleneck_retimed.128"
+"""The setting that is judged, fixed before the stage ran (its parts were tried on PTB-XL's folds 9 and 10)."""
+STRONGEST, WORST = "strongest", "worst"
+"""Attacker and protocol of rows about whatever recognises most."""
+KNOWN_STRENGTH, LEARNT_SOMETHING = 0.15, 0.45
+"""Gates. EER that an attacker reaches on raw records at most, and on other people of its own side under the protection;
+one that misses either does not count, whatever it fails to recognise."""
+LEAST_POSITIVES = 8
+SHOWN = ("rank1", "eer", "d_sys")
+KEPT = (*SHOWN, "d_sys_null", "tar_at_far_1e-2", "risk_median", "risk_p90", "risk_p95", "risk_worst", "always_first")
+KEPT += ("persons", "enrolled", "probes", "unscored")
+"""Metrics of the strongest attacker that are published; of the others rank-1 and EER are."""
+UTILITY = {
+    REFERENCE: "raw",
+    LAZY: "trained_on_raw",
+    SEMI: "both_protected",
+    "trained_on_protected": "trained_on_protected",
+}
+"""Names of the readers' settings where they say what a release is good for."""
+RELATIONS = {"heart_rate": "1/min", "pr": "ms", "qrs": "ms", "qtc": "ms"}
+
+
+def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], seed: int) -> pd.DataFrame:
+    """Long table of who is recognised: one row a release, tier, cohort, protocol, attacker and metric.
+
+    Beside the columns of :mod:`ecgstudy.evaluate.results`: tier, valid (whether the attacker passes the gates) and
+    name. Under the attacker "strongest" stands the valid one with the lowest EER; nobody where none is valid.
+    """
+    cells: dict[tuple[str, str, str, str, str], list[ScoreSet]] = {}
+    for job in jobs:
+        if job.name in values:
+            cell = job.view, job.tier, job.cohort, job.protocol.name, job.attacker
+            cells.setdefault(cell, []).append(values[job.name])
+    drawn: dict[tuple[str, str], Resamples] = {}
+    for (_, _, cohort, protocol, _), sets in cells.items():
+        people = [side for fold in sets[0].folds for side in (fold.trials.probe, fold.trials.gallery)]
+        drawn.setdefault((cohort, protocol), Resamples.draw(np.concatenate(people), seed))
+    items = [(sets, drawn[cell[2:4]]) for cell, sets in cells.items()]
+    rows, reached = [], {}
+    for cell, (found, _) in zip(cells, in_parallel(evaluate, items, "cpu", "evaluation"), strict=True):
+        view, tier, cohort, protocol, attacker = cell
+        if tier == REFERENCE:
+            reached[cohort, protocol, attacker] = next(row["value"] for row in found if row["metric"] == "eer")
+        valid = _passes(attacker, reached.get((cohort, protocol, attacker), math.nan), cells[cell])
+        rows += [row | {"view": view, "tier": tier, "valid": valid} for row in found]
+    table = results_table([row | {"name": _person_name(row)} for row in rows])
+    strongest = pd.concat([*_strongest(table)], ignore_index=True)
+    each = table[table["metric"].isin(["rank1", "eer"])]
+    return pd.concat([each, strongest, _worst_protocol(strongest)], ignore_index=True)
+
+
+def _worst_protocol(strongest: pd.DataFrame) -> pd.DataFrame:
+    """Rank-1 and EER of each release and tier under the protocol with the lowest EER, of the first cohort asked."""
+    mine = strongest[(strongest["cohort"] == strongest["cohort"].iloc[0]) & (strongest["metric"] == "eer")]
+    worst = mine.dropna(subset="value").astype({"value": float}).sort_values("value", kind="stable")
+    worst = worst.drop_duplicates(["view", "tier"])[["cohort", "view", "tier", "protocol"]]
+    found = strongest[strongest["metric"].isin(["rank1", "eer"])].merge(worst, on=[*worst])
+    return found.assign(
+        name="deid." + found["view"] + ".person." + found["tier"] + "." + found["metric"], protocol=WORST
+    )
+
+
+def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
+    """Whether an attacker counts: strong on raw records, and better than chance on its own side's people."""
+    if attacker == RHYTHM_ATTACKER:
+        return True  # it has learnt nothing that could be weak: what R peaks say, they say
+    own = [rank1_and_eer([fold.validation.without_gaps()])[1] for one in sets for fold in one.folds]
+    own_people = float(np.nanmean(own)) if np.isfinite(own).any() else math.nan
+    strong = on_raw <= KNOWN_STRENGTH or attacker not in (*NETWORKS, "template")
+    return bool(strong and not own_people > LEARNT_SOMETHING)
+
+
+def _person_name(row: Mapping[str, object]) -> str:
+    """Metric's name of a row about a person."""
+    return ".".join(
+        ("deid", row["view"], "person", row["tier"], row["cohort"], row["protocol"], row["attacker"], row["metric"])
+    )
+
+
+def _strongest(table: pd.DataFrame) -> Iterable[pd.DataFrame]:
+    """Rows of the attacker with the lowest EER of each release, tier, cohort and protocol, under its own name."""
+    for _, part in table.groupby(["view", "tier", "cohort", "protocol"], sort=False):
+        eers = part[(part["metric"] == "eer") & part["valid"]].dropna(subset="value")
+        if len(eers):
+            chosen = eers.loc[eers["value"].astype(float).idxmin(), "attacker"]
+            rows = part[part["attacker"] == chosen].assign(attacker=STRONGEST, stands_for=chosen)
+            rows = rows[rows["metric"].isin(KEPT)]
+            yield rows.assign(name=rows["name"].str.replace(f".{chosen}.", ".", regex=False))
+        else:
+            first = part.iloc[0]
+            note = "Attack not valid: no attacker reached its known strength and beat chance on its own people."
+            about = {column: first[column] for column in ("cohort", "protocol", "view")}
+            rows = [result(metric, math.nan, "share", note=note, attacker=STRONGEST, **about) for metric in SHOWN]
+            frame = pd.DataFrame(rows).assign(tier=first["tier"], valid=False, stands_for=None)
+            names = [
+                f"deid.{first['view']}.person.{first['tier']}.{first['cohort']}.{first['protocol']}.{m}" for m in SHOWN
+            ]
+            yield frame.assign(name=names)
+
+
+def reading_results(
+    values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob], told: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """Long table of AUROC of sex, age and diagnoses by release and tier, and what is lost against raw records.
+
+    The reader is the mean of its seeds; everybody is a victim of one rotation. ``superclass`` is the mean AUROC over
+    the diagnoses `told` but for fibrillation. Losses are paired: raw minus protected on the same records and resamples.
+    """
+    cells: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for job in jobs:
+        if job.name in values:
+            cells.setdefault((job.view, job.tier), []).append(values[job.name])
+    cohort = jobs[0].cohort
+    means = {cell: _mean_reader(tables) for cell, tables in cells.items()}
+    reference = means[RAW, REFERENCE]
+    resamples = Resamples.draw(reference["person"], seed)
+    rows = []
+    for (view, tier), table in means.items():
+        for target, tasks in _targets(reference, told).items():
+            about = {"cohort": cohort, "protocol": "strangers", "attacker": "reader", "view": view, "task": target}
+            own, n = mean_auroc(table, tasks, resamples)
+            estimates = {"auroc": bootstrap(own, resamples, n, f"{target} occurs too seldom among these people")}
+            if view != RAW:
+                common = table.merge(reference[["record", "task"]], on=["record", "task"])[["record", "task"]]
+                pair = [
+                    mean_auroc(one.merge(common, on=["record", "task"]), tasks, resamples)[0]
+                    for one in (reference, table)
+                ]
+                estimates["auroc_loss"] = paired_difference(*pair, resamples, n, "one of the two is undefined")
+            for row in estimate_results(estimates, **about):
+                rows.append(row | {"tier": tier, "name": _reading_name(view, target, tier, str(row["metric"]))})
+        rows += _age_error(table, resamples, view, tier, cohort)
+    return results_table(rows)
+
+
+def _reading_name(view: str, target: str, tier: str, metric: str) -> str:
+    """Metric's name of a row about an attribute or a diagnosis."""
+    if target in BINARY:
+        return f"deid.{view}.{target.replace('over_60', 'age')}.{tier}.{metric}"
+    return f"deid.{view}.utility.{target}.{UTILITY[tier]}.{metric}"
+
+
+def _mean_reader(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean over seeds of what is predicted of each record and task."""
+    table = pd.concat(tables, ignore_index=True)
+    keep = {"person": "first", "truth": "first", "age": "first", "p": "mean"}
+    keep |= {"expected_age": "mean"} if "expected_age" in table else {}
+    return table.groupby(["record", "task"], sort=False).agg(keep).reset_index()
+
+
+def _targets(reference: pd.DataFrame, told: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """List what is reported: sex, age, every diagnosis that occurs enough, and the mean over the general ones."""
+    counts = reference.dropna(subset="truth").groupby("task", sort=False)["truth"].agg(["sum", "size"])
+    enough = counts[(counts["sum"] >= LEAST_POSITIVES) & (counts["size"] - counts["sum"] >= LEAST_POSITIVES)]
+    found = {task: (task,) for task in enough.index if task != "age_group"}
+    general = tuple(task for task in told if task in found and task != FIBRILLATION)
+    return found | ({"superclass": general} if general else {})
+
+
+def mean_auroc(table: pd.DataFrame, tasks: Sequence[str], resamples: Resamples) -> tuple[Statistic, int]:
+    """Mean AUROC over some tasks of a table of readings as a function of multiplicities, and its number of persons."""
+    known = table[table["task"].isin(tasks)].dropna(subset=["truth", "p"])
+    parts = []
+    for _, part in known.groupby("task", sort=False):
+        person = resamples.index_of(part["person"])
+        parts.append((SortedScores(part["p"].to_numpy(), part["truth"].to_numpy() == 1), person))
+
+    def statistic(multiplicity: np.ndarray) -> float:
+        found = [auroc(scores.levels(multiplicity[person][scores.order])) for scores, person in parts]
+        return float(np.mean(found)) if len(found) == len(tasks) else math.nan
+
+    return statistic, known["person"].nunique()
+
+
+def _age_error(table: pd.DataFrame, resamples: Resamples, view: str, tier: str, cohort: str) -> list[dict[str, object]]:
+    """Rows of the mean error of age in years, beside that of always saying the median."""
+    if "expected_age" not in table:
+        return []
+    known = table.dropna(subset=["expected_age", "age"])
+    errors = {"age_mae": np.abs(known["expected_age"] - known["age"])}
+    errors["age_mae_of_median"] = np.abs(known["age"].median() - known["age"])
+    person, rows = resamples.index_of(known["person"]), []
+    for metric, error in errors.items():
+        values = error.to_numpy()
+        mean = bootstrap(
+            lambda drawn, values=values: (
+                float(np.average(values, weights=drawn[person])) if drawn[person].any() else math.nan
+            ),
+            resamples,
+            known["person"].nunique(),
+            "no age is known",
+        )
+        about = {"cohort": cohort, "protocol": "strangers", "attacker": "reader", "view": view, "task": "age"}
+        for row in estimate_results({metric: mean}, **about):
+            rows.append(row | {"unit": "years", "tier": tier, "name": f"deid.{view}.age.{tier}.{metric}"})
+    return rows
+
+
+def floor_results(table: pd.DataFrame, cohort: str, seed: int) -> pd.DataFrame:
+    """Long table of the AUROC of sex and age from the told diagnoses alone and from the R peaks alone."""
+    rows = []
+    for (floor, task), part in table.groupby(["floor", "task"], sort=False):
+        resamples = Resamples.draw(part["person"], seed)
+        statistic, n = mean_auroc(part, (task,), resamples)
+        found = {"auroc": bootstrap(statistic, resamples, n, f"{task} has one class only")}
+        about = {"cohort": cohort, "protocol": "strangers", "attacker": str(floor), "view": "floor", "task": task}
+        name = f"floor.{'told' if floor == LABELS_FLOOR else floor}.{task.replace('over_60', 'age')}.auroc"
+        rows += [row | {"name": name} for row in estimate_results(found, **about)]
+    return results_table(rows)
+
+
+def fidelity_results(raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], cohort: str) -> pd.DataFrame:
+    """Long table of what became of the intervals: bias, limits of agreement, share of records within 1 and 5 beats/min.
+
+    `raw` and `released` (by protection) are tables of :func:`ecgstudy.deidentification.attributes.intervals`; Bland &
+    Altman 1986, Lancet 1:307.
+    """
+    rows = []
+    for view, table in released.items():
+        differences = table.sub(raw.reindex(table.index))
+        for interval, unit in RELATIONS.items():
+            known = differences[interval].dropna()
+            about = {"cohort": cohort, "protocol": "fidelity", "view": view, "task": interval}
+            values = {"bias": (known.mean(), unit), "loa": (1.96 * known.std(), unit)}
+            if interval == "heart_rate":
+                values |= {f"within_{limit}bpm": ((known.abs() <= limit).mean(), "share") for limit in (1, 5)}
+            for metric, (value, of) in values.items():
+                note = "" if len(known) > 1 else "Not defined: the interval was found in fewer than two records."
+                row = result(metric, float(value) if len(known) > 1 else math.nan, of, n=len(known), note=note, **about)
+                rows.append(row | {"name": f"deid.{view}.fidelity.{interval}.{metric}"})
+    return results_table(rows)
+
+
+def best_results(rows: pd.DataFrame, best: str = BEST) -> pd.DataFrame:
+    """Rows of the judged setting under ``deid.best``, and what it gives away beyond the floors; none if it did not run.
+
+    Persons are those of the first cohort that was asked; losses are of diagnoses read by classifiers of raw records.
+    """
+    mine = rows[rows["view"] == best]
+    if mine.empty:
+        return mine
+    person = mine[(mine["attacker"] == STRONGEST) & (mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]
+    person = person[person["protocol"] != WORST]
+    person = person[person["cohort"] == person["cohort"].iloc[0]] if len(person) else person
+    person = person.assign(name="deid.best.person." + SEMI + "." + person["protocol"] + "." + person["metric"])
+    others = mine[mine["attacker"].isin(["reader", ""])]
+    name = others["name"].str.replace(f"deid.{best}.", "deid.best.", regex=False)
+    name = name.str.replace(f".{UTILITY[LAZY]}.auroc_loss", ".auroc_loss", regex=False)
+    others = others.assign(name=name.str.replace(f".{FIBRILLATION}.", ".af.", regex=False))
+    return pd.concat([person, others, results_table(_excesses(rows, person, others))], ignore_index=True)
+
+
+def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows of what the judged setting gives away beyond the floors: what a better one would save."""
+    on_raw = rows[(rows["view"] == RAW) & (rows["attacker"] == RHYTHM_ATTACKER) & (rows["metric"] == "eer")]
+    floors = on_raw.drop_duplicates("protocol").set_index("protocol")["value"]
+    reached = person[person["metric"] == "eer"].set_index("protocol")["value"]
+    gaps = (floors.reindex(reached.index) - reached).astype(float).dropna()
+    found = {"person": float(gaps.max()) if len(gaps) else math.nan}
+    for task, label in (("sex", "sex"), ("over_60", "age")):
+        told = rows.loc[rows["name"] == f"floor.told.{label}.auroc", "value"].astype(float)
+        mine = others.loc[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc"), "value"]
+        # an AUROC under one half is the other answer
+        found[label] = float(mine.iloc[0]) - max(told.iloc[0], 0.5) if len(told) and len(mine) else math.nan
+    made = []
+    for label, value in found.items():
+        note = "" if math.isfinite(value) else "Not defined: no valid attack, no floor, or not asked of these records."
+        row = result("excess_over_floor", value, "share", note=note, view=BEST, task=label)
+        made.append(row | {"name": f"deid.best.{label}.excess_over_floor"})
+    return made
+
+
+def rhythm_floor_results(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the attacker who knows R peaks alone, on raw records, under ``floor.rr.person``."""
+    mine = rows[(rows["view"] == RAW) & (rows["attacker"] == RHYTHM_ATTACKER) & rows["metric"].isin(SHOWN)]
+    mine = mine[mine["cohort"] == mine["cohort"].iloc[0]] if len(mine) else mine
+    return mine.assign(view="floor", name="floor.rr.person." + mine["protocol"] + "." + mine["metric"])
+
+
+def membership_results(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> pd.DataFrame:
+    """Long table of how well the protector's own people are told from strangers, by release; .5 is chance."""
+    cohort, rows = asked_cohorts(context)[0], []
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for (view, rotation), folder in readable.items():
+        # a person of several rotations is asked in each: as another person would be
+        table = membership(context, context.cache / folder, view, rotation)
+        parts.setdefault(view, []).append(table)
+    for view, tables in parts.items():
+        table = pd.concat(tables, ignore_index=True).assign(task="member")
+        resamples = Resamples.draw(table["person"], seed)
+        statistic, n = mean_auroc(table, ("member",), resamples)
+        about = {"cohort": cohort, "protocol": "membership", "attacker": "distance", "view": view, "task": "member"}
+        found = {"auroc": bootstrap(statistic, resamples, n, "there is nobody to tell apart")}
+        rows += [row | {"name": f"deid.{view}.membership.auroc"} for row in estimate_results(found, **about)]
+    return results_table(rows)
