@@ -256,8 +256,8 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "data sets and people after filtering": "; ".join(counts),
         "preprocessing": f"0.5-40 Hz without phase shift, {context.dataset.fs:g} Hz, lead {IDENTITY_LEAD}, else the "
         "record's reference lead; windows standardised; R peaks at the record's own rate",
-        "seeds, intervals, paired tests": f"networks: mean over {SEEDS} seeds (demo: {DEMO_SEEDS}); 95 % intervals "
-        f"from {RESAMPLES} resamples of persons; paired bootstrap on identical trials",
+        "seeds, intervals, paired tests": f"networks: mean over {SEEDS} seeds (demo, first look: {DEMO_SEEDS}); 95 % "
+        f"intervals from {RESAMPLES} resamples of persons; paired bootstrap on identical trials",
         "enrolment and probe held apart": "split objects refuse shared samples, records, waveforms and, where claimed, "
         "persons; every trial is listed in trials/",
         "code and configuration": f"commit {commit()[:10]}; one cell of parameters; recipes in the package",
