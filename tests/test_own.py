@@ -247,7 +247,10 @@ def test_a_name_that_wfdb_does_not_allow_is_said_so(folder: Path) -> None:
 def test_a_table_with_nearly_the_right_name_is_mentioned(folder: Path) -> None:
     (folder / "Subjects.csv.txt").write_text(TABLE)
     for cohort in (FolderCohort(folder), OwnCohort("own-1", folder)):
-        assert "A file with a similar name is not read; call it subjects.csv." in cohort.notes()
+        assert (
+            "A file with a similar name is not read; save it as CSV UTF-8, under the name subjects.csv."
+            in cohort.notes()
+        )
 
 
 def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: Path) -> None:
