@@ -170,7 +170,8 @@ def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
     assert tail[["always_first", "never_first"]].tolist() == pytest.approx([1 / 3, 1 / 3])
     assert tail[["risk_worst", "risk_median"]].tolist() == [1.0, pytest.approx(0.75)]
     attack = [toy_score_set(scores, "aabbcc", "abc").folds[0].trials.without_gaps()]
-    listed = tables.risk_table({("own-1", "cross_day", name): attack for name in ("template", "best")})
+    kinds = [("cross_day", "template"), ("random_windows", "best"), ("cross_day", "best")]
+    listed = tables.risk_table({("own-1", *kind): attack for kind in kinds})
     assert listed.to_numpy().tolist() == [
         ["own-1", "cross_day", "a", 1.0, 1.0],
         ["own-1", "cross_day", "b", 0.5, pytest.approx(0.75)],

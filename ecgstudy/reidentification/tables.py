@@ -159,11 +159,13 @@ def disclosure_table(rows: pd.DataFrame) -> pd.DataFrame:
 def risk_table(attacks: Attacks) -> pd.DataFrame:
     """Every person's exposure to the best attackers, who is worst off first; of too many persons to hold, those drawn.
 
+    Without the leaky protocol, under which a recording is recognised rather than a person.
+
     Columns cohort, protocol, person, rank1 (share of own probes that rank first), risk (1 - EER of own probes).
     """
     tables = [pd.DataFrame(columns=[*CELL, "person", "rank1", "risk"])]
     for (cohort, protocol, attacker), attack in attacks.items():
-        if attacker == BEST:
+        if attacker == BEST and protocol != LEAKY:
             risk = per_person_risk(attack).assign(cohort=cohort, protocol=protocol)
             tables.append(risk.assign(risk=1 - risk["eer"])[tables[0].columns])
     found = pd.concat(tables[1:] or tables, ignore_index=True)
