@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate import protocols
-from ecgstudy.evaluate.biometric import NOT_STREAMED, StreamedFold, biometric_report, per_person_risk
+from ecgstudy.evaluate.biometric import NOT_STREAMED, ScoredFold, biometric_report, per_person_risk
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import ScoreMatrix
@@ -84,7 +84,7 @@ def test_a_streamed_matrix_says_what_the_held_one_says(trials: tuple[StreamedMat
     np.testing.assert_allclose(streamed.searches.genuine_scores[known], held.searches.genuine_scores[known], rtol=1e-6)
     resamples = Resamples.draw(_names(300), seed=0, n_resamples=300)
     one, other = (scored_folds([matrix], resamples)[0] for matrix in (streamed, held))
-    assert isinstance(one, StreamedFold)
+    assert [one.streamed, other.streamed] == [True, False]
     everybody = np.ones(300)
     coarse, exact = one.measure(everybody), other.measure(everybody)
     assert coarse.keys() == exact.keys()
@@ -94,7 +94,7 @@ def test_a_streamed_matrix_says_what_the_held_one_says(trials: tuple[StreamedMat
         assert coarse[name] == pytest.approx(exact[name], abs=0.02), name
     # exact where one person alone is drawn more often, as probe and as gallery entry
     drawn = everybody.copy()
-    drawn[resamples.index_of(streamed.gallery[0])] = 5
+    drawn[resamples.index_of(streamed.gallery[:1])] = 5
     assert one.levels(drawn).totals == pytest.approx(other.levels(drawn).totals)
     assert one.measure(drawn)["eer"] == pytest.approx(other.measure(drawn)["eer"], abs=0.005)
     # intervals: the same draws, the impostors' weights to first order
@@ -123,10 +123,10 @@ def test_means_of_streamed_scores_are_those_of_held_ones(trials: tuple[StreamedM
 def test_twenty_thousand_enrolled_persons_fit_in_little_memory_and_a_null_model_fails(known: bool) -> None:
     names, (probed, gallery) = _names(20_000), _vectors(20_000, 0.2)
     probed = probed[:4000] if known else _vectors(4000, 0.2, seed=1)[0]
-    resamples = Resamples.draw(names, seed=0, n_resamples=20)
+    resamples, rng = Resamples.draw(names, seed=0, n_resamples=20), np.random.default_rng(0)
     tracemalloc.start()
     matrix = StreamedMatrix.of_vectors(probed, gallery, names[:4000], names).without_gaps()
-    report = biometric_report([StreamedFold(matrix, resamples)], resamples, np.random.default_rng(0))
+    report = biometric_report([ScoredFold(matrix, resamples, rng)], resamples, rng)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200e6  # all scores: 320 MB, and 1.6 GB if everybody probed

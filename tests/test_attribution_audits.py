@@ -287,5 +287,5 @@ def test_audits_of_all_networks_are_joined_and_a_refusal_is_told(
     with pytest.raises(StudyError, match="Nobody is recognised"):
         audits.audit_people(None, 0)
     monkeypatch.setattr(cases, "network_jobs", lambda *_: [])
-    with pytest.raises(StudyError, match="no cohort has several records"):
+    with pytest.raises(StudyError, match="no two persons have two records"):
         audits.audit_people(None, 0)

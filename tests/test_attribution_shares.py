@@ -101,16 +101,6 @@ def test_signed_attributions_are_refused() -> None:
         shared.shares(np.full((1, 110), -1.0), CODES)
 
 
-def test_clustered_means_by_hand() -> None:
-    persons = np.array(["a", "a", "a", "b", "c"])
-    values = {"x": np.array([0, 1, np.nan, 2.5, np.nan]), "none": np.full(5, np.nan)}
-    found = shared.clustered_means(values, persons, Resamples.draw(persons, 1, 200), "nothing there")
-    assert found["x"].value == 1.5  # (0.5 + 2.5) / 2: a person without a number has no part
-    assert (found["x"].low, found["x"].high) == (0.5, 2.5)
-    assert np.isnan(found["none"].value)
-    assert found["none"].reason == "nothing there"
-
-
 def test_rank_correlation_is_spearmans() -> None:
     first = np.array([[1.0, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 1, 1, 1, 1], [1, 2, 3, 4, np.nan], [1, 2, 2, 4, 5]])
     second = np.array([[2.0, 4, 6, 8, 9], [9, 8, 6, 4, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])

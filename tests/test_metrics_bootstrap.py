@@ -5,9 +5,17 @@ import math
 import numpy as np
 import pytest
 from fake_scores import levels_of
+from scipy.stats import binomtest
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Resamples, bootstrap, bootstrap_each, paired_difference
+from ecgstudy.evaluate.bootstrap import (
+    Resamples,
+    bootstrap,
+    bootstrap_each,
+    clustered_means,
+    most_failures,
+    paired_difference,
+)
 from ecgstudy.evaluate.trials import ScoreMatrix, Trials, eer
 
 
@@ -133,6 +141,20 @@ def test_paired_p_is_uniform_without_a_difference() -> None:
         p.append(paired_difference(lambda m, a=a: m @ a, lambda m, b=b: m @ b, resamples, 40, "").p)
     assert 0.0 <= np.mean(np.array(p) < 0.05) <= 0.13
     assert np.mean(p) == pytest.approx(0.5, abs=0.1)
+
+
+def test_clustered_means_by_hand() -> None:
+    persons = np.array(["a", "a", "a", "b", "c"])
+    values = {"x": np.array([0, 1, np.nan, 2.5, np.nan]), "none": np.full(5, np.nan)}
+    found = clustered_means(values, persons, Resamples.draw(persons, 1, 200), "nothing there")
+    assert found["x"].value == 1.5  # (0.5 + 2.5) / 2: a person without a number has no part
+    assert (found["x"].low, found["x"].high) == (0.5, 2.5)
+    assert np.isnan(found["none"].value)
+    assert found["none"].reason == "nothing there"
+
+
+def test_the_exact_bound_of_a_faultless_result() -> None:
+    assert most_failures(3, 0.95) == pytest.approx(binomtest(0, 3, alternative="less").proportion_ci(0.95).high)
 
 
 def test_unknown_persons_and_nobody_are_refused() -> None:

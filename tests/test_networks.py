@@ -248,18 +248,6 @@ def test_first_step_worked_out_by_hand() -> None:
     torch.testing.assert_close(torch.autograd.grad(loss, shared)[0], torch.tensor([12.0, 16.0]))
 
 
-def test_second_step_pulls_the_task_that_lags_behind() -> None:
-    # Start at weights (1, 1), first losses (12.5, 37.5). Then loss a falls to 1/4 of its start, b to 1/2:
-    # lag = (1/4, 1/2), mean 3/8, r = (2/3, 4/3). With alpha 1 and norms (2, 2): G = (2, 2), mean 2,
-    # targets (4/3, 8/3): a pulls too hard (+2), b too little (-2). rate 0.1: w = (0.8, 1.2), already summing to 2.
-    balance = GradNorm(2, alpha=1.0, rate=0.1)
-    balance.first_losses.copy_(torch.tensor([12.5, 37.5]))
-    shared = torch.tensor([2.0], requires_grad=True)
-    losses = torch.stack([2 * shared.sum() - 4 + 3.125, 2 * shared.sum() - 4 + 18.75])
-    balance(losses, shared)
-    torch.testing.assert_close(balance.task_weights(), torch.tensor([0.8, 1.2]))
-
-
 def test_the_step_is_the_gradient_of_the_papers_loss() -> None:
     # independent way: autograd through sum |w_i n_i - target_i| with the target held fixed
     torch.manual_seed(0)
@@ -284,15 +272,6 @@ def test_the_step_is_the_gradient_of_the_papers_loss() -> None:
     expected = (weights - rate * slope).detach()
     balance(losses, shared)
     torch.testing.assert_close(balance.task_weights(), 3 * expected / expected.sum())
-
-
-def test_equal_norms_are_reached_where_nothing_lags() -> None:
-    # with alpha 0 the weights settle where w_i |grad_i| are equal: inverse to (1, 3), summing to 2
-    shared = torch.tensor([3.0, 4.0], requires_grad=True)
-    balance = GradNorm(2, alpha=0.0, rate=1e-3)
-    for _ in range(500):
-        balance(two_losses(shared, 1.0, 3.0), shared)
-    torch.testing.assert_close(balance.task_weights(), torch.tensor([1.5, 0.5]), atol=0.02, rtol=0)
 
 
 def test_a_long_gradient_leaves_every_weight_positive() -> None:

@@ -32,10 +32,11 @@ from ecgstudy.attribution import shares
 from ecgstudy.attribution.cases import AUDITED_WINDOWS, Case, Part, audited_jobs, case_windows, evenly
 from ecgstudy.attribution.causal import agreement_table, effect_table, wave_effects
 from ecgstudy.attribution.methods import Method, Question, applicable, attribute, relevance, relevances
-from ecgstudy.attribution.waves import MEAN_BEAT, Windows, ratio
+from ecgstudy.attribution.waves import MEAN_BEAT, Windows
 from ecgstudy.errors import NotApplicableError, StudyError
-from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples, clustered_means, ratio
 from ecgstudy.evaluate.protocols import some_on_trial
+from ecgstudy.evaluate.results import intervals
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
@@ -74,12 +75,7 @@ def audit_people(context: Context, seed: int) -> tuple[Tables, Outcome]:
     Tables of :data:`AUDITS`, those of all networks joined, and the outcome with their commits. ``StudyError`` where no
     cohort has several records a person, or nobody is recognised.
     """
-    networks = audited_jobs(context, seed)
-    if not networks:
-        raise NotApplicableError(
-            "no cohort has several records a person, so that no explanation of recognition can be audited."
-        )
-    parts = [Part(jobs, name) for jobs in networks for name in AUDITS]
+    parts = [Part(jobs, name) for jobs in audited_jobs(context, seed) for name in AUDITS]
     outcome = run(audit, parts, context, "audits on people")
     if len(outcome.refusals):
         raise NotApplicableError(outcome.refusals["reason"].iloc[0])
@@ -304,10 +300,10 @@ def faithfulness_tables(question: Question, found: Mapping[str, np.ndarray], res
             areas = np.where(defined, np.trapezoid(curves, FRACTIONS, axis=2), np.nan)
             gaps = (by_chance - areas) * [[1], [-1]]
             values = dict(zip((*KINDS, *(f"{kind}_gap" for kind in KINDS)), (*areas, *gaps), strict=True))
-            estimates = shares.clustered_means(values, windows.persons, resamples, shares.NO_RELEVANCE)
+            estimates = clustered_means(values, windows.persons, resamples, shares.NO_RELEVANCE)
             counts = {"persons": len(np.unique(windows.persons[defined])), "windows": int(defined.sum())}
             about = {"method": method, "model": question.model.name, "infill": infill}
-            rows.append(about | shares.columns_of(estimates) | counts | {"reason": estimates["deletion_gap"].reason})
+            rows.append(about | intervals(estimates) | counts | {"reason": estimates["deletion_gap"].reason})
     curves = (
         pd.DataFrame(drawn, index=FRACTIONS).rename_axis("fraction").rename_axis(columns=["method", "infill", "kind"])
     )
@@ -342,8 +338,7 @@ def _faithful(context: Context, jobs: tuple[Job, ...], windows: Windows, resampl
     fitted, split = context.fitted(jobs[0]), some_on_trial(context.splits(jobs[0])[0])
     question = Question(fitted.model, PERSON, windows, windows.infills[MEAN_BEAT])
     found, persons = relevances(question)[0], windows.persons
-    # without ages it computes no probabilities of sex and age, which nobody asks for here
-    effects = wave_effects(replace(fitted, ages=None), split, context.dataset, resamples)
+    effects = wave_effects(fitted, split, context.dataset, resamples)
     return faithfulness_tables(question, found, resamples) | {
         "effects": effect_table(effects, resamples),
         "causal": agreement_table(found, windows, effects, resamples),

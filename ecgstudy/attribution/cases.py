@@ -20,7 +20,7 @@ from ecgstudy.experiment.networks import CLASSES, targets
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, UNKNOWN, class_probabilities
 from ecgstudy.learn.batches import standardise
-from ecgstudy.reidentification.plan import plan
+from ecgstudy.reidentification.plan import plan, protocols_on_trial
 from ecgstudy.study.config import effort
 
 NETWORKS = ("resnet1d", "transecg")
@@ -104,28 +104,25 @@ class Part:
 
 def network_jobs(context: Context, seed: int) -> list[Job]:
     """Jobs of stage 02 that fit a network, without the protocols that the records refuse."""
-    jobs = []
-    for job in plan(context, seed):
-        if job.attacker in NETWORKS:
-            try:
-                context.splits(job)
-            except StudyError:
-                continue
-            jobs.append(job)
-    return jobs
+    jobs = plan(context, seed)
+    allowed = {(job.cohort, job.protocol.name) for job in protocols_on_trial(context, jobs)}
+    return [job for job in jobs if job.attacker in NETWORKS and (job.cohort, job.protocol.name) in allowed]
 
 
 def audited_jobs(context: Context, seed: int) -> list[tuple[Job, ...]]:
-    """Jobs of the first cohort that allows the protocol :data:`AUDITED`: one tuple a network, one job a seed."""
+    """Jobs of the first cohort that allows the protocol :data:`AUDITED`: one tuple a network, one job a seed.
+
+    Refuses where no cohort does, so that nobody can be recognised in another recording.
+    """
     jobs = [job for job in network_jobs(context, seed) if job.protocol.name == AUDITED]
-    first = [job for job in jobs if job.cohort == jobs[0].cohort]
-    return [tuple(job for job in first if job.attacker == name) for name in NETWORKS] if jobs else []
+    if not jobs:
+        raise NotApplicableError(NOTHING_TO_EXPLAIN)
+    return [tuple(job for job in jobs if (job.cohort, job.attacker) == (jobs[0].cohort, name)) for name in NETWORKS]
 
 
 def checked(context: Context, seed: int) -> Context:
-    """Give the context back, unless nobody in it can be recognised in another recording: then refuse at once."""
-    if not audited_jobs(context, seed):
-        raise NotApplicableError(NOTHING_TO_EXPLAIN)
+    """Give the context back, unless :func:`audited_jobs` refuses it: before anything is computed."""
+    audited_jobs(context, seed)
     return context
 
 
@@ -139,7 +136,7 @@ def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
     parts = [Part((job,), task) for job in jobs for task in PROTOCOLS[job.protocol.name]]
     outcome = run(explain_case, parts, context, "explanations")
     if not outcome.values:
-        raise NotApplicableError(outcome.refusals["reason"].iloc[0] if len(outcome.refusals) else NOTHING_TO_EXPLAIN)
+        raise NotApplicableError([*outcome.refusals["reason"], NOTHING_TO_EXPLAIN][0])
     return list(outcome.values.values()), outcome
 
 

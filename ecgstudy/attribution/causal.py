@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ecgstudy.attribution.shares import columns_of, mean_shares, shares
-from ecgstudy.attribution.waves import GRID, WAVES, Windows, person_averages, ratio, splice, wave_spans
+from ecgstudy.attribution.shares import mean_shares, shares
+from ecgstudy.attribution.waves import GRID, WAVES, Windows, person_averages, splice, wave_spans
 from ecgstudy.evaluate.biometric import eer_statistic, rank1_statistic
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
-from ecgstudy.evaluate.results import interval
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each, ratio
+from ecgstudy.evaluate.results import interval, intervals
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Fitted
 from ecgstudy.experiment.dataset import Dataset, View
@@ -152,7 +152,7 @@ def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
     for at, (change, wave) in enumerate(CONDITIONS):
         found = dict(zip(("rank1_fall", "eer_rise"), losses[2 * at : 2 * at + 2], strict=True))
         reason = next((estimate.reason for estimate in found.values() if estimate.reason), None)
-        row = {"change": change, "wave": wave} | dict(zip(MEASURES, measured[at], strict=True)) | columns_of(found)
+        row = {"change": change, "wave": wave} | dict(zip(MEASURES, measured[at], strict=True)) | intervals(found)
         row["waves_a_beat"] = effects.known[[WAVES.index(w) for w in _replaced(change, wave)]].min()
         rows.append(row | {"persons": effects.n_persons, "reason": reason})
     return pd.DataFrame(rows)

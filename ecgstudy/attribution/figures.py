@@ -177,7 +177,7 @@ def removal_figure(curves: pd.DataFrame, methods: Sequence[str]) -> Figure:
 
 
 def show_viewer(case: Case) -> None:
-    """Show the viewer where somebody can use it; the rendered report has a static figure in its place."""
+    """Show the :func:`viewer` where somebody can use it; the rendered report has a static figure in its place."""
     if not in_batch():
         display(viewer(case))
 

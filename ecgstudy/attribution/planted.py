@@ -27,12 +27,13 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata
 
 from ecgstudy.attribution.methods import METHODS, Question, attribute, not_applicable, relevance
-from ecgstudy.attribution.shares import NO_RELEVANCE, clustered_means, columns_of, rank_correlation, shares
-from ecgstudy.attribution.waves import MEAN_BEAT, WAVES, Windows, fiducials_of_boundaries, ratio, wave_codes
+from ecgstudy.attribution.shares import NO_RELEVANCE, rank_correlation, shares
+from ecgstudy.attribution.waves import MEAN_BEAT, WAVES, Windows, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.simulator.people import IDENTITY_WAVES
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples, clustered_means, ratio
+from ecgstudy.evaluate.results import intervals
 from ecgstudy.experiment.jobs import Context, Outcome, run
 from ecgstudy.learn.base import PERSON, SignalModel, class_probabilities
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode
@@ -271,8 +272,7 @@ def planted_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
             reason = reason or f"{model} has not found the cue: it names {accuracy:.0%} of the held-out windows"
         elif reason is None:
             resamples, persons = Resamples.draw(own["person"], seed), explained["person"].to_numpy()
-            for names in (MEASURES, ("permuted",)):
-                estimates |= clustered_means(explained[[*names]], persons, resamples, NO_RELEVANCE)
+            estimates = clustered_means(explained[[*estimates]], persons, resamples, NO_RELEVANCE)
             reason = NO_RELEVANCE if np.isnan(estimates["mass_in_wave"].value) else None
-        table.append(row | {"reason": reason} | columns_of(estimates))
+        table.append(row | {"reason": reason} | intervals(estimates))
     return pd.DataFrame(table)

@@ -7,22 +7,21 @@ A person's windows are averaged first, so that everybody weighs the same however
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
 from ecgstudy.attribution.cases import AUDITED, AUDITED_WINDOWS, audited_jobs, evenly
-from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, ratio
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each
+from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES
+from ecgstudy.evaluate.bootstrap import Resamples, Values, bootstrap_each, clustered_means, person_means, ratio
 from ecgstudy.evaluate.protocols import some_on_trial
-from ecgstudy.evaluate.results import interval
+from ecgstudy.evaluate.results import interval, intervals
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import FeaturesAttacker
 from ecgstudy.experiment.jobs import Context
-from ecgstudy.experiment.networks import targets, trainable_classes
-from ecgstudy.learn.base import PERSON
+from ecgstudy.learn.base import PERSON, UNKNOWN
+from ecgstudy.learn.batches import encode
 from ecgstudy.learn.classical import FeaturesGbm
 from ecgstudy.signals.features import FEATURES
 from ecgstudy.study.config import effort
@@ -36,8 +35,6 @@ COMPARED = (
 )
 """Networks and methods that are compared with each other and with the feature model, by shares of waves."""
 NO_AGREEMENT = "one of the two gives no window any relevance, or the same to all samples"
-Values = Mapping[Any, np.ndarray] | pd.DataFrame
-"""Numbers of each window, shape (n,), by what they are of."""
 _WAVE_OF_PEAK = {"P": "P", "Q": "QRS", "R": "QRS", "S": "QRS", "T": "T"}
 _WAVES_OF_DURATION = {
     "P duration": ("P", "P"),
@@ -71,13 +68,10 @@ def mean_shares(parts: np.ndarray, persons: np.ndarray, resamples: Resamples) ->
     left out of share and time alike.
     """
     defined = np.isfinite(parts[0]).all(axis=1)
-    grouped = [pd.DataFrame(values[defined]).groupby(persons[defined]).mean() for values in parts]
-    drawn = resamples.index_of(grouped[0].index.to_numpy(dtype=str))
-    means = np.stack([of_each.to_numpy() for of_each in grouped])
+    means = person_means(pd.DataFrame(np.hstack(parts)[defined]), persons[defined], resamples)
 
     def weighted(multiplicity: np.ndarray) -> np.ndarray:
-        weights = multiplicity[drawn]
-        share, time = ratio(np.einsum("p,spk->sk", weights, means), weights.sum())
+        share, time = np.split(means(multiplicity), 2)
         return np.stack([share, time, ratio(share, time)])
 
     return weighted
@@ -101,27 +95,8 @@ def share_table(
     for at, name in enumerate(names):
         own = dict(zip(("share", "time", "enrichment"), found[at :: len(names)], strict=True))
         reason = next((estimate.reason for estimate in own.values() if estimate.reason), None)
-        rows.append({"wave": name} | columns_of(own) | counts | {"reason": reason})
+        rows.append({"wave": name} | intervals(own) | counts | {"reason": reason})
     return pd.DataFrame(rows)
-
-
-def clustered_means(
-    values: Values, persons: np.ndarray, resamples: Resamples, if_undefined: str
-) -> dict[Any, Estimate]:
-    """Mean of several numbers of each window (NaN is left out), with person-clustered bootstrap intervals.
-
-    An estimate's `n` counts the persons of any window; `if_undefined` is its reason where no window has a number.
-    """
-    means = pd.DataFrame(dict(values), dtype=float).groupby(persons).mean()
-    drawn = resamples.index_of(means.index.to_numpy(dtype=str))
-    known, sums = means.notna().to_numpy(dtype=float), means.fillna(0.0).to_numpy()
-
-    def statistics(multiplicity: np.ndarray) -> np.ndarray:
-        weights = multiplicity[drawn]
-        return ratio(weights @ sums, weights @ known)
-
-    estimates = bootstrap_each(statistics, resamples, len(means), [if_undefined] * len(means.columns))
-    return dict(zip(values, estimates, strict=True))
 
 
 def mean_rows(
@@ -136,11 +111,6 @@ def mean_rows(
         dict(zip(keys, key, strict=True)) | interval(column, mean) | {"persons": mean.n, "reason": mean.reason}
         for key, mean in clustered_means(values, persons, resamples, if_undefined).items()
     )
-
-
-def columns_of(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Lay estimates out as columns of a table row: the value, then ``_low`` and ``_high``."""
-    return {column: value for name, found in estimates.items() for column, value in interval(name, found).items()}
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -233,12 +203,10 @@ def feature_model_shares(context: Context, seed: int) -> pd.DataFrame:
     """
     job = audited_jobs(context, seed)[0][0]
     split = some_on_trial(context.splits(job)[0])
-    booster = FeaturesAttacker().fit(context, job, split).boosters[PERSON]
-    features, owners = context.dataset.features(split.probe)
-    persons = split.probe[SUBJECT].to_numpy(dtype=str)[owners]
-    classes = trainable_classes(split.train[SUBJECT].to_numpy(dtype=str), context.people)
-    labels = targets(persons, context.people, classes)[PERSON]
-    rows = np.flatnonzero(np.isin(labels, booster.classes))
+    fitted, (features, owners) = FeaturesAttacker().fit(context, job, split), context.dataset.features(split.probe)
+    persons, booster = split.probe[SUBJECT].to_numpy(dtype=str)[owners], fitted.boosters[PERSON]
+    labels = encode(persons, fitted.persons)
+    rows = np.flatnonzero(labels != UNKNOWN)
     rows = rows[evenly(rows.size, AUDITED_WINDOWS[effort(context.profile)])]
     values = feature_shares(booster, features.iloc[rows], labels[rows])
     asked, resamples = {(wave,): values[wave] for wave in values}, Resamples.draw(persons[rows], seed)

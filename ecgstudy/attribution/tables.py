@@ -11,7 +11,7 @@ from ecgstudy.attribution.methods import METHODS
 from ecgstudy.attribution.shares import NO_RELEVANCE, share_table, shares
 from ecgstudy.attribution.waves import REGIONS, WAVES, on_common_samples, region_masks
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.results import result
+from ecgstudy.evaluate.results import INTERVAL, pivot, result
 
 LEAST_MASS = 0.80
 """Share of its mass that a method has to put in the planted wave."""
@@ -136,13 +136,11 @@ def boundary_table(table: pd.DataFrame) -> pd.DataFrame:
 
     One row a cohort, model, task, method and wave; empty where no cohort has reference boundaries.
     """
-    keys = ["cohort", "protocol", "model", "task", "method", "wave"]
-    automatic, reference = (table[table["kind"] == source].set_index(keys) for source in SOURCES)
-    columns = {"automatic_share": automatic["share"], "reference_share": reference["share"]}
-    columns |= {"persons": automatic["persons"]}
-    for source, own in zip(SOURCES, (automatic, reference), strict=True):
-        columns |= {f"{source}{end}": own[f"enrichment{end}"] for end in ("", "_low", "_high")}
-    return pd.DataFrame(columns).reset_index().drop(columns="protocol")
+    keys = ["cohort", "model", "task", "method", "wave"]
+    ends = {"share": "_share"} | {f"enrichment{end}": end for end in INTERVAL.values()}
+    wide = pivot(table[table["kind"].isin(SOURCES)], ["protocol", *keys, "persons"], "kind", SOURCES, ends)
+    first = [*keys, "automatic_share", "reference_share", "persons"]
+    return wide[[*first, *wide.columns.drop([*first, "protocol"])]]
 
 
 def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:

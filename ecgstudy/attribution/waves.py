@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
 
+from ecgstudy.evaluate.bootstrap import ratio
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 BOUNDARIES = {
@@ -116,12 +117,6 @@ class Windows:
             each = zip(self.samples[:, 0], spans, put_in, strict=True)
             filled[name] = np.stack([splice(*one, WAVES, self.fs) for one in each])[:, None]
         return filled
-
-
-def ratio(part: np.ndarray, whole: np.ndarray | float) -> np.ndarray:
-    """Quotient, NaN where the divisor is not positive."""
-    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
-    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.greater(whole, 0))
 
 
 def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, str | None]:

@@ -12,8 +12,8 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, paired_difference
-from ecgstudy.evaluate.classification import accuracy, macro_f1
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap, most_failures, paired_difference
+from ecgstudy.evaluate.classification import accuracy, macro_f1, of_confusion
 from ecgstudy.evaluate.protocols import activities_of
 from ecgstudy.evaluate.results import INTERVAL, pivot, result
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
@@ -45,22 +45,12 @@ def estimate(
     asked = [predictions] if minus is None else [predictions, minus]
     if any(math.isnan(one.accuracy(METRICS[metric][0])) for one in asked):
         return Estimate(math.nan, reason=UNDEFINED)
-    resamples = Resamples.draw(predictions.windows[cluster], seed)
-    statistics = [_statistic(one.windows, metric, resamples, cluster) for one in asked]
-    return (bootstrap if minus is None else paired_difference)(
-        *statistics, resamples, len(resamples.persons), UNDEFINED
-    )
-
-
-def _statistic(windows: pd.DataFrame, metric: str, resamples: Resamples, cluster: str) -> Statistic:
-    """Metric as a function of how often each person (or record) was drawn, over all seeds at once."""
-    task, of_confusion = METRICS[metric]
-    truth, predicted = windows[TASKS[task]], windows[f"{task}_predicted"]
-    names = pd.Index(sorted(set(truth) | set(predicted)))
-    confusion = np.zeros((len(resamples.persons), len(names), len(names)))
-    cells = (resamples.index_of(windows[cluster]), names.get_indexer(truth), names.get_indexer(predicted))
-    np.add.at(confusion, cells, 1)
-    return lambda multiplicity: of_confusion(np.tensordot(multiplicity, confusion, axes=1))
+    resamples, (task, measure) = Resamples.draw(predictions.windows[cluster], seed), METRICS[metric]
+    drawn, truth = (predictions.windows[column].to_numpy(str) for column in (cluster, TASKS[task]))
+    named = [one.windows[f"{task}_predicted"].to_numpy(str) for one in asked]
+    n = len(resamples.persons)
+    statistics = [of_confusion(measure, truth, one, resamples.index_of(drawn), n) for one in named]
+    return (bootstrap if minus is None else paired_difference)(*statistics, resamples, n, UNDEFINED)
 
 
 def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int) -> pd.DataFrame:
@@ -161,10 +151,10 @@ def gain_sentence(rows: pd.DataFrame, attacker: str, what: str) -> str:
 
 
 def certainty_sentence(n_persons: int) -> str:
-    """Say what a faultless result on so many persons leaves open (exact binomial bound, Clopper & Pearson 1934)."""
-    share = 1 - 0.05 ** (1 / n_persons)
+    """Say what a faultless result on so many persons leaves open ."""
+    share = f"{100 * most_failures(n_persons, 0.95):.0f} %"
     return (
-        f"If all {n_persons} persons were recognised without a mistake, up to {100 * share:.0f} % of all people could "
+        f"If all {n_persons} persons were recognised without a mistake, up to {share} of all people could "
         "still be such that the network fails on them (95 % confidence)."
     )
 

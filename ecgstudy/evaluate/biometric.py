@@ -9,7 +9,7 @@ import pandas as pd
 
 from ecgstudy.evaluate import bootstrap, disclosure
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic
-from ecgstudy.evaluate.streamed import LEVELS, StreamedMatrix, levels_of
+from ecgstudy.evaluate.streamed import CountedTrials, StreamedMatrix
 from ecgstudy.evaluate.trials import (
     MOST_HELD_TRIALS,
     ScoreLevels,
@@ -35,35 +35,30 @@ _TOO_MANY = f"not computed for more than {MOST_HELD_TRIALS:,} trials"
 class ScoredFold:
     """One score matrix, to be measured under any weights of its persons.
 
-    `resamples` is the same object for every system that is compared; `rng` draws the halves of the calibration.
+    `resamples` is the same object for every system that is compared; `rng` draws the halves of the calibration. Of a
+    streamed matrix, what would need every trial at once (:data:`NOT_STREAMED`) is NaN.
     """
 
-    def __init__(self, matrix: ScoreMatrix, resamples: Resamples, rng: np.random.Generator) -> None:
-        self.trials, self.searches = Trials(matrix, resamples), matrix.searches
-        self.probe = resamples.index_of(matrix.probe)
+    def __init__(self, matrix: ScoreMatrix | StreamedMatrix, resamples: Resamples, rng: np.random.Generator) -> None:
+        self.streamed = isinstance(matrix, StreamedMatrix)
+        self.trials = (CountedTrials if self.streamed else Trials)(matrix, resamples)
+        self.searches, self.probe = matrix.searches, resamples.index_of(matrix.probe)
+        self.n_trials = matrix.probe.size * matrix.gallery.size
         self.linkability = disclosure.Linkability(self.trials.scores, self.trials.genuine)
+        # why there is no D_sys of permuted labels; empty where there is
+        self.null_problem = _TOO_MANY if self.streamed else self.linkability.problem
         # the weights of one person's probes add up to the mean number of probes a person
         self._balance = self.probe.size / max(np.unique(self.probe).size, 1) / np.bincount(self.probe)[self.probe]
         self._calibration_seed = int(rng.integers(2**32))
 
     @property
     def tried(self) -> np.ndarray:
-        """Positions of the persons with a genuine trial, as often as they have one."""
-        return self.trials.probe[self.trials.genuine]
+        """Positions of the persons with a genuine trial, as often as they have a probe with one."""
+        return self.probe[self.searches.enrolled]
 
     def levels(self, multiplicity: np.ndarray) -> ScoreLevels:
         """Levels of the trials when person p was drawn ``multiplicity[p]`` times."""
         return self.trials.levels(self.trials.weights(multiplicity))
-
-    @property
-    def n_trials(self) -> int:
-        """Trials of the fold."""
-        return self.trials.genuine.size
-
-    @property
-    def null_problem(self) -> str:
-        """Why there is no D_sys of permuted labels; empty where there is."""
-        return self.linkability.problem
 
     @cached_property
     def _calibration(self) -> tuple[np.ndarray, np.ndarray]:
@@ -73,20 +68,27 @@ class ScoredFold:
     def measure(self, multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
         """All metrics, or rank-k, EER and TAR alone, when person p was drawn ``multiplicity[p]`` times."""
         found = {}
-        for suffix, balanced in (("", False), ("_per_person", True))[: 2 if everything else 1]:
+        for suffix, balanced in (("", False), ("_per_person", True))[: 2 if everything and not self.streamed else 1]:
             weights, probes = self.trials.weights(multiplicity, balanced), multiplicity[self.probe]
             probes, levels = probes * self._balance if balanced else probes, self.trials.levels(weights)
-            values = _headlines(self.searches, levels, probes)
+            values = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
+            values |= {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
             if everything:
                 values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
                 values["d_sys"] = self.linkability.d_sys(weights)
             found |= {name + suffix: value for name, value in values.items()}
             if everything and not balanced:
-                found |= _disclosed(levels) | {"cllr": self._cllr(weights)}
+                found |= {"zebra_bits": disclosure.zebra_bits(levels)}
+                found |= {"zebra_worst": disclosure.zebra_worst_case(levels), "cllr_min": disclosure.cllr_min(levels)}
+                found |= dict.fromkeys(NOT_STREAMED, math.nan) if self.streamed else {"cllr": self._cllr(weights)}
         return found
 
     def problems(self) -> dict[str, str]:
         """Why each metric would be undefined; empty texts where it is not."""
+        if self.streamed:
+            problem = _rank_problem(self.searches, 1)
+            known = self.measure(np.ones(self.trials.n_persons))
+            return dict.fromkeys(known, problem) | dict.fromkeys(NOT_STREAMED, _TOO_MANY)
         problem = self.trials.problem()
         found = {f"rank{k}": _rank_problem(self.searches, k) for k in (1, 5)}
         found |= {f"tar_at_far_{name}": self.trials.problem(far) for name, far in FARS.items()}
@@ -103,56 +105,9 @@ class ScoredFold:
         return disclosure.cllr(*(llr[label] for label in labels), *(weights[label] for label in labels))
 
 
-class StreamedFold:
-    """As :class:`ScoredFold`, of a streamed matrix; impostor trials weigh as the module of such matrices says."""
-
-    null_problem = _TOO_MANY
-
-    def __init__(self, matrix: StreamedMatrix, resamples: Resamples) -> None:
-        self.searches, self._counts = matrix.searches, matrix.counts
-        self.probe, self._gallery = resamples.index_of(matrix.probe), resamples.index_of(matrix.gallery)
-        self._persons = resamples.index_of(self._counts.persons)
-        self._impostor = self._counts.by_probe.sum(axis=0, dtype=np.float64)
-        self.n_trials, self._everybody = self.probe.size * self._gallery.size, np.ones(resamples.persons.size)
-        of_level = np.tile(np.arange(LEVELS), 2)
-        self._linkability = disclosure.Linkability(of_level, np.repeat([True, False], LEVELS))
-
-    @property
-    def tried(self) -> np.ndarray:
-        """Positions of the persons with a genuine trial, as often as they have one."""
-        return self.probe[self.searches.enrolled]
-
-    def _counted(self, multiplicity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weight of the genuine and of the impostor trials at each level."""
-        genuine = np.bincount(self._counts.genuine[self.searches.enrolled], multiplicity[self.tried], LEVELS)
-        more = multiplicity.astype(np.float32) - 1
-        shift = more[self._persons] @ self._counts.by_probe + more[self._gallery] @ self._counts.by_gallery
-        return genuine, np.maximum(self._impostor + shift, 0)
-
-    def levels(self, multiplicity: np.ndarray) -> ScoreLevels:
-        """Levels of the trials when person p was drawn ``multiplicity[p]`` times."""
-        return levels_of(*self._counted(multiplicity))
-
-    def measure(self, multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
-        """As :meth:`ScoredFold.measure`; what would need every trial at once is NaN."""
-        levels, probes = self.levels(multiplicity), multiplicity[self.probe]
-        found = _headlines(self.searches, levels, probes)
-        if everything:
-            found |= {"dir_at_far_1e-2": dir_at_far(self.searches, FARS["1e-2"], probes)}
-            found |= {"d_sys": self._linkability.d_sys(np.concatenate(self._counted(multiplicity)))}
-            found |= _disclosed(levels) | dict.fromkeys(NOT_STREAMED, math.nan)
-        return found
-
-    def problems(self) -> dict[str, str]:
-        """Why each metric would be undefined; empty texts where it is not."""
-        problem = _rank_problem(self.searches, 1)
-        return dict.fromkeys(self.measure(self._everybody), problem) | dict.fromkeys(NOT_STREAMED, _TOO_MANY)
-
-
-Fold = ScoredFold | StreamedFold
-
-
-def biometric_report(folds: Sequence[Fold], resamples: Resamples, rng: np.random.Generator) -> dict[str, Estimate]:
+def biometric_report(
+    folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator
+) -> dict[str, Estimate]:
     """Identification, verification, linkability and disclosure, each with its interval.
 
     Every metric is the mean over the folds, whose persons are never compared with each other, and its interval
@@ -160,7 +115,7 @@ def biometric_report(folds: Sequence[Fold], resamples: Resamples, rng: np.random
 
     Parameters
     ----------
-    folds : sequence of ScoredFold or StreamedFold
+    folds : sequence of ScoredFold
         One or several.
     resamples : Resamples
         The persons to resample, those that `folds` were made with.
@@ -192,18 +147,18 @@ def biometric_report(folds: Sequence[Fold], resamples: Resamples, rng: np.random
     return estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
 
 
-def _means(folds: Sequence[Fold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
+def _means(folds: Sequence[ScoredFold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
     """Mean of each metric over the folds; NaN where one fold does not define it."""
     found = [fold.measure(multiplicity, everything) for fold in folds]
     return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
 
 
-def rank1_statistic(folds: Sequence[Fold]) -> Statistic:
+def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
     """Rank-1 as :func:`biometric_report` takes it, for contrasts of attackers."""
     return lambda multiplicity: float(np.mean([rank_k(fold.searches, 1, multiplicity[fold.probe]) for fold in folds]))
 
 
-def eer_statistic(folds: Sequence[Fold]) -> Statistic:
+def eer_statistic(folds: Sequence[ScoredFold]) -> Statistic:
     """EER as :func:`biometric_report` takes it, for contrasts of attackers."""
     return lambda multiplicity: float(np.mean([eer(fold.levels(multiplicity)) for fold in folds]))
 
@@ -237,18 +192,6 @@ def risk_tail(risk: pd.DataFrame) -> dict[str, float]:
     return tail | {"always_first": (rank1 == 1).mean(), "never_first": (rank1 == 0).mean()}
 
 
-def _headlines(searches: Searches, levels: ScoreLevels, probes: np.ndarray) -> dict[str, float]:
-    """Rank-k, EER and TAR; `probes` weighs each probe."""
-    values = {f"rank{k}": rank_k(searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
-    return values | {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
-
-
-def _disclosed(levels: ScoreLevels) -> dict[str, float]:
-    """Compute what of ZEBRA and Cllr follows from score levels."""
-    found = {"zebra_bits": disclosure.zebra_bits(levels), "zebra_worst": disclosure.zebra_worst_case(levels)}
-    return found | {"cllr_min": disclosure.cllr_min(levels)}
-
-
 def _rank_problem(searches: Searches, k: int) -> str:
     """Why rank-k is undefined; empty where it is not."""
     if not searches.enrolled.any():
@@ -258,7 +201,7 @@ def _rank_problem(searches: Searches, k: int) -> str:
     return ""
 
 
-def _d_sys_null(folds: Sequence[Fold], n_persons: int, rng: np.random.Generator) -> Estimate:
+def _d_sys_null(folds: Sequence[ScoredFold], n_persons: int, rng: np.random.Generator) -> Estimate:
     """Estimate D_sys when the labels mean nothing: mean and 95 % range over permutations, averaged over the folds."""
     problem = next((fold.null_problem for fold in folds if fold.null_problem), None)
     if problem is not None:

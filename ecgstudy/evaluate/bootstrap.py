@@ -14,17 +14,21 @@ persons and make every search easier. Rank-k intervals are therefore those of th
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgstudy.errors import StudyError
 
 Statistic = Callable[[np.ndarray], float]
 """From the persons' multiplicities, float64 of shape (n_persons,), to a number; NaN where it is undefined."""
+Values = Mapping[Any, np.ndarray] | pd.DataFrame
+"""Numbers of each sample, shape (n,), by what they are of."""
 LEVEL = 0.95
 TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 """Quantiles between which a share :data:`LEVEL` of the draws lies."""
@@ -35,9 +39,9 @@ class Estimate:
     """A number on the full sample, its 95 % percentile interval (NaN where there is none), and what it rests on.
 
     It rests on `n` persons; in `undefined` resamples it was undefined, and the interval is taken over the others. The
-    `reason` why the value or its interval is undefined is a clause that a report can print. `p`, of a difference of two
-    systems, is the two-sided bootstrap tail probability of "no difference", (1 + the resamples on the far side of 0) /
-    (1 + resamples), doubled. Not an exact test: read it beside the interval.
+    `reason` why the value or its interval is undefined is a clause that a report can print. `p`, which speaks
+    of a difference of two systems, is the two-sided bootstrap tail probability of "no difference", (1 + the resamples
+    on the far side of 0) / (1 + resamples), doubled. Not an exact test: read it beside the interval.
     """
 
     value: float
@@ -73,18 +77,15 @@ class Resamples:
     @cached_property
     def multiplicities(self) -> np.ndarray:
         """How often each person was drawn, float64, shape (n_resamples, n_persons)."""
-        n_resamples, n_persons = self.indices.shape
-        cells = self.indices + np.arange(n_resamples)[:, None] * n_persons
-        counts = np.bincount(cells.ravel(), minlength=n_resamples * n_persons)
-        return counts.reshape(n_resamples, n_persons).astype(np.float64)
+        return np.stack([np.bincount(drawn, minlength=self.persons.size) for drawn in self.indices]).astype(np.float64)
 
     def index_of(self, persons: ArrayLike) -> np.ndarray:
         """Positions of person ids in `self.persons`; ``StudyError`` for a person who was never drawn from."""
         wanted = np.asarray(persons).astype(str)
-        found = np.minimum(np.searchsorted(self.persons, wanted), self.persons.size - 1)
-        unknown = wanted[self.persons[found] != wanted]
-        if unknown.size:
-            raise StudyError(f"Person {unknown[0]} is not among the resampled persons; draw the resamples anew.")
+        found = pd.Index(self.persons).get_indexer(wanted)
+        if (found < 0).any():
+            unknown = wanted[found < 0][0]
+            raise StudyError(f"Person {unknown} is not among the resampled persons; draw the resamples anew.")
         return found
 
 
@@ -113,25 +114,51 @@ def paired_difference(
     first: Statistic, second: Statistic, resamples: Resamples, n_persons: int, if_undefined: str
 ) -> Estimate:
     """Difference ``first - second``, both evaluated on the same resamples; see :func:`bootstrap`."""
-    everybody = np.ones(resamples.persons.size)
-    value = float(first(everybody)) - float(second(everybody))
-    draws = np.array([first(drawn) - second(drawn) for drawn in resamples.multiplicities], dtype=np.float64)
-    estimate = _interval(value, draws, n_persons, if_undefined)
-    defined = draws[~np.isnan(draws)]
-    tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
-    p = math.nan if math.isnan(estimate.low) else min(1.0, 2 * (tail + 1) / (defined.size + 1))
-    return replace(estimate, p=p)
+    return bootstrap(lambda drawn: first(drawn) - second(drawn), resamples, n_persons, if_undefined)
+
+
+def person_means(values: Values, persons: np.ndarray, resamples: Resamples) -> Callable[[np.ndarray], np.ndarray]:
+    """Means of several numbers of each sample over persons, of whose samples the mean is taken first; NaN is left out.
+
+    The callable goes from the persons' multiplicities to an array of shape (n_numbers,), NaN where nobody has one.
+    """
+    means = pd.DataFrame(dict(values), dtype=float).groupby(persons).mean()
+    drawn, known, sums = resamples.index_of(means.index), means.notna().to_numpy(float), means.fillna(0.0).to_numpy()
+    return lambda multiplicity: ratio(multiplicity[drawn] @ sums, multiplicity[drawn] @ known)
+
+
+def clustered_means(
+    values: Values, persons: np.ndarray, resamples: Resamples, if_undefined: str
+) -> dict[Any, Estimate]:
+    """Give the :func:`person_means` with person-clustered bootstrap intervals.
+
+    An estimate's `n` counts the persons of any sample; `if_undefined` is its reason where no sample has a number.
+    """
+    means, reasons = person_means(values, persons, resamples), [if_undefined] * len([*values])
+    return dict(zip(values, bootstrap_each(means, resamples, np.unique(persons).size, reasons), strict=True))
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+    """Quotient, NaN where the divisor is not positive."""
+    shape = np.broadcast_shapes(np.shape(part), np.shape(whole))
+    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.greater(whole, 0))
+
+
+def most_failures(n: int, confidence: float) -> float:
+    """Largest share of failures that `n` trials without a failure leave open (exact; Clopper & Pearson 1934)."""
+    return 1 - (1 - confidence) ** (1 / n)
 
 
 def _interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
-    """Percentile interval over the defined draws."""
-    undefined = int(np.count_nonzero(np.isnan(draws)))
+    """Percentile interval and tail probability over the defined draws."""
+    defined = draws[~np.isnan(draws)]
     if math.isnan(value):
         return Estimate(value, n=n_persons, undefined=draws.size, reason=if_undefined)
-    found = Estimate(value, n=n_persons, undefined=undefined)
+    found = Estimate(value, n=n_persons, undefined=draws.size - defined.size)
     if n_persons < 2:
         return replace(found, reason="one person only, so no interval by person")
-    if undefined == draws.size:
+    if not defined.size:
         return replace(found, reason="undefined in every resample, so no interval")
-    low, high = np.nanquantile(draws, TAILS)
-    return replace(found, low=float(low), high=float(high))
+    low, high = np.quantile(defined, TAILS)
+    tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
+    return replace(found, low=float(low), high=float(high), p=min(1.0, 2 * (tail + 1) / (defined.size + 1)))

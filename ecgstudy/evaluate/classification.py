@@ -6,7 +6,7 @@ samples again in each of thousands of resamples.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, person_means, ratio
 from ecgstudy.evaluate.trials import SortedScores, auroc
 
 NO_LABEL = "no record has a label"
@@ -73,16 +73,12 @@ def classification_report(
     majority = {"majority": Estimate(float(counts.max() / truth.size), n=n_persons)}
     if np.count_nonzero(counts) < 2:
         return dict.fromkeys(names, replace(nothing, reason=f"every label is {classes[truth[0]]}")) | majority
-    per_sample = np.ones(person.size)
-    of_samples, of_persons = (
-        _confusion_by_person(truth, probabilities, person, weights, len(resamples.persons))
-        for weights in (per_sample, per_sample / np.bincount(person)[person])
-    )
+    of_truth = (truth, probabilities.argmax(axis=1), person, len(resamples.persons))
     statistics = (
-        lambda drawn: accuracy(np.tensordot(drawn, of_samples, axes=1)),
-        lambda drawn: balanced_accuracy(np.tensordot(drawn, of_samples, axes=1)),
+        of_confusion(accuracy, *of_truth),
+        of_confusion(balanced_accuracy, *of_truth),
         _macro_auroc(truth, probabilities, person),
-        lambda drawn: accuracy(np.tensordot(drawn, of_persons, axes=1)),
+        of_confusion(accuracy, *of_truth, weights=1 / np.bincount(person)[person]),
     )
     found = (bootstrap(statistic, resamples, n_persons, "only one class occurs") for statistic in statistics)
     return dict(zip(names, found, strict=True)) | majority
@@ -98,24 +94,33 @@ def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resam
     error = np.abs(np.asarray(predicted, dtype=np.float64)[known] - truth[known])
     if np.isnan(error).any():
         raise StudyError("A predicted value is not a number; look for a failed model.")
-    person = resamples.index_of(np.asarray(persons)[known])
-    size = len(resamples.persons)
-    total, count = np.bincount(person, error, size), np.bincount(person, minlength=size).astype(np.float64)
-    mean = np.divide(total, count, out=np.zeros(size), where=count > 0)
-    n_persons = int(np.count_nonzero(count))
-    return {
-        "mae_years": bootstrap(lambda m: _ratio(m @ total, m @ count), resamples, n_persons, NO_LABEL),
-        "mae_years_per_person": bootstrap(lambda m: _ratio(m @ mean, m @ (count > 0)), resamples, n_persons, NO_LABEL),
+    persons = np.asarray(persons)[known].astype(str)
+    total = pd.DataFrame({"error": error, "count": 1.0}).groupby(persons).sum()
+    drawn = resamples.index_of(total.index)
+    means = person_means({"error": error}, persons, resamples)
+    statistics = {
+        "mae_years": lambda multiplicity: ratio(*(multiplicity[drawn] @ total.to_numpy())),
+        "mae_years_per_person": lambda multiplicity: means(multiplicity).item(),
     }
+    return {name: bootstrap(statistic, resamples, len(total), NO_LABEL) for name, statistic in statistics.items()}
 
 
-def _confusion_by_person(
-    truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray, weights: np.ndarray, n_persons: int
-) -> np.ndarray:
-    """Weighted confusion matrix of each person, shape (n_persons, n_classes, n_classes)."""
-    n_classes = probabilities.shape[1]
-    cells = (person * n_classes + truth) * n_classes + probabilities.argmax(axis=1)
-    return np.bincount(cells, weights, n_persons * n_classes**2).reshape(n_persons, n_classes, n_classes)
+def of_confusion(
+    measure: Callable[[np.ndarray], float],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    cluster: np.ndarray,
+    n_clusters: int,
+    weights: np.ndarray | float = 1.0,
+) -> Statistic:
+    """Measure of a confusion matrix (true class, predicted class) as a function of how often each cluster was drawn.
+
+    `truth` and `predicted` are labels of each sample, `cluster` is the number of its person (or record).
+    """
+    names, codes = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
+    confusion = np.zeros((n_clusters, names.size, names.size))
+    np.add.at(confusion, (cluster, *codes.reshape(2, -1)), weights)
+    return lambda multiplicity: measure(np.tensordot(multiplicity, confusion, axes=1))
 
 
 def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarray) -> Statistic:
@@ -133,8 +138,3 @@ def _macro_auroc(truth: np.ndarray, probabilities: np.ndarray, person: np.ndarra
         return float(defined.mean()) if defined.size else math.nan
 
     return statistic
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    """Quotient, NaN for an empty denominator."""
-    return float(numerator / denominator) if denominator > 0 else math.nan

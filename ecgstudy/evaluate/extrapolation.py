@@ -165,10 +165,9 @@ def extrapolate_rank1(
         return {size: dict.fromkeys((*TAILS, "envelope"), undefined) for size in sizes}
     columns = [(size, tail) for size in sizes for tail in TAILS]
     constant = ["impostor scores do not vary, so they have no tail"] * len(columns)
-    found = bootstrap_each(lambda drawn: model.rank1(sizes, drawn).ravel(), resamples, n_persons, constant)
-    by_size: dict[int, dict[str, Estimate]] = {size: {} for size in sizes}
-    for (size, tail), estimate in zip(columns, found, strict=True):
-        by_size[size][tail] = estimate
+    each = bootstrap_each(lambda drawn: model.rank1(sizes, drawn).ravel(), resamples, n_persons, constant)
+    found = dict(zip(columns, each, strict=True))
+    by_size = {size: {tail: found[size, tail] for tail in TAILS} for size in sizes}
     for tails in by_size.values():
         low, high = min(tail.low for tail in tails.values()), max(tail.high for tail in tails.values())
         tails["envelope"] = replace(tails[TAILS[0]], low=low, high=high)

@@ -70,6 +70,11 @@ def interval(name: str, estimate: Estimate | None) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
+def intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, float]:
+    """Columns of several estimates, see :func:`interval`."""
+    return {column: value for name, found in estimates.items() for column, value in interval(name, found).items()}
+
+
 def pivot(
     rows: pd.DataFrame,
     keys: Sequence[str],

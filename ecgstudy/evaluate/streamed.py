@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
+import pandas as pd
 
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS, NOT_A_NUMBER, Mean, ScoreLevels, ScoreMatrix, Searches, search
 
 BINS = 1000
@@ -89,9 +91,7 @@ class StreamedMatrix:
     @cached_property
     def searches(self) -> Searches:
         """Every probe searched in the gallery."""
-        order = np.argsort(self.gallery)
-        position = np.minimum(np.searchsorted(self.gallery, self.probe, sorter=order), order.size - 1)
-        own = np.where(self.gallery[order][position] == self.probe, order[position], -1)
+        own = pd.Index(self.gallery).get_indexer(self.probe)
         found = [search(scores, own[rows]) for rows, scores in self._blocks()]
         columns = ("own", "ahead", "genuine_scores", "best_impostor_scores")
         whole = (np.concatenate([getattr(part, column) for part in found]) for column in columns)
@@ -129,6 +129,31 @@ class StreamedMatrix:
         counts, enrolled = self.counts, self.searches.enrolled
         impostor = counts.by_probe[np.unique(counts.person_of[own])].sum(axis=0, dtype=np.float64)
         return levels_of(np.bincount(counts.genuine[own & enrolled], minlength=LEVELS).astype(np.float64), impostor)
+
+
+class CountedTrials:
+    """As :class:`~ecgstudy.evaluate.trials.Trials`, of a streamed matrix.
+
+    All genuine trials of a level count as one, and so do all impostor trials; `scores` are the numbers of the levels.
+    """
+
+    def __init__(self, matrix: StreamedMatrix, resamples: Resamples) -> None:
+        self.scores, self.genuine = np.tile(np.arange(LEVELS), 2), np.repeat([True, False], LEVELS)
+        self.n_persons, enrolled, self._counts = resamples.persons.size, matrix.searches.enrolled, matrix.counts
+        self._tried, self._levels = resamples.index_of(matrix.probe[enrolled]), self._counts.genuine[enrolled]
+        self._persons, self._gallery = (resamples.index_of(of) for of in (self._counts.persons, matrix.gallery))
+        self._impostor = self._counts.by_probe.sum(axis=0, dtype=np.float64)
+
+    def weights(self, multiplicity: np.ndarray, _balanced: bool = False) -> np.ndarray:
+        """Weight of the genuine and then of the impostor trials at each level; see the module."""
+        genuine = np.bincount(self._levels, multiplicity[self._tried], LEVELS)
+        more = multiplicity.astype(np.float32) - 1
+        shift = more[self._persons] @ self._counts.by_probe + more[self._gallery] @ self._counts.by_gallery
+        return np.concatenate([genuine, np.maximum(self._impostor + shift, 0)])
+
+    def levels(self, weights: np.ndarray) -> ScoreLevels:
+        """Levels that have weight."""
+        return levels_of(*np.split(weights, 2))
 
 
 def levels_of(genuine: np.ndarray, impostor: np.ndarray) -> ScoreLevels:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import hypergeom
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.bootstrap import Resamples, ratio
 
 # Sums of products of resampling weights carry rounding of about 1e-13; one trial is never that small a share.
 _ROUNDING = 1e-9
@@ -84,8 +85,7 @@ class ScoreMatrix:
             raise StudyError(NOT_A_NUMBER)
         by_person = np.argsort(column, kind="stable")
         starts = np.searchsorted(column[by_person], np.arange(enrolled.size))
-        position = np.minimum(np.searchsorted(enrolled, self.probe), enrolled.size - 1)
-        own = np.where(enrolled[position] == self.probe, position, -1)
+        own = pd.Index(enrolled).get_indexer(self.probe)
         return np.maximum.reduceat(self.scores[:, by_person], starts, axis=1), own
 
     @cached_property
@@ -355,8 +355,7 @@ def rank1_by_gallery_size(searches: Searches, sizes: Sequence[int], weights: np.
 
 def _share(hits: np.ndarray, weights: np.ndarray) -> float:
     """Weighted share of `hits`; NaN without weight."""
-    total = weights.sum()
-    return float((hits * weights).sum() / total) if total > 0 else math.nan
+    return float(ratio((hits * weights).sum(), weights.sum()))
 
 
 def rank1_and_eer(matrices: Iterable[ScoreMatrix]) -> np.ndarray:

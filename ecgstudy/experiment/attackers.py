@@ -40,17 +40,9 @@ class Embedded:
 
     @classmethod
     def joined(cls, parts: Sequence["Embedded"]) -> "Embedded":
-        """Put segments below each other; a part of which nothing could be read is NaN throughout."""
-        if len(parts) == 1:
-            return parts[0]
-        width = max(part.vectors.shape[1] for part in parts)
-        vectors = [np.broadcast_to(part.vectors, (len(part.vectors), width)) for part in parts]
-        classes = {task: shares.shape[1] for part in parts for task, shares in part.probabilities.items()}
-        probabilities = {
-            task: np.concatenate([p.probabilities.get(task, np.full((len(p.vectors), n), np.nan)) for p in parts])
-            for task, n in classes.items()
-        }
-        return cls(np.concatenate(vectors), probabilities)
+        """Put segments below each other."""
+        shares = {task: np.concatenate([p.probabilities[task] for p in parts]) for task in parts[0].probabilities}
+        return cls(np.concatenate([part.vectors for part in parts]), shares)
 
 
 class Fitted(ABC):
@@ -109,8 +101,6 @@ class FittedNetwork(Fitted):
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every window and pool the windows of a segment by their agreement."""
         windows, owners = self.recipe.inputs(dataset, segments)
-        if not len(windows):
-            return Embedded(np.full((len(segments), self.model.hparams.embedding_dim), np.nan))
         vectors = embed_windows(self.model, windows)
         probabilities = {
             task: _mean_by_owner(class_probabilities(self.model, windows, task, CLASSES[task]), owners, len(segments))
@@ -142,8 +132,6 @@ class TemplateAttacker(Attacker, Fitted):
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every segment as the average beat of its longest flawless piece."""
         pieces = dataset.pieces(segments)
-        if pieces.empty:
-            return Embedded(np.full((len(segments), 1), np.nan))
         longest = (pieces["stop"] - pieces["start"]).groupby(pieces["row"]).idxmax()
         spans = [(row.record_id, row.start, row.stop) for row in pieces.loc[longest].itertuples()]
         fine = [resample(dataset.segment(*span)[None], dataset.fs, TEMPLATE_FS) for span in spans]
@@ -173,21 +161,20 @@ class FeaturesAttacker(Attacker):
         classes = trainable_classes(persons, context.people)
         labels = targets(persons, context.people, classes)
         boosters = {task: FeaturesGbm(job.seed).fit(features, labels[task]) for task in classes}
-        return FittedFeatures(boosters, group_ages(persons, context.people))
+        return FittedFeatures(boosters, classes["person"], group_ages(persons, context.people))
 
 
 @dataclass(frozen=True)
 class FittedFeatures(Fitted):
-    """Trained boosters by task."""
+    """Trained boosters by task, and the persons in the order of their numbers."""
 
     boosters: dict[str, FeaturesGbm]
+    persons: tuple[str, ...]
     ages: np.ndarray
 
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every window and average over the windows of a segment."""
         features, owners = dataset.features(segments)
-        if not len(features):
-            return Embedded(np.full((len(segments), 1), np.nan))
         vectors, probabilities = self.boosters["person"].embed(features), {}
         for task in (task for task in self.boosters if task in CLASSES):
             # 0 for a class that no training window had
@@ -246,6 +233,4 @@ def agreement_pool(vectors: np.ndarray, owners: np.ndarray, n: int) -> np.ndarra
 
 def _mean_by_owner(values: np.ndarray, owners: np.ndarray, n: int) -> np.ndarray:
     """Mean row of each segment, NaN for a segment without any, shape (n, values.shape[1])."""
-    sums, counts = np.zeros((n, values.shape[1])), np.bincount(owners, minlength=n)
-    np.add.at(sums, owners, values)
-    return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
+    return pd.DataFrame(values, dtype=np.float64).groupby(owners).mean().reindex(range(n)).to_numpy()

@@ -164,15 +164,10 @@ def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix | StreamedMatrix]:
     return [fold.trials.without_gaps() for fold in attack.folds]
 
 
-def scored_folds(matrices: Iterable[ScoreMatrix | StreamedMatrix], resamples: Resamples) -> list[biometric.Fold]:
+def scored_folds(matrices: Iterable[ScoreMatrix | StreamedMatrix], resamples: Resamples) -> list[biometric.ScoredFold]:
     """Prepare folds to be measured under the weights of persons."""
     rng = np.random.default_rng(resamples.seed)
-    return [
-        biometric.StreamedFold(matrix, resamples)
-        if isinstance(matrix, StreamedMatrix)
-        else biometric.ScoredFold(matrix, resamples, rng)
-        for matrix in matrices
-    ]
+    return [biometric.ScoredFold(matrix, resamples, rng) for matrix in matrices]
 
 
 def chance_level(attack: Sequence[ScoreMatrix], rng: np.random.Generator) -> dict[str, Estimate]:

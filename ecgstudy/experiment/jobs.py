@@ -105,6 +105,8 @@ class Context:
     split_seed: int = SPLIT_SEED
     cache: Path = None  # type: ignore[assignment]
     states: str = ""
+    _shared: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fitted: dict[tuple[str, int], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Find the profile's cache."""
@@ -150,10 +152,6 @@ class Context:
                 raise StudyError(f"No record of {cohort} has a usable lead {self.lead}; choose another lead.")
         return with_cohort(cohort, records)
 
-    @cached_property
-    def _shared(self) -> dict[object, Any]:
-        return {}
-
     def shared(self, key: object, make: Callable[[], T]) -> T:
         """Value that several jobs of this process need, made once."""
         if key not in self._shared:
@@ -175,10 +173,6 @@ class Context:
         if all(split.probe.empty for split in splits):
             raise StudyError("no record is left that could be recognised")
         return splits
-
-    @cached_property
-    def _fitted(self) -> dict[tuple[str, int], Any]:
-        return {}
 
     def fitted(self, job: Job, fold: int = 0) -> Any:  # noqa: ANN401
         """Attacker of a job fitted on one of its splits, kept for the next question that this process has."""

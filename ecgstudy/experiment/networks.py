@@ -14,12 +14,11 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import training_parts
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import BEAT_AFTER_S, BEAT_BEFORE_S, Dataset, by_lead, without_lead
-from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context, with_roles
+from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
 from ecgstudy.learn.train import TrainingSettings, fit
-from ecgstudy.signals.store import RecordStore
 
 CLASSES = {"sex": SEXES, "age_group": AGE_GROUPS}
 ROWS = 960
@@ -173,14 +172,9 @@ class Rows(NamedTuple):
 
 def auxiliary_records(context: Context, but: str = "") -> pd.DataFrame:
     """Concatenate the auxiliary records of all cohorts but one; networks are pre-trained on them."""
-    tables = [context.records(name) for name, store in context.stores.items() if name != but and _helps(store)]
-    found = [table[table["auxiliary"]] for table in tables]
+    tables = [context.records(name).query("auxiliary") for name in context.stores if name != but]
+    found = [table for table in tables if len(table)]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-
-
-def _helps(store: RecordStore) -> bool:
-    """Whether anybody in a store is auxiliary."""
-    return bool(with_roles(store.records, store.fs)["auxiliary"].any())
 
 
 def targets(persons: np.ndarray, people: pd.DataFrame, classes: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:

@@ -86,11 +86,10 @@ def trial(
     A person's gallery entry is the mean direction of the person's segments. Probes and persons without a
     usable window keep their rows and columns, as NaN: the evaluation counts them against the attacker.
     """
-    width = max(enrolled.vectors.shape[1], probed.vectors.shape[1])  # 1 where nothing could be read
-    known, asked = (np.broadcast_to(one.vectors, (len(one.vectors), width)) for one in (enrolled, probed))
+    known, asked = enrolled.vectors, probed.vectors
     usable = np.isfinite(known).all(axis=1)
     codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
-    sums = np.zeros((len(persons), width))
+    sums = np.zeros((len(persons), known.shape[1]))
     np.add.at(sums, codes[usable], known[usable])
     whose, gallery = probe[SUBJECT].to_numpy(dtype=str), unit_rows(sums)
     if len(probe) * len(persons) > MOST_HELD_TRIALS:

@@ -240,7 +240,7 @@ def _in_batches(model: SignalModel, function: Callable[[Tensor], Tensor], window
     model.eval()
     try:
         with torch.inference_mode():
-            starts = range(0, len(windows), _BATCH)
+            starts = range(0, max(len(windows), 1), _BATCH)
             parts = [np.ascontiguousarray(windows[start : start + _BATCH]) for start in starts]
             return torch.cat([function(torch.from_numpy(part).to(model.device)) for part in parts]).cpu().numpy()
     finally:

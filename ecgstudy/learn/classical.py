@@ -29,9 +29,9 @@ def template_embeddings(recordings: Sequence[np.ndarray], r_peaks: Sequence[np.n
     """
     before, after = round(BEFORE_R_S * fs), round(AFTER_R_S * fs)
     both = zip(recordings, r_peaks, strict=True)
-    beats = np.stack([average_beat(values, np.asarray(peaks), before, after) for values, peaks in both])
-    beats -= beats.mean(axis=-1, keepdims=True)
-    return unit_rows(beats.reshape(len(beats), -1))
+    beats = [average_beat(values, np.asarray(peaks), before, after) for values, peaks in both]
+    centred = [(beat - beat.mean(axis=-1, keepdims=True)).ravel() for beat in beats]
+    return unit_rows(np.stack(centred) if centred else np.empty((0, before + after)))
 
 
 class FeaturesGbm:
@@ -67,6 +67,8 @@ class FeaturesGbm:
 
     def predict_proba(self, features: pd.DataFrame) -> np.ndarray:
         """Probability of each class, shape (n, n_classes)."""
+        if features.empty:
+            return np.empty((0, len(self.classes)))
         return self._booster.predict_proba(features)
 
     def embed(self, features: pd.DataFrame) -> np.ndarray:

@@ -201,13 +201,9 @@ def save_trials(context: Context, trialled: Sequence[Job], folder: Path) -> None
             parts["pairs"] = [_pairs(split) for split in splits]
         for part, tables in parts.items():
             table = pd.concat(tables, keys=range(len(tables)), names=["fold", None]).reset_index(level="fold")
-            # neither a time nor the temporary name in the header: equal tables give equal bytes
-            with (
-                new_file(folder / f"{job.cohort}.{job.protocol.name}.{part}.csv.gz") as partial,
-                partial.open("wb") as raw,
-                gzip.GzipFile("", "wb", fileobj=raw, mtime=1) as packed,
-            ):
-                table.to_csv(packed, index=False)
+            with new_file(folder / f"{job.cohort}.{job.protocol.name}.{part}.csv.gz") as partial:
+                # neither the time nor a name in the header: equal tables give equal bytes
+                partial.write_bytes(gzip.compress(table.to_csv(index=False).encode(), mtime=1))
 
 
 def _pairs(split: Split) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.bootstrap import most_failures
 from ecgstudy.study.cache import write_text
 from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
 from ecgstudy.study.stage import STORY, read_metrics
@@ -97,8 +98,8 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
         f"{number_text(100 / enrolled['value'])} %."
     ]
     if rank1["value"] in (0, 1):  # where resampling persons gives an interval without width
-        bound = 100 * 0.025 ** (1 / persons["value"])
-        bound = f"as low as {number_text(bound)} %" if rank1["value"] else f"as high as {number_text(100 - bound)} %"
+        bound = 100 * most_failures(persons["value"], 0.975)
+        bound = f"as low as {number_text(100 - bound)} %" if rank1["value"] else f"as high as {number_text(bound)} %"
         sentences.append(f"Of so few patients that says little: among all it may be {bound} (exact 97.5 % bound).")
     if template["value"] is not None:
         sentences.append(
