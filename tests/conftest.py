@@ -21,6 +21,13 @@ def _one_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_results(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have results of records of their own, beside which no other key is made."""
+    for name in ("RESULTS", "CACHE"):
+        monkeypatch.setenv(f"ECGSTUDY_{name}", str(tmp_path_factory.getbasetemp() / f"no {name.lower()}"))
+
+
 @pytest.fixture
 def realdata() -> Callable[[str], Cohort]:
     """Open a real cohort by name, or skip the test where its files are not there."""

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ecgstudy.attribution import tables
-from ecgstudy.attribution.cases import Case
+from ecgstudy.attribution.cases import Case, drawn_note
 from ecgstudy.attribution.figures import planted_figure, viewer, whole_beats
 from ecgstudy.attribution.tables import FAILS, HOLDS, LONG, UNKNOWN, claim_table, judge, scoreboard, verdicts
 from ecgstudy.attribution.waves import WAVES, Windows
@@ -122,6 +122,13 @@ def test_tables_of_a_case(case: Case) -> None:
     assert told[["windows", "persons", "transecg right", "not delineated", "unlabelled"]].to_numpy().tolist() == [
         [2, 2, 0.5, 1, 1]
     ]
+
+
+def test_it_is_said_where_some_of_many_persons_are_explained(case: Case) -> None:
+    assert drawn_note([replace(case, on_trial=1000)]) == ""
+    large = [case, replace(case, on_trial=1001)]
+    assert drawn_note(large) == " Drawn at random, here and in all audits: c: 1,000 of 1,001 persons on trial."
+    assert tables.case_table(large[1:])["persons on trial"].tolist() == [1001]
 
 
 def test_failures_are_counted_by_class_and_reason(case: Case) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from wfdb_trees import motion_tree, write_record
 from ecgstudy.__main__ import main
 from ecgstudy.data.cohorts import cohorts_of, data_fingerprint
 from ecgstudy.data.own import OWN, FolderCohort, OwnCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import LeakageError, StudyError
 from ecgstudy.ingestion import figures, stores, tables
 from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.ingest import build_store
@@ -102,7 +103,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     _good_records(folder)
     _bad_records(folder)
     _subjects(folder)
-    _table_in_latin_1(base / "data" / OWN / "damaged")
+    _table_in_no_coding(base / "data" / OWN / "damaged")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     own = {f"ECGSTUDY_{name}": str(base / name.lower()) for name in ("DATA", "RESULTS", "CACHE")}
     # a few synthetic persons stand beside the records: every process imports this first
@@ -217,9 +218,9 @@ def _only_bad_records(folder: Path) -> str:
     return r"No record of own-1 can be used \(flat 1\); the first: Record r\w{12} was left out: lead I is flat"
 
 
-def _table_in_latin_1(folder: Path) -> str:
+def _table_in_no_coding(folder: Path) -> str:
     _good_records(folder)
-    (folder / "subjects.csv").write_bytes("record,subject_id\ngood_2,Jos\xe9\n".encode("latin-1"))
+    (folder / "subjects.csv").write_bytes(b"record,subject_id\ngood_2,Jos\x81\n")
     return r"own-1/subjects\.csv, line 2: is not UTF-8 text; save it as CSV UTF-8"
 
 
@@ -229,7 +230,7 @@ def _table_without_a_column(folder: Path) -> str:
     return r"own-1/subjects\.csv, line 1: there is no column subject_id"
 
 
-@pytest.mark.parametrize("make", [_only_bad_records, _table_in_latin_1, _table_without_a_column])
+@pytest.mark.parametrize("make", [_only_bad_records, _table_in_no_coding, _table_without_a_column])
 def test_a_cohort_without_a_usable_record_leaves_the_others_alone(places: Path, make: Callable[[Path], str]) -> None:
     words = make(places / "data" / OWN / "clinic")
     motion_tree(places / "data" / "motion")
@@ -335,3 +336,48 @@ def test_every_error_of_the_study_is_known_to_the_runner(project_root: Path) -> 
         if re.search(r"^class \w+\(\w*(Study|Record|DataNotFound|Leakage)Error\)", path.read_text(), re.MULTILINE)
     }
     assert defining == {"errors.py"}
+
+
+def _two_exports(data: Path, tables: tuple[str, str]) -> None:
+    """Write two folders of exports that overlap, with who is who in each."""
+    holds = (("good_1a", "good_1b", "good_2"), ("good_1b", "good_2", "other_leads"))
+    for name, records, who in zip(("april", "may"), holds, tables, strict=True):
+        for record in records:
+            _record(data / OWN / name, record, waveform(record, FS, 2))
+        rows = [f"{record},{person}" for record, person in zip(records, who.split(), strict=True)]
+        (data / OWN / name / "subjects.csv").write_text("\n".join(["record,subject_id", *rows]) + "\n")
+
+
+def test_a_person_of_two_folders_stays_in_the_first(places: Path) -> None:
+    _two_exports(places / "data", ("Ann Ann Bob", "Annie Rob Rob"))
+    opened, lost = open_usable_stores("mine", ["own-1", "own-2"], 0)
+    # the record of Rob that stands in one folder only goes with the other: cohorts must not share persons
+    assert list(opened) == ["own-1"]
+    assert lost["cohort"].tolist() == ["own-2"] * 3
+    assert set(lost["reason"]) == {"person of another folder"}
+    first = OwnCohort("own-1", places / "data" / OWN / "april")
+    told = dict(zip(lost["record_id"], lost["sentence"], strict=True))
+    second = OwnCohort("own-2", places / "data" / OWN / "may")
+    assert f"it is own-1/{first.pseudonym('record', 'good_2')} too" in told[second.pseudonym("record", "good_2")]
+    assert f"its person is own-1/{first.pseudonym('person', 'Bob')}" in told[second.pseudonym("record", "other_leads")]
+    assert tables.leakage_table(opened).empty
+    assert "No record of own-2 can be used" in tables.exclusion_finding(tables.exclusion_table(opened, lost), lost)
+
+
+def test_who_is_new_in_a_second_folder_takes_part(places: Path) -> None:
+    _two_exports(places / "data", ("Ann Ann Bob", "Ann Bob Cy"))
+    opened, lost = open_usable_stores("mine", ["own-1", "own-2"], 0)
+    assert lost.empty
+    store = pickle.loads(pickle.dumps(opened["own-2"]))
+    cy = OwnCohort("own-2", places / "data" / OWN / "may").pseudonym("record", "other_leads")
+    assert store.records["record_id"].tolist() == store.beats["record_id"].unique().tolist() == [cy]
+    assert store.exclusions["reason"].tolist() == ["person of another folder"] * 2
+    assert store.manifest["key"] != stores.RecordStore(store.folder).manifest["key"]
+    assert tables.leakage_table(opened).empty
+
+
+@pytest.mark.parametrize("who", [("Ann Ann Bob", "Ann Ann Cy"), ("Ann Ann Ann", "Ann Bob Cy")])
+def test_folders_that_contradict_each_other_stop_the_study_with_a_sentence(places: Path, who: tuple[str, str]) -> None:
+    _two_exports(places / "data", who)
+    with pytest.raises(LeakageError, match=r"^Record r\w{12} of own-2 is own-1/r\w{12} too, and who is who differs"):
+        open_usable_stores("mine", ["own-1", "own-2"], 0)

@@ -25,6 +25,12 @@ from ecgstudy.signals.ingest import build_store
 TABLE = "record,subject_id,session,age,sex,activity\nann/a1,Ann,1,40,F,rest\nann/a2,Ann,2,41.5,female,Dr Who\nbob,Bob\n"
 
 
+def hidden(cohort: OwnCohort, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table of the three records, in the order of their names."""
+    ids = [cohort.pseudonym("record", name) for name in ("ann/a1", "ann/a2", "bob")]
+    return table.set_index("record_id").loc[[name for name in ids if name in set(table["record_id"])]].reset_index()
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write three records into two folders."""
@@ -73,7 +79,7 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
     (folder / "subjects.csv").write_text(TABLE + "gone/Smith_1950,Carl,1,20,M,\n")
     (folder / "Smith.hea").write_text("Jones 1 500 400\n")
     cohort = OwnCohort("own-1", folder)
-    records, failures = cohort.records(), cohort.failures()
+    records, failures = hidden(cohort, cohort.records()), cohort.failures()
     told = " ".join([records.to_csv(), failures.to_csv(), *cohort.notes(), repr(pickle.dumps(cohort))])
     for name in ("Ann", "Bob", "bob", "ann/", "Smith", "Jones", "Carl", "4711", "99999", "1950", "Who"):
         assert name not in told, name
@@ -82,13 +88,14 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
     assert records["leads"].tolist()[1] == ("I", "lead 2")
     assert records["activity"].tolist() == ["rest", "activity 1", None]
     again = pickle.loads(pickle.dumps(cohort))
-    pd.testing.assert_frame_equal(again.records(), records)
+    pd.testing.assert_frame_equal(hidden(again, again.records()), records)
+    assert cohort.records()["record_id"].is_monotonic_increasing  # in no order of names
     np.testing.assert_array_equal(
         again.signal(records["record_id"][0]).values, FolderCohort(folder).signal("ann/a1").values
     )
     assert cohort.whois(records["subject_id"][0]) == "Ann"
     assert cohort.whois(records["record_id"][2]) == "bob"
-    assert cohort.whois(failures["record_id"].iloc[-1]) == "gone/Smith_1950"
+    assert {cohort.whois(name) for name in failures["record_id"]} == {"Smith", "gone/Smith_1950"}
     assert cohort.whois("p000000000000") is None
     ward = OwnCohort("own-2", shutil.copytree(folder, folder.with_name("ward"))).records()
     for kind in ("record_id", "subject_id"):  # the same name in another folder is somebody else
@@ -103,7 +110,7 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
 
 def test_an_error_of_a_record_names_its_pseudonym_alone(folder: Path) -> None:
     cohort = OwnCohort("own-1", folder)
-    bob = cohort.records()["record_id"][2]
+    bob = cohort.pseudonym("record", "bob")
     (folder / "bob.dat").write_bytes(b"short")
     assert OwnCohort("own-1", folder).failures()[["record_id", "file"]].values.tolist() == [[bob, f"{bob}.dat"]]
     with pytest.raises(RecordError, match=rf"^{bob}.dat is 795 bytes shorter") as caught:
@@ -120,6 +127,44 @@ def test_a_key_that_is_no_key_is_a_sentence(tmp_path: Path) -> None:
         (tmp_path / own.KEY).write_text(content)
         with pytest.raises(StudyError, match="does not hold 64 hexadecimal digits; put back the key"):
             pseudonym_key(tmp_path)
+
+
+def test_a_lost_key_is_not_replaced_where_something_was_made_with_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("results", "cache"):
+        monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
+    key = tmp_path / "wfdb-folder" / own.KEY
+    # another profile's results, and what a run makes before it asks for the key
+    for nothing in ("results/demo/01_ingestion/metrics.json", "results/mine/01_ingestion", "cache/mine"):
+        (tmp_path / nothing).mkdir(parents=True)
+    OwnCohort("own-1", folder)
+    for place, made in (("results/mine", "01_ingestion/metrics.json"), ("cache/mine-quick", "store-own-1-0")):
+        (tmp_path / place / made).mkdir(parents=True)
+        OwnCohort("own-1", folder)
+        lost = key.rename(tmp_path / "put away")
+        with pytest.raises(StudyError, match=f"{key} is missing, and {tmp_path / place} hold") as told:
+            OwnCohort("own-1", folder)
+        assert "\n" not in str(told.value)
+        assert not key.exists()
+        lost.rename(key)
+        shutil.rmtree(tmp_path / place)
+    key.unlink()
+    OwnCohort("own-1", folder)
+    assert key.exists()
+
+
+def test_headers_in_capitals_are_said_so(folder: Path, tmp_path: Path) -> None:
+    for suffix in (".hea", ".dat"):
+        (folder / f"bob{suffix}").rename(folder / f"bob{suffix.upper()}")
+    failures = FolderCohort(folder).failures()
+    assert failures[["record_id", "file"]].values.tolist() == [["bob", "bob.HEA"]]
+    assert failures["reason"].iloc[0].startswith("ends in capitals")
+    ((record_id, file),) = OwnCohort("own-1", folder).failures()[["record_id", "file"]].values.tolist()
+    assert record_id == file
+    shutil.rmtree(folder / "ann")
+    assert own_folders() == {"own-1": folder}
+    assert FolderCohort(folder).records().empty
 
 
 def test_a_key_is_made_after_an_interrupted_attempt_and_without_links(
@@ -146,8 +191,7 @@ def test_contradictions_ask_about_both_records(folder: Path) -> None:
     assert failures[["record_id", "reason"]].values.tolist() == [
         [name, "is of a person whose ages are too far apart to be of one person"] for name in ("ann/a1", "ann/a2")
     ]
-    hidden = OwnCohort("own-1", folder).failures()
-    assert hidden["reason"].tolist() == failures["reason"].tolist()
+    assert OwnCohort("own-1", folder).failures()["reason"].tolist() == failures["reason"].tolist()
 
 
 def test_a_row_without_files_and_a_record_without_a_row_are_listed(folder: Path) -> None:
@@ -192,7 +236,7 @@ def test_numbers_of_cases_for_sessions_and_endings_of_files_stay_behind(folder: 
     )
     (folder / "bob.hea").write_text((folder / "bob.hea").read_text().replace("bob.dat", "bob.Smith1950"))
     cohort = OwnCohort("own-1", folder)
-    assert cohort.records()["session"].tolist() == [2, 1]
+    assert hidden(cohort, cohort.records())["session"].tolist() == [2, 1]
     assert cohort.failures()["file"].tolist() == cohort.failures()["record_id"].tolist()
 
 
@@ -208,7 +252,8 @@ def test_what_the_challenges_of_2020_and_notepad_write_is_read(folder: Path) -> 
 def test_an_unknown_activity_is_no_activity(folder: Path) -> None:
     table = "record,subject_id,activity,electrode\nann/a1,Ann,Rest,agagcl\nann/a2,Bob,?,Ann's\nbob,Bob,\n"
     (folder / "subjects.csv").write_text(table)
-    records = OwnCohort("own-1", folder).records()
+    cohort = OwnCohort("own-1", folder)
+    records = hidden(cohort, cohort.records())
     assert records["activity"].tolist() == ["rest", None, None]
     assert records["electrode"].tolist() == ["AgAgCl", "electrode 1", None]
     with pytest.raises(NotApplicableError, match="two activities"):
@@ -244,6 +289,16 @@ def test_a_name_that_wfdb_does_not_allow_is_said_so(folder: Path) -> None:
     assert "a name that WFDB does not allow" in FolderCohort(folder).failures()["reason"].iloc[0]
 
 
+def test_a_table_in_another_coding_is_read_and_said_so(folder: Path) -> None:
+    (folder / "subjects.csv").write_bytes(
+        "record;subject_id;Größe\nbob;Jörg\nann/a1;Ann\nann/a2;Ann\n".encode("cp1252")
+    )
+    assert FolderCohort(folder).records()["subject_id"].tolist() == ["Ann", "Ann", "Jörg"]
+    told = "\n".join(OwnCohort("own-1", folder).notes())
+    assert "subjects.csv is not UTF-8 and was read as Windows text (cp1252)" in told
+    assert "Columns of subjects.csv that are not used: 1." in told
+
+
 def test_a_table_with_nearly_the_right_name_is_mentioned(folder: Path) -> None:
     (folder / "Subjects.csv.txt").write_text(TABLE)
     for cohort in (FolderCohort(folder), OwnCohort("own-1", folder)):
@@ -266,7 +321,7 @@ def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: 
 def test_a_damaged_table_is_one_line_of_cohorts_and_names_no_folder_to_the_study(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (folder / "subjects.csv").write_bytes("record;subject_id\nbob;J\xf6rg\n".encode("cp1252"))
+    (folder / "subjects.csv").write_bytes(b"record;subject_id\nbob;J\x81rg\n")
     assert main(["cohorts"]) == 0
     assert "line 2: is not UTF-8 text" in capsys.readouterr().out.splitlines()[-1]
     with pytest.raises(StudyError, match=r"^own-1/subjects\.csv, line 2: is not UTF-8"):
@@ -299,7 +354,7 @@ def test_a_folder_that_may_not_be_read_is_a_sentence_and_not_a_smaller_cohort(
 
 def test_a_disk_that_fails_costs_its_record_and_names_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = OwnCohort("own-1", folder)
-    record_id = cohort.records()["record_id"].iloc[2]
+    record_id = cohort.pseudonym("record", "bob")
     monkeypatch.setattr(np, "fromfile", Mock(side_effect=OSError(5, "Input/output error", str(folder / "bob.dat"))))
     with pytest.raises(NothingUsableError, match="cannot be read \\(Input/output error\\)") as told:
         build_store(cohort, folder.parent.parent / "cache", min_seconds=0.1, workers=1)
@@ -322,7 +377,7 @@ def test_who_makes_no_key(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["who", "p000000000000"]) == 1
     assert "There is no" in capsys.readouterr().err
     assert not (tmp_path / "wfdb-folder" / own.KEY).exists()
-    person = OwnCohort("own-1", folder).records()["subject_id"].iloc[0]
+    person = OwnCohort("own-1", folder).pseudonym("person", "ann/a1")
     assert main(["who", f"own-1/{person}"]) == 0
     assert capsys.readouterr().out == f"own-1/{person}: ann/a1\n"
 
@@ -347,8 +402,10 @@ def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) 
 def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folder: Path) -> None:
     (folder / "huge.hea").write_text("huge 1 200 10000000000000\nhuge.dat 16 200\n")
     (folder / "other.hea").write_text("other 1 500 400\nbob.dat 16 200\n")
+    (folder / "itself.hea").write_text("itself 1 500 400\nitself.hea 16 200\n")
     (folder / "gap.hea").write_text("gap/2 1 500 100000400\nbob 400\n~ 100000000\n")
     failures = FolderCohort(folder).failures().set_index("record_id")["reason"]
     assert failures["huge"] == "claims more than 268,435,456 samples"
     assert failures["other"] == "names the signal file of another record"
+    assert failures["itself"].endswith("bytes shorter than its header says")
     assert failures["gap"] == "consists of gaps, nearly all of it"

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock, Timeout
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study import cache
@@ -53,6 +54,19 @@ def test_metrics_file_holds_the_contract(results: Path) -> None:
     (results / "metrics.json").write_text(text.replace('"complete": true', '"complete": false'))
     with pytest.raises(StudyError, match="is of a run that did not end"):
         read_metrics("demo", "90_trial")
+
+
+def test_results_of_a_notebook_in_jupyterlab_are_published_by_one_process_at_a_time(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(*_: object) -> None:
+        with pytest.raises(Timeout):
+            FileLock(results.with_name(".90_trial.lock"), timeout=0).acquire()
+        raise StudyError("Nobody else may.")
+
+    monkeypatch.setattr(stage_module, "publish", publish)
+    with pytest.raises(StudyError, match="Nobody else may"):
+        Stage.open("90_trial", PARAMETERS).finish()
 
 
 def test_an_undefined_number_needs_its_reason_and_a_headline_its_number(results: Path) -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from ecgstudy.data.base import as_tables
-from ecgstudy.data.subjects import Subjects, age_of, contradictions, facts_of_comments, read_subjects, sex_of
+from ecgstudy.data.subjects import Subjects, contradictions, facts_of_comments, read_subjects
+from ecgstudy.data.tables import age_of, sex_of, stated
 from ecgstudy.errors import StudyError
 
 
@@ -59,6 +60,8 @@ def test_what_people_write_is_understood(tmp_path: Path, content: str | bytes) -
         (["31/3/2024", "1/3/2024", "2024-03-31T10:00"], [2, 1, 2], [30, 0, 30]),
         (["31-03-2024", "1-3-2024", "31-3-2024 08:00"], [2, 1, 2], [30, 0, 30]),
         (["20240331", "20240301", "2024/3/31 10:00"], [2, 1, 2], [30, 0, 30]),
+        (["31-Mar-2024", "1 March 2024", '"Mar. 31, 2024"'], [2, 1, 2], [30, 0, 30]),
+        (["31MAR2024", "01/mar/2024", "31. March 2024 10:00"], [2, 1, 2], [30, 0, 30]),
     ],
 )
 def test_dates_become_sessions_and_days_between(
@@ -83,6 +86,8 @@ def test_dates_become_sessions_and_days_between(
         ("b,Bob,30.02.2024,4,M\nc,Bob,1.3.2024,4,M", "line 3, column session: is no day of the calendar", "30.02.2024"),
         ("b,Bob,3/4/2024,4,M\nc,Bob,5/4/2024,4,M", "line 3, column session: is no day of the calendar, or", "3/4/2024"),
         ("c,Bob,2024-01-01,4,M\nb,Bob,2,4,M", "line 4, column session: is a number where other rows have a date", "2"),
+        ("b,Bob,30-Feb-2024,4,M\nc,Bob,1.3.2024,4,M", "line 3, column session: is no day of the", "30-Feb-2024"),
+        ("b,Bob,3 März 2024,4,M\nc,Bob,1.3.2024,4,M", "line 3, column session: is neither", "3 März 2024"),
         ("b,Bob,1,old,M", "line 3, column age: is no age", "old"),
         ("b,Bob,1,-4,M", "line 3, column age: is no age", "-4"),
         ("b,Bob,1,131,M", "line 3, column age: is no age", "131"),
@@ -109,7 +114,7 @@ def test_a_bad_row_costs_its_own_record_and_is_one_sentence(tmp_path: Path, row:
     [
         ("", "is empty"),
         ("# nothing\n\n", "is empty"),
-        ("record,subject_id\nbob,Jos\xe9\n".encode("latin-1"), "line 2: is not UTF-8"),
+        (b"record,subject_id\nbob,Jos\x81\n", "line 2: is not UTF-8"),
         ("record\nbob\n", "line 1: there is no column subject_id"),
         ("# note\nwho,what\nbob,1\n", "line 2: there is no column record and subject_id"),
         ('record,subject_id\nbob,Bob\nann,"Ann\n', "line 3: cannot be split"),
@@ -123,10 +128,19 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: st
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_of_a_german_spreadsheet_is_read_and_said_to_be_of_windows(tmp_path: Path) -> None:
+    found = read(tmp_path, "record;subject_id;sex\nbob;Jörg Müller;w\n".encode("cp1252"))
+    assert found.rows["subject_id"].tolist() == ["Jörg Müller"]
+    assert found.rows["sex"].tolist() == ["F"]
+    (note,) = found.notes
+    assert note.startswith("subjects.csv is not UTF-8 and was read as Windows text (cp1252)")
+
+
 def test_ages_and_sexes_of_cells_and_comments() -> None:
     assert [age_of(text) for text in ("0", "54.5", "89", ">89", "89+", "97", "54 y")] == [0, 54.5, 89, 90, 90, 90, 54]
-    assert all(np.isnan(age_of(text)) for text in ("", "?", "NaN", "unknown", "N/A"))
-    assert [sex_of(text) for text in ("f", "Female", "M", "male", "", "Unknown")] == ["F", "F", "M", "M", None, None]
+    assert all(np.isnan(age_of(text)) for text in ("", "?", "NaN", "unknown", "N/A", "-1", "<1", "131", "inf"))
+    assert [stated(text) for text in ("", " ? ", "N/A", "-1", "old")] == [False, False, False, True, True]
+    assert [sex_of(text) for text in ("f", "Female", "M", "male", "W", "Smith")] == ["F", "F", "M", "M", "F", None]
     said = facts_of_comments(["Age: 63", "Gender: Female", " Dx : 426783006,1", "Rx: Unknown", "Storage: 5"])
     assert said == {"age": "63", "sex": "Female", "dx": "426783006,1"}
 

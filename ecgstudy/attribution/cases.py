@@ -1,6 +1,6 @@
 """What is explained: probe windows of the people on trial, by the networks of stage 02, task by task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from ecgstudy.attribution.waves import MEAN_BEAT, Windows, fiducials_of_boundari
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import NotApplicableError, StudyError
-from ecgstudy.evaluate.protocols import some_on_trial
+from ecgstudy.evaluate.protocols import MOST_SHUFFLED, some_on_trial
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import IDENTITY_LEAD, Dataset, without_lead
@@ -59,7 +59,8 @@ class Case:
     network. `reference_codes` are from boundaries that no algorithm drew (cardiologists, or the simulator), where the
     cohort has them. `recognised` says whether the network names the true class: what it does not know cannot be
     explained. `relevance` has shape (n, n_samples), 0 or more, by method; NaN rows are undefined. `incompleteness` is
-    the median relative convergence delta of the methods that promise completeness.
+    the median relative convergence delta of the methods that promise completeness. `on_trial` counts the persons who
+    could be asked about; of many, some are drawn.
     """
 
     cohort: str
@@ -73,6 +74,7 @@ class Case:
     recognised: np.ndarray
     relevance: dict[str, np.ndarray] = field(default_factory=dict)
     incompleteness: dict[str, float] = field(default_factory=dict)
+    on_trial: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -150,13 +152,21 @@ def explain_case(context: Context, part: Part) -> Case:
     return replace(case, relevance=found, incompleteness=incompleteness)
 
 
+def drawn_note(cases: Sequence[Case]) -> str:
+    """Say that of a large cohort some persons stand for all, in this and in the stage's other questions; else ""."""
+    large = {case.cohort: case.on_trial for case in cases if case.on_trial > MOST_SHUFFLED}
+    told = [f"{cohort}: {MOST_SHUFFLED:,} of {n:,} persons on trial" for cohort, n in large.items()]
+    return f" Drawn at random, here and in all audits: {'; '.join(told)}." if told else ""
+
+
 def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     """Choose probe windows of a job's first split, label and delineate them; no method has explained them yet.
 
     At most `most` windows of a person, evenly spread. ``StudyError`` where the attacker reads averaged beats, which
     have no place in a window, the network has no such task, or no probe window is left.
     """
-    split, fitted, dataset = some_on_trial(context.splits(job)[0]), context.fitted(job), context.dataset
+    whole, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
+    split, on_trial = some_on_trial(whole), whole.probe[SUBJECT].nunique()
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
         raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
     model, n_samples = fitted.model, fitted.recipe.n_samples(dataset.fs)
@@ -186,7 +196,7 @@ def case_windows(context: Context, job: Job, task: str, most: int) -> Case:
     reference = reference_codes(study_cohort(job.cohort, job.seed), chosen, n_samples, dataset.fs)
     right = class_probabilities(model, samples, task, classes[task]).argmax(axis=1) == windows.targets
     place, unlabelled = (job.cohort, job.protocol.name, job.attacker, task), int((~labelled).sum())
-    return Case(*place, windows, attempts, unlabelled, reference, right)
+    return Case(*place, windows, attempts, unlabelled, reference, right, on_trial=on_trial)
 
 
 def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) -> pd.DataFrame:

@@ -56,6 +56,7 @@ def case_table(cases: Sequence[Case]) -> pd.DataFrame:
     for case in cases:
         place = {"cohort": case.cohort, "protocol": case.protocol, "task": case.task}
         counts = {"windows": len(case.windows), "persons": np.unique(case.windows.persons).size}
+        counts["persons on trial"] = case.on_trial
         left_out = {"not delineated": int(case.attempts["reason"].notna().sum()), "unlabelled": case.unlabelled}
         row = rows.setdefault(tuple(place.values()), place | counts | left_out)
         row[f"{case.model} right"] = case.accuracy

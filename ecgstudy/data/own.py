@@ -20,18 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgstudy.data.base import RECORD_COLUMNS, Signal
+from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.subjects import (
     LABELS,
     Subjects,
-    age_of,
     composed,
     contradictions,
     facts_of_comments,
     read_subjects,
-    sex_of,
 )
+from ecgstudy.data.tables import age_of, sex_of, stated
 from ecgstudy.data.wfdb_cohort import WfdbCohort
 from ecgstudy.data.wfdb_files import (
     STANDARD_LEADS,
@@ -43,7 +42,7 @@ from ecgstudy.data.wfdb_files import (
     read_signal,
 )
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
-from ecgstudy.study.config import data_root
+from ecgstudy.study.config import PROFILES, cache_dir, data_root, is_own, results_dir
 
 OWN = "wfdb-folder"
 """Folder of the data folder that holds the folders of one's own."""
@@ -57,7 +56,8 @@ SUFFIXES = (".hea", ".dat", ".mat")
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
 """What a unit's name, whatever its capitals, is in mV."""
 KNOWN_LEADS = frozenset((*STANDARD_LEADS, "MLI", "MLII", "MLIII", "V7", "V8", "V9", "V3R", "V4R", "VX", "VY", "VZ"))
-ELECTRODES = ("AgAgCl", "chrome_nickel", "textile", "dry", "gel")
+KNOWN_LABELS = {"activity": tuple(ACTIVITIES), "electrode": ("AgAgCl", "chrome_nickel", "textile", "dry", "gel")}
+"""Texts of the columns :data:`LABELS` that name nobody."""
 DIAGNOSES = {
     **{"426783006": "SNR", "270492004": "IAVB", "164889003": "AF", "164890007": "AFL", "426627000": "Brady"},
     **{"713427006": "CRBBB", "713426002": "IRBBB", "445118002": "LAnFB", "39732003": "LAD", "164909002": "LBBB"},
@@ -86,20 +86,29 @@ class FolderCohort(WfdbCohort):
         f"Put WFDB records (.hea and .dat, in small letters) into a folder in data/{OWN}, as data/README.md describes."
     )
 
+    def _holds(self, folder: Path) -> bool:
+        return _holds_records(folder)
+
     @cached_property
-    def _found(self) -> list[Path]:
-        """Every header below the folder."""
-        return sorted(headers_below(self.root))
+    def paths(self) -> dict[str, Path]:
+        """Every header below the folder, by its record's name."""
+        return {self._record_id(path): path for path in sorted(headers_below(self.root))}
+
+    def _header_path(self, record_id: str) -> Path:
+        return self.paths[record_id]
+
+    @cached_property
+    def _named_by(self) -> dict[Path, list[Path]]:
+        """Files that each header below the folder names."""
+        return {path: super(FolderCohort, self)._named(path) for path in self.paths.values()}
+
+    def _named(self, path: Path) -> list[Path]:
+        return self._named_by[path]
 
     def _listed(self) -> list[str]:
         """Every header below the folder, apart from those that are segments of another record."""
-        segments = set()
-        for path in self._found:
-            try:
-                segments |= {path.with_name(f"{part}.hea") for part in read_header(path, self.root).parts}
-            except RecordError:
-                continue  # The scan lists it among the failures.
-        return [self._record_id(path) for path in self._found if path not in segments]
+        segments = {file for path, files in self._named_by.items() for file in files if file != path}
+        return [record_id for record_id, path in self.paths.items() if path not in segments]
 
     @cached_property
     def subjects(self) -> Subjects | None:
@@ -108,15 +117,11 @@ class FolderCohort(WfdbCohort):
         return read_subjects(checked_path(path, self.root)) if path.exists() else None
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
-        path, written = self.root / SUBJECTS, composed(self._written_name(header.path))
+        path, written = self.root / SUBJECTS, composed(record_id)
         check_signal_files(header, self.root)  # what a header claims takes room in the store before it is read
-        said, unread = facts_of_comments(header.comments), 0
-        facts: dict[str, Any] = {"age": float("nan"), "sex": None}
-        for name, read in (("age", age_of), ("sex", sex_of)):
-            try:
-                facts[name] = read(said.get(name, ""))
-            except ValueError:
-                unread += 1
+        said = facts_of_comments(header.comments)
+        facts = {"age": age_of(said.get("age", "")), "sex": sex_of(said.get("sex", ""))}
+        unread = sum(pd.isna(value) and stated(said.get(name, "")) for name, value in facts.items())
         codes = said.get("dx", "").replace(",", " ").split()
         row = {"subject_id": record_id, "unit": unit_of(header), **facts}
         row |= {"diagnoses": tuple(DIAGNOSES[code] for code in codes if code in DIAGNOSES)}
@@ -132,10 +137,6 @@ class FolderCohort(WfdbCohort):
         row |= {name: value for name, value in own.items() if name not in facts or name in told}
         return row | {"from_header": tuple(name for name in row["from_header"] if name not in told)}
 
-    def _written_name(self, path: Path) -> str:
-        """Name of the record with the header `path` as ``subjects.csv`` writes it."""
-        return path.relative_to(self.root).with_suffix("").as_posix()
-
     def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
         return contradictions(rows)
 
@@ -147,6 +148,10 @@ class FolderCohort(WfdbCohort):
         found = [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
         nameless = self.subjects.problems.get("")
         return found + ([(SUBJECTS, SUBJECTS, nameless.reason, nameless.remedy)] if nameless else [])
+
+    def header(self, record_id: str) -> Header:
+        """Read and check the header of one record, without a scan of the others."""
+        return read_header(self._header_path(record_id), self.root)
 
     def signal(self, record_id: str) -> Signal:
         """Read one record, in mV where every lead's unit is a multiple of the volt, whatever its capitals."""
@@ -169,8 +174,8 @@ class FolderCohort(WfdbCohort):
                 found.append(
                     f"A file with a similar name is not read; save it as CSV UTF-8, under the name {SUBJECTS}."
                 )
-        elif self.subjects.ignored:
-            found.append(f"Columns of {SUBJECTS} that are not used: {len(self.subjects.ignored)}.")
+        else:
+            found += self.subjects.notes
         if any(n_from.values()):
             found.append(
                 f"The age of {n_from['age']} and the sex of {n_from['sex']} records are those of their header's "
@@ -187,16 +192,19 @@ def unit_of(header: Header) -> str:
     return "mV" if units <= set(MILLIVOLTS) else UNCALIBRATED if units == {UNCALIBRATED} else "other"
 
 
-class OwnCohort(FolderCohort):
+class OwnCohort(Cohort):
     """The same records under pseudonyms; no name, date, free text or path of theirs leaves this class."""
+
+    licence, how_to_get = FolderCohort.licence, FolderCohort.how_to_get
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name  # type: ignore[misc]
         try:
-            super().__init__(root)
+            self._folder = FolderCohort(root)
         except DataNotFoundError as absent:
-            raise DataNotFoundError(str(absent).replace(str(root), name)) from None
-        self._key = pseudonym_key(data_root() / OWN)
+            told = str(absent).replace(str(root), name).replace(f"Cohort {OWN}", f"Cohort {name}")
+            raise DataNotFoundError(told) from None
+        self.root, self._key = self._folder.root, pseudonym_key(data_root() / OWN)
 
     def __reduce__(self) -> tuple[Callable[[str, str], "OwnCohort"], tuple[str, str]]:
         """Travel to another process, by way of the cache, without the name of any folder."""
@@ -207,86 +215,65 @@ class OwnCohort(FolderCohort):
         text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
-    def _record_id(self, path: Path) -> str:
-        return self.pseudonym("record", self._written_name(path))
-
     @cached_property
-    def _found(self) -> list[Path]:
-        """Every header below the folder; an error names no folder."""
-        try:
-            return sorted(headers_below(self.root))
-        except RecordError as error:
-            raise RecordError(self.name, error.reason, error.remedy) from None
-
-    @cached_property
-    def _paths(self) -> dict[str, Path]:
-        return {self._record_id(path): path for path in self._found}
-
-    def _header_path(self, record_id: str) -> Path:
-        return self._paths[record_id]
-
-    def header(self, record_id: str) -> Header:
-        """Read and check the header of one record, without a scan of the others."""
-        return read_header(self._header_path(record_id), self.root)
-
-    def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
-        row = super()._describe(record_id, header)
-        person = row["subject_id"] if self.subjects else self._written_name(header.path)
-        return row | {"subject_id": self.pseudonym("person", person), "spelt": person}
-
-    def _disputed(self, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
-        return contradictions(rows.assign(subject_id=rows["spelt"]))
+    def _named(self) -> dict[str, str]:
+        """Names of the records by their pseudonyms, without a look into their headers."""
+        return {self.pseudonym("record", name): name for name in self._folder.paths}
 
     @cached_property
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        records, failures = super()._scan
-        kept = [*RECORD_COLUMNS, "diagnoses", "from_header", "unread", *(label for label in LABELS if label in records)]
-        records = records.reindex(columns=kept).assign(leads=records["leads"].map(safe_leads))
+        try:
+            records, failures = self._folder.records(), self._folder.failures()
+        except RecordError as error:  # of a folder
+            raise RecordError(self.name, error.reason, error.remedy) from None
+        except StudyError as damaged:  # the table
+            raise StudyError(str(damaged).replace(str(self.root), self.name)) from None
+        labels = [label for label in LABELS if label in records]
+        records = records.reindex(columns=[*RECORD_COLUMNS, "diagnoses", *labels])
+        for column, kind in (("record_id", "record"), ("subject_id", "person")):
+            records[column] = [self.pseudonym(kind, name) for name in records[column]]
+        records["leads"] = records["leads"].map(safe_leads)
         # what counts a person's days may be the number of a case
         records["session"] = records.groupby("subject_id")["session"].rank("dense").astype(int)
-        for label, known in zip(LABELS, (ACTIVITIES, ELECTRODES), strict=True):
-            if label in records:
-                records[label] = numbered(records[label], known)
-        return records, failures.assign(file=[self._safe_file(*row) for row in failures[["record_id", "file"]].values])
+        for label in labels:
+            records[label] = numbered(records[label], KNOWN_LABELS[label])
+        tables = failures["record_id"] == SUBJECTS
+        failures["record_id"] = [self.pseudonym("record", name) for name in failures["record_id"]]
+        failures.loc[tables, "record_id"] = SUBJECTS
+        failures["file"] = [_safe_file(*row) for row in failures[["record_id", "file"]].values]
+        # the order of the names tells of them
+        return tuple(table.sort_values("record_id", ignore_index=True) for table in (records, failures))
 
-    def _safe_file(self, record_id: str, file: str) -> str:
-        """Name of a file for a table that others read."""
-        suffix = Path(file).suffix
-        return SUBJECTS if file == SUBJECTS else record_id + (suffix if suffix in SUFFIXES else "")
-
-    @cached_property
-    def subjects(self) -> Subjects | None:
-        """What ``subjects.csv`` says, as that of the folder; a sentence on it does not name the folder."""
-        try:
-            return FolderCohort.subjects.func(self)  # type: ignore[attr-defined]
-        except StudyError as damaged:
-            raise StudyError(str(damaged).replace(str(self.root), self.name)) from None
-
-    def _orphans(self, listed: Sequence[str]) -> list[tuple[str, str, str, str]]:
-        there = [self._written_name(self._paths[record_id]) for record_id in listed]
-        orphans = super()._orphans(there)
-        return [(name if name == SUBJECTS else self.pseudonym("record", name), *rest) for name, *rest in orphans]
+    def notes(self) -> list[str]:
+        """Say what the records do not say themselves, without naming any."""
+        return self._folder.notes()
 
     def signal(self, record_id: str) -> Signal:
         """Read one record; its errors name its pseudonym alone."""
         try:
-            signal = super().signal(record_id)
+            signal = self._folder.signal(self._named[record_id])
         except RecordError as error:
-            raise RecordError(self._safe_file(record_id, error.file), error.reason, error.remedy) from None
+            raise RecordError(_safe_file(record_id, error.file), error.reason, error.remedy) from None
         return replace(signal, leads=safe_leads(signal.leads))
 
     def digest(self) -> str:
         """SHA-256 (hex) over the records and the key of their pseudonyms."""
-        return hmac.new(self._key, super().digest().encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, self._folder.digest().encode(), hashlib.sha256).hexdigest()
 
     def whois(self, pseudonym: str) -> str | None:
         """Give the name behind a pseudonym of this folder, for the terminal of whoever has the key; None if unknown."""
-        records = persons = [self._written_name(path) for path in self._paths.values()]
-        if self.subjects:
-            persons = self.subjects.rows["subject_id"].unique()
-            records = [*records, *self.subjects.rows.index, *self.subjects.problems]
+        records = persons = [*self._folder.paths]
+        if subjects := self._folder.subjects:
+            persons = subjects.rows["subject_id"].unique()
+            records = [*records, *subjects.rows.index, *subjects.problems]
         named = [("record", name) for name in records] + [("person", name) for name in persons]
         return next((name for kind, name in named if self.pseudonym(kind, name) == pseudonym), None)
+
+
+def _safe_file(record_id: str, file: str) -> str:
+    """Name of a file for a table that others read."""
+    suffix = Path(file).suffix
+    return SUBJECTS if file == SUBJECTS else record_id + (suffix if suffix in SUFFIXES else "")
 
 
 def _reopened(name: str, pseudonym: str) -> OwnCohort:
@@ -296,7 +283,9 @@ def _reopened(name: str, pseudonym: str) -> OwnCohort:
 
 
 def headers_below(folder: Path) -> Iterator[Path]:
-    """Headers in a folder and those below it; what is hidden is a file manager's or in its bin, no record.
+    """Headers in a folder and those below it, also those in capitals, which cannot be read, but must not be missed.
+
+    What is hidden is a file manager's or in its bin, no record.
 
     Raises
     ------
@@ -310,7 +299,7 @@ def headers_below(folder: Path) -> Iterator[Path]:
 
     for place, inner, files in os.walk(folder, onerror=refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from (Path(place, name) for name in files if name.endswith(".hea") and not name.startswith("."))
+        yield from (Path(place, name) for name in files if name.lower().endswith(".hea") and not name.startswith("."))
 
 
 def safe_leads(leads: Sequence[str]) -> tuple[str, ...]:
@@ -357,6 +346,7 @@ def pseudonym_key(folder: Path) -> bytes:
     path = folder / KEY
     try:
         if not path.exists():
+            _refuse_without_key(path)
             _make_key(path)
         written = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
@@ -367,6 +357,19 @@ def pseudonym_key(folder: Path) -> bytes:
     if not re.fullmatch("[0-9a-fA-F]{64}", written):
         raise StudyError(f"{path} does not hold 64 hexadecimal digits; put back the key that was there.")
     return bytes.fromhex(written)
+
+
+def _refuse_without_key(path: Path) -> None:
+    """Refuse new pseudonyms beside old ones, whose persons nobody could tell any more; :class:`StudyError`."""
+    own = filter(is_own, PROFILES)
+    places = {
+        place(name): made for name in own for place, made in ((results_dir, "*/metrics.json"), (cache_dir, "store-*"))
+    }
+    if left := [str(place) for place, made in places.items() if any(place.glob(made))]:
+        raise StudyError(
+            f"{path} is missing, and {' and '.join(left)} hold pseudonyms that were made with it: put the key back or, "
+            "where it is lost, delete that, whose patients nobody can name any more, and begin with a new key."
+        )
 
 
 def _make_key(path: Path) -> None:

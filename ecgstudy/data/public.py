@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import STANDARD_LEADS, Signal
-from ecgstudy.data.tables import SEX, age_in_years, numbers, read_csv
+from ecgstudy.data.tables import age_of, numbers, read_csv, sex_of
 from ecgstudy.data.wfdb_cohort import WfdbCohort
 from ecgstudy.data.wfdb_files import Header, checked_path, read_annotation
 from ecgstudy.errors import RecordError, StudyError
@@ -65,7 +65,7 @@ class EcgidCohort(WfdbCohort):
             date = datetime.strptime(facts["ECG date"], "%d.%m.%Y")
         except (KeyError, ValueError):
             raise RecordError(header.path, "states no date that a session could be told by") from None
-        age, sex = age_in_years(facts.get("Age", "")), SEX.get(facts.get("Sex", "").lower())
+        age, sex = age_of(facts.get("Age", "")), sex_of(facts.get("Sex", ""))
         return {"subject_id": record_id.split("/")[0], "date": date, "age": age, "sex": sex}
 
 
@@ -101,7 +101,7 @@ class LudbCohort(WfdbCohort):
             raise RecordError(self.root / "ludb.csv", f"has no row, or more than one, for record {record_id}")
         cells = self._table.loc[record_id]
         row = {"subject_id": record_id, "session_day": 0.0}
-        row |= {"age": age_in_years(cells["Age"]), "sex": SEX.get(cells["Sex"].lower())}
+        row |= {"age": age_of(cells["Age"]), "sex": sex_of(cells["Sex"])}
         for column, label in LUDB_LABELS.items():
             phrases = (line.removeprefix("Electric axis of the heart: ") for line in cells[column].splitlines())
             row[label] = tuple(phrase.strip() for phrase in phrases if phrase.strip())
@@ -162,7 +162,7 @@ class MitdbCohort(WfdbCohort):
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         age, sex, *_ = [*"".join(header.comments[:1]).split(), "", ""]
         row = {"subject_id": SAME_PERSON.get(record_id, record_id)}
-        row |= {"age": age_in_years(age), "sex": SEX.get(sex.lower())}
+        row |= {"age": age_of(age), "sex": sex_of(sex)}
         try:
             marks = read_annotation(header.path.with_suffix(".atr"), self.root, header.n_samples)
         except RecordError:  # the signal is still good

@@ -14,26 +14,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecgstudy.data.tables import OVER_89_YEARS, SEX
+from ecgstudy.data.tables import OLDEST, age_of, sex_of, stated
 from ecgstudy.errors import RecordError, StudyError
 
 NEEDED = ("record", "subject_id")
 LABELS = ("activity", "electrode")
 """Columns beside person, session, age and sex that the study asks about; further ones are ignored."""
 READ = (*NEEDED, "session", "age", "sex", *LABELS)
-OLDEST = 130
 MAX_BYTES = 1 << 26
 MOST_YEARS_DATED, MOST_YEARS_UNDATED = 2.0, 15.0
 """Years by which ages of one person may differ: beyond the time between dated sessions, and without dates."""
-SEXES = {**SEX, "woman": "F", "man": "M"}
-_UNKNOWN = frozenset({"", "?", "-", "u", "unk", "unknown", "na", "n/a", "nan", "none", "null"})
-_AGE = re.compile(r"([<>]?)\s*(\d{1,3}(?:[.,]\d+)?)\s*(\+?)\s*(?:a|y|yr|yrs|years?)?", re.IGNORECASE)
-_DATES = (
-    (re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ].*)?"), "ymd"),
-    (re.compile(r"((?:19|20)\d{2})(\d{2})(\d{2})"), "ymd"),
-    (re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?: .*)?"), "dmy"),
-    (re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})(?: .*)?"), "slash"),
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE = (
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|(?:19|20)\d{6}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}"
+    rf"|\d{{1,2}}\.?[\s/-]*{_MONTH}\.?[\s,/-]*\d{{4}}|{_MONTH}\.?\s*\d{{1,2}}[\s,]+\d{{4}})(?:[t ].*)?"
 )
+"""A cell that is written as a date, in small letters; a time of day may follow."""
+_FORMS = ("%Y-%m-%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d-%b-%Y", "%b-%d-%Y")
+_SLASHED = ("%d-%m-%Y", "%m-%d-%Y")
+"""Of which a table uses one."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,13 @@ class Subjects:
         ("F", "M", None), and those of :data:`LABELS` that the table has (None where unknown).
     problems : dict of str to RecordError
         Why the row of a record cannot be used.
-    ignored : tuple of str
-        Columns that nobody asks about.
+    notes : tuple of str
+        Sentences on the table as a whole, which name nobody.
     """
 
     rows: pd.DataFrame
     problems: dict[str, RecordError] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_subjects(path: Path) -> Subjects:
@@ -64,7 +63,8 @@ def read_subjects(path: Path) -> Subjects:
     StudyError
         The table as a whole cannot be read; a row that cannot costs its own record only.
     """
-    numbered = _rows(path)
+    text, notes = _text(path)
+    numbered = _rows(path, text)
     line, header = next(numbered, (1, []))
     if not header:
         raise StudyError(f"{path} is empty; its first line must name the columns {' and '.join(NEEDED)}.")
@@ -75,35 +75,46 @@ def read_subjects(path: Path) -> Subjects:
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise StudyError(f"{path}, line {line}: there is no column {' and '.join(missing)}; name it in this line.")
-    table, problems = [], {}
+    if ignored := {name for name in names if name and name not in READ}:
+        notes.append(f"Columns of {path.name} that are not used: {len(ignored)}.")
+    known, table, problems = [name for name in READ if name in names], [], {}
     for line, cells in numbered:
-        row = dict(zip(names, cells, strict=False))
-        row = {name: row.get(name, "") for name in READ if name in names} | {"line": line}
+        row = dict.fromkeys(known, "") | dict(zip(names, cells, strict=False)) | {"line": line}
         row["record"] = _record_name(row["record"])
-        surplus = [cell for cell in cells[len(names) :] if cell]
-        if surplus:
+        if surplus := [cell for cell in cells[len(names) :] if cell]:
             what = (f"line {line}, column {len(names) + 1}: has more cells than the first line names", "quote commas")
             problems[row["record"]] = RecordError(path, *what, detail=surplus[0])
         table.append(row)
-    rows = pd.DataFrame(table, columns=[*(name for name in READ if name in names), "line"])
-    for at, column, what, remedy in _row_problems(rows):
-        record, line = rows["record"].iloc[at], rows["line"].iloc[at]
-        reason = f"line {line}, column {column}: {what}"
-        problems.setdefault(record, RecordError(path, reason, remedy, detail=rows[column].iloc[at]))
-    rows = rows[~rows["record"].isin(problems)].set_index("record")
-    return Subjects(_typed(rows), problems, tuple(name for name in dict.fromkeys(names) if name and name not in READ))
+    rows = pd.DataFrame(table, columns=[*known, "line"])
+    facts, faults = _facts(rows)
+    for column, wrong, what, remedy in faults:
+        for record, line, cell in rows[wrong].reindex(columns=["record", "line", column]).values:
+            error = RecordError(path, f"line {line}, column {column}: {what}", remedy, detail=cell)
+            problems.setdefault(record, error)
+    usable = rows[["record", "line", "subject_id"]].assign(**facts)[~rows["record"].isin(problems)]
+    if "date" in usable and usable["date"].isna().all():
+        usable = usable.drop(columns="date").assign(session=1)
+    return Subjects(usable.set_index("record"), problems, tuple(notes))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row that is neither blank nor a comment."""
+def _text(path: Path) -> tuple[str, list[str]]:
+    """Text of the table, and what to say of its coding."""
     if path.stat().st_size > MAX_BYTES:
         raise StudyError(f"{path} is larger than {MAX_BYTES >> 20} MB; keep one short line a record.")
     raw = path.read_bytes()
     try:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"), []
     except UnicodeDecodeError as wrong:
         line = raw[: wrong.start].count(b"\n") + 1
+    try:
+        told = "is not UTF-8 and was read as Windows text (cp1252); save it as CSV UTF-8 if names look wrong."
+        return raw.decode("cp1252"), [f"{path.name} {told}"]
+    except UnicodeDecodeError:
         raise StudyError(f"{path}, line {line}: is not UTF-8 text; save it as CSV UTF-8.") from None
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every row that is neither blank nor a comment."""
     # before a quote in a comment swallows what follows; Excel's own first line is none of the table either
     text = re.sub(r"^[ \t]*#.*$|\A\"?sep=.\"?\r?$", "", text, flags=re.MULTILINE)
     lines = [line for line in text.splitlines() if line.strip()]
@@ -135,101 +146,54 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _row_problems(rows: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
-    """Position, column, what is wrong and what to do, for every row that cannot be used."""
-    checks = [
+Fault = tuple[str, pd.Series, str, str]
+"""Column, mask of the rows that cannot be used, what is wrong with its cells, and what to do."""
+
+
+def _facts(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], list[Fault]]:
+    """Session (or date), age, sex and labels that the cells state, and what is wrong with those that state nothing."""
+    told = {name: rows.get(name, pd.Series("", index=rows.index)) for name in ("session", "age", "sex")}
+    facts = {"age": told["age"].map(age_of).astype(float), "sex": told["sex"].map(sex_of)}
+    facts |= {label: rows[label].where(rows[label].map(stated), None) for label in rows.columns.intersection(LABELS)}
+    unread = {name: facts[name].isna() & told[name].map(stated) for name in ("age", "sex")}
+    sessions, wrong = _sessions(told["session"])
+    return facts | sessions, [
         ("record", rows["record"] == "", "names no record", "fill it in"),
         ("record", rows["record"].duplicated(keep=False), "lists its record twice", "keep one row a record"),
         ("subject_id", rows["subject_id"] == "", "names no person", "fill it in"),
+        ("age", unread["age"], "is no age", f"write years from 0 to {OLDEST}, or nothing"),
+        ("sex", unread["sex"], "is no sex that the study knows", "write F, M or nothing"),
+        *(("session", *fault, "number a person's days 1, 2, ... or write dates as 2024-03-31") for fault in wrong),
     ]
-    if "age" in rows:
-        wrong = rows["age"].map(lambda text: _fails(age_of, text))
-        checks.append(("age", wrong, "is no age", f"write years from 0 to {OLDEST}, or nothing"))
-    if "sex" in rows:
-        wrong = rows["sex"].map(lambda text: _fails(sex_of, text))
-        checks.append(("sex", wrong, "is no sex that the study knows", "write F, M or nothing"))
-    if "session" in rows:
-        checks += [("session", *check) for check in _session_problems(rows["session"])]
-    for column, wrong, what, remedy in checks:
-        for at in wrong.to_numpy(dtype=bool).nonzero()[0]:
-            yield int(at), column, what, remedy
 
 
-def _fails(read: object, text: str) -> bool:
-    """Whether a reader of cells refuses a text."""
-    try:
-        read(text)  # type: ignore[operator]
-    except ValueError:
-        return True
-    return False
+def _sessions(cells: pd.Series) -> tuple[dict[str, pd.Series], list[tuple[pd.Series, str]]]:
+    """Date of every cell, or number where none is written as a date, and masks of those that cannot be used."""
+    unknown = ~cells.map(stated)
+    whole, written, dates = cells.str.fullmatch(r"0*[1-9]\d{0,8}(?:[.,]0+)?") & ~unknown, *_dates(cells)
+    wrong = [(~(unknown | whole | written), "is neither a whole number from 1 nor a date")]
+    if written.any():
+        wrong.append((whole & ~written, "is a number where other rows have a date"))
+        wrong.append((written & dates.isna(), "is no day of the calendar, or day and month cannot be told apart"))
+        return {"date": dates}, wrong
+    return {"session": cells.where(whole, "1").str.replace(",", ".").astype(float).astype(int)}, wrong
 
 
-def age_of(text: str) -> float:
-    """Age in years; NaN where it is not known, 90 for all who are older than 89; ``ValueError`` for anything else."""
-    if text.strip().lower() in _UNKNOWN:
-        return float("nan")
-    match = _AGE.fullmatch(text.strip())
-    age = float(match[2].replace(",", ".")) if match else float("nan")
-    if not match or not age <= OLDEST or match[1] == "<":
-        raise ValueError(text)
-    return OVER_89_YEARS if age > 89 or (age >= 89 and (match[1] or match[3])) else age
+def _dates(cells: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Whether each cell is written as a date, and the day; NaT where the calendar has none.
 
-
-def sex_of(text: str) -> str | None:
-    """Sex as "F" or "M", None where it is not known; ``ValueError`` for anything else."""
-    said = text.strip().lower()
-    if said not in SEXES and said not in _UNKNOWN:
-        raise ValueError(text)
-    return SEXES.get(said)
-
-
-def _session_problems(column: pd.Series) -> Iterator[tuple[pd.Series, str, str]]:
-    """Masks of the sessions that cannot be used, what is wrong with them, and what to do."""
-    kind = column.map(_kind)
-    dated = kind.isin(["ymd", "dmy", "slash"])
-    remedy = "number a person's days 1, 2, ... or write dates as 2024-03-31"
-    yield kind == "neither", "is neither a whole number from 1 nor a date", remedy
-    if dated.any():
-        yield kind == "number", "is a number where other rows have a date", remedy
-    yield dated & _dates(column).isna(), "is no day of the calendar, or day and month cannot be told apart", remedy
-
-
-def _kind(text: str) -> str:
-    """Kind of a session's cell: "number", a kind of date, "unknown" or "neither"."""
-    if text.lower() in _UNKNOWN:
-        return "unknown"
-    dated = next((kind for pattern, kind in _DATES if pattern.fullmatch(text)), None)
-    whole = re.fullmatch(r"0*[1-9]\d{0,8}(?:[.,]0+)?", text)
-    return dated or ("number" if whole else "neither")
-
-
-def _dates(column: pd.Series) -> pd.Series:
-    """Dates of a column's cells; those with slashes need a day above 12 somewhere that tells it from the month."""
-    fields = column.map(lambda text: next((m for pattern, _ in _DATES if (m := pattern.fullmatch(text))), None))
-    slashed = [match for match, text in zip(fields, column, strict=True) if match and _kind(text) == "slash"]
-    day_first, month_first = (any(int(match[place]) > 12 for match in slashed) for place in (1, 2))
-    order = {"ymd": (1, 2, 3), "dmy": (3, 2, 1), "slash": (3, 2, 1) if day_first else (3, 1, 2)}
-    written = []
-    for text, match in zip(column, fields, strict=True):
-        kind = _kind(text)
-        clear = match is not None and (kind != "slash" or day_first != month_first)
-        written.append("-".join(match[place] for place in order[kind]) if clear and match else None)
-    dates = pd.to_datetime(pd.Series(written, dtype=object), format="%Y-%m-%d", errors="coerce")
-    return dates.set_axis(column.index)
-
-
-def _typed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Cells of usable rows as what they mean."""
-    blank = pd.Series("", index=rows.index)
-    written = rows.get("session", blank)
-    dates = _dates(written)
-    facts = {"age": rows.get("age", blank).map(age_of).astype(float), "sex": rows.get("sex", blank).map(sex_of)}
-    for label in rows.columns.intersection(LABELS):
-        facts[label] = rows[label].where(~rows[label].str.lower().isin(_UNKNOWN), None)
-    if dates.notna().any():
-        return rows.drop(columns="session").assign(date=dates, **facts)
-    number = written.where(~written.str.lower().isin(_UNKNOWN), "1").str.replace(",", ".").astype(float)
-    return rows.assign(session=number.astype(int), **facts)
+    Two numbers before the year need one above 12 in some cell, which tells the day from the month.
+    """
+    written = cells.str.lower().str.extract(f"^{_DATE}$")[0]
+    parts = written.str.replace(r"\W*([a-z]{3})[a-z]*\W*", r"-\1-", regex=True).str.strip("-")
+    parts = parts.str.replace(r"[\s,/]+", "-", regex=True)
+    days = {form: pd.to_datetime(parts, format=form, errors="coerce") for form in (*_FORMS, *_SLASHED)}
+    found = pd.concat([days[form] for form in _FORMS], axis=1).bfill(axis=1).iloc[:, 0]
+    readable = pd.concat([days[form].notna() for form in _SLASHED], axis=1, keys=_SLASHED)
+    telling = readable[readable.sum(axis=1) == 1].any()
+    for form in telling.index[telling] if telling.sum() == 1 else ():
+        found = found.fillna(days[form])
+    return written.notna(), found
 
 
 def facts_of_comments(comments: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Tables of text that come with records: read as they are written, and what is wrong with them said in a sentence."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,15 @@ import pandas as pd
 from ecgstudy.errors import DataNotFoundError, StudyError
 
 OVER_89_YEARS = 90.0
-"""Age given to persons whom a source reports only as "over 89" (LUDB: ">89"; PTB-XL: 300)."""
-SEX = {"f": "F", "female": "F", "m": "M", "male": "M"}
-"""Sex as sources write it, in lower case."""
+"""Age of all who are older than 89; some sources say no more of them (LUDB: ">89"; PTB-XL: 300)."""
+OLDEST = 130
+UNKNOWN = frozenset({"", "?", "-", "u", "unk", "unknown", "na", "n/a", "nan", "none", "null"})
+"""What stands where nothing is known, in lower case."""
+_SEXES = {
+    **dict.fromkeys(("f", "female", "woman", "w", "weiblich"), "F"),
+    **dict.fromkeys(("m", "male", "man", "männlich"), "M"),
+}
+_AGE = re.compile(r"([<>]?)\s*(\d{1,3}(?:[.,]\d+)?)\s*(\+?)\s*(?:a|y|yr|yrs|years?)?", re.IGNORECASE)
 
 
 def read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
@@ -49,7 +56,19 @@ def first_problem(checks: Mapping[str, Sequence[bool]]) -> np.ndarray:
     return np.select([np.asarray(mask, dtype=bool) for mask in checks.values()], list(checks), default="")
 
 
-def age_in_years(text: str) -> float:
-    """Age as a source writes it; NaN where it is empty, unknown (MIT-BIH writes -1) or no number."""
-    age = OVER_89_YEARS if text == ">89" else pd.to_numeric(text, errors="coerce")
-    return age if 0 <= age < float("inf") else float("nan")
+def stated(text: str) -> bool:
+    """Whether a cell says anything."""
+    return text.strip().lower() not in UNKNOWN
+
+
+def age_of(text: str) -> float:
+    """Age in years, :data:`OVER_89_YEARS` for all who are older than 89; NaN where it is unknown or no age."""
+    match = _AGE.fullmatch(text.strip())
+    age = float(match[2].replace(",", ".")) if match and match[1] != "<" else float("nan")
+    over_89 = 89 < age <= OLDEST or (age == 89 and (match[1] or match[3]))
+    return OVER_89_YEARS if over_89 else age if age <= OLDEST else float("nan")
+
+
+def sex_of(text: str) -> str | None:
+    """Sex as "F" or "M", None where it is unknown or another word."""
+    return _SEXES.get(text.strip().lower())

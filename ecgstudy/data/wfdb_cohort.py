@@ -42,11 +42,15 @@ class WfdbCohort(Cohort):
             nowhere = f"{base} holds no folder {self.folders[0]}"
         # Path.is_dir raises where a folder may not be searched
         there = [folder for folder in candidates if os.access(folder, os.R_OK | os.X_OK) and folder.is_dir()]
-        found = next((folder for folder in there if any(True for _ in folder.glob(self.marker))), None)
+        found = next(filter(self._holds, there), None)
         if found is None:
             reason = f"{there[0]} holds no {self.marker}" if there else nowhere
             raise DataNotFoundError(f"Cohort {self.name} was not found: {reason}. {self.how_to_get}")
         self.root = found.resolve()
+
+    def _holds(self, folder: Path) -> bool:
+        """Whether a folder is the cohort's."""
+        return any(True for _ in folder.glob(self.marker))
 
     def header(self, record_id: str) -> Header:
         """Read and check the header of one record; raises as :meth:`signal` does."""
@@ -147,12 +151,15 @@ class WfdbCohort(Cohort):
         paths = [self.root / name for name in ("RECORDS", *self.tables)]
         for record_id in self._listed():
             path = self._header_path(record_id)
-            paths += [path, *(path.with_suffix(f".{annotator}") for annotator in self.annotators)]
-            try:
-                paths += signal_files(read_header(path, self.root))
-            except RecordError:
-                paths.append(path.with_suffix(".dat"))
+            paths += [path, *(path.with_suffix(f".{annotator}") for annotator in self.annotators), *self._named(path)]
         return paths
+
+    def _named(self, path: Path) -> list[Path]:
+        """Files that a record is made of beside the header `path`; where that cannot be read, what it would name."""
+        try:
+            return signal_files(read_header(path, self.root))
+        except RecordError:
+            return [path.with_suffix(".dat")]
 
     def _read_table(self, name: str, required: Sequence[str]) -> pd.DataFrame:
         """Read a CSV file of the cohort's folder, see :func:`read_csv`."""

@@ -125,6 +125,8 @@ def _header_text(path: Path, root: Path) -> str:
 
 def _parse_header(path: Path, root: Path) -> Header:
     """Parse one file by wfdb's grammar, but strictly: what wfdb would replace by a default is refused."""
+    small = "end the names of header and signal file in small letters, inside the header too"
+    _refuse(path.suffix != ".hea", path, "ends in capitals, which WFDB does not read", small)
     lines, comments = parse_header_content(_header_text(path, root))
     _refuse(not lines, path, "is empty")
     long = any(len(line) > MAX_LINE or " " * MAX_BLANKS in line.expandtabs(1) for line in lines)
@@ -219,8 +221,8 @@ def _with_segments(header: Header, root: Path) -> Header:
 def signal_files(header: Header) -> list[Path]:
     """Files that a record is made of, beside its own header: signal files and segment headers."""
     own = header.segments or (header,)
-    files = [part.path.with_name(channel.file) for part in own for channel in part.channels]
-    return files + [header.path.with_name(f"{name}.hea") for name in header.parts if name != "~"]
+    files = dict.fromkeys(part.path.with_name(channel.file) for part in own for channel in part.channels)
+    return [*files] + [header.path.with_name(f"{name}.hea") for name in header.parts if name != "~"]
 
 
 def read_signal(header: Header, root: Path, offered: slice = slice(None), summed: bool = False) -> Signal:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.errors import StudyError
+from ecgstudy.study.cache import cache_key
 
 SIGNALS = "signals.f32"
 RECORDS = "records.parquet"
@@ -25,21 +26,34 @@ FLAW_COLUMNS = ("record_id", "lead", "start", "stop", "reason")
 
 
 class RecordStore:
-    """Signals, record table, flaws and beats of one cohort at one sampling rate, in the folder of a finished store."""
+    """Signals, record table, flaws and beats of one cohort at one sampling rate, in the folder of a finished store.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    Records `left_out` (:data:`EXCLUSION_COLUMNS`) are in the store and take no part: they join its exclusions.
+    """
+
+    def __init__(self, folder: Path, left_out: pd.DataFrame | None = None) -> None:
+        self.folder, self.left_out = Path(folder), left_out
         if not is_complete(self.folder):
             raise StudyError(f"{self.folder} holds no finished store; run notebook 01_ingestion again.")
 
-    def __getstate__(self) -> dict[str, Path]:
-        """Pickle the folder's name alone: a worker maps the same files again."""
-        return {"folder": self.folder}
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle no more than what the store is opened with: a worker maps the same files again."""
+        return {"folder": self.folder, "left_out": self.left_out}
 
     @cached_property
     def manifest(self) -> dict:
         """What the store was made from: key, fs, cohort and code digests, versions."""
-        return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        about = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        if self.left_out is not None:
+            about["key"] = cache_key(store=about["key"], left_out=self.left_out["record_id"].tolist())
+        return about
+
+    def _table(self, name: str) -> pd.DataFrame:
+        """Read a table without what is left out."""
+        table = pd.read_parquet(self.folder / name)
+        if self.left_out is None:
+            return table
+        return table[~table["record_id"].isin(self.left_out["record_id"])].reset_index(drop=True)
 
     @property
     def fs(self) -> float:
@@ -48,7 +62,7 @@ class RecordStore:
 
     @cached_property
     def _records(self) -> pd.DataFrame:
-        table = pd.read_parquet(self.folder / RECORDS)
+        table = self._table(RECORDS)
         for column in table.select_dtypes(object).columns:
             # parquet gives lists back as arrays, which neither compare nor hash
             table[column] = [tuple(v) if isinstance(v, np.ndarray) else v for v in table[column]]
@@ -67,7 +81,7 @@ class RecordStore:
     @property
     def exclusions(self) -> pd.DataFrame:
         """One row an excluded record: :data:`EXCLUSION_COLUMNS`."""
-        return pd.read_parquet(self.folder / EXCLUSIONS)
+        return pd.concat([pd.read_parquet(self.folder / EXCLUSIONS), self.left_out], ignore_index=True)
 
     @property
     def flaws(self) -> pd.DataFrame:
@@ -76,12 +90,12 @@ class RecordStore:
         start and stop (excluded) in samples at the store's rate; for the reasons see
         :func:`ecgstudy.signals.quality.flaws`. A lead that cannot be used at all is one flaw from end to end.
         """
-        return pd.read_parquet(self.folder / FLAWS)
+        return self._table(FLAWS)
 
     @property
     def beats(self) -> pd.DataFrame:
         """One row a beat: record_id and the fiducials in seconds from the record's start (NaN where not found)."""
-        return pd.read_parquet(self.folder / BEATS)
+        return self._table(BEATS)
 
     @cached_property
     def _signals(self) -> dict[str, np.ndarray]:

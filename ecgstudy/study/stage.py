@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.results import COLUMNS, result, results_table
-from ecgstudy.study.cache import LIBRARIES, METRICS, commit, library_versions, new_file, publish, write_text
+from ecgstudy.study.cache import LIBRARIES, METRICS, alone, commit, library_versions, new_file, publish, write_text
 from ecgstudy.study.config import check_profile, is_own, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
 from ecgstudy.study.parallel import in_batch, resolve_device
@@ -228,8 +228,10 @@ class Stage:
             named = {"stage": self.name} | content
             text = json.dumps(named, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
             write_text(self.folder / name, text + "\n")
-        if self._draft:
-            publish(self.folder, results_dir(self.profile) / self.name)
+        if self._draft:  # else papermill's caller publishes, and holds the lock
+            folder = results_dir(self.profile) / self.name
+            with alone(folder, f"{self.name} of the profile {self.profile}"):
+                publish(self.folder, folder)
         shown = f"{len(metrics)} metrics, {len(story['tables'])} tables, {len(story['figures'])} figures"
         display(Markdown(f"Stage `{self.name}` is complete: {shown}, in {about['seconds']:.0f} s."))
 
