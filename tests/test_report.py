@@ -112,7 +112,9 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         "Whether patients can be linked is not known",
         "Every person has one record.",
         "among all it may be as low as 95.9 % (exact 97.5 % bound)",  # Clopper and Pearson's for 89 of 89
+        "(another recording, of whatever day",
         "What to do next",
+        'names the patients of <a href="02_reidentification/tables/risk_by_person.csv">',
     ):
         assert words in first
     assert "SYNTHETIC" not in page
@@ -121,3 +123,5 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
     )
     page = build_report("mine").read_text()
     assert page.index("Whether patients") < page.index("because there is nobody.") < page.index('id="01_ingestion"')
+    assert "PSEUDONYM" not in page
+    assert "**Whether patients can be linked is not known.** Not app" in (tmp_path / "mine" / "summary.md").read_text()

@@ -31,6 +31,7 @@ from ecgstudy.experiment.scores import score
 from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import new_file
+from ecgstudy.study.config import effort
 
 SEEDS = 3
 DEMO_SEEDS = 1
@@ -113,7 +114,7 @@ def plan(context: Context, seed: int) -> list[Job]:
             for attacker, fitted in context.attackers.items():
                 if not fitted.applies(protocol):
                     continue
-                seeds = 1 if fitted.seedless else DEMO_SEEDS if demo else SEEDS
+                seeds = 1 if fitted.seedless else DEMO_SEEDS if effort(context.profile) == "demo" else SEEDS
                 jobs += [Job(name, protocol, attacker, seed + number) for number in range(seeds)]
     return jobs
 
