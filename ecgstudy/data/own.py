@@ -22,14 +22,7 @@ import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal
 from ecgstudy.data.simulator.people import ACTIVITIES
-from ecgstudy.data.subjects import (
-    LABELS,
-    Subjects,
-    composed,
-    contradictions,
-    facts_of_comments,
-    read_subjects,
-)
+from ecgstudy.data.subjects import LABELS, Subjects, composed, contradictions, facts_of_comments, read_subjects
 from ecgstudy.data.tables import age_of, sex_of, stated
 from ecgstudy.data.wfdb_cohort import WfdbCohort
 from ecgstudy.data.wfdb_files import (
