@@ -289,7 +289,7 @@ class _Recorder:
 
 ODD = {
     "one person": ({"n_subjects": 1}, "one person only"),
-    "nobody to learn from": ({"n_subjects": 2, "n_records": 1}, "no two people have 4 s to learn from"),
+    "nobody to learn from": ({"n_subjects": 2, "n_records": 1}, "has one record; no two people have 4 s to learn from"),
     "two persons": ({"n_subjects": 2}, "2 persons are too few for 3 folds"),
     "hardly a probe": ({"n_subjects": 12, "n_records": 1}, "No attacker was chosen"),
 }
