@@ -270,7 +270,8 @@ def test_records_that_are_all_too_short_are_nothing_to_the_doctor(folder: Path) 
 
 @pytest.mark.parametrize(("persons", "said"), [("abab", "sex and age group can"), ("abcd", "neither sex nor age can")])
 def test_sex_and_age_are_checked_on_people_never_seen_who_came_back(persons: str, said: str) -> None:
-    rows = {"subject_id": [*persons], "session": 1, "n_samples": 5000, "fs": 500.0, "sex": [*"FMFM"], "age": [40, 50] * 2}
+    rows = {"subject_id": [*persons], "sex": [*"FMFM"], "age": [40, 50] * 2}
+    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0}
     assert said in expectations(pd.DataFrame(rows))[1]
 
 
