@@ -268,6 +268,13 @@ def test_records_that_are_all_too_short_are_nothing_to_the_doctor(folder: Path) 
     assert list(examine(folder))[-1] == "No stage can say anything about this folder."
 
 
+@pytest.mark.parametrize(("persons", "said"), [("abab", "sex and age group can"), ("abcd", "neither sex nor age can")])
+def test_sex_and_age_are_checked_on_people_never_seen_who_came_back(persons: str, said: str) -> None:
+    rows = {"subject_id": [*persons], "sex": [*"FMFM"], "age": [40, 50] * 2}
+    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0}
+    assert said in expectations(pd.DataFrame(rows))[1]
+
+
 def test_records_whose_samples_cannot_be_used_are_promised_to_no_stage(folder: Path) -> None:
     for path in folder.rglob("*.dat"):
         path.unlink()
@@ -279,6 +286,7 @@ def test_records_whose_samples_cannot_be_used_are_promised_to_no_stage(folder: P
     assert "2 records can be read, 3 cannot" in told
     assert "  ann/flat: lead I is flat.\nOf these, 1 record will be left out." in told
     assert "what can be used of 1 record, and" in told
+    assert "neither sex nor age can be guessed and checked." in told
     assert "With 1 person every" in told
     write_record(folder / "ann", "wild", np.zeros((1, 6000), dtype=int))
     assert list(examine(folder))[-1] == "No stage can say anything about this folder."

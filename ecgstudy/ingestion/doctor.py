@@ -139,9 +139,9 @@ def expectations(records: pd.DataFrame) -> list[str]:
     else:
         each = "only one person has several" if several else "each has one"
         linked = f"nobody can be sought in another record: {each} (say whose is whose in {SUBJECTS})"
-    known = [
-        name for name, column in (("sex", "sex"), ("age group", "age")) if len(people[column].dropna().unique()) > 1
-    ]
+    # whether a person never seen is read shows where somebody has another record
+    labels = (("sex", "sex"), ("age group", "age")) if several > 1 else ()
+    known = [name for name, column in labels if len(people[column].dropna().unique()) > 1]
     both = f"person and activity from one network ({activities} activities)"
     dual = min(activities, len(active["subject_id"].unique())) > 1
     return [

@@ -163,8 +163,10 @@ def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
 
 def _nobody(context: Context, otherwise: str) -> str:
     """Say why nobody can be recognised."""
-    reasons = [f"{name}: {reason}" for name, reason in not_on_trial(context).items()]
-    return f"nobody can be recognised again ({'; '.join(reasons) or otherwise})"
+    reasons = [f"{name}: {reason}" for name, reason in not_on_trial(context).items()] or [otherwise]
+    if not any(context.records(name)[SUBJECT].duplicated().any() for name in context.stores):
+        reasons.insert(0, "every person has one record")
+    return f"nobody can be recognised again ({'; '.join(reasons)})"
 
 
 def shared(profile: str, seed: int, device: str) -> Iterator[Work]:

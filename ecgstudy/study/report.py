@@ -83,10 +83,10 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
 
     protocol = next((name for name in LINKING if said(name, "rank1")["value"] is not None), None)
     if protocol is None:
-        reasons = [
-            metric["note"] for name, metric in metrics.items() if name.startswith(f"{cohort}.") and "note" in metric
-        ]
-        return {"cohort": cohort, "headline": UNKNOWN, "text": reasons[0]}
+        undefined = [said(name, "rank1") for name in LINKING]
+        undefined += [metric for name, metric in metrics.items() if name.startswith(f"{cohort}.")]
+        reason = next(metric["note"] for metric in undefined if metric["value"] is None and "note" in metric)
+        return {"cohort": cohort, "headline": UNKNOWN, "text": reason}
     rank1, persons, enrolled = (said(protocol, name) for name in ("rank1", "persons", "enrolled"))
     template, seconds = said(protocol, "rank1", "template"), metrics.get(f"{cohort}.{protocol}.probe_seconds", {})
     always, worst = said(protocol, "always_first"), said(protocol, "risk_p90")
