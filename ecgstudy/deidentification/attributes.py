@@ -102,7 +102,7 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     asked = reads.rows(groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
-    diagnoses = diagnosis_table(known.records)
+    diagnoses = diagnosis_table(known.records).drop(columns=[*ATTRIBUTES], errors="ignore")
     tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
     labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
     model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)

@@ -18,7 +18,7 @@ from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, St
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set
 from ecgstudy.deidentification.protections import Prepared
 from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
-from ecgstudy.errors import NotApplicableError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
@@ -148,6 +148,8 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
     people = sets[job.people]
     own = groups(context, job.people, people.records, job.rotation)
+    if not (own == PROTECTOR).any():
+        raise StudyError("no record of the protector's people shows a whole heartbeat in these leads")
     protection = protection_of(job.view, effort(context.profile) == "demo")
     fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
     folders = {}
