@@ -16,6 +16,7 @@ from ecgstudy.__main__ import main
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import attributes, audit, tool
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, SEMI, RhythmAttacker
+from ecgstudy.deidentification.cycles import CycleSet
 from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, worst_off
 from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups
@@ -92,7 +93,7 @@ def test_planted_identity_misses_a_limit_and_nobody_is_named(clinic: Path, capsy
     assert main([*asked, "--max-rank1", "0.3"]) == audit.MISSED
     said, page = capsys.readouterr().out, (clinic.parent / audit.PAGE).read_text()
     judged, where = said.splitlines()
-    assert judged.startswith("MISSED: persons: named right (rank-1) at most 0.3: 0.")
+    assert judged.startswith("MISSED: persons: named right (rank-1) at most 0.3: ")
     assert where == f"Audit: {clinic.parent / audit.PAGE}"
     assert "persons: EER below" not in judged  # a gap is never over 1
     assert page.index(judged) < page.index("names the")
@@ -324,11 +325,15 @@ def test_an_auroc_under_one_half_is_the_other_answer_and_has_its_floor() -> None
     rows += [row(PROTECTED, "trained_on_protected", "reader", "auroc", 0.95, task="sex")]
     rows += [row(PROTECTED, LAZY, "reader", "auroc_loss", 0.05, task="AF")]
     rows += [row(PROTECTED, SEMI, "reader", "auroc_loss", 0.04, task="AF")]
+    rows += [row(PROTECTED, LAZY, "reader", "auroc_loss", 0.06, task="superclass")]
     found = answers_of(pd.DataFrame(rows), PROTECTED)["max_sex_auroc"]
     assert found[:3] == pytest.approx((0.8, 0.7, 0.9))
     assert found[3:] == (20, 0.5, 0.55, "reader (semi informed)")
-    assert answers_of(pd.DataFrame(rows[:-3]), RAW)["max_sex_auroc"].value == 0.8
-    assert losses(pd.DataFrame(rows))[["task", "value"]].values.tolist() == [["AF", 0.05]]
+    assert answers_of(pd.DataFrame(rows[:-4]), RAW)["max_sex_auroc"].value == 0.8
+    assert losses(pd.DataFrame(rows))[["task", "value"]].values.tolist() == [
+        ["AF", 0.05],
+        ["mean of those stated", 0.06],
+    ]
 
 
 def test_the_worst_off_are_those_of_the_strongest_valid_attack() -> None:
@@ -348,6 +353,20 @@ def test_two_groups_where_nobody_knows_the_protector() -> None:
     assert set(three) == {PROTECTOR, ATTACKER, VICTIM}
     assert set(two) == {ATTACKER, VICTIM}
     np.testing.assert_array_equal(two == VICTIM, three == VICTIM)
+
+
+def test_who_is_said_to_have_something_else_is_without_a_diagnosis(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = pd.DataFrame({"superclasses": [("NORM",)] * 4 + [("MI",), ("NORM",)] * 10 + [()], "age": 50.0})
+    records = records.assign(
+        strat_fold=[1] * 4 + [5] * 20 + [2], sex="F", subject_id="p", record_id=[*"abcdefghijklmnopqrstuvwxy"]
+    )
+    cycles = CycleSet(np.zeros((25, 1, 80)), np.zeros((25, 4)), records)
+    monkeypatch.setattr(attributes, "_both", lambda *_: (cycles, cycles))
+    monkeypatch.setattr(attributes, "train_reader", Mock())
+    monkeypatch.setattr(attributes, "probabilities", lambda _, asked: {"MI": np.full((len(asked), 2), 0.5)})
+    job = attributes.ReadingJob(audit.OWN, RAW, REFERENCE, 0, 0, protector=False)
+    found = attributes.read(Mock(profile="demo"), job).set_index("record")["truth"]
+    np.testing.assert_array_equal(found[[*"abcdy"]], [0, 0, 0, 0, np.nan])
 
 
 def test_a_reader_counts_where_it_beats_chance_on_raw_records(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:

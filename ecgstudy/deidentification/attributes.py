@@ -102,16 +102,17 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     asked = reads.rows(groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
-    diagnoses = diagnosis_table(known.records).drop(columns=[*ATTRIBUTES], errors="ignore")
+    both = pd.concat([known.records, asked.records], ignore_index=True)
+    both = diagnosis_table(both).drop(columns=[*ATTRIBUTES], errors="ignore")
+    diagnoses, own = both.iloc[: len(known)], both.iloc[len(known) :].reset_index(drop=True)
     tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
     labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
     model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
-    truth = pd.concat([attribute_table(asked.records), diagnosis_table(asked.records)], axis=1)
+    truth = pd.concat([attribute_table(asked.records), own], axis=1)
     about = {"person": asked.records[SUBJECT], "record": asked.records[RECORD], "age": asked.records["age"]}
     tables = []
     for task, chances in probabilities(model, asked).items():
-        answers = truth[task] if task in truth else pd.Series(np.nan, asked.records.index)
-        table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(answers, task), "p": chances[:, 1]})
+        table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(truth[task], task), "p": chances[:, 1]})
         if task == "age_group":
             ages = known.records.groupby(attribute_table(known.records)["age_group"])["age"].mean()
             table["expected_age"] = chances @ ages.reindex(ATTRIBUTES[task]).interpolate(limit_direction="both")

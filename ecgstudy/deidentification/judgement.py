@@ -24,6 +24,9 @@ QUESTIONS = {
 """What limits are about, by the option's name."""
 TASKS = {"max_sex_auroc": "sex", "max_age_auroc": "over_60"}
 
+MEAN = {"superclass": "mean of those stated"}
+"""What a page calls the mean over the diagnoses that a record table states."""
+
 
 class Answer(NamedTuple):
     """The worst that a valid attack reached (`by` whom), and what is had by guessing and without any waveform."""
@@ -115,7 +118,7 @@ def worst_off(rows: pd.DataFrame, view: str) -> dict[str, float]:
 def losses(rows: pd.DataFrame) -> pd.DataFrame:
     """AUROC that classifiers of raw records lose on the release: a row a diagnosis."""
     lost = rows[(rows["metric"] == "auroc_loss") & (rows["tier"] == LAZY) & ~rows["task"].isin([*BINARY])]
-    return lost[["task", "value", "low", "high"]].dropna(subset="value")
+    return lost[["task", "value", "low", "high"]].replace({"task": MEAN}).dropna(subset="value")
 
 
 def tables_of(
@@ -134,7 +137,7 @@ def tables_of(
     binary, auroc = rows["task"].isin([*BINARY]), rows["metric"].isin(["auroc", "auroc_loss"])
     persons = rows[rows["metric"].isin(["rank1", "eer"]) & (rows["attacker"] != STRONGEST)]
     attributes = rows[binary & (rows["metric"] == "auroc") & rows["tier"].isin([*TIERS, math.nan])]
-    useful = rows[~binary & auroc].assign(trained=lambda table: table["tier"].map(UTILITY))
+    useful = rows[~binary & auroc].replace({"task": MEAN}).assign(trained=lambda table: table["tier"].map(UTILITY))
     which = ["view", "tier", "attacker", "valid", "n"]
     return {
         "The worst that a valid attack reached; chance is guessing, the floor needs no waveform.": told,
