@@ -22,6 +22,7 @@ from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.deidentification.results import STRONGEST
+from ecgstudy.errors import RecordError, StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import TemplateAttacker
@@ -178,6 +179,9 @@ def test_a_released_record_is_that_of_its_raw_one(clinic: Path) -> None:
         signal = cohort.signal(ids[at])
         assert (signal.leads, signal.unit) == (LEADS, "mV")
         np.testing.assert_allclose(signal.values, samples[at] / GAIN, rtol=1e-5)
+    (out / f"{name_of(0)}.dat").write_bytes(b"short")
+    with pytest.raises(RecordError, match=f"^{ids[0]}.dat is "):
+        cohort.signal(ids[0])
     assert cohort.some(ids[:1]).records()["record_id"].tolist() == ids[:1]
     assert cohort.some(ids[:1]).digest() != cohort.digest()
 
@@ -198,7 +202,7 @@ def test_where_every_record_is_destroyed_that_is_no_privacy(clinic: Path) -> Non
     flat = write(clinic.with_name("flat"), np.zeros_like(beats()[1]))
     same = write(clinic.with_name("same"), np.repeat(beats()[1][:1], 2 * PERSONS, axis=0))
     for folder in (flat, same):
-        with pytest.raises(audit.StudyError, match="which does not show that nobody can") as caught:
+        with pytest.raises(StudyError, match="which does not show that nobody can") as caught:
             audit.audit(order(clinic, folder))
         assert "Smith" not in str(caught.value)
     assert not (clinic.parent / audit.PAGE).exists()
