@@ -34,6 +34,8 @@ FOLD_GROUPS = (VICTIM,) * 2 + (PROTECTOR,) * 4 + (ATTACKER,) * 4
 ROTATIONS, SEEDS = 5, 3
 LEAST_RETURNING = 0.1
 """Share of a cohort's persons with several records from which on identity is asked of it."""
+LEAST_SOUGHT = 20
+"""Persons of a cohort from which on identity is asked of it: an error rate over fewer says nothing."""
 SYNTHETIC_PERSONS = 100
 DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
 FRONT = (RAW, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
@@ -74,8 +76,8 @@ def open_context(profile: str, seed: int, device: str) -> Context:
 def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
     """Cohort on which sex, age and diagnoses are asked, and those whose persons are sought.
 
-    The former is that with the most persons; the latter have persons who were recorded again, for less than half an
-    hour. ``NotApplicableError`` where there are too few people for three groups.
+    The former is that with the most persons; the latter have persons enough who were recorded again, for less than
+    half an hour. ``NotApplicableError`` where there are too few people for three groups.
     """
     sizes = {name: store.records[SUBJECT].nunique() for name, store in context.stores.items()}
     largest = max(sizes, key=sizes.__getitem__)
@@ -84,7 +86,8 @@ def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
             f"protector, attackers and victims must be different people, and {sizes[largest]} are too few; "
             f"{len(FOLD_GROUPS)} or more are needed"
         )
-    return largest, tuple(name for name in context.stores if _returning(context, name) >= LEAST_RETURNING)
+    sought = [name for name, n_persons in sizes.items() if n_persons >= LEAST_SOUGHT]
+    return largest, tuple(name for name in sought if _returning(context, name) >= LEAST_RETURNING)
 
 
 def _returning(context: Context, name: str) -> float:
