@@ -106,6 +106,8 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     both = diagnosis_table(both).drop(columns=[*ATTRIBUTES], errors="ignore")
     diagnoses, own = both.iloc[: len(known)], both.iloc[len(known) :].reset_index(drop=True)
     tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
+    if not tasks:
+        raise StudyError("neither sex nor age nor any diagnosis is known of enough people to learn it from")
     labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
     model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
     truth = pd.concat([attribute_table(asked.records), own], axis=1)

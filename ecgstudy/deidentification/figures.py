@@ -84,18 +84,20 @@ def _draw_front(ax: Axes, utility: pd.DataFrame, privacy: pd.DataFrame, better: 
 
 
 def tiers_figure(rows: pd.DataFrame, protocol: str) -> Figure:
-    """How much privacy a frozen attacker pretends to see: EER of the strongest valid attacker of each tier."""
+    """How much privacy a frozen attacker pretends to see: EER of the strongest valid attacker of each tier.
+
+    Of several cohorts the first that was asked is shown.
+    """
     tiers = [tier for tier in TIERS if tier != REFERENCE]
-    found = _of(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
+    found = _of(rows, attacker=STRONGEST, protocol=protocol, metric="eer").drop_duplicates(["view", "tier"])
     views = list(found.loc[found["view"] != RAW, "view"].unique())
     figure, ax = plt.subplots(figsize=(8, 0.42 * len(views) + 1.6))
     for number, tier in enumerate(tiers):
         part = found[found["tier"] == tier].set_index("view").reindex(views)
         values, low, high = (part[column].astype(float) for column in ("value", "low", "high"))
         places = np.arange(len(views)) + 0.18 * (number - 1.5)
-        ax.errorbar(
-            values, places, xerr=[values - low, high - values], fmt="o", label=tier.replace("_", " "), linewidth=0.9
-        )
+        bars = [(values - low).clip(lower=0), (high - values).clip(lower=0)]  # an interval may leave its value out
+        ax.errorbar(values, places, xerr=bars, fmt="o", label=tier.replace("_", " "), linewidth=0.9)
     raw = found.loc[found["view"] == RAW, "value"].astype(float)
     if len(raw):
         ax.axvline(raw.iloc[0], color="0.3", linestyle=":", linewidth=1, label="raw records")

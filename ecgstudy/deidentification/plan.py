@@ -248,7 +248,7 @@ def strangers(context: Context) -> list[tuple[str, Strangers]]:
             if helper == people:
                 group = groups(context, helper, table, 0)
             usable = (group == ATTACKER) | ((group == VICTIM) & (name != people))
-            learnt.append(table[usable])
+            learnt.append(table[usable & ~table[SUBJECT].isin(victims)])
         inner = [CrossRecord(), *([CrossDay()] if (records["session"] > 1).any() else [])]
         found += [(name, Strangers(pd.concat(learnt, ignore_index=True), protocol, victims)) for protocol in inner]
     return found

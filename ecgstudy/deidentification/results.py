@@ -72,6 +72,8 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
         valid = _passes(attacker, reached.get((cohort, protocol, attacker), math.nan), cells[cell])
         rows += [row | {"view": view, "tier": tier, "valid": valid} for row in found]
     table = results_table([row | {"name": _person_name(row)} for row in rows])
+    if table.empty:  # nobody was recorded again
+        return table.astype(object).assign(tier="", valid=False, name="", stands_for=None)
     strongest = pd.concat([*_strongest(table)], ignore_index=True)
     each = table[table["metric"].isin(["rank1", "eer"])]
     return pd.concat([each, strongest, _worst_protocol(strongest)], ignore_index=True)
@@ -138,9 +140,10 @@ def reading_results(
     for job in jobs:
         if job.name in values:
             cells.setdefault((job.view, job.tier), []).append(values[job.name])
-    cohort = jobs[0].cohort
     means = {cell: _mean_reader(tables) for cell, tables in cells.items()}
-    reference = means[RAW, REFERENCE]
+    if (RAW, REFERENCE) not in means:  # nothing can be read of the records as they are
+        return results_table([]).astype(object).assign(tier="", name="")
+    cohort, reference = jobs[0].cohort, means[RAW, REFERENCE]
     resamples = Resamples.draw(reference["person"], seed)
     rows = []
     for (view, tier), table in means.items():

@@ -30,10 +30,10 @@ def person_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def risk_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """How unevenly the risk is spread over persons: semi-informed attackers, one row a release and protocol."""
+    """How unevenly the risk is spread over persons: semi-informed attackers, one row a cohort, protocol and release."""
     mine = rows[(rows["attacker"] == STRONGEST) & rows["tier"].isin([SEMI, REFERENCE]) & (rows["protocol"] != WORST)]
     risks = [name for name in dict.fromkeys(mine["metric"]) if name.startswith(("risk", "always"))]
-    return pivot(mine, ["protocol", "view"], "metric", risks)
+    return pivot(mine, ["cohort", "protocol", "view"], "metric", risks)
 
 
 def attribute_table_of(rows: pd.DataFrame) -> pd.DataFrame:

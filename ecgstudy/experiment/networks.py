@@ -73,7 +73,7 @@ class Recipe:
 
         The records' rows are cut once a process, whether the network is trained or was before.
         """
-        key = (self, seed, *table["cohort"].unique())
+        key = (self, seed, tuple(table[RECORD]))  # tables of the same cohorts may hold other people
         return context.shared(key, lambda: self._pretrained(context, table, seed))
 
     def _pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"]:
