@@ -13,7 +13,7 @@ help:
 	@echo "make study PROFILE=mine  the same on records of your own"
 	@echo "make test                the test suite"
 	@echo "make chaos               kill the demo at 12 random moments and compare (most of an hour)"
-	@echo "make fuzz                read every spoilt folder that the tests can make"
+	@echo "make fuzz                read every spoilt folder, and all that the study leaves of planted names"
 	@echo "make lab                 open the notebooks in JupyterLab"
 	@echo "make bench               speed measurements"
 	@echo "make lint                style and type-hint checks"
@@ -29,7 +29,7 @@ chaos: $(READY)
 	@$(PY) tests/chaos.py
 
 fuzz: $(READY)
-	@ECGSTUDY_FUZZ=all $(PY) -m pytest tests/test_fuzz.py
+	@ECGSTUDY_FUZZ=all $(PY) -m pytest tests/test_fuzz.py tests/test_privacy.py
 
 lab: $(READY)
 	@$(PY) -m jupyterlab notebooks

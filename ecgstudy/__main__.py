@@ -1,4 +1,4 @@
-"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | fetch | run | study | ...``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | audit | fetch | run | ...``."""
 
 import argparse
 import logging
@@ -22,7 +22,7 @@ _SECONDS_TO_TIDY_UP = 2.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (0 done, 1 a mistake that a sentence explains, 130 stopped)."""
+    """Run one command; return its exit code (0 done, 1 a mistake, 3 a threshold is missed, 130 stopped)."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be text
@@ -33,13 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 signal.signal(number, _stop)
         end_with_parent()
     try:
-        options.command(options)
+        return options.command(options) or 0
     except StudyError as mistake:
         print(_plain(f"ecgstudy: {mistake}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _stopped()
-    return 0
 
 
 def _stopped() -> int:
@@ -85,6 +84,23 @@ def _parser() -> argparse.ArgumentParser:
     deidentify.add_argument("--seed", type=int, default=0, help="another one draws anew what is drawn")
     deidentify.add_argument("--keep-diagnoses", action="store_true", help="state the diagnoses in OUT/subjects.csv")
     deidentify.set_defaults(command=_deidentify)
+
+    audit = commands.add_parser("audit", help="attack a release of your records, or the records as they are")
+    audit.add_argument("raw", metavar="RAW", help="folder of WFDB records, with or without subjects.csv")
+    audit.add_argument("protected", metavar="PROTECTED", nargs="?", help="folder of the same records as released")
+    audit.add_argument("--subjects", metavar="FILE", help="table of who is who, unless it is RAW/subjects.csv")
+    audit.add_argument("--key", metavar="FILE", help="key of the release's pseudonyms, unless it lies beside RAW")
+    audit.add_argument("--out", metavar="FILE", help="page to write, also over an older one; ecgstudy-audit.html")
+    audit.add_argument("--seed", type=int, default=0, help="seed of the attackers' training")
+    audit.add_argument("--effort", choices=("quick", "full"), default="quick", help="full trains in earnest (hours)")
+    for limit, what in (
+        ("rank1", "share of probes named right"),
+        ("eer-gap", "EER below that of the heart rate alone"),
+        ("sex-auroc", "AUROC of sex"),
+        ("age-auroc", "AUROC of an age of 60 or more"),
+    ):
+        audit.add_argument(f"--max-{limit}", type=float, metavar="X", help=f"{what}; exit code 3 where it is more")
+    audit.set_defaults(command=_audit)
 
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
@@ -164,6 +180,18 @@ def _deidentify(options: argparse.Namespace) -> None:
     asked = {name: value for name, value in vars(options).items() if name != "command"}
     for line in deidentify(order_of(**asked)):
         print(_plain(line))
+
+
+def _audit(options: argparse.Namespace) -> int:
+    """Attack a release and say what came of it; the exit code says whether a threshold is missed."""
+    from ecgstudy.deidentification.audit import audit, order_of
+
+    asked = {name: value for name, value in vars(options).items() if name != "command"}
+    order = order_of(**asked)
+    judgement, code = audit(order)
+    print(_plain(judgement))
+    print(_plain(f"Audit: {order.page}"))
+    return code
 
 
 def _fetch(options: argparse.Namespace) -> None:

@@ -62,11 +62,12 @@ class Chaos:
         if not victims:
             victims, link = [psutil.Process(study.pid)], "what was started"
         victims[0].send_signal(how)
-        began, limit = time.monotonic(), GONE_S * max(1, os.getloadavg()[0] / os.cpu_count())
+        began, crowd = time.monotonic(), max(1, os.getloadavg()[0] / os.cpu_count())
+        limit = GONE_S * crowd
         told = f"{how.name} to {link}"
         assert _wait(lambda: not self.alive(*COMPUTING), limit), f"{told} left {self.alive(*COMPUTING)}"
         told += f", all gone after {time.monotonic() - began:.1f} s (of {limit:.0f})"
-        assert _wait(lambda: study.poll() is not None and not self.alive(), 60), f"{told} left {self.alive()}"
+        assert _wait(lambda: study.poll() is not None and not self.alive(), 60 * crowd), f"{told} left {self.alive()}"
         assert study.returncode != 0
         return told
 

@@ -212,6 +212,13 @@ def test_persons_recorded_again_are_on_trial_and_the_others_help(
             assert not set(auxiliary_records(context)["subject_id"]) & set(splits[0].enrolment["subject_id"])
 
 
+def test_a_person_alone_in_a_second_folder_helps_nobody(tmp_path: Path) -> None:
+    # a network for one class cannot be trained, and every attacker of the first folder would be refused with it
+    assert auxiliary_records(_context(tmp_path, own=_store(5, 0), ward=_store(0, 1))).empty
+    assert len(auxiliary_records(_context(tmp_path, own=_store(5, 0), ward=_store(0, 2)))) == 2
+    assert len(auxiliary_records(_context(tmp_path, a=_store(0, 1), b=_store(0, 1)))) == 2
+
+
 def test_a_cohort_that_is_not_tried_is_a_row_with_its_reason(tmp_path: Path) -> None:
     context = _context(tmp_path, many=_store(23, 1772), one=_store(1, 0), few=_store(4, 0))
     outcome = run_attackers(context, plan(context, 0))
@@ -282,7 +289,7 @@ class _Recorder:
 
 ODD = {
     "one person": ({"n_subjects": 1}, "one person only"),
-    "nobody to learn from": ({"n_subjects": 2, "n_records": 1}, "no two people have 4 s to learn from"),
+    "nobody to learn from": ({"n_subjects": 2, "n_records": 1}, "has one record; no two people have 4 s to learn from"),
     "two persons": ({"n_subjects": 2}, "2 persons are too few for 3 folds"),
     "hardly a probe": ({"n_subjects": 12, "n_records": 1}, "No attacker was chosen"),
 }

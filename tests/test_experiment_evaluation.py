@@ -169,6 +169,15 @@ def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
     tail = _measured(toy_score_set(scores, "aabbcc", "abc"))["value"]
     assert tail[["always_first", "never_first"]].tolist() == pytest.approx([1 / 3, 1 / 3])
     assert tail[["risk_worst", "risk_median"]].tolist() == [1.0, pytest.approx(0.75)]
+    attack = [toy_score_set(scores, "aabbcc", "abc").folds[0].trials.without_gaps()]
+    kinds = [("cross_day", "template"), ("random_windows", "best"), ("cross_day", "best")]
+    listed = tables.risk_table({("own-1", *kind): attack for kind in kinds})
+    assert listed.to_numpy().tolist() == [
+        ["own-1", "cross_day", "a", 1.0, 1.0],
+        ["own-1", "cross_day", "b", 0.5, pytest.approx(0.75)],
+        ["own-1", "cross_day", "c", 0.0, 0.0],
+    ]
+    assert tables.risk_table({}).columns.tolist() == ["cohort", "protocol", "person", "rank1", "risk"]
 
 
 def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:

@@ -1,6 +1,7 @@
 """Jobs are done once, whoever asks; refusals are rows; one of each kind joins the study in a few lines."""
 
 import os
+import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +34,7 @@ from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
 from ecgstudy.signals.ingest import build_store
-from ecgstudy.signals.store import RecordStore
+from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
 
 TEMPLATE_JOB = Job("synthetic", CrossRecord(), "template", 0)
 
@@ -200,7 +201,7 @@ def test_the_feature_model_learns_from_the_training_part_alone(
 
 
 def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
-    seeds = {profile: {} for profile in ("real", "demo")}
+    seeds = {profile: {} for profile in ("real", "demo", "mine-quick")}
     for profile, counted in seeds.items():
         for job in plan(replace(context, profile=profile), seed=5):
             counted.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
@@ -208,6 +209,7 @@ def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(conte
     assert seeds["real"]["cross_day", "template"] == seeds["real"]["cross_day", "untrained"] == [5]
     assert seeds["demo"]["cross_day", "transecg"] == [5]
     assert ("leave_last_day", "transecg") not in seeds["demo"]
+    assert seeds["mine-quick"]["leave_last_day", "transecg"] == [5]
     assert ("cross_cohort_cross_day", "features_gbm") not in seeds["real"]
     assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
 
@@ -363,3 +365,16 @@ def test_an_attacker_a_protocol_a_cohort_and_a_view_join_in_a_few_lines(
     rows, *_ = evaluate_all(list(found.values())[:1], cohort_resamples(list(found.values()), 0, 20))
     named = rows.loc[rows["metric"] == "rank1", ["cohort", "protocol", "attacker"]]
     assert named.iloc[0].tolist() == ["village", "later_record", "nose"]
+
+
+def test_records_left_out_of_a_store_stay_out_in_another_process(tmp_path: Path) -> None:
+    """A worker opens the folder anew: what overlaps with another folder must not come back there."""
+    store = build_store(SyntheticCohort(n_subjects=3, n_sessions=1, n_records=1), tmp_path)
+    dropped = store.records["record_id"].iloc[0]
+    left_out = pd.DataFrame([(dropped, "S001", "", "copy", "it is a copy")], columns=EXCLUSION_COLUMNS)
+    context = Context("demo", {"synthetic": RecordStore(store.folder, left_out)}, "cpu", {}, cache=tmp_path)
+    there = pickle.loads(pickle.dumps(context))
+    assert dropped not in set(there.stores["synthetic"].records["record_id"])
+    assert there is pickle.loads(pickle.dumps(context))
+    everybody = replace(context, stores={"synthetic": store})
+    assert len(pickle.loads(pickle.dumps(everybody)).stores["synthetic"].records) == 3

@@ -268,6 +268,30 @@ def test_records_that_are_all_too_short_are_nothing_to_the_doctor(folder: Path) 
     assert list(examine(folder))[-1] == "No stage can say anything about this folder."
 
 
+@pytest.mark.parametrize(("persons", "said"), [("abab", "sex and age group can"), ("abcd", "neither sex nor age can")])
+def test_sex_and_age_are_checked_on_people_never_seen_who_came_back(persons: str, said: str) -> None:
+    rows = {"subject_id": [*persons], "sex": [*"FMFM"], "age": [40, 50] * 2}
+    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0}
+    assert said in expectations(pd.DataFrame(rows))[1]
+
+
+def test_records_whose_samples_cannot_be_used_are_promised_to_no_stage(folder: Path) -> None:
+    for path in folder.rglob("*.dat"):
+        path.unlink()
+    for name in ("flat", "wild"):
+        samples = digital(1, 6000) if name == "wild" else np.zeros((1, 6000), dtype=int)
+        write_record(folder / "ann", name, samples)
+    (folder / "subjects.csv").write_text("record,subject_id\nann/flat,Ann\nann/wild,Ann\n")
+    told = "\n".join(examine(folder))
+    assert "2 records can be read, 3 cannot" in told
+    assert "  ann/flat: lead I is flat.\nOf these, 1 record will be left out." in told
+    assert "what can be used of 1 record, and" in told
+    assert "neither sex nor age can be guessed and checked." in told
+    assert "With 1 person every" in told
+    write_record(folder / "ann", "wild", np.zeros((1, 6000), dtype=int))
+    assert list(examine(folder))[-1] == "No stage can say anything about this folder."
+
+
 def test_a_name_that_wfdb_does_not_allow_is_said_so(folder: Path) -> None:
     (folder / "1.2.840.hea").write_text("1.2.840 1 500 400\n")
     assert "a name that WFDB does not allow" in FolderCohort(folder).failures()["reason"].iloc[0]
@@ -286,7 +310,10 @@ def test_a_table_in_another_coding_is_read_and_said_so(folder: Path) -> None:
 def test_a_table_with_nearly_the_right_name_is_mentioned(folder: Path) -> None:
     (folder / "Subjects.csv.txt").write_text(TABLE)
     for cohort in (FolderCohort(folder), OwnCohort("own-1", folder)):
-        assert "A file with a similar name is not read; call it subjects.csv." in cohort.notes()
+        assert (
+            "A file with a similar name is not read; save it as CSV UTF-8, under the name subjects.csv."
+            in cohort.notes()
+        )
 
 
 def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
     for protocol, rank1 in (("cross_record", 0.9), ("cross_day", 0.6)):
         for name, value in (numbers | {"rank1": rank1}).items():
             stage.metric(f"own-3.{protocol}.best.{name}", value, unit="share" if value < 1 else "persons")
+    stage.metric("own-2.random_windows.best.rank1", 0.5, note="Undefined in 3 resamples.")
+    stage.metric("own-2.random_windows.best.d_sys", math.nan, note="20 trials are needed.")
     stage.metric("own-2.cross_record.best.rank1", math.nan, note="Every person has one record.")
     for name, value in {"rank1": 1.0, "persons": 89, "enrolled": 89}.items():
         stage.metric(f"own-4.cross_record.best.{name}", value, unit="share" if name == "rank1" else "persons")
@@ -112,12 +114,18 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         "Whether patients can be linked is not known",
         "Every person has one record.",
         "among all it may be as low as 95.9 % (exact 97.5 % bound)",  # Clopper and Pearson's for 89 of 89
+        "(another recording, of whatever day",
         "What to do next",
+        'names the patients of <a href="02_reidentification/tables/risk_by_person.csv">',
     ):
         assert words in first
     assert "SYNTHETIC" not in page
+    assert "Undefined in 3" not in first
+    assert "20 trials" not in first
     Stage.open("02_reidentification", {"profile": "mine", "seed": 0, "device": "cpu"}).not_applicable(
         "There is nobody."
     )
     page = build_report("mine").read_text()
     assert page.index("Whether patients") < page.index("because there is nobody.") < page.index('id="01_ingestion"')
+    assert "PSEUDONYM" not in page
+    assert "**Whether patients can be linked is not known.** Not app" in (tmp_path / "mine" / "summary.md").read_text()

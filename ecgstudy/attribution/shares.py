@@ -221,7 +221,7 @@ def compared_models(context: Context, seed: int, table: pd.DataFrame, of_feature
     """
     place = [audited_jobs(context, seed)[0][0].cohort, AUDITED, PERSON, "wave"]
     own = table[(table[["cohort", "protocol", "task", "kind"]] == place).all(axis=1)]
-    by_wave = own.set_index(["model", "method", "wave"])["share"]
+    by_wave = own.set_index(["model", "method", "wave"])["share"].sort_index()
     compared = [pair for pair in COMPARED if pair in by_wave.index.droplevel("wave")]
     found = {f"{model}, {method.replace('_', ' ')}": by_wave[model, method] for model, method in compared}
     return model_agreement(found | {"features, SHAP": of_features.set_index("wave")["share"]})

@@ -22,14 +22,7 @@ import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal
 from ecgstudy.data.simulator.people import ACTIVITIES
-from ecgstudy.data.subjects import (
-    LABELS,
-    Subjects,
-    composed,
-    contradictions,
-    facts_of_comments,
-    read_subjects,
-)
+from ecgstudy.data.subjects import LABELS, Subjects, composed, contradictions, facts_of_comments, read_subjects
 from ecgstudy.data.tables import age_of, sex_of, stated
 from ecgstudy.data.wfdb_cohort import WfdbCohort
 from ecgstudy.data.wfdb_files import (
@@ -177,7 +170,10 @@ class FolderCohort(WfdbCohort):
         if self.subjects is None:
             found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
             names = [path.name for path in self.root.iterdir() if re.match(r"subjects?\b", path.name, re.IGNORECASE)]
-            found += [f"A file with a similar name is not read; call it {SUBJECTS}."] if names else []
+            if names:
+                found.append(
+                    f"A file with a similar name is not read; save it as CSV UTF-8, under the name {SUBJECTS}."
+                )
         else:
             found += self.subjects.notes
         if any(n_from.values()):

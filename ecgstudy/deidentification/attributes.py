@@ -67,6 +67,8 @@ class ReadingJob:
     seed: int
     folder: Path | None = None
     """Store of the release; None for the records as they are."""
+    protector: bool = True
+    """Whether a group of people is the protector's, so that no attacker learns from them."""
 
     @property
     def name(self) -> str:
@@ -80,7 +82,13 @@ class ReadingJob:
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values of everything that the reading depends on, besides code."""
-        return {"job": self.name, "release": self.folder.name if self.folder else "", "effort": effort(context.profile)}
+        release = self.folder.name if self.folder else ""
+        return {
+            "job": self.name,
+            "release": release,
+            "effort": effort(context.profile),
+            "protector": self.protector,
+        }
 
 
 def read(context: Context, job: ReadingJob) -> pd.DataFrame:
@@ -90,22 +98,23 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     """
     raw, changed = _both(context, job)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
-    known = learns.rows(groups(context, job.cohort, learns.records, job.rotation) == ATTACKER)
+    known = learns.rows(groups(context, job.cohort, learns.records, job.rotation, job.protector) == ATTACKER)
     asked = reads.rows(groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
-    diagnoses = diagnosis_table(known.records)
+    both = pd.concat([known.records, asked.records], ignore_index=True)
+    both = diagnosis_table(both).drop(columns=[*ATTRIBUTES], errors="ignore")
+    diagnoses, own = both.iloc[: len(known)], both.iloc[len(known) :].reset_index(drop=True)
     tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
     if not tasks:
         raise StudyError("neither sex nor age nor any diagnosis is known of enough people to learn it from")
     labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
     model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
-    truth = pd.concat([attribute_table(asked.records), diagnosis_table(asked.records)], axis=1)
+    truth = pd.concat([attribute_table(asked.records), own], axis=1)
     about = {"person": asked.records[SUBJECT], "record": asked.records[RECORD], "age": asked.records["age"]}
     tables = []
     for task, chances in probabilities(model, asked).items():
-        answers = truth[task] if task in truth else pd.Series(np.nan, asked.records.index)
-        table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(answers, task), "p": chances[:, 1]})
+        table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(truth[task], task), "p": chances[:, 1]})
         if task == "age_group":
             ages = known.records.groupby(attribute_table(known.records)["age_group"])["age"].mean()
             table["expected_age"] = chances @ ages.reindex(ATTRIBUTES[task]).interpolate(limit_direction="both")
@@ -148,7 +157,7 @@ def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seed
     ]
 
 
-def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
+def floors(context: Context, rotations: Sequence[int], protector: bool = True) -> pd.DataFrame:
     """Predictions of sex and age from the diagnoses that are told, and from the R peaks, without any waveform.
 
     Rows like those of :func:`read`, with the column `floor`.
@@ -160,7 +169,7 @@ def floors(context: Context, rotations: Sequence[int]) -> pd.DataFrame:
     truth = attribute_table(everybody.records)
     tables = []
     for rotation in rotations:
-        group = groups(context, cohort, everybody.records, rotation)
+        group = groups(context, cohort, everybody.records, rotation, protector)
         for floor, inputs in sources.items():
             for task in BINARY if inputs.shape[1] else ():
                 answers = _as_numbers(truth[task], task).to_numpy()

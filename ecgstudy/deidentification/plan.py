@@ -18,7 +18,7 @@ from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, St
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set
 from ecgstudy.deidentification.protections import Prepared
 from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
-from ecgstudy.errors import NotApplicableError
+from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
@@ -34,6 +34,8 @@ FOLD_GROUPS = (VICTIM,) * 2 + (PROTECTOR,) * 4 + (ATTACKER,) * 4
 ROTATIONS, SEEDS = 5, 3
 LEAST_RETURNING = 0.1
 """Share of a cohort's persons with several records from which on identity is asked of it."""
+LEAST_SOUGHT = 20
+"""Persons of a cohort from which on identity is asked of it: an error rate over fewer says nothing."""
 SYNTHETIC_PERSONS = 100
 DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
 FRONT = (RAW, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
@@ -43,10 +45,11 @@ TWO = "pp_vae_two_diagnoses.10"
 """The release in the setting of PP-VAE's paper."""
 
 
-def groups(context: Context, cohort: str, records: pd.DataFrame, rotation: int) -> np.ndarray:
+def groups(context: Context, cohort: str, records: pd.DataFrame, rotation: int, protector: bool = True) -> np.ndarray:
     """Group of the person of each of some records of a cohort, shape (n,): by the cohort's own folds, or drawn.
 
-    Persons are drawn from the whole cohort, so that who is missing from `records` changes nobody's group.
+    Persons are drawn from the whole cohort, so that who is missing from `records` changes nobody's group. Without a
+    `protector`, whose people nobody knows, attackers learn from its people too.
     """
     if "strat_fold" in records:
         fold = records["strat_fold"].to_numpy() - 1
@@ -55,7 +58,8 @@ def groups(context: Context, cohort: str, records: pd.DataFrame, rotation: int) 
         drawn = np.random.default_rng(0).permutation(np.arange(persons.size) % len(FOLD_GROUPS))
         owners = records[SUBJECT].str.removeprefix(f"{cohort}/").to_numpy(dtype=str)
         fold = drawn[np.searchsorted(persons, owners)]
-    return np.array(FOLD_GROUPS)[(fold + 2 * rotation) % len(FOLD_GROUPS)]
+    group = np.array(FOLD_GROUPS)[(fold + 2 * rotation) % len(FOLD_GROUPS)]
+    return group if protector else np.where(group == PROTECTOR, ATTACKER, group)
 
 
 def open_context(profile: str, seed: int, device: str) -> Context:
@@ -72,8 +76,8 @@ def open_context(profile: str, seed: int, device: str) -> Context:
 def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
     """Cohort on which sex, age and diagnoses are asked, and those whose persons are sought.
 
-    The former is that with the most persons; the latter have persons who were recorded again, for less than half an
-    hour. ``NotApplicableError`` where there are too few people for three groups.
+    The former is that with the most persons; the latter have persons enough who were recorded again, for less than
+    half an hour. ``NotApplicableError`` where there are too few people for three groups.
     """
     sizes = {name: store.records[SUBJECT].nunique() for name, store in context.stores.items()}
     largest = max(sizes, key=sizes.__getitem__)
@@ -82,7 +86,8 @@ def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
             f"protector, attackers and victims must be different people, and {sizes[largest]} are too few; "
             f"{len(FOLD_GROUPS)} or more are needed"
         )
-    return largest, tuple(name for name in context.stores if _returning(context, name) >= LEAST_RETURNING)
+    sought = [name for name, n_persons in sizes.items() if n_persons >= LEAST_SOUGHT]
+    return largest, tuple(name for name in sought if _returning(context, name) >= LEAST_RETURNING)
 
 
 def _returning(context: Context, name: str) -> float:
@@ -146,6 +151,8 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
     people = sets[job.people]
     own = groups(context, job.people, people.records, job.rotation)
+    if not (own == PROTECTOR).any():
+        raise StudyError("no record of the protector's people shows a whole heartbeat in these leads")
     protection = protection_of(job.view, effort(context.profile) == "demo")
     fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
     folders = {}

@@ -118,10 +118,9 @@ class Context:
             object.__setattr__(self, "cache", cache_dir(self.profile))
 
     def __reduce__(self) -> tuple[Callable[..., "Context"], tuple[object, ...]]:
-        """Travel to another process by the stores' folders; there, equal contexts are opened once."""
-        folders = tuple((name, store.folder) for name, store in self.stores.items())
-        attackers = tuple(self.attackers.items())
-        told = (self.profile, folders, self.device, attackers, self.lead, self.split_seed, self.cache, self.states)
+        """Travel to another process by the names of the stores' folders; there, equal contexts are opened once."""
+        stores, attackers = tuple(self.stores.items()), tuple(self.attackers.items())
+        told = (self.profile, stores, self.device, attackers, self.lead, self.split_seed, self.cache, self.states)
         return _opened, told
 
     @property
@@ -199,14 +198,13 @@ class Context:
 @lru_cache(maxsize=1)
 def _opened(
     profile: str,
-    folders: tuple,
+    stores: tuple,
     device: str,
     attackers: tuple,
     *others: Any,  # noqa: ANN401
 ) -> Context:
     """Context that a process keeps from job to job, so that everybody's signals are indexed once."""
-    stores = {name: RecordStore(folder) for name, folder in folders}
-    return Context(profile, stores, device, dict(attackers), *others)
+    return Context(profile, dict(stores), device, dict(attackers), *others)
 
 
 @dataclass(frozen=True)

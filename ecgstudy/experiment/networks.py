@@ -173,8 +173,9 @@ class Rows(NamedTuple):
 def auxiliary_records(context: Context, but: str = "") -> pd.DataFrame:
     """Concatenate the auxiliary records of all cohorts but one; networks are pre-trained on them."""
     tables = [context.records(name).query("auxiliary") for name in context.stores if name != but]
-    found = [table for table in tables if len(table)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    found = pd.concat([table for table in tables if len(table)] or [pd.DataFrame({SUBJECT: []})], ignore_index=True)
+    # a person alone is told from nobody
+    return found if found[SUBJECT].nunique() >= 2 else pd.DataFrame()
 
 
 def targets(persons: np.ndarray, people: pd.DataFrame, classes: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:

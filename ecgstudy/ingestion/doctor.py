@@ -34,15 +34,16 @@ def examine(folder: Path) -> Iterator[str]:
     """
     cohort = FolderCohort(folder)
     records, failures = cohort.records(), cohort.failures()
-    yield f"{cohort.root}: {len(records):,} records can be read, {len(failures):,} cannot."
+    yield f"{cohort.root}: {_counted(len(records), 'record')} can be read, {len(failures):,} cannot."
     yield from _named([_why(*row) for row in failures.values])
     if records.empty:
         yield NOTHING
         return
     yield from _counts(records)
     yield from (f"Note: {note}" for note in cohort.notes())
-    yield from _suspicious(cohort, records)
-    long_enough = records[records["n_samples"] >= SHORTEST_S * records["fs"]]
+    suspicious, unusable = _looked_at(cohort, records)
+    yield from suspicious
+    long_enough = records[(records["n_samples"] >= SHORTEST_S * records["fs"]) & ~records["record_id"].isin(unusable)]
     if long_enough.empty:
         yield NOTHING
         return
@@ -61,6 +62,11 @@ def _named(sentences: list[str]) -> Iterator[str]:
     yield from (f"  {sentence}" for sentence in sentences[:NAMED])
     if len(sentences) > NAMED:
         yield f"  ... and {len(sentences) - NAMED:,} more."
+
+
+def _counted(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _counts(records: pd.DataFrame) -> Iterator[str]:
@@ -85,23 +91,33 @@ def _tally(values: pd.Series) -> str:
     return ", ".join(told) + (f" and {len(counts) - NAMED} others" if len(counts) > NAMED else "")
 
 
-def _suspicious(cohort: FolderCohort, records: pd.DataFrame) -> Iterator[str]:
-    """Tell what a look at some samples makes one ask about."""
-    chosen = records["record_id"].iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLED).astype(int))]
-    found = []
-    for record_id in chosen:
+def _looked_at(cohort: FolderCohort, records: pd.DataFrame) -> tuple[list[str], set[str]]:
+    """Tell what a look at some samples makes one ask about, and which of those records will be left out."""
+    chosen = records.iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLED).astype(int))]
+    found, unusable = [], set()
+    for record_id, leads in chosen[["record_id", "leads"]].itertuples(index=False):
         try:
             problems = lead_problems(cohort.signal(record_id))
             found += [f"{record_id}: lead {lead} is {problem}." for lead, problem in problems.items()]
+            if len(problems) < len(leads):
+                continue
         except RecordError as error:
             found.append(str(error))
         except Exception as strange:  # whatever a record brings about is its own
             found.append(f"{record_id} cannot be processed ({type(strange).__name__}).")
-    yield f"Suspicious, of {len(chosen)} records whose samples were looked at: {len(found) or 'nothing'}."
-    yield from _named(found)
-    short = records.loc[records["n_samples"] < SHORTEST_S * records["fs"], "record_id"]
-    if len(short):
-        yield f"{len(short):,} records last less than {SHORTEST_S:g} s and will be left out."
+        unusable.add(record_id)
+    told = [
+        f"Suspicious, of {_counted(len(chosen), 'record')} whose samples were looked at: {len(found) or 'nothing'}."
+    ]
+    told += _named(found)
+    if unusable:
+        told.append(f"Of these, {_counted(len(unusable), 'record')} will be left out.")
+    if len(unusable) == len(chosen):  # nor can one hope for the others
+        unusable = set(records["record_id"])
+    short = int((records["n_samples"] < SHORTEST_S * records["fs"]).sum())
+    if short:
+        told.append(f"{_counted(short, 'record')} shorter than {SHORTEST_S:g} s will be left out.")
+    return told, unusable
 
 
 def expectations(records: pd.DataFrame) -> list[str]:
@@ -123,15 +139,15 @@ def expectations(records: pd.DataFrame) -> list[str]:
     else:
         each = "only one person has several" if several else "each has one"
         linked = f"nobody can be sought in another record: {each} (say whose is whose in {SUBJECTS})"
-    known = [
-        name for name, column in (("sex", "sex"), ("age group", "age")) if len(people[column].dropna().unique()) > 1
-    ]
+    # whether a person never seen is read shows where somebody has another record
+    labels = (("sex", "sex"), ("age group", "age")) if several > 1 else ()
+    known = [name for name, column in labels if len(people[column].dropna().unique()) > 1]
     both = f"person and activity from one network ({activities} activities)"
     dual = min(activities, len(active["subject_id"].unique())) > 1
     return [
-        f"01 ingestion: what can be used of {len(records):,} records, and why the others cannot.",
+        f"01 ingestion: what can be used of {_counted(len(records), 'record')}, and why the others cannot.",
         f"02 re-identification: {linked}; {' and '.join(known) or 'neither sex nor age'} can be guessed and checked.",
         f"03 dual task: {both if dual else 'not applicable, because no two persons in two activities are known'}.",
         f"04 attribution: {'which wave gives a person away' if several > 1 or long else 'not applicable, as 02'}.",
-        *([f"With {len(people)} persons every interval will be wide."] if len(people) < FEWEST else []),
+        *([f"With {_counted(len(people), 'person')} every interval will be wide."] if len(people) < FEWEST else []),
     ]

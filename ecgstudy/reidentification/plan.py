@@ -31,6 +31,7 @@ from ecgstudy.experiment.scores import score
 from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import new_file
+from ecgstudy.study.config import effort
 
 SEEDS = 3
 DEMO_SEEDS = 1
@@ -113,7 +114,7 @@ def plan(context: Context, seed: int) -> list[Job]:
             for attacker, fitted in context.attackers.items():
                 if not fitted.applies(protocol):
                     continue
-                seeds = 1 if fitted.seedless else DEMO_SEEDS if demo else SEEDS
+                seeds = 1 if fitted.seedless else DEMO_SEEDS if effort(context.profile) == "demo" else SEEDS
                 jobs += [Job(name, protocol, attacker, seed + number) for number in range(seeds)]
     return jobs
 
@@ -162,8 +163,10 @@ def run_attackers(context: Context, jobs: Sequence[Job]) -> Outcome:
 
 def _nobody(context: Context, otherwise: str) -> str:
     """Say why nobody can be recognised."""
-    reasons = [f"{name}: {reason}" for name, reason in not_on_trial(context).items()]
-    return f"nobody can be recognised again ({'; '.join(reasons) or otherwise})"
+    reasons = [f"{name}: {reason}" for name, reason in not_on_trial(context).items()] or [otherwise]
+    if not any(context.records(name)[SUBJECT].duplicated().any() for name in context.stores):
+        reasons.insert(0, "every person has one record")
+    return f"nobody can be recognised again ({'; '.join(reasons)})"
 
 
 def shared(profile: str, seed: int, device: str) -> Iterator[Work]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.biometric import per_person_risk
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.disclosure import zebra_tag
 from ecgstudy.evaluate.extrapolation import TAILS, extrapolate_rank1
@@ -155,6 +156,22 @@ def disclosure_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pivot(best_of(rows), CELL, shown=shown, ends=INTERVAL).merge(tagged)
 
 
+def risk_table(attacks: Attacks) -> pd.DataFrame:
+    """Every person's exposure to the best attackers, who is worst off first; of too many persons to hold, those drawn.
+
+    Without the leaky protocol, under which a recording is recognised rather than a person.
+
+    Columns cohort, protocol, person, rank1 (share of own probes that rank first), risk (1 - EER of own probes).
+    """
+    tables = [pd.DataFrame(columns=[*CELL, "person", "rank1", "risk"])]
+    for (cohort, protocol, attacker), attack in attacks.items():
+        if attacker == BEST and protocol != LEAKY:
+            risk = per_person_risk(attack).assign(cohort=cohort, protocol=protocol)
+            tables.append(risk.assign(risk=1 - risk["eer"])[tables[0].columns])
+    found = pd.concat(tables[1:] or tables, ignore_index=True)
+    return found.sort_values([*CELL, "risk", "rank1"], ascending=[True, True, False, False], ignore_index=True)
+
+
 def contrast_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Every attacker minus the reference on identical trials, under the headline protocols."""
     shown = {f"{metric}_minus_{REFERENCE}": metric for metric in ("rank1", "eer")}
@@ -241,8 +258,8 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "data sets and people after filtering": "; ".join(counts),
         "preprocessing": f"0.5-40 Hz without phase shift, {context.dataset.fs:g} Hz, lead {IDENTITY_LEAD}, else the "
         "record's reference lead; windows standardised; R peaks at the record's own rate",
-        "seeds, intervals, paired tests": f"networks: mean over {SEEDS} seeds (demo: {DEMO_SEEDS}); 95 % intervals "
-        f"from {RESAMPLES} resamples of persons; paired bootstrap on identical trials",
+        "seeds, intervals, paired tests": f"networks: mean over {SEEDS} seeds (demo, first look: {DEMO_SEEDS}); 95 % "
+        f"intervals from {RESAMPLES} resamples of persons; paired bootstrap on identical trials",
         "enrolment and probe held apart": "split objects refuse shared samples, records, waveforms and, where claimed, "
         "persons; every trial is listed in trials/",
         "code and configuration": f"commit {commit()[:10]}; one cell of parameters; recipes in the package",

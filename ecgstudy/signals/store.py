@@ -36,6 +36,18 @@ class RecordStore:
         if not is_complete(self.folder):
             raise StudyError(f"{self.folder} holds no finished store; run notebook 01_ingestion again.")
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same folder without the same records: workers then share what they have opened."""
+        return isinstance(other, RecordStore) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        """As equality asks."""
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[Path, tuple[str, ...]]:
+        return self.folder, () if self.left_out is None else tuple(self.left_out["record_id"])
+
     def __getstate__(self) -> dict[str, object]:
         """Pickle no more than what the store is opened with: a worker maps the same files again."""
         return {"folder": self.folder, "left_out": self.left_out}

@@ -78,8 +78,9 @@ def _execute(source: Path, target: Path, values: Mapping[str, Literal], failed: 
                 cwd=notebooks_dir(),
                 progress_bar=False,
                 stderr_file=sys.stderr,
-                # the kernel warns that it talks over the loopback interface, which is all that it does
-                extra_arguments=["--IPKernelApp.log_level=ERROR", f"--IPKernelApp.exec_lines={_FIRST_LINE}"],
+                # the kernel tells of the loopback interface, over which alone it talks, and, as any run ends, that it
+                # is interrupted, which a reader would take for a failure
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL", f"--IPKernelApp.exec_lines={_FIRST_LINE}"],
             )
         if not (target.parent / METRICS).is_file():
             raise StudyError("stage.finish() did not run.")

@@ -17,7 +17,7 @@ from ecgstudy.study.stage import STORY, read_metrics
 
 LINKING = {
     "cross_day": "of a later day",
-    "cross_record": "another recording, mostly of the same day",
+    "cross_record": "another recording, of whatever day",
     "cross_activity": "in motion",
     "time_separated": "minutes later in the same recording",
 }
@@ -40,6 +40,7 @@ def build_report(profile: str) -> Path:
     )
     content = {"question": QUESTION, "profile": profile, "note": PROFILES[profile], "sections": sections}
     content["answers"] = steward_answers(profile) if is_own(profile) else []
+    content["linked"] = any(answer["headline"] != UNKNOWN for answer in content["answers"])
     for template, target in (("index.html.j2", "index.html"), ("summary.md.j2", "summary.md")):
         write_text(folder / target, environment.get_template(template).render(content))
     return folder / "index.html"
@@ -82,8 +83,10 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
 
     protocol = next((name for name in LINKING if said(name, "rank1")["value"] is not None), None)
     if protocol is None:
-        reasons = [metric["note"] for name, metric in metrics.items() if name.startswith(cohort) and "note" in metric]
-        return {"cohort": cohort, "headline": UNKNOWN, "text": reasons[0]}
+        undefined = [said(name, "rank1") for name in LINKING]
+        undefined += [metric for name, metric in metrics.items() if name.startswith(f"{cohort}.")]
+        reason = next(metric["note"] for metric in undefined if metric["value"] is None and "note" in metric)
+        return {"cohort": cohort, "headline": UNKNOWN, "text": reason}
     rank1, persons, enrolled = (said(protocol, name) for name in ("rank1", "persons", "enrolled"))
     template, seconds = said(protocol, "rank1", "template"), metrics.get(f"{cohort}.{protocol}.probe_seconds", {})
     always, worst = said(protocol, "always_first"), said(protocol, "risk_p90")
