@@ -338,7 +338,8 @@ def test_the_judged_setting_is_compared_with_the_floors(rows: pd.DataFrame) -> N
     expected = {"person.semi_informed.cross_record.eer": 0.3, "person.semi_informed.cross_day.rank1": 0.8}
     expected |= {"utility.superclass.auroc_loss": 0.2, "utility.superclass.both_protected.auroc_loss": 0.1}
     expected |= {"utility.af.auroc_loss": 0.2, "sex.semi_informed.auroc": 0.7}
-    # the rhythm reaches 0.4 on raw records, on another day what is reached here; diagnoses tell sex to 0.6; an AUROC of 0.3 is no floor below chance
+    # the rhythm reaches 0.4 on raw records, on another day what is reached here;
+    # diagnoses tell sex to 0.6; an AUROC of 0.3 is no floor below chance
     expected |= {
         f"{t}.excess_over_floor": v for t, v in (("person", 0.4 - 0.3), ("sex", 0.7 - 0.6), ("age", 0.4 - 0.5))
     }
