@@ -277,7 +277,7 @@ def released(
 
 
 def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[str, np.ndarray]:
-    """One lead of the first victim's record that every release holds, raw and under every protection, (n,) each."""
+    """One lead of a victim's record that (nearly) every release holds, raw and under every protection, (n,) each."""
     people, _ = asked_cohorts(context)
     stores = {RAW: context.stores[people]}
     stores |= {
@@ -285,12 +285,14 @@ def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[st
     }
     records = stores[RAW].records
     victims = records[groups(context, people, records, 0) == VICTIM]
-    held = [set(store.records[RECORD]) for store in stores.values()]
-    record = next(name for name in victims[RECORD] if all(name in names for names in held))
+    held = {view: set(store.records[RECORD]) for view, store in stores.items()}
+    # best one that every release holds; a release that lost it is not shown
+    record = max(victims[RECORD], key=lambda name: sum(name in names for names in held.values()))
     shown = {}
     for view, store in stores.items():
-        row = store.records.set_index(RECORD).loc[record]
-        shown[view] = np.asarray(store.signal(record)[row["leads"].index(row["reference_lead"])])
+        if record in held[view]:
+            row = store.records.set_index(RECORD).loc[record]
+            shown[view] = np.asarray(store.signal(record)[row["leads"].index(row["reference_lead"])])
     return shown
 
 

@@ -97,6 +97,8 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     own = [rank1_and_eer([fold.validation.without_gaps()])[1] for one in sets for fold in one.folds]
     own_people = float(np.nanmean(own)) if np.isfinite(own).any() else math.nan
     strong = on_raw <= KNOWN_STRENGTH or attacker not in (*NETWORKS, "template")
+    if attacker in NETWORKS:
+        return bool(strong and own_people <= LEARNT_SOMETHING)  # unknown is not passed
     return bool(strong and not own_people > LEARNT_SOMETHING)
 
 
@@ -262,12 +264,12 @@ def fidelity_results(raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], co
     return results_table(rows)
 
 
-def best_results(rows: pd.DataFrame, best: str = BEST) -> pd.DataFrame:
+def best_results(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the judged setting under ``deid.best``, and what it gives away beyond the floors; none if it did not run.
 
     Persons are those of the first cohort that was asked; losses are of diagnoses read by classifiers of raw records.
     """
-    mine = rows[rows["view"] == best]
+    mine = rows[rows["view"] == BEST]
     if mine.empty:
         return mine
     person = mine[(mine["attacker"] == STRONGEST) & (mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]
@@ -275,7 +277,7 @@ def best_results(rows: pd.DataFrame, best: str = BEST) -> pd.DataFrame:
     person = person[person["cohort"] == person["cohort"].iloc[0]] if len(person) else person
     person = person.assign(name="deid.best.person." + SEMI + "." + person["protocol"] + "." + person["metric"])
     others = mine[mine["attacker"].isin(["reader", ""])]
-    name = others["name"].str.replace(f"deid.{best}.", "deid.best.", regex=False)
+    name = others["name"].str.replace(f"deid.{BEST}.", "deid.best.", regex=False)
     name = name.str.replace(f".{UTILITY[LAZY]}.auroc_loss", ".auroc_loss", regex=False)
     others = others.assign(name=name.str.replace(f".{FIBRILLATION}.", ".af.", regex=False))
     return pd.concat([person, others, results_table(_excesses(rows, person, others))], ignore_index=True)
