@@ -116,7 +116,9 @@ def test_planted_identity_misses_a_limit_and_nobody_is_named(clinic: Path, capsy
 
 def test_a_release_of_noise_is_never_called_private_because_attacks_fail(clinic: Path) -> None:
     noise = np.random.default_rng(1).normal(0, GAIN, beats()[1].shape).astype(int)
-    judgement, code = audit.audit(order(clinic, write(clinic.with_name("out"), noise), max_rank1=0.9))
+    key = clinic.parent / "fixed.key"  # who is whose stranger follows from it
+    key.write_text("5a" * 32)
+    judgement, code = audit.audit(order(clinic, write(clinic.with_name("out"), noise), max_rank1=0.9, key=str(key)))
     page = (clinic.parent / audit.PAGE).read_text()
     assert code == audit.MISSED
     assert "persons: named right (rank-1) at most 0.9: no valid attack" in judgement
