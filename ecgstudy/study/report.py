@@ -106,9 +106,10 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
             f"Comparing average beats, without any training, already does so in {estimate_text(template)}."
         )
     if always["value"] is not None and worst["value"] is not None:
+        told = "all" if worst["value"] == 1 else f"{number_text(100 * worst['value'])} % or more"
         sentences.append(
             f"{number_text(100 * always['value'])} % of the patients are recognised every time; the worst-off tenth "
-            f"are told from others in {number_text(100 * worst['value'])} % of the comparisons or more."
+            f"are told from others in {told} of the comparisons."
         )
     share = number_text(100 * rank1["value"])
     return {"cohort": cohort, "headline": f"{share} % of later ECGs can be linked", "text": " ".join(sentences)}
