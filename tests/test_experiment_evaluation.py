@@ -170,13 +170,17 @@ def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
     assert tail[["always_first", "never_first"]].tolist() == pytest.approx([1 / 3, 1 / 3])
     assert tail[["risk_worst", "risk_median"]].tolist() == [1.0, pytest.approx(0.75)]
     attack = [toy_score_set(scores, "aabbcc", "abc").folds[0].trials.without_gaps()]
-    kinds = [("cross_day", "template"), ("random_windows", "best"), ("cross_day", "best")]
-    listed = tables.risk_table({("own-1", *kind): attack for kind in kinds})
-    assert listed.to_numpy().tolist() == [
-        ["own-1", "cross_day", "a", 1.0, 1.0],
-        ["own-1", "cross_day", "b", 0.5, pytest.approx(0.75)],
-        ["own-1", "cross_day", "c", 0.0, 0.0],
+    weaker = [toy_score_set([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]], "aabbcc", "abc")]
+    attacks = {("own-1", "cross_day", "template"): [weaker[0].folds[0].trials.without_gaps()]}
+    attacks |= {("own-1", protocol, "best"): attack for protocol in ("random_windows", "cross_day")}
+    listed = tables.risk_table(attacks)
+    assert listed.columns.tolist() == tables.risk_table({}).columns.tolist()
+    assert listed.drop(columns="risk").to_numpy().tolist() == [
+        ["own-1", "cross_day", "a", 1.0],  # by the best
+        ["own-1", "cross_day", "b", 1.0],  # by the template
+        ["own-1", "cross_day", "c", 0.5],
     ]
+    assert listed["risk"].tolist() == [1.0, 1.0, pytest.approx(0.6)]
     assert tables.risk_table({}).columns.tolist() == ["cohort", "protocol", "person", "rank1", "risk"]
 
 
