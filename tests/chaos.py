@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,8 @@ from ecgstudy.study.config import PROJECT_ROOT, STAGES
 GONE_S = 5
 """Seconds after a kill in which whatever computes has to be gone, where each process has a core."""
 PATIENCE_S = 1800
+KILLS = 3
+"""Of each stage."""
 STUDY = ["make", "-o", ".venv/.ready", f"PY={sys.executable}", "study"]
 """``make study`` with the interpreter that runs this."""
 LINKS = ("make", "-m ecgstudy study", "-m snakemake", "-m ecgstudy run")
@@ -76,6 +79,24 @@ class Chaos:
         subprocess.run(self._command, cwd=self._folder, env=self._environment, check=True)
 
 
+class Moment:
+    """The moment at which one of some stages has been running for so many seconds; `stage` is its name."""
+
+    def __init__(self, chaos: Chaos, pauses: Mapping[str, float]) -> None:
+        self._chaos, self._pauses, self.stage = chaos, pauses, ""
+        self._seen: dict[str, float] = {}
+
+    def __call__(self) -> bool:
+        """Say whether it has come."""
+        for process in self._chaos.alive("-m ecgstudy run"):
+            with suppress(psutil.Error):
+                for name in self._pauses.keys() & {*process.cmdline()}:
+                    begun = self._seen.setdefault(name, time.monotonic())
+                    if time.monotonic() - begun > self._pauses[name]:
+                        self.stage = name
+        return bool(self.stage)
+
+
 def _wait(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     """Wait until a condition holds; say whether it did in time."""
     deadline = time.monotonic() + seconds
@@ -111,18 +132,18 @@ def main() -> int:
         seed = random.randrange(1000)
         print(f"seed {seed}", flush=True)
         chaos, rng = Chaos(STUDY, PROJECT_ROOT, places["disturbed"], seed), random.Random(seed)
-        for stage in STAGES:
-            metrics = homes["undisturbed"] / "results" / "demo" / stage.name / "metrics.json"
-            seconds = json.loads(metrics.read_text())["provenance"]["seconds"]
-            for _ in range(3):
-                begun = []  # the moment at which the stage was seen
-
-                def moment(name: str = stage.name, pause: float = rng.uniform(0, seconds / 3)) -> bool:
-                    if not begun and chaos.alive(f"run {name}"):  # noqa: B023
-                        begun.append(time.monotonic())  # noqa: B023
-                    return bool(begun) and time.monotonic() - begun[0] > pause  # noqa: B023
-
-                print(f"{stage.name}: {chaos.disturb(moment)}", flush=True)
+        left, seconds = {stage.name: KILLS for stage in STAGES}, {}
+        for name in left:
+            metrics = homes["undisturbed"] / "results" / "demo" / name / "metrics.json"
+            seconds[name] = json.loads(metrics.read_text())["provenance"]["seconds"]
+        told = ""
+        while "ended by itself" not in told:  # snakemake orders the stages, and what is done is not run again
+            moment = Moment(chaos, {name: rng.uniform(0, seconds[name] / 3) for name, kills in left.items() if kills})
+            told = chaos.disturb(moment)
+            if moment.stage:
+                left[moment.stage] -= 1
+            print(f"{moment.stage or 'all stages'}: {told}", flush=True)
+        print(f"{sum(left.values())} of {KILLS * len(STAGES)} kills came too late")
         chaos.finish()
         calm, wild = (content(home / "results" / "demo") for home in homes.values())
         differing = sorted(name for name in calm.keys() | wild.keys() if calm.get(name) != wild.get(name))
