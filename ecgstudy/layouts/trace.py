@@ -1,0 +1,176 @@
+"""From ink to traces: how many rows there are, and where each row's line runs.
+
+A row's line is the cheapest way from the left edge to the right: free through ink, dear over paper, so that it climbs
+a QRS complex along its strokes and jumps over gaps. Every column of pixels then tells the highest and the lowest ink
+that belongs to the line, and rolling a disc as wide as the pen between the two gives the middle of the stroke.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage, signal
+
+from ecgstudy.errors import StudyError
+from ecgstudy.layouts.page import PX
+
+REACH = 32 * PX
+"""How far from its row's middle a line is followed, pixels: 3.2 mV."""
+_ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.0004
+"""Ink that counts; cost of a pixel of paper and of one of ink on the way up or down, how much dearer the way to the
+right is (a line is interrupted more seldom than it jumps), cost of a pixel away from the row's middle, a column."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of all rows."""
+
+    points: tuple[np.ndarray, ...]  # of each row, float (n, 2): x and y of the stroke's middle in pixels, x ascending
+    inked: np.ndarray  # bool (n_rows, width): there is ink under the line
+    shared: np.ndarray  # bool, of the same shape: that ink belongs to another row's line too
+    pen: float  # radius of the stroke, pixels
+
+    def heights(self, row: int, x: np.ndarray) -> np.ndarray:
+        """Height of a row's line at some places, in straight lines between its points."""
+        return np.interp(x, *self.points[row].T)
+
+
+def row_middles(ink: np.ndarray) -> np.ndarray:
+    """Heights of the rows, in pixels from the top: as many as most columns of pixels cross lines."""
+    solid = ink > _ON_INK
+    edges = np.diff(np.pad(solid, ((1, 1), (0, 0))).astype(np.int8), axis=0)
+    counts = (edges == 1).sum(axis=0)
+    inked = np.flatnonzero(counts)
+    if not len(inked):
+        return np.empty(0)
+    first, last = np.percentile(inked, [10, 90]).astype(int)
+    n_rows = int(np.bincount(counts[first : last + 1]).argmax())
+    typical = first + np.flatnonzero(counts[first : last + 1] == n_rows)
+    tops = np.nonzero(edges[:, typical].T == 1)[1].reshape(-1, n_rows)
+    bottoms = np.nonzero(edges[:, typical].T == -1)[1].reshape(-1, n_rows)
+    return np.median((tops + bottoms - 1) / 2, axis=0)
+
+
+def follow(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[int] = ()) -> Lines:
+    """Follow the line of every row; at the columns of `breaks` another lead begins, somewhere else."""
+    stretches = zip([0, *breaks], [*breaks, ink.shape[1]], strict=True)
+    paths = np.concatenate([_paths(ink[:, start:stop], rows) for start, stop in stretches], axis=2)
+    top, bottom, shared = _extents(ink, paths)
+    inked = np.isfinite(top)
+    if not inked.any(axis=1).all():
+        raise StudyError("a row of the page shows no trace.")
+    thickness = bottom[inked] - top[inked]
+    pen = float(np.median(thickness[thickness <= np.percentile(thickness, 20)]) / 2)
+    points = tuple(_middle(top[row], bottom[row], pen) for row in range(len(rows)))
+    return Lines(points, inked, shared, pen)
+
+
+def _paths(ink: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """First and last height at which the cheapest way of each row crosses each column, int (2, n_rows, width)."""
+    width, tall, rows = ink.shape[1], 2 * REACH + 1, np.rint(rows).astype(int)
+    cost = np.pad(_ALONG + _PAPER * np.clip(1 - 1.6 * ink, 0, 1), ((REACH, REACH), (0, 0)), constant_values=_PAPER)
+    columns = np.ascontiguousarray(cost.T, dtype=np.float32)
+    sums = np.cumsum(columns, axis=1, dtype=np.float32)
+    away = (_AWAY * np.abs(np.arange(tall) - REACH)).astype(np.float32)
+    windows = rows[:, None] + np.arange(tall)
+    total = np.zeros((len(rows), tall), np.float32)
+    reached = np.empty((width, len(rows), tall), np.float32)
+    for x in range(width):
+        here = sums[x][windows]
+        down = np.minimum.accumulate(total - here, axis=1) + here
+        up = np.minimum.accumulate((total + here)[:, ::-1], axis=1)[:, ::-1] - here
+        reached[x] = total
+        total = np.minimum(down, up) + _LEVEL * columns[x][windows] + away
+        total -= total.min(axis=1, keepdims=True)
+    paths = np.empty((2, len(rows), width), int)
+    at, each = np.argmin(total, axis=1), np.arange(len(rows))
+    for x in range(width - 1, -1, -1):
+        here = sums[x][windows]
+        before = np.argmin(reached[x] + np.abs(here - here[each, at][:, None]), axis=1)
+        paths[:, :, x] = before, at
+        at = before
+    return paths + (rows - REACH)[None, :, None]
+
+
+def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Upper and lower edge of each line's ink in each column (pixels and parts of them, NaN without ink), and whether
+    another line shares it."""
+    height, width = ink.shape
+    solid = cv2.morphologyEx((ink > _ON_INK).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1))) > 0
+    y = np.arange(height)[:, None]
+    above = np.maximum.accumulate(np.where(solid, -1, y), axis=0)  # nearest paper upwards
+    below = np.minimum.accumulate(np.where(solid, height, y)[::-1], axis=0)[::-1]
+    low, high = np.clip(paths.min(axis=0), 0, height - 1), np.clip(paths.max(axis=0), 0, height - 1)
+    x = np.arange(width)[None]
+    top, bottom = _inked(solid, low, high, x)
+    found = top <= bottom
+    top, bottom = np.where(found, top, 0), np.where(found, bottom, 0)
+    first, last = above[top, x] + 1, below[bottom, x] - 1
+    shared = np.zeros(found.shape, bool)
+    for row in range(len(found) - 1):  # ink of two lines: each keeps what its way crossed
+        common = found[row] & found[row + 1] & (last[row] >= first[row + 1])
+        shared[row : row + 2] |= common
+    first, last = np.where(shared, top, first), np.where(shared, bottom, last)
+    upper = first - _part(ink, first, first - 1, x)
+    lower = last + _part(ink, last, last + 1, x)
+    return np.where(found, upper, np.nan), np.where(found, lower, np.nan), shared
+
+
+def _inked(solid: np.ndarray, low: np.ndarray, high: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last inked pixel between two heights (or near them); first > last where there is none."""
+    height = len(solid)
+    y = np.arange(height)[:, None]
+    next_ink = np.minimum.accumulate(np.where(solid, y, height)[::-1], axis=0)[::-1]
+    last_ink = np.maximum.accumulate(np.where(solid, y, -1), axis=0)
+    return next_ink[np.clip(low - 3, 0, height - 1), x], last_ink[np.clip(high + 3, 0, height - 1), x]
+
+
+def _part(ink: np.ndarray, inner: np.ndarray, outer: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Part of a pixel by which the edge of the ink lies beyond the middle of the last inked one."""
+    outside = ink[np.clip(outer, 0, len(ink) - 1), x]
+    inside = ink[inner, x]
+    return np.clip((inside - 0.5) / np.maximum(inside - outside, 0.05), 0, 1)
+
+
+def _middle(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:
+    """Points (n, 2) in the middle of a stroke of radius `pen` with these edges.
+
+    A disc that rolls along the upper edge finds what points up, along the lower edge what points down; elsewhere both
+    agree. Where a tip is too sharp for the disc, the tip of the ink tells.
+    """
+    x = np.flatnonzero(np.isfinite(top))
+    top, bottom = top[x], bottom[x]
+    up, down = _rolled(top, pen), -_rolled(-bottom, pen)
+    half = (top + bottom) / 2
+    points_up = half < ndimage.median_filter(half, 31)
+    y = np.where(down - up < 1, (up + down) / 2, np.where(points_up, up, down))
+    tips = _tips(top, pen, up) + [(-height, part) for height, part in _tips(-bottom, pen, -down)]
+    keep, sharp = np.ones(len(x), bool), []
+    for height, (first, last) in tips:
+        keep[(first + last) // 2] = (first + last) % 2  # the column right there, which the disc was too wide for
+        sharp.append(((x[first] + x[last]) / 2, height))
+    points = np.concatenate([np.stack([x, y], axis=1)[keep], np.array(sharp).reshape(-1, 2)])
+    return points[np.argsort(points[:, 0], kind="stable")]
+
+
+def _rolled(edge: np.ndarray, pen: float) -> np.ndarray:
+    """Height of the middle of a disc of radius `pen` that rests on an upper edge from below."""
+    offsets = np.unique([*range(int(pen) + 1), pen])
+    offsets = np.concatenate([-offsets[:0:-1], offsets])
+    x = np.arange(len(edge))
+    return np.max([np.interp(x + off, x, edge) + np.sqrt(pen**2 - off**2) for off in offsets], axis=0)
+
+
+def _tips(edge: np.ndarray, pen: float, rolled: np.ndarray) -> list[tuple[float, tuple[int, int]]]:
+    """Height of the stroke's middle at the tips of an upper edge that the disc is too wide for, and their columns."""
+    tips = []
+    for at in signal.find_peaks(-edge, prominence=2 * pen)[0]:
+        first, last = at, at
+        while first > 0 and last - first < 2 * pen + 1 and edge[first - 1] < edge[at] + 1.5:
+            first -= 1
+        while last < len(edge) - 1 and last - first < 2 * pen + 1 and edge[last + 1] < edge[at] + 1.5:
+            last += 1
+        if rolled[first : last + 1].max() - edge[at] - pen > 0.5:
+            tips.append((float(edge[at] + pen), (first, last)))
+    return tips
