@@ -156,7 +156,7 @@ def _reading(people: pd.DataFrame, spread: float, seed: int) -> pd.DataFrame:
     tasks = people.columns[3:]
     parts = [known.assign(task=t, truth=people[t], p=spread * people[t] + rng.standard_normal(80)) for t in tasks]
     parts[3].loc[20, "truth"] = np.nan
-    ages = known.assign(task="age_group", truth=1.0, p=0.5, expected_age=people["age"] + 3)
+    ages = known.assign(task="age_group", truth=1.0, p=0.5, expected_age=people["age"] + 3, median_age=50.0)
     return pd.concat([*parts, ages], ignore_index=True)
 
 
@@ -188,7 +188,7 @@ def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_
     assert "RARE" not in set(rows["task"])
     ages = people["age"][10:]
     mae, of_median = (found[f"deid.{BEST}.age.lazy_informed.{name}"] for name in ("age_mae", "age_mae_of_median"))
-    assert (mae, of_median) == pytest.approx((3, (ages - ages.median()).abs().mean()))
+    assert (mae, of_median) == pytest.approx((3, (ages - 50).abs().mean()))  # the median of those learnt from
 
 
 def test_a_mean_auroc_weighs_records_by_their_person(people: pd.DataFrame) -> None:
@@ -229,6 +229,29 @@ def test_floors_are_what_the_diagnoses_and_the_rhythm_alone_say(monkeypatch: pyt
     assert found["floor.told.sex.auroc"] == found["floor.rhythm.age.auroc"] == 1
     assert found["floor.told.age.auroc"] == pytest.approx(0.5, abs=0.2)
     assert found["floor.rhythm.sex.auroc"] == pytest.approx(0.5, abs=0.2)
+    said = tables.floor_findings(results.floor_results(table, "c", 0))
+    assert said[0].startswith("Whoever knows the diagnoses told")
+    assert "AUROC of 1.00" in said[0]
+
+
+def test_the_floor_of_outputs_is_learnt_from_other_persons_and_from_diagnoses_told_alone() -> None:
+    rng = np.random.default_rng(1)
+    # 60 persons with two records each: the diagnosis told says the sex, one not told the age, both also who it is
+    person, sex, old = (np.repeat(each, 2) for each in (np.arange(60), rng.integers(0, 2, 60), rng.integers(0, 2, 60)))
+    about = {"person": np.char.add("p", person.astype(str)), "record": [f"r{number}" for number in range(120)]}
+    says = {"MI": (sex, 0.2 + 0.6 * sex), "HYP": (old, 0.2 + 0.6 * old), "sex": (sex, 0.5), "over_60": (old, 0.5)}
+    asked = [pd.DataFrame({**about, "task": task, "truth": t, "p": p, "age": 50.0}) for task, (t, p) in says.items()]
+    jobs = [ReadingJob("c", "raw.none", REFERENCE, 0, 0), ReadingJob("c", "v", SEMI, 0, 0)]
+    values = {jobs[0].name: pd.concat(asked), jobs[1].name: pd.concat(asked).assign(p=0.5)}
+    found = _numbers(results.floor_results(results.outputs_floor(values, jobs, ["MI"]), "c", 0))
+    assert found["floor.outputs.sex.auroc"] == 1
+    assert found["floor.outputs.age.auroc"] == pytest.approx(0.5, abs=0.15)
+    # what tells each person apart and nothing else is of no use for others
+    names = [f"d{number}" for number in range(60)]
+    own_code = [asked[0].assign(task=name, p=1.0 * (person == number)) for number, name in enumerate(names)]
+    nothing = results.outputs_floor({jobs[0].name: pd.concat([*own_code, asked[2]])}, jobs, names)
+    assert _numbers(results.floor_results(nothing, "c", 0))["floor.outputs.sex.auroc"] < 0.6
+    assert results.outputs_floor({}, jobs, ["MI"]).empty
 
 
 @pytest.mark.parametrize("remembers", [True, False])

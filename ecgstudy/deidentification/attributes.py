@@ -41,7 +41,7 @@ from ecgstudy.deidentification.readers import (
     told_diagnoses,
     train_reader,
 )
-from ecgstudy.deidentification.release import RAW
+from ecgstudy.deidentification.release import RAW, TWO_DIAGNOSES
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import SEXES, Context, Work, run
@@ -53,7 +53,9 @@ EPOCHS = {"demo": 8, "real": 40}
 SETTINGS = {REFERENCE: (False, False), LAZY: (False, True), SEMI: (True, True), "trained_on_protected": (True, False)}
 """Whether a reader learns from the release, and whether it reads the release, by tier; the last one is for utility."""
 BINARY = {"sex": SEXES, "over_60": ABSENCE}
-LABELS_FLOOR, RHYTHM_FLOOR = "labels", "rhythm"
+TOLD_FLOOR, TWO_FLOOR, OUTPUTS_FLOOR, RHYTHM_FLOOR = "told", "two_diagnoses", "outputs", "rhythm"
+"""What is known without a waveform: the diagnoses that are told, those of PP-VAE's setting, what a classifier of raw
+records says of the diagnoses told, and the R peaks."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
         if task == "age_group":
             ages = known.records.groupby(attribute_table(known.records)["age_group"])["age"].mean()
             table["expected_age"] = chances @ ages.reindex(ATTRIBUTES[task]).interpolate(limit_direction="both")
+            table["median_age"] = known.records["age"].median()
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -164,8 +167,10 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
     """
     cohort, _ = asked_cohorts(context)
     everybody = cycles_of(context, cohort, common_leads(context.stores[cohort]))
-    told = diagnosis_table(everybody.records)[told_diagnoses(everybody.records)]
-    sources = {LABELS_FLOOR: told.fillna(0.5).to_numpy(dtype=float), RHYTHM_FLOOR: everybody.rhythm}
+    stated = diagnosis_table(everybody.records).fillna(0.5)
+    two = [name for name in TWO_DIAGNOSES if name in stated]
+    sources = {TOLD_FLOOR: stated[told_diagnoses(everybody.records)].to_numpy(dtype=float)}
+    sources |= {TWO_FLOOR: stated[two].to_numpy(dtype=float), RHYTHM_FLOOR: everybody.rhythm}
     truth = attribute_table(everybody.records)
     tables = []
     for rotation in rotations:
@@ -177,9 +182,9 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
                 if np.unique(answers[known]).size < 2:
                     continue
                 model = (
-                    LogisticRegression(max_iter=1000)
-                    if floor == LABELS_FLOOR
-                    else HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+                    HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+                    if floor == RHYTHM_FLOOR
+                    else LogisticRegression(max_iter=1000)
                 ).fit(inputs[known], answers[known])
                 asked = group == VICTIM
                 about = {"person": everybody.records[SUBJECT][asked], "record": everybody.records[RECORD][asked]}

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from ecgstudy.deidentification.attacks import (
     LAZY,
@@ -14,7 +16,7 @@ from ecgstudy.deidentification.attacks import (
     SEMI,
     AttackJob,
 )
-from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob, membership
+from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, TOLD_FLOOR, ReadingJob, membership
 from ecgstudy.deidentification.plan import asked_cohorts
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
@@ -36,6 +38,7 @@ BEATS_CHANCE = 1.645 * 0.5
 """Second gate: EER on people of its own side lies so far below one half, over the root of their number, that chance
 would reach it once in twenty times. Who misses a gate does not count, whatever it fails to recognise."""
 LEAST_POSITIVES = 8
+OUTPUT_FOLDS = 10
 SHOWN = ("rank1", "eer", "d_sys")
 KEPT = (*SHOWN, "d_sys_null", "tar_at_far_1e-2", "risk_median", "risk_p90", "risk_p95", "risk_worst", "always_first")
 KEPT += ("persons", "enrolled", "probes", "unscored")
@@ -180,7 +183,7 @@ def _mean_reader(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Mean over seeds of what is predicted of each record and task."""
     table = pd.concat(tables, ignore_index=True)
     keep = {"person": "first", "truth": "first", "age": "first", "p": "mean"}
-    keep |= {"expected_age": "mean"} if "expected_age" in table else {}
+    keep |= {"expected_age": "mean", "median_age": "mean"} if "expected_age" in table else {}
     return table.groupby(["record", "task"], sort=False).agg(keep).reset_index()
 
 
@@ -209,12 +212,12 @@ def mean_auroc(table: pd.DataFrame, tasks: Sequence[str], resamples: Resamples) 
 
 
 def _age_error(table: pd.DataFrame, resamples: Resamples, view: str, tier: str, cohort: str) -> list[dict[str, object]]:
-    """Rows of the mean error of age in years, beside that of always saying the median."""
+    """Rows of the mean error of age in years, beside that of always saying the median of those learnt from."""
     if "expected_age" not in table:
         return []
     known = table.dropna(subset=["expected_age", "age"])
     errors = {"age_mae": np.abs(known["expected_age"] - known["age"])}
-    errors["age_mae_of_median"] = np.abs(known["age"].median() - known["age"])
+    errors["age_mae_of_median"] = np.abs(known["median_age"] - known["age"])
     person, rows = resamples.index_of(known["person"]), []
     for metric, error in errors.items():
         values = error.to_numpy()
@@ -233,16 +236,39 @@ def _age_error(table: pd.DataFrame, resamples: Resamples, view: str, tier: str, 
 
 
 def floor_results(table: pd.DataFrame, cohort: str, seed: int) -> pd.DataFrame:
-    """Long table of the AUROC of sex and age from the told diagnoses alone and from the R peaks alone."""
+    """Long table of the AUROC of sex and age from what is known without a waveform, by floor."""
     rows = []
     for (floor, task), part in table.groupby(["floor", "task"], sort=False):
         resamples = Resamples.draw(part["person"], seed)
         statistic, n = mean_auroc(part, (task,), resamples)
         found = {"auroc": bootstrap(statistic, resamples, n, f"{task} has one class only")}
         about = {"cohort": cohort, "protocol": "strangers", "attacker": str(floor), "view": "floor", "task": task}
-        name = f"floor.{'told' if floor == LABELS_FLOOR else floor}.{task.replace('over_60', 'age')}.auroc"
+        name = f"floor.{floor}.{task.replace('over_60', 'age')}.auroc"
         rows += [row | {"name": name} for row in estimate_results(found, **about)]
     return results_table(rows)
+
+
+def outputs_floor(values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob], told: Sequence[str]) -> pd.DataFrame:
+    """Predictions of sex and age from what classifiers of raw records say of the diagnoses told, out of fold by person.
+
+    Rows like those of :func:`ecgstudy.deidentification.attributes.floors`: a bottleneck passes on no more than this.
+    """
+    raw = [values[job.name] for job in jobs if job.tier == REFERENCE and job.name in values]
+    if not raw:
+        return pd.DataFrame(columns=["person", "task", "floor"])
+    table = _mean_reader(raw)
+    said = table[table["task"].isin(told)].pivot_table("p", "record", "task").dropna()
+    parts = [pd.DataFrame(columns=["person", "task", "floor"])]
+    for task in BINARY:
+        asked = table[(table["task"] == task) & table["record"].isin(said.index)].dropna(subset="truth")
+        if asked.groupby("truth")["person"].nunique().min() < OUTPUT_FOLDS or asked["truth"].nunique() < 2:
+            continue
+        inputs, model = said.loc[asked["record"]].to_numpy(), LogisticRegression(max_iter=1000)
+        split = GroupKFold(OUTPUT_FOLDS, shuffle=True, random_state=0)
+        told_apart = {"groups": asked["person"], "cv": split, "method": "predict_proba"}
+        chances = cross_val_predict(model, inputs, asked["truth"], **told_apart)
+        parts.append(asked.assign(p=chances[:, 1], floor=OUTPUTS_FLOOR))
+    return pd.concat(parts[1:], ignore_index=True) if len(parts) > 1 else parts[0]
 
 
 def fidelity_results(raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], cohort: str) -> pd.DataFrame:
@@ -294,7 +320,7 @@ def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) ->
     gaps = (floors.reindex(reached.index) - reached).astype(float).dropna()
     found = {"person": float(gaps.max()) if len(gaps) else math.nan}
     for task, label in (("sex", "sex"), ("over_60", "age")):
-        told = rows.loc[rows["name"] == f"floor.told.{label}.auroc", "value"].astype(float)
+        told = rows.loc[rows["name"] == f"floor.{TOLD_FLOOR}.{label}.auroc", "value"].astype(float)
         mine = others.loc[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc"), "value"]
         # an AUROC under one half is the other answer
         found[label] = float(mine.iloc[0]) - max(told.iloc[0], 0.5) if len(told) and len(mine) else math.nan
