@@ -193,7 +193,7 @@ def test_drawing_leaves_the_cached_paper_clean() -> None:
 
 
 def test_a_missing_lead_or_an_impossible_resolution_is_one_sentence() -> None:
-    with pytest.raises(StudyError, match="Lead V5, V6 is missing, which the layout 3x4 shows"):
+    with pytest.raises(StudyError, match="Without V5, V6 the layout 3x4 cannot be drawn"):
         draw(_waves()[:10], STANDARD_LEADS[:10], FS, layout_named("3x4"))
     for dpi in (49, 601):
         with pytest.raises(StudyError, match="choose from 50 to 600"):

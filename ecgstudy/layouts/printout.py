@@ -134,9 +134,8 @@ def draw(
     """
     style = style or Style()
     if absent := [lead for lead in layout.leads if lead not in leads]:
-        raise StudyError(f"Lead {', '.join(absent)} is missing, which the layout {layout.name} shows; choose another.")
-    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
-        raise StudyError(f"{dpi} dpi cannot be drawn; choose from {DPI_RANGE[0]} to {DPI_RANGE[1]}.")
+        raise StudyError(f"Without {', '.join(absent)} the layout {layout.name} cannot be drawn; choose another.")
+    check_dpi(dpi)
     values = np.where(np.isfinite(values), values, np.nan).astype(np.float32)
     shown = layout.visible(leads, values.shape[1]) & np.isfinite(values)
     page = _Page.of(layout, values.shape[1] / fs, dpi / MM_PER_INCH, bool(style.header))
@@ -157,6 +156,12 @@ def draw(
     lines += _separating(page, layout, style)
     _stroke(printout.image, lines, style.ink, style.pen_mm * page.scale)
     return printout
+
+
+def check_dpi(dpi: int) -> None:
+    """Refuse a resolution that pages are not drawn at."""
+    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
+        raise StudyError(f"{dpi} dpi cannot be drawn; choose from {DPI_RANGE[0]} to {DPI_RANGE[1]}.")
 
 
 def random_style(rng: np.random.Generator) -> Style:

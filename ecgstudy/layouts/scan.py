@@ -56,11 +56,16 @@ class Scan(NamedTuple):
         return cv2.perspectiveTransform(points[None].astype(np.float64), self.homography)[0]
 
 
-def scan(printout: Printout, severity: str, seed: int) -> Scan:
-    """Scan a page with defects of a severity: clean (none), mild, moderate or severe; `StudyError` for another one."""
+def defects_of(severity: str) -> Defects:
+    """Give the defects of a severity; `StudyError` where there is none of that name."""
     if severity not in SEVERITIES:
         raise StudyError(f"There is no severity {severity!r} of a scan; choose one of {', '.join(SEVERITIES)}.")
-    defects, rng = SEVERITIES[severity], np.random.default_rng([seed, *severity.encode()])
+    return SEVERITIES[severity]
+
+
+def scan(printout: Printout, severity: str, seed: int) -> Scan:
+    """Scan a page with defects of a severity: clean (none), mild, moderate or severe; `StudyError` for another one."""
+    defects, rng = defects_of(severity), np.random.default_rng([seed, *severity.encode()])
     if defects == Defects():
         return Scan(printout.image.copy(), np.eye(3))
     image, scale = printout.image, printout.px_per_mm
