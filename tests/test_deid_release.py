@@ -105,7 +105,7 @@ def test_a_release_is_a_cohort_of_the_same_records(store: RecordStore, people: C
             cohort.signal(absent)
     first, unprotected = records["record_id"][0], _release(store, kept, Unprotected().prepare(kept, 0))
     np.testing.assert_array_equal(unprotected.signal(first).values, store.signal(first)[[7, 0]])  # V2 and I of twelve
-    made = release_store(cohort, tmp_path, boundaries=False)
+    made = release_store(cohort, tmp_path)
     assert made.manifest["cohort"] == "synthetic"
     assert made.records["record_id"].tolist() == records["record_id"].tolist()
     assert set(made.records["store_samples"]) == {1000}
