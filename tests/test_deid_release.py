@@ -127,9 +127,9 @@ def test_unprotected_samples_are_those_of_the_store_with_holes_filled(tmp_path: 
     cohort = _release(store, one_lead, Unprotected().prepare(one_lead, 0), leads=("I",))
     for name in names:
         np.testing.assert_array_equal(cohort.signal(name).values, np.nan_to_num(store.signal(name)[:1]))
-    assert len(release_store(cohort, tmp_path, boundaries=True).records) == 3
+    assert len(release_store(cohort, tmp_path).records) == 3
     with pytest.raises(StudyError, match="the protection destroyed them all"):
-        release_store(_release(store, one_lead, Changed(_nothing), leads=("I",), made_from="y"), tmp_path, False)
+        release_store(_release(store, one_lead, Changed(_nothing), leads=("I",), made_from="y"), tmp_path)
 
 
 def test_whatever_makes_a_release_is_in_its_digest(store: RecordStore, people: CycleSet) -> None:
