@@ -160,6 +160,23 @@ def _reading(people: pd.DataFrame, spread: float, seed: int) -> pd.DataFrame:
     return pd.concat([*parts, ages], ignore_index=True)
 
 
+def test_people_of_several_folds_make_an_attack_surer_that_it_beats_chance() -> None:
+    # told apart in three of four: an EER of .25, which chance reaches among 4 people and not among 16
+    some = np.eye(4) - 2 * np.diag([1, 0, 0, 0])
+    four = [
+        toy_score_set(np.eye(10), PERSONS, PERSONS, ScoreMatrix(some, PERSONS[:4], PERSONS[:4]), "template", 0, "x")
+    ]
+    folds = []
+    for fold in range(4):
+        people = [f"q{fold}{number}" for number in range(4)]
+        folds += toy_score_set(
+            np.eye(10), PERSONS, PERSONS, ScoreMatrix(some, people, people), "template", 0, "x"
+        ).folds
+    assert not results._passes("template", 0.0, four)
+    assert not results._passes("template", 0.0, four * 4)  # seeds are no other people
+    assert results._passes("template", 0.0, [replace(four[0], folds=tuple(folds))])
+
+
 def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_seeds(people: pd.DataFrame) -> None:
     raw, one, two = (_reading(people, *told) for told in ((3.0, 0), (1.0, 1), (1.0, 2)))
     jobs = [ReadingJob("c", RAW, REFERENCE, 0, 0), *(ReadingJob("c", BEST, LAZY, 0, seed) for seed in (0, 1, 2))]

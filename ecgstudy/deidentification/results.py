@@ -106,7 +106,7 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     if not held:
         return bool(strong and attacker not in NETWORKS)  # whether it has learnt anything is unknown
     own_people = float(np.nanmean([rank1_and_eer([one])[1] for one in held]))
-    n_people = np.mean([np.unique(one.probe).size for one in held])
+    n_people = np.unique(np.concatenate([one.probe for one in held])).size
     return bool(strong and own_people <= 0.5 - BEATS_CHANCE / math.sqrt(n_people))
 
 
