@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_scores import toy_score_set
-from hearts import hearts
+from hearts import hearts, recording
 from sklearn.metrics import roc_auc_score
 
 from ecgstudy.deidentification import attributes, figures, results, tables
@@ -158,6 +158,23 @@ def _reading(people: pd.DataFrame, spread: float, seed: int) -> pd.DataFrame:
     parts[3].loc[20, "truth"] = np.nan
     ages = known.assign(task="age_group", truth=1.0, p=0.5, expected_age=people["age"] + 3, median_age=50.0)
     return pd.concat([*parts, ages], ignore_index=True)
+
+
+def test_people_of_several_folds_make_an_attack_surer_that_it_beats_chance() -> None:
+    # told apart in three of four: an EER of .25, which chance reaches among 4 people and not among 16
+    some = np.eye(4) - 2 * np.diag([1, 0, 0, 0])
+    four = [
+        toy_score_set(np.eye(10), PERSONS, PERSONS, ScoreMatrix(some, PERSONS[:4], PERSONS[:4]), "template", 0, "x")
+    ]
+    folds = []
+    for fold in range(4):
+        people = [f"q{fold}{number}" for number in range(4)]
+        folds += toy_score_set(
+            np.eye(10), PERSONS, PERSONS, ScoreMatrix(some, people, people), "template", 0, "x"
+        ).folds
+    assert not results._passes("template", 0.0, four)
+    assert not results._passes("template", 0.0, four * 4)  # seeds are no other people
+    assert results._passes("template", 0.0, [replace(four[0], folds=tuple(folds))])
 
 
 def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_seeds(people: pd.DataFrame) -> None:
@@ -315,11 +332,31 @@ def test_readers_learn_from_the_attackers_people_and_are_asked_of_victims(
             attributes.read(context, job)
 
 
+def test_intervals_are_measured_of_victims_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, own = _stage(20, monkeypatch, leads=[("I", "II")] * 20, reference_lead="II")
+    rr = 0.6 + 0.02 * np.arange(20)
+    # lead II alone holds a heart
+    signals = {f"r{n}": recording(np.full(40, rr[n])).values * [[0], [-2]] for n in range(20)}
+    context.stores["c"] = SimpleNamespace(records=own.records, signal=signals.__getitem__, fs=250.0)
+    table = attributes.measure(context, ReadingJob("c", RAW, attributes.FIDELITY, 0, 0))
+    victims = groups(context, "c", own.records, 0) == VICTIM
+    assert list(table.index) == list(own.records["record_id"][victims])
+    assert table["heart_rate"].to_numpy() == pytest.approx(60 / rr[victims], abs=0.2)
+    fiducials = {"p_onset": [0.1, 1.1], "qrs_onset": [0.3, 1.25], "qrs_offset": [0.4, 1.35], "r_peak": [0.35, 1.3]}
+    beats = pd.DataFrame({**fiducials, "t_offset": [0.7, 1.65], "record_id": "x"})
+    one = attributes.intervals(beats).loc["x"]
+    qtc = 400 / 0.95 ** (1 / 3)  # of the second beat, whose interval before it is known
+    assert one[["pr", "qrs", "qtc", "heart_rate"]].tolist() == pytest.approx([175, 100, qtc, 60 / 0.95])
+
+
 def test_fidelity_is_bias_and_limits_of_agreement() -> None:
     raw = pd.DataFrame({"heart_rate": [60.0, 70, 80, 90, 50], "pr": [150.0] * 5, "qrs": np.nan, "qtc": 400.0})
     released = raw.drop(index=4)[::-1].assign(heart_rate=[100.0, 77, 70.5, 60], pr=[np.nan, np.nan, np.nan, 160.0])
-    rows = results.fidelity_results(raw, {"x.1": released}, "c")
+    rows = results.fidelity_results(raw, {"x.1": released}, pd.Series(list("abcde")), "c", 0)
     shown = tables.fidelity_table(rows).set_index("task")
+    bias = rows.set_index("name").loc["deid.x.1.fidelity.heart_rate.bias"]
+    assert bias["n"] == 4
+    assert -3 <= bias["low"] < 0 < 5 < bias["high"] <= 10
     expected = [(0 + 0.5 - 3 + 10) / 4, 1.96 * np.std([0, 0.5, -3, 10], ddof=1), 0.5, 0.75]
     columns = ["bias", "loa", "within_1bpm", "within_5bpm"]
     assert shown.loc["heart_rate", columns].tolist() == pytest.approx(expected)

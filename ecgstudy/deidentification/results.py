@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, TOLD_FLO
 from ecgstudy.deidentification.plan import asked_cohorts
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, paired_difference
+from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, bootstrap_each, paired_difference
 from ecgstudy.evaluate.results import estimate_results, result, results_table
 from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
 from ecgstudy.experiment.evaluation import evaluate
@@ -50,6 +51,7 @@ UTILITY = {
     "trained_on_protected": "trained_on_protected",
 }
 """Names of the readers' settings where they say what a release is good for."""
+WITHIN_BPM = (1, 5)
 RELATIONS = {"heart_rate": "1/min", "pr": "ms", "qrs": "ms", "qtc": "ms"}
 
 
@@ -104,7 +106,7 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     if not held:
         return bool(strong and attacker not in NETWORKS)  # whether it has learnt anything is unknown
     own_people = float(np.nanmean([rank1_and_eer([one])[1] for one in held]))
-    n_people = np.mean([np.unique(one.probe).size for one in held])
+    n_people = np.unique(np.concatenate([one.probe for one in held])).size
     return bool(strong and own_people <= 0.5 - BEATS_CHANCE / math.sqrt(n_people))
 
 
@@ -271,26 +273,43 @@ def outputs_floor(values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob]
     return pd.concat(parts[1:], ignore_index=True) if len(parts) > 1 else parts[0]
 
 
-def fidelity_results(raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], cohort: str) -> pd.DataFrame:
+def fidelity_results(
+    raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], persons: pd.Series, cohort: str, seed: int
+) -> pd.DataFrame:
     """Long table of what became of the intervals: bias, limits of agreement, share of records within 1 and 5 beats/min.
 
-    `raw` and `released` (by protection) are tables of :func:`ecgstudy.deidentification.attributes.intervals`; Bland &
-    Altman 1986, Lancet 1:307.
+    `raw` and `released` (by protection) are tables of :func:`ecgstudy.deidentification.attributes.intervals`; `persons`
+    are the records' owners. Bland & Altman 1986, Lancet 1:307.
     """
-    rows = []
+    rows, resamples = [], Resamples.draw(persons.loc[raw.index], seed)
     for view, table in released.items():
         differences = table.sub(raw.reindex(table.index))
         for interval, unit in RELATIONS.items():
             known = differences[interval].dropna()
+            owner = resamples.index_of(persons.loc[known.index])
+            units = {"bias": unit, "loa": unit}
+            units |= {f"within_{limit}bpm": "share" for limit in WITHIN_BPM} if interval == "heart_rate" else {}
+            reasons = ["the interval was found in fewer than two records"] * len(units)
+            n_persons = persons.loc[known.index].nunique()
+            statistics = partial(_agreement, known.to_numpy(), owner, len(units))
+            estimates = bootstrap_each(statistics, resamples, n_persons, reasons)
             about = {"cohort": cohort, "protocol": "fidelity", "view": view, "task": interval}
-            values = {"bias": (known.mean(), unit), "loa": (1.96 * known.std(), unit)}
-            if interval == "heart_rate":
-                values |= {f"within_{limit}bpm": ((known.abs() <= limit).mean(), "share") for limit in (1, 5)}
-            for metric, (value, of) in values.items():
-                note = "" if len(known) > 1 else "Not defined: the interval was found in fewer than two records."
-                row = result(metric, float(value) if len(known) > 1 else math.nan, of, n=len(known), note=note, **about)
-                rows.append(row | {"name": f"deid.{view}.fidelity.{interval}.{metric}"})
+            for row in estimate_results(dict(zip(units, estimates, strict=True)), **about):
+                metric = str(row["metric"])
+                rows.append(row | {"unit": units[metric], "name": f"deid.{view}.fidelity.{interval}.{metric}"})
     return results_table(rows)
+
+
+def _agreement(differences: np.ndarray, owner: np.ndarray, n_numbers: int, multiplicity: np.ndarray) -> list[float]:
+    """Bias, half the width of the limits of agreement, and the shares within :data:`WITHIN_BPM`, the first so many."""
+    weights = multiplicity[owner]
+    n = weights.sum()
+    if n < 2:
+        return [math.nan] * n_numbers
+    bias = float(np.average(differences, weights=weights))
+    spread = math.sqrt(np.average((differences - bias) ** 2, weights=weights) * n / (n - 1))
+    within = [float(np.average(np.abs(differences) <= limit, weights=weights)) for limit in WITHIN_BPM]
+    return [bias, 1.96 * spread, *within][:n_numbers]
 
 
 def best_results(rows: pd.DataFrame) -> pd.DataFrame:
