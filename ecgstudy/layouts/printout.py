@@ -21,7 +21,8 @@ DPI_RANGE = (50, 600)
 PAGE_MM = (297.0, 210.0)
 LEFT_MM, RIGHT_MM, TOP_MM, HEADER_MM, BOTTOM_MM = 25.0, 22.0, 10.0, 15.0, 15.0
 """Room beside the traces (that on the left holds the pulse), above them, for a header above that, and below."""
-LEAST_ROW_MM = 12.0
+ROW_MM = (12.0, 50.0)
+"""Least and most height of a row."""
 EDGE_MM = 5.0
 """White edge of the paper, without lines."""
 BASELINE = 0.6
@@ -186,7 +187,7 @@ class _Page(NamedTuple):
     def of(cls, layout: Layout, seconds: float, scale: float, header: bool) -> "_Page":
         n_rows, length = len(layout.rows) + len(layout.strips), seconds * layout.speed
         top = TOP_MM + header * HEADER_MM
-        row = max(LEAST_ROW_MM, np.floor((PAGE_MM[1] - top - BOTTOM_MM) / n_rows))
+        row = float(np.clip(np.floor((PAGE_MM[1] - top - BOTTOM_MM) / n_rows), *ROW_MM))
         width = max(PAGE_MM[0], LEFT_MM + length + RIGHT_MM)
         return cls(width, max(PAGE_MM[1], top + n_rows * row + BOTTOM_MM), scale, top, row, length)
 
