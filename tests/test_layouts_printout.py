@@ -207,3 +207,5 @@ def test_random_styles_are_of_every_kind_and_seeded() -> None:
     kinds = {name: {getattr(style, name) for style in drawn} for name in ("grid", "separators", "pulse", "names")}
     assert {name: len(found) for name, found in kinds.items()} == {"grid": 4, "separators": 4, "pulse": 3, "names": 2}
     assert {style.header for style in drawn} == {(), SPECIMEN}
+    assert all(style.pulse != "none" for style in drawn if style.grid == "none")
+    assert any(style.pulse == "none" for style in drawn)

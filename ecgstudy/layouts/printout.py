@@ -166,8 +166,10 @@ def check_dpi(dpi: int) -> None:
 
 
 def random_style(rng: np.random.Generator) -> Style:
-    """Draw a style: any grid, separators, pulse, place of the names, ink and pen; half of the pages have a header."""
+    """Draw a style, every kind of it, half of them with a header; without a grid there is always a pulse."""
     grid, separators, pulse, ink = (kinds[rng.integers(len(kinds))] for kinds in ([*GRIDS], SEPARATORS, PULSES, INKS))
+    if (grid, pulse) == ("none", "none"):
+        pulse = "left"  # or nobody could tell the scale
     header, names = SPECIMEN if rng.random() < 0.5 else (), "trace" if rng.random() < 0.25 else "above"
     style = Style(grid, separators, pulse, names, header, ink=ink)
     return replace(style, legend=rng.random() < 0.8, pen_mm=rng.uniform(0.25, 0.45))
