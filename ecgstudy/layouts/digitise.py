@@ -194,7 +194,12 @@ def _segments(layout: Layout, traces: np.ndarray) -> list[tuple[str, int, slice,
     """Lead, row, samples and sign of every stretch of the columns."""
     edges = layout.edges(traces.shape[1])
     return [
-        (lead.removeprefix(INVERTED), row, slice(*edges[column : column + 2]), -1.0 if lead.startswith(INVERTED) else 1.0)
+        (
+            lead.removeprefix(INVERTED),
+            row,
+            slice(*edges[column : column + 2]),
+            -1.0 if lead.startswith(INVERTED) else 1.0,
+        )
         for row, leads in enumerate(layout.rows)
         for column, lead in enumerate(leads)
     ]
@@ -205,8 +210,11 @@ def _lawless(layout: Layout, traces: np.ndarray) -> float:
     worst = 0.0
     segments = _segments(layout, traces)
     for stretch in {(part.start, part.stop) for _, _, part, _ in segments}:
-        limb = [(LIMB[lead], sign * traces[row, part]) for lead, row, part, sign in segments
-                if lead in LIMB and (part.start, part.stop) == stretch]
+        limb = [
+            (LIMB[lead], sign * traces[row, part])
+            for lead, row, part, sign in segments
+            if lead in LIMB and (part.start, part.stop) == stretch
+        ]
         if len(limb) >= 3:
             parts, seen = np.array([part for part, _ in limb]), np.array([values for _, values in limb])
             inner = seen[:, 10:-10] - np.median(seen[:, 10:-10], axis=1, keepdims=True)
@@ -217,12 +225,16 @@ def _lawless(layout: Layout, traces: np.ndarray) -> float:
 
 def _strip(layout: Layout, row: int, traces: np.ndarray, words: Sequence[Word], frame: _Frame) -> str:
     """Lead of a rhythm strip: the one that it repeats, which its name must not contradict."""
-    alike = {lead: _alike(traces[row, part], sign * traces[of, part]) for lead, of, part, sign in _segments(layout, traces)}
+    alike = {
+        lead: _alike(traces[row, part], sign * traces[of, part]) for lead, of, part, sign in _segments(layout, traces)
+    }
     best = max(alike, key=alike.__getitem__)
     written = {word.name for word in words if _row_of(word, frame) == row and frame.column(word.x, 4) == 0}
     told = written.pop() if len(written) == 1 else best
     if alike.get(told, 0) < LEAST_ALIKE:
-        raise StudyError(f"the rhythm strip in row {row + 1} repeats no lead of the page, so that its lead is not certain.")
+        raise StudyError(
+            f"the rhythm strip in row {row + 1} repeats no lead of the page, so that its lead is not certain."
+        )
     return told
 
 
@@ -231,9 +243,7 @@ def _alike(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(one[10:-10], other[10:-10])[0, 1])
 
 
-def _reading(
-    page: Page, layout: Layout, lines: Lines, frame: _Frame, traces: np.ndarray, fs: float
-) -> Reading:
+def _reading(page: Page, layout: Layout, lines: Lines, frame: _Frame, traces: np.ndarray, fs: float) -> Reading:
     """Give each lead its samples and its confidence."""
     n_samples = traces.shape[1]
     values = np.full((len(STANDARD_LEADS), n_samples), np.nan, np.float32)

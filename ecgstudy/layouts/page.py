@@ -64,7 +64,9 @@ def load_picture(path: Path) -> np.ndarray:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         bomb = isinstance(error, Image.DecompressionBombError)
-        raise StudyError(_too_large(path) if bomb else f"{path} is no picture; give a {' or '.join(FORMATS)}.") from None
+        raise StudyError(
+            _too_large(path) if bomb else f"{path} is no picture; give a {' or '.join(FORMATS)}."
+        ) from None
     except Exception:  # decoders raise whatever they like on damaged files
         raise StudyError(f"{path} is damaged: its picture cannot be decoded; scan or save it again.") from None
 
@@ -75,7 +77,9 @@ def _pixels(picture: Image.Image, path: Path) -> np.ndarray:
     if width * height > MAX_PIXELS:
         raise StudyError(_too_large(path))
     if min(width, height) < MIN_SIDE:
-        raise StudyError(f"{path} is {width} x {height} pixels, too few for an ECG; scan it at 200 dots an inch or more.")
+        raise StudyError(
+            f"{path} is {width} x {height} pixels, too few for an ECG; scan it at 200 dots an inch or more."
+        )
     if getattr(picture, "n_frames", 1) > 1:
         raise StudyError(f"{path} holds {picture.n_frames} pictures; save each page in a file of its own.")
     if picture.mode.startswith("I"):  # 16 bits a sample
@@ -237,7 +241,12 @@ def _unwrapped(phase: np.ndarray, clear: np.ndarray, known: np.ndarray) -> np.nd
             if np.isfinite(turns[here]):
                 continue
             turns[here] = phase[here] + np.rint(turns[before] - phase[here])
-        for row, column in ((here[0] + 1, here[1]), (here[0] - 1, here[1]), (here[0], here[1] + 1), (here[0], here[1] - 1)):
+        for row, column in (
+            (here[0] + 1, here[1]),
+            (here[0] - 1, here[1]),
+            (here[0], here[1] + 1),
+            (here[0], here[1] - 1),
+        ):
             inside = 0 <= row < phase.shape[0] and 0 <= column < phase.shape[1]
             if inside and known[row, column] and np.isnan(turns[row, column]):
                 jump = abs((phase[row, column] - phase[here] + 0.5) % 1 - 0.5)
@@ -266,7 +275,9 @@ def _nodes(picture_size: tuple[int, int], to_mm: np.ndarray) -> tuple[tuple[int,
 def _sampled(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], border: float = 0) -> np.ndarray:
     """Look the flat page up in the picture, between nodes in straight lines."""
     rows, columns = nodes.shape[:2]
-    where = cv2.resize(nodes, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)[_CELL:-_CELL, _CELL:-_CELL]
+    where = cv2.resize(nodes, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)[
+        _CELL:-_CELL, _CELL:-_CELL
+    ]
     return cv2.remap(picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
 
 

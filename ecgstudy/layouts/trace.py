@@ -20,6 +20,7 @@ REACH = 32 * PX
 _ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.0004
 """Ink that counts; cost of a pixel of paper and of one of ink on the way up or down, how much dearer the way to the
 right is (a line is interrupted more seldom than it jumps), cost of a pixel away from the row's middle, a column."""
+_FINE, _REFINEMENTS, _WIDE = 3, 12, 0.92
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,12 @@ def follow(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[int] = ()) -> Lin
     """Follow the line of every row; at the columns of `breaks` another lead begins, somewhere else."""
     stretches = zip([0, *breaks], [*breaks, ink.shape[1]], strict=True)
     paths = np.concatenate([_paths(ink[:, start:stop], rows) for start, stop in stretches], axis=2)
-    top, bottom, shared = _extents(ink, paths)
-    inked = np.isfinite(top)
+    top, bottom, inked, shared = _extents(ink, paths)
     if not inked.any(axis=1).all():
         raise StudyError("a row of the page shows no trace.")
-    thickness = bottom[inked] - top[inked]
+    thickness = (bottom - top)[inked & ~shared]
     pen = float(np.median(thickness[thickness <= np.percentile(thickness, 20)]) / 2)
-    points = tuple(_middle(top[row], bottom[row], pen) for row in range(len(rows)))
+    points = tuple(_refined(top[row], bottom[row], pen) for row in range(len(rows)))
     return Lines(points, inked, shared, pen)
 
 
@@ -93,9 +93,9 @@ def _paths(ink: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return paths + (rows - REACH)[None, :, None]
 
 
-def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Upper and lower edge of each line's ink in each column (pixels and parts of them, NaN without ink), and whether
-    another line shares it."""
+def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Upper and lower edge of each line's ink in each column (pixels and parts of them, NaN where there is none or it
+    runs into another line's), whether there is ink, and whether it is another line's too."""
     height, width = ink.shape
     solid = cv2.morphologyEx((ink > _ON_INK).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1))) > 0
     y = np.arange(height)[:, None]
@@ -107,14 +107,16 @@ def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray
     found = top <= bottom
     top, bottom = np.where(found, top, 0), np.where(found, bottom, 0)
     first, last = above[top, x] + 1, below[bottom, x] - 1
+    upper = np.where(found, first - _part(ink, first, first - 1, x), np.nan)
+    lower = np.where(found, last + _part(ink, last, last + 1, x), np.nan)
     shared = np.zeros(found.shape, bool)
-    for row in range(len(found) - 1):  # ink of two lines: each keeps what its way crossed
+    for row in range(len(found) - 1):  # ink of two lines: where one ends and the other begins is not to be seen
         common = found[row] & found[row + 1] & (last[row] >= first[row + 1])
         shared[row : row + 2] |= common
-    first, last = np.where(shared, top, first), np.where(shared, bottom, last)
-    upper = first - _part(ink, first, first - 1, x)
-    lower = last + _part(ink, last, last + 1, x)
-    return np.where(found, upper, np.nan), np.where(found, lower, np.nan), shared
+        lower[row, common] = upper[row + 1, common] = np.nan
+        upper[row, common & (low[row + 1] < low[row])] = np.nan
+        lower[row + 1, common & (high[row] > high[row + 1])] = np.nan
+    return upper, lower, found, shared
 
 
 def _inked(solid: np.ndarray, low: np.ndarray, high: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,32 +135,69 @@ def _part(ink: np.ndarray, inner: np.ndarray, outer: np.ndarray, x: np.ndarray) 
     return np.clip((inside - 0.5) / np.maximum(inside - outside, 0.05), 0, 1)
 
 
+def _refined(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:
+    """Points (n, 2), `_FINE` a pixel, along which a disc of radius `pen` would leave ink with these edges.
+
+    From the rolled disc's points on, the place where the disc touches an edge is moved by what the edge is off, again
+    and again; places that touch nothing follow their neighbours.
+    """
+    seen = np.flatnonzero(np.isfinite(top) | np.isfinite(bottom))
+    columns = np.arange(seen[0], seen[-1] + 1)
+    x = seen[0] + np.arange((len(columns) - 1) * _FINE + 1) / _FINE
+    y = np.interp(x, *_middle(top, bottom, pen).T)
+    reach = int(_WIDE * pen * _FINE)
+    offsets = np.arange(-reach, reach + 1)
+    arc = np.sqrt(pen**2 - (offsets / _FINE / _WIDE) ** 2)
+    places = np.clip((columns - seen[0])[:, None] * _FINE + offsets, 0, len(x) - 1)
+    each = np.arange(len(columns))
+    for _ in range(_REFINEMENTS):
+        reached = y[places]
+        total, touched = np.zeros(len(x)), np.zeros(len(x))
+        for edge, side in ((top[columns], -1), (bottom[columns], 1)):
+            ends = side * reached + arc
+            at = ends.argmax(axis=1)
+            off = edge - side * ends[each, at]
+            known = np.isfinite(off)
+            place = places[each, at][known]
+            total += np.bincount(place, off[known], len(x))
+            touched += np.bincount(place, minlength=len(x))
+        y += 0.3 * total / np.maximum(touched, 1)
+        bend = np.convolve(y, [0.5, -1, 0.5], "same")
+        bend[[0, -1]] = 0
+        y += np.where(touched == 0, 0.5, 0.05) * bend
+    return np.stack([x, y], axis=1)
+
+
 def _middle(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:
     """Points (n, 2) in the middle of a stroke of radius `pen` with these edges.
 
     A disc that rolls along the upper edge finds what points up, along the lower edge what points down; elsewhere both
     agree. Where a tip is too sharp for the disc, the tip of the ink tells.
     """
-    x = np.flatnonzero(np.isfinite(top))
-    top, bottom = top[x], bottom[x]
-    up, down = _rolled(top, pen), -_rolled(-bottom, pen)
+    x = np.flatnonzero(np.isfinite(top) | np.isfinite(bottom))
+    seen_top, seen_bottom = np.isfinite(top[x]), np.isfinite(bottom[x])
+    top, bottom = (np.interp(x, np.flatnonzero(np.isfinite(edge)), edge[np.isfinite(edge)]) for edge in (top, bottom))
+    up, down = _rolled(x, top, pen), -_rolled(x, -bottom, pen)
     half = (top + bottom) / 2
     points_up = half < ndimage.median_filter(half, 31)
-    y = np.where(down - up < 1, (up + down) / 2, np.where(points_up, up, down))
-    tips = _tips(top, pen, up) + [(-height, part) for height, part in _tips(-bottom, pen, -down)]
-    keep, sharp = np.ones(len(x), bool), []
+    both = down - up < 1
+    y = np.where(both, (up + down) / 2, np.where(points_up, up, down))
+    keep = np.where(both, seen_top & seen_bottom, np.where(points_up, seen_top, seen_bottom))
+    tips = [tip for tip in _tips(top, pen, up) if seen_top[tip[1][0] : tip[1][1] + 1].all()]
+    tips += [(-height, part) for height, part in _tips(-bottom, pen, -down) if seen_bottom[part[0] : part[1] + 1].all()]
+    sharp = []
     for height, (first, last) in tips:
-        keep[(first + last) // 2] = (first + last) % 2  # the column right there, which the disc was too wide for
+        if (first + last) % 2 == 0:
+            keep[(first + last) // 2] = False  # the column right there, which the disc was too wide for
         sharp.append(((x[first] + x[last]) / 2, height))
     points = np.concatenate([np.stack([x, y], axis=1)[keep], np.array(sharp).reshape(-1, 2)])
     return points[np.argsort(points[:, 0], kind="stable")]
 
 
-def _rolled(edge: np.ndarray, pen: float) -> np.ndarray:
+def _rolled(x: np.ndarray, edge: np.ndarray, pen: float) -> np.ndarray:
     """Height of the middle of a disc of radius `pen` that rests on an upper edge from below."""
     offsets = np.unique([*range(int(pen) + 1), pen])
     offsets = np.concatenate([-offsets[:0:-1], offsets])
-    x = np.arange(len(edge))
     return np.max([np.interp(x + off, x, edge) + np.sqrt(pen**2 - off**2) for off in offsets], axis=0)
 
 
