@@ -16,15 +16,15 @@ from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
 from ecgstudy.layouts.layout import COLUMNS, INVERTED, MOST_STRIPS, ORDERS, Layout, grid
 from ecgstudy.layouts.page import PX, Page, flatten, load_picture
-from ecgstudy.layouts.trace import Lines, follow, row_middles
+from ecgstudy.layouts.trace import WIDE, Lines, follow, row_middles
 from ecgstudy.layouts.words import Word, find_words
 
 FS = 500.0
 SPEED = 25.0
 GAINS = (5.0, 10.0, 20.0)
 """Heights of a calibration pulse of 1 mV, mm."""
-SECONDS = (4.0, 16.0)
-"""Lengths of record that are believed."""
+USUAL_S, SECONDS = 10.0, (4.0, 16.0)
+"""Length of nearly every printed record, and lengths that are believed."""
 LEAST_COVERED, LEAST_ALIKE, MOST_LAWLESS = 0.6, 0.8, 0.3
 """Share of a lead's columns with ink; correlation of a strip with its lead; share of power that breaks Einthoven's
 law: worse is refused."""
@@ -56,19 +56,20 @@ class _Frame:
     rows: np.ndarray  # heights of the rows' middles
     zero: np.ndarray  # heights of 0 mV
     left: float  # where the first sample lies
-    right: float  # where the last one lies
     gain: float  # mm/mV
+    seconds: float  # how long the traces are
+    speed: float  # pixels a second
 
     def column(self, x: float, columns: int) -> int:
         """Column of a place."""
-        return int(np.clip((x - self.left + PX) / (self.right - self.left) * columns, 0, columns - 1))
+        return int(np.clip((x - self.left + PX) / self.speed / self.seconds * columns, 0, columns - 1))
 
 
 def digitise(path: Path, fs: float = FS, dpi: float | None = None) -> Reading:
     """Read the ECG of a picture file, see :func:`read_page`; every refusal names the file."""
-    picture = load_picture(path)
+    picture, shrunk = load_picture(path)
     try:
-        return read_page(picture, fs, dpi)
+        return read_page(picture, fs, dpi and dpi * shrunk)
     except StudyError as refusal:
         raise StudyError(f"{path}: {refusal}") from None
 
@@ -88,8 +89,6 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
         The picture is no ECG page, or what is on it cannot be told for certain.
     """
     page = flatten(picture, dpi)
-    if page is None:
-        raise StudyError("no ECG paper was found; give a scan whose grid can be seen, or say its resolution by --dpi.")
     words, small = find_words(page.ink)
     ink = page.ink.copy()
     for word in words:
@@ -98,14 +97,14 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     if len(rows) < 3:
         raise StudyError("no rows of ECG traces were found on the page.")
     lines = follow(ink, rows)
-    frame = _frame(lines, rows)
+    frame = _frame(ink, lines, rows, page.is_exact)
     layout = _layout(_sampled(lines, frame, fs), words, frame)
-    inner = np.linspace(frame.left, frame.right, layout.columns + 1)[1:-1]
-    lines = follow(ink, rows, [*np.ceil(inner).astype(int)])
+    inner = frame.left + frame.speed * frame.seconds * np.arange(1, layout.columns) / layout.columns
+    lines = follow(ink, rows, inner)
     return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
 
 
-def _frame(lines: Lines, rows: np.ndarray) -> _Frame:
+def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _Frame:
     """Find where the traces start and end, beside calibration pulses, and what the pulses say."""
     starts, ends, zeros, gains = [], [], [], []
     for row, inked in enumerate(lines.inked):
@@ -115,14 +114,29 @@ def _frame(lines: Lines, rows: np.ndarray) -> _Frame:
         traces = [part for part in parts if part not in pulses]
         if not traces:
             raise StudyError("a row of the page shows no trace.")
-        starts.append(traces[0].start)
-        ends.append(traces[-1].stop - 1)
+        first, last = traces[0].start, traces[-1].stop - 1
+        starts.append(_end(ink, first, heights[min(first + 2, last)], -1))
+        ends.append(_end(ink, last, heights[max(last - 2, first)], 1))
         gains += [_pulse_height(heights[part]) for part in pulses]
         feet = [np.percentile(heights[part], 90) for part in pulses]
         zeros.append(np.mean(feet) if feet else np.median(heights[traces[0].start : traces[-1].stop]))
     gain = min(GAINS, key=lambda known: abs(known - np.median(gains))) if gains else 10.0
-    left, right = np.median(starts) + lines.pen - 0.5, np.median(ends) - lines.pen + 0.5
-    return _Frame(rows, np.array(zeros), left, right, gain)
+    left, right = np.median(starts) + WIDE * lines.pen, np.median(ends) - WIDE * lines.pen
+    seconds = (right - left) / PX / SPEED
+    if not SECONDS[0] < seconds < SECONDS[1]:
+        raise StudyError(f"the traces are {seconds:.1f} s long at 25 mm/s, which no printed ECG is.")
+    seconds = USUAL_S if abs(seconds - USUAL_S) < (0.05 if is_exact else 0.3) else seconds
+    speed = SPEED * PX if is_exact else (right - left) / seconds
+    if seconds == USUAL_S:  # the middle is known better than the ends, whose caps are as wide as the pen
+        left = (left + right - speed * (seconds - 1 / FS)) / 2
+    return _Frame(rows, np.array(zeros), left, gain, seconds, speed)
+
+
+def _end(ink: np.ndarray, column: int, height: float, side: int) -> float:
+    """Place of a trace's end, to parts of a pixel: where the ink is half as dark."""
+    rows = slice(max(round(height) - 3, 0), round(height) + 4)
+    outer, inner = (ink[rows, np.clip(column + step * side, 0, ink.shape[1] - 1)].max() for step in (1, 0))
+    return column + side * float(np.clip((inner - 0.5) / max(inner - outer, 0.05), -0.5, 1))
 
 
 def _parts(inked: np.ndarray) -> list[slice]:
@@ -145,10 +159,7 @@ def _pulse_height(line: np.ndarray) -> float:
 
 def _sampled(lines: Lines, frame: _Frame, fs: float) -> np.ndarray:
     """Heights of every row's line over its zero at the samples' times, float64 (n_rows, n_samples) in mV."""
-    seconds = (frame.right - frame.left) / PX / SPEED
-    if not SECONDS[0] < seconds < SECONDS[1]:
-        raise StudyError(f"the traces are {seconds:.1f} s long at 25 mm/s, which no printed ECG is.")
-    x = frame.left + np.arange(round(round(seconds, 1) * fs)) * (SPEED * PX / fs)
+    x = frame.left + np.arange(round(frame.seconds * fs)) * frame.speed / fs
     traces = np.array([lines.heights(row, x) for row in range(len(frame.rows))])
     return (frame.zero[:, None] - traces) / (PX * frame.gain)
 
@@ -186,7 +197,7 @@ def _row_of(word: Word, frame: _Frame) -> int | None:
     """Row that a name belongs to: it stands on its trace or above it."""
     pitch = np.median(np.diff(frame.rows))
     row = int(np.argmin(np.abs(frame.rows - 0.3 * pitch - word.y)))
-    inside = frame.left - 4 * PX < word.x < frame.right
+    inside = -4 * PX < word.x - frame.left < frame.speed * frame.seconds
     return row if inside and -0.75 * pitch < word.y - frame.rows[row] < 0.35 * pitch else None
 
 
@@ -252,7 +263,7 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: _Frame, traces: np
     segments += [(lead, len(layout.rows) + at, slice(0, n_samples), 1.0) for at, lead in enumerate(layout.strips)]
     law = 1 - _lawless(layout, traces)
     for lead, row, part, sign in segments:
-        x = frame.left + np.arange(part.start, part.stop) * (SPEED * PX / fs)
+        x = frame.left + np.arange(part.start, part.stop) * frame.speed / fs
         columns = np.clip(np.rint(x).astype(int), 0, lines.inked.shape[1] - 1)
         covered = lines.inked[row, columns]
         if covered.mean() < LEAST_COVERED:

@@ -8,6 +8,7 @@ whatever colour it was printed, and what is left is ink.
 import heapq
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,7 @@ WORKING_SIDE = 2800
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 PAGE_MM = (150, 700)
 """Widths of page that are believed, mm: five to one, so that a grid's lines are 1 mm apart or 5 mm, not either."""
+MM_PER_INCH = 25.4
 _TILE = 512
 _CELL = PX * BIG_SQUARE
 
@@ -39,10 +41,13 @@ class Page:
     paper: np.ndarray  # uint8 (h, w), the flattened page in grey, to draw on
     inside: np.ndarray  # bool (h, w), where the picture shows the page's plane
     scale: float  # pixels a mm of the picture as it was given
+    is_exact: bool  # measured by a grid, not by pulses or hearsay
 
 
-def load_picture(path: Path) -> np.ndarray:
-    """Read a picture, uint8 (h, w, 3) RGB, the way up that its camera noted; at most `WORKING_SIDE` pixels long.
+def load_picture(path: Path) -> tuple[np.ndarray, float]:
+    """Read a picture, uint8 (h, w, 3) RGB, the way up that its camera noted, and the share it was shrunk to.
+
+    It is shrunk where it is more than `WORKING_SIDE` pixels long.
 
     Raises `StudyError` for what is no picture, is too large or too small, is damaged or holds several pages. No more
     than the header is read of a file before its size is known to be bearable.
@@ -71,7 +76,7 @@ def load_picture(path: Path) -> np.ndarray:
         raise StudyError(f"{path} is damaged: its picture cannot be decoded; scan or save it again.") from None
 
 
-def _pixels(picture: Image.Image, path: Path) -> np.ndarray:
+def _pixels(picture: Image.Image, path: Path) -> tuple[np.ndarray, float]:
     """Decode one picture whose size is bearable."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
@@ -89,8 +94,10 @@ def _pixels(picture: Image.Image, path: Path) -> np.ndarray:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    shrink = WORKING_SIDE / max(pixels.shape)
-    return cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else pixels
+    shrink = min(1.0, WORKING_SIDE / max(pixels.shape))
+    if shrink < 1:
+        pixels = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return pixels, shrink
 
 
 def _too_large(path: Path) -> str:
@@ -98,22 +105,60 @@ def _too_large(path: Path) -> str:
     return f"{path} has more than {MAX_PIXELS // 10**6} million pixels; save it at 200 to 300 dots an inch."
 
 
-def flatten(picture: np.ndarray, dpi: float | None = None) -> Page | None:
-    """Lay a page flat by its grid; None where no grid is found and no `dpi` is told."""
+def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
+    """Lay a page flat by its grid, or without one by its calibration pulses, or by a told resolution.
+
+    `StudyError` where none of them is there, and for a page that is seen from too far aside.
+    """
     lines = _lines(picture)
     vectors = grid_vectors(lines)
-    if vectors is None:
-        return None if dpi is None else straightened(picture, dpi / 25.4)
-    where, squares = _grid_points(lines, *vectors)
-    if where is None:
-        return None if dpi is None else straightened(picture, dpi / 25.4)
-    to_mm, _ = cv2.findHomography(where, squares, cv2.RANSAC, 0.6)
-    if to_mm is None:
+    points = None if vectors is None else _grid_points(lines, *vectors)
+    if points is not None:
+        to_mm, _ = cv2.findHomography(*points, cv2.RANSAC, 0.6)
+        if to_mm is not None:
+            size, nodes = _nodes(picture.shape[1::-1], to_mm)
+            return _page(picture, _moved(nodes, _offsets(_sampled(lines, nodes, size), vectors[1])), size, True)
+    to_mm = by_pulses(picture)
+    if to_mm is None and dpi is None:
+        raise StudyError(
+            "no ECG paper was found: no grid of 1 or 5 mm and no calibration pulses; scan the page so that its grid "
+            "can be seen, or give the resolution by --dpi."
+        )
+    size, nodes = _nodes(picture.shape[1::-1], np.diag([MM_PER_INCH / dpi] * 2 + [1]) if to_mm is None else to_mm)
+    return _page(picture, nodes, size, False)
+
+
+def by_pulses(picture: np.ndarray) -> np.ndarray | None:
+    """Homography (3, 3) from pixels to mm that puts calibration pulses, 10 mm high, under each other; None without.
+
+    Three rows or more must have a pulse of the same size: what is no ECG has no such column of them.
+    """
+    solid = (_darkness(picture) > 0.5).astype(np.uint8)
+    _, marks, boxes, middles = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    _, _, width, height, area = boxes.T
+    likely = (height > 18) & (np.abs(width / np.maximum(height, 1) - 0.9) < 0.15) & (area < 0.4 * width * height)
+    found = [at for at in np.flatnonzero(likely) if _is_pulse(marks, at, boxes[at])]
+    if len(found) < 3:
         return None
-    size, nodes = _nodes(picture.shape[1::-1], to_mm)
-    flat = _sampled(lines, nodes, size)
-    nodes = _moved(nodes, _offsets(flat, vectors[1]))
-    return _page(picture, nodes, size)
+    alike = [at for at in found if abs(height[at] / np.median(height[found]) - 1) < 0.08]
+    stroke = np.median(area[alike] / (3 * height[alike]))
+    down, across, *_ = cv2.fitLine(middles[alike].astype(np.float32)[:, ::-1], cv2.DIST_L2, 0, 0.01, 0.01).ravel()
+    angle, scale = np.arctan(across / down), (np.median(height[alike]) - stroke) / 10
+    if len(alike) < 3 or abs(angle) > 0.3:
+        return None
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, scale]])
+    return turn / scale
+
+
+def _is_pulse(marks: np.ndarray, mark: int, box: np.ndarray) -> bool:
+    """Whether a shape is the outline of a pulse: up, along, down, with a foot on either side."""
+    x, y, width, height = box[:4]
+    shape = (marks[y : y + height, x : x + width] == mark).astype(np.float32)
+    shape = cv2.resize(shape, (36, 40), interpolation=cv2.INTER_AREA)
+    expected = np.zeros((40, 36), np.float32)
+    outline = np.array([(0, 38), (8, 38), (8, 1), (28, 1), (28, 38), (36, 38)])
+    cv2.polylines(expected, [outline], False, 1, 3)
+    return bool(np.corrcoef(cv2.blur(shape, (3, 3)).ravel(), cv2.blur(expected, (3, 3)).ravel())[0, 1] > 0.7)
 
 
 def _lines(picture: np.ndarray) -> np.ndarray:
@@ -127,8 +172,7 @@ def _lines(picture: np.ndarray) -> np.ndarray:
 
 
 def grid_vectors(lines: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """Vectors across the upright and the level lines of the grid, (2, 2) as x and y in cycles a pixel, and the mm of a
-    cycle, 5 or 1.
+    """Vectors across the upright and the level lines, (2, 2) as x and y in cycles a pixel, and mm of a cycle (5 or 1).
 
     The best of some tiles speaks for the page. None where no tile has waves in both directions with their multiples.
     """
@@ -202,7 +246,7 @@ def _between(power: np.ndarray, row: int, column: int) -> np.ndarray:
     return np.clip(offsets, -0.5, 0.5)
 
 
-def _grid_points(lines: np.ndarray, steps: np.ndarray, unit: float) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _grid_points(lines: np.ndarray, steps: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Points of the picture, (n, 2) in pixels, and where they lie on the grid, (n, 2) in mm from a line."""
     block = round((2 if unit == BIG_SQUARE else 5) / np.hypot(*steps[0]))
     (phase_x, clear_x), (phase_y, clear_y) = (_local_phases(lines, step, block) for step in steps)
@@ -211,7 +255,7 @@ def _grid_points(lines: np.ndarray, steps: np.ndarray, unit: float) -> tuple[np.
     turns = [_unwrapped(phase, clear, known) for phase in (phase_x, phase_y)]
     known &= np.isfinite(turns[0]) & np.isfinite(turns[1])
     if known.sum() < 12:
-        return None, None
+        return None
     rows, columns = np.nonzero(known)
     where = np.stack([columns, rows], axis=1) * block + (block - 1) / 2
     squares = (where @ steps.T + np.stack([turns[0][known], turns[1][known]], axis=1)) * unit
@@ -310,7 +354,7 @@ def _moved(nodes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return (nodes - along * offsets[..., :1] - down * offsets[..., 1:]).astype(np.float32)
 
 
-def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int]) -> Page:
+def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exact: bool) -> Page:
     """Fetch the page, take shadows and the grid away, and keep the ink."""
     flat = _sampled(picture, nodes, size, border=255)
     inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes, size) > 127
@@ -323,7 +367,7 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int]) -> Page
     full = np.percentile(left[left > 0.25], 80) if (left > 0.25).mean() > 1e-4 else 1.0
     ink = np.clip(left / full, 0, 1).astype(np.float32)
     scale = np.hypot(*(np.gradient(nodes, axis=1).mean(axis=(0, 1)))) / BIG_SQUARE
-    return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale))
+    return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale), is_exact)
 
 
 def _darkness(picture: np.ndarray) -> np.ndarray:
@@ -336,13 +380,13 @@ def _darkness(picture: np.ndarray) -> np.ndarray:
 
 
 def _median_cells(dark: np.ndarray) -> np.ndarray:
-    """What the median big square of a neighbourhood looks like, repeated over the page: the grid without ink."""
+    """Repeat over the page what the median big square of a neighbourhood looks like: the grid without ink."""
     rows, columns = (side // _CELL for side in dark.shape)
     cells = dark.reshape(rows, _CELL, columns, _CELL)
     grid = np.empty_like(cells)
     row_edges, column_edges = (np.linspace(0, n, max(1, round(n / 12)) + 1).astype(int) for n in (rows, columns))
-    for top, bottom in zip(row_edges[:-1], row_edges[1:], strict=True):
-        for first, last in zip(column_edges[:-1], column_edges[1:], strict=True):
+    for top, bottom in pairwise(row_edges):
+        for first, last in pairwise(column_edges):
             part = cells[top:bottom, :, first:last]
             grid[top:bottom, :, first:last] = np.median(part, axis=(0, 2), keepdims=True)
     return grid.reshape(dark.shape)

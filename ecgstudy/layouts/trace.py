@@ -7,6 +7,7 @@ that belongs to the line, and rolling a disc as wide as the pen between the two 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -20,21 +21,28 @@ REACH = 32 * PX
 _ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.0004
 """Ink that counts; cost of a pixel of paper and of one of ink on the way up or down, how much dearer the way to the
 right is (a line is interrupted more seldom than it jumps), cost of a pixel away from the row's middle, a column."""
-_FINE, _REFINEMENTS, _WIDE = 3, 12, 0.92
+WIDE = 0.92
+"""Width of a thresholded stroke beside its height."""
+_FINE, _REFINEMENTS = 3, 12
 
 
 @dataclass(frozen=True)
 class Lines:
     """The lines of all rows."""
 
-    points: tuple[np.ndarray, ...]  # of each row, float (n, 2): x and y of the stroke's middle in pixels, x ascending
+    points: tuple[tuple[np.ndarray, ...], ...]  # of each row and stretch, float (n, 2): x and y of the stroke's middle
+    breaks: tuple[float, ...]  # where stretches end
     inked: np.ndarray  # bool (n_rows, width): there is ink under the line
     shared: np.ndarray  # bool, of the same shape: that ink belongs to another row's line too
     pen: float  # radius of the stroke, pixels
 
     def heights(self, row: int, x: np.ndarray) -> np.ndarray:
-        """Height of a row's line at some places, in straight lines between its points."""
-        return np.interp(x, *self.points[row].T)
+        """Height of a row's line at some places, in straight lines between its points, level beyond them."""
+        parts = np.searchsorted(self.breaks, x, side="right")
+        return np.select(
+            [parts == part for part in range(len(self.points[row]))],
+            [np.interp(x, *points.T) for points in self.points[row]],
+        )
 
 
 def row_middles(ink: np.ndarray) -> np.ndarray:
@@ -53,17 +61,27 @@ def row_middles(ink: np.ndarray) -> np.ndarray:
     return np.median((tops + bottoms - 1) / 2, axis=0)
 
 
-def follow(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[int] = ()) -> Lines:
-    """Follow the line of every row; at the columns of `breaks` another lead begins, somewhere else."""
-    stretches = zip([0, *breaks], [*breaks, ink.shape[1]], strict=True)
-    paths = np.concatenate([_paths(ink[:, start:stop], rows) for start, stop in stretches], axis=2)
+def follow(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[float] = ()) -> Lines:
+    """Follow the line of every row; at the places of `breaks` another lead begins, somewhere else."""
+    stretches = [slice(*ends) for ends in pairwise([0, *np.ceil(breaks).astype(int), ink.shape[1]])]
+    paths = np.concatenate([_paths(ink[:, stretch], rows) for stretch in stretches], axis=2)
     top, bottom, inked, shared = _extents(ink, paths)
     if not inked.any(axis=1).all():
         raise StudyError("a row of the page shows no trace.")
     thickness = (bottom - top)[inked & ~shared]
     pen = float(np.median(thickness[thickness <= np.percentile(thickness, 20)]) / 2)
-    points = tuple(_refined(top[row], bottom[row], pen) for row in range(len(rows)))
-    return Lines(points, inked, shared, pen)
+    if _separated(ink, rows, breaks):
+        for place in breaks:
+            near = slice(int(place - pen - 1), int(np.ceil(place + pen + 2)))
+            top[:, near] = bottom[:, near] = np.nan
+    points = (tuple(_refined(top[row], bottom[row], pen, part) for part in stretches) for row in range(len(rows)))
+    return Lines(tuple(points), tuple(breaks), inked, shared, pen)
+
+
+def _separated(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[float]) -> bool:
+    """Whether ticks or lines stand where another lead begins."""
+    heights = np.rint(rows[:, None] + np.arange(-2 * PX, 2 * PX + 1)).astype(int).clip(0, len(ink) - 1)
+    return any((ink[heights, round(place)] > _ON_INK).mean() > 0.35 for place in breaks)
 
 
 def _paths(ink: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -94,8 +112,10 @@ def _paths(ink: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Upper and lower edge of each line's ink in each column (pixels and parts of them, NaN where there is none or it
-    runs into another line's), whether there is ink, and whether it is another line's too."""
+    """Upper and lower edge of each line's ink in each column, whether there is ink, and whether another line shares it.
+
+    Edges are in pixels and parts of them, NaN where there is no ink or it runs into another line's.
+    """
     height, width = ink.shape
     solid = cv2.morphologyEx((ink > _ON_INK).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1))) > 0
     y = np.arange(height)[:, None]
@@ -107,8 +127,8 @@ def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray
     found = top <= bottom
     top, bottom = np.where(found, top, 0), np.where(found, bottom, 0)
     first, last = above[top, x] + 1, below[bottom, x] - 1
-    upper = np.where(found, first - _part(ink, first, first - 1, x), np.nan)
-    lower = np.where(found, last + _part(ink, last, last + 1, x), np.nan)
+    upper = np.where(found, first - _part(ink, first, -1, x), np.nan)
+    lower = np.where(found, last + _part(ink, last, 1, x), np.nan)
     shared = np.zeros(found.shape, bool)
     for row in range(len(found) - 1):  # ink of two lines: where one ends and the other begins is not to be seen
         common = found[row] & found[row + 1] & (last[row] >= first[row + 1])
@@ -128,26 +148,28 @@ def _inked(solid: np.ndarray, low: np.ndarray, high: np.ndarray, x: np.ndarray) 
     return next_ink[np.clip(low - 3, 0, height - 1), x], last_ink[np.clip(high + 3, 0, height - 1), x]
 
 
-def _part(ink: np.ndarray, inner: np.ndarray, outer: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Part of a pixel by which the edge of the ink lies beyond the middle of the last inked one."""
-    outside = ink[np.clip(outer, 0, len(ink) - 1), x]
-    inside = ink[inner, x]
-    return np.clip((inside - 0.5) / np.maximum(inside - outside, 0.05), 0, 1)
+def _part(ink: np.ndarray, inner: np.ndarray, side: int, x: np.ndarray) -> np.ndarray:
+    """How far the ink reaches beyond the middle of its last pixel, by the ink in the two pixels on either side."""
+    rows = (np.clip(inner + step * side, 0, len(ink) - 1) for step in (-1, 0, 1, 2))
+    return np.clip(sum(ink[row, x] for row in rows) - 1.5, -0.5, 1.5)
 
 
-def _refined(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:
-    """Points (n, 2), `_FINE` a pixel, along which a disc of radius `pen` would leave ink with these edges.
+def _refined(top: np.ndarray, bottom: np.ndarray, pen: float, part: slice) -> np.ndarray:
+    """Points (n, 2), `_FINE` a pixel, along which a disc of radius `pen` would leave ink with these edges in a part.
 
     From the rolled disc's points on, the place where the disc touches an edge is moved by what the edge is off, again
     and again; places that touch nothing follow their neighbours.
     """
+    top, bottom = top[part], bottom[part]
+    if not (np.isfinite(top).any() and np.isfinite(bottom).any()):
+        return np.array([[part.start, np.nan]])
     seen = np.flatnonzero(np.isfinite(top) | np.isfinite(bottom))
     columns = np.arange(seen[0], seen[-1] + 1)
     x = seen[0] + np.arange((len(columns) - 1) * _FINE + 1) / _FINE
     y = np.interp(x, *_middle(top, bottom, pen).T)
-    reach = int(_WIDE * pen * _FINE)
+    reach = int(WIDE * pen * _FINE)
     offsets = np.arange(-reach, reach + 1)
-    arc = np.sqrt(pen**2 - (offsets / _FINE / _WIDE) ** 2)
+    arc = np.sqrt(pen**2 - (offsets / _FINE / WIDE) ** 2)
     places = np.clip((columns - seen[0])[:, None] * _FINE + offsets, 0, len(x) - 1)
     each = np.arange(len(columns))
     for _ in range(_REFINEMENTS):
@@ -165,7 +187,7 @@ def _refined(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:
         bend = np.convolve(y, [0.5, -1, 0.5], "same")
         bend[[0, -1]] = 0
         y += np.where(touched == 0, 0.5, 0.05) * bend
-    return np.stack([x, y], axis=1)
+    return np.stack([part.start + x, y], axis=1)
 
 
 def _middle(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The names of leads on a page: small shapes that stand apart from the traces, compared with the names in some fonts."""
+"""The names of leads on a page: small shapes that stand apart from the traces, compared with names in some fonts."""
 
 from functools import lru_cache
 from pathlib import Path
