@@ -14,7 +14,7 @@ TINY = {"width": 16, "depth": 2, "n_heads": 2, "stages": [16, 32], "embedding_di
 
 
 def train_of_beats(n: int = 3, period: int = 83, first: int = 40) -> np.ndarray:
-    """Records (n, 12, 1000) of equal narrow beats, of another size in every lead."""
+    """Make records (n, 12, 1000) of equal narrow beats, of another size in every lead."""
     at = np.arange(1000)[:, None] - np.arange(first, 1000, period)
     beat = np.exp(-0.5 * (at / 2.0) ** 2).sum(axis=1) + 0.2 * np.exp(-0.5 * ((at - 25) / 6.0) ** 2).sum(axis=1)
     sizes = np.linspace(1, 2, 12)[:, None] * np.where(np.arange(12) == 3, -1, 1)[:, None]
