@@ -15,10 +15,12 @@ from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import Context, run
 from ecgstudy.layouts import figures, plan, results, tables
+from ecgstudy.layouts import pages as cohort_pages
 from ecgstudy.layouts.evidence import PIECES, replaced
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
 from ecgstudy.layouts.models import BeatECG, untrained
-from ecgstudy.layouts.plan import BEST, PageJob, Pages, Reading
+from ecgstudy.layouts.pages import Pages
+from ecgstudy.layouts.plan import BEST, PageJob, Reading
 from ecgstudy.signals.ingest import build_store
 
 N = 120
@@ -32,7 +34,7 @@ def pages(n: int = N, labels: dict[str, np.ndarray] | None = None) -> Pages:
     return Pages(records, np.zeros((n, 12, 10), dtype=np.float32), table, np.arange(n) % 10 + 1)
 
 
-def scores(of: Pages, model: str, strength: float, rows: slice = slice(None), seed: int = 0) -> plan.Scores:
+def scores(of: Pages, model: str, strength: float, rows: slice = slice(None), seed: int = 0) -> results.Scores:
     """Log odds of a model that knows each label as well as it is strong, the same on every layout but for noise."""
     rng = np.random.default_rng(seed)
     table = of.labels.set_axis(of.records[RECORD])[rows]
@@ -43,7 +45,7 @@ def scores(of: Pages, model: str, strength: float, rows: slice = slice(None), se
 
 
 @pytest.fixture(scope="module")
-def compared() -> tuple[Pages, plan.Scores, pd.DataFrame]:
+def compared() -> tuple[Pages, results.Scores, pd.DataFrame]:
     """Give a strong judged model, a weak one, two fills, and one that has read the last half of the records only."""
     of = pages()
     every = scores(of, BEST, 3.0) | scores(of, "resnet1d", 1.0, seed=1) | scores(of, "fill_knn", 0.5, seed=2)
@@ -57,7 +59,7 @@ def value(rows: pd.DataFrame, name: str, column: str = "value") -> float:
 
 
 def test_numbers_bear_the_names_of_the_issue_and_are_those_of_scikit_learn(
-    compared: tuple[Pages, plan.Scores, pd.DataFrame],
+    compared: tuple[Pages, results.Scores, pd.DataFrame],
 ) -> None:
     of, every, rows = compared
     own = [roc_auc_score(of.labels["subclass A"], every[BEST, view]["subclass A"]) for view in LAYOUTS]
@@ -74,7 +76,7 @@ def test_numbers_bear_the_names_of_the_issue_and_are_those_of_scikit_learn(
 
 
 def test_what_is_compared_is_compared_on_the_same_records(
-    compared: tuple[Pages, plan.Scores, pd.DataFrame],
+    compared: tuple[Pages, results.Scores, pd.DataFrame],
 ) -> None:
     of, every, rows = compared
     truth = of.labels["subclass A"].to_numpy()
@@ -136,12 +138,12 @@ def test_seeds_are_averaged_and_folds_pooled() -> None:
         for job in jobs
     }
     values |= {"other": Reading(["c/9"], ["t"], {(BEST, "3x4"): np.zeros((1, 1))})}
-    pooled = plan.scores_of(values, jobs, "c")[BEST, "3x4"]["t"]
+    pooled = results.scores_of(values, jobs, "c")[BEST, "3x4"]["t"]
     assert pooled.to_dict() == {"c/0": 1.5, "c/1": 1.5, "c/2": 3.5}
-    assert plan.scores_of(values, jobs, "elsewhere") == {}
+    assert results.scores_of(values, jobs, "elsewhere") == {}
 
 
-def test_tables_and_sentences_say_what_the_rows_say(compared: tuple[Pages, plan.Scores, pd.DataFrame]) -> None:
+def test_tables_and_sentences_say_what_the_rows_say(compared: tuple[Pages, results.Scores, pd.DataFrame]) -> None:
     of, every, rows = compared
     table = tables.model_table(rows)
     assert table["model"].tolist()[0] == BEST
@@ -175,7 +177,7 @@ def test_evidence_is_found_where_it_was_put(monkeypatch: pytest.MonkeyPatch) -> 
 
 def small_context(folder: Path, monkeypatch: pytest.MonkeyPatch, n: int = 24) -> Context:
     """Context of a few synthetic persons, and recipes of networks that are trained at once."""
-    monkeypatch.setattr(plan, "SYNTHETIC_PERSONS", n)
+    monkeypatch.setattr(cohort_pages, "SYNTHETIC_PERSONS", n)
     kept = {
         name: replace(plan.RECIPES[name], epochs=1, draws=min(plan.RECIPES[name].draws, 1))
         for name in (BEST, "fill", "patchecg_paper")
@@ -184,7 +186,7 @@ def small_context(folder: Path, monkeypatch: pytest.MonkeyPatch, n: int = 24) ->
     monkeypatch.setattr(
         plan, "recipe_of", lambda profile, model, own=plan.recipe_of: replace(own(profile, model), epochs=1)
     )
-    cohort = plan._synthetic(0)
+    cohort = cohort_pages._synthetic(0)
     return Context(
         "demo", {cohort.name: build_store(cohort, folder, delineate=False)}, "cpu", {}, cache=folder, split_seed=0
     )
@@ -194,9 +196,9 @@ def test_every_record_is_read_once_by_models_that_have_not_seen_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = small_context(tmp_path, monkeypatch)
-    cohort, others = plan.asked_cohorts(context)
+    cohort, others = cohort_pages.asked_cohorts(context)
     assert (cohort, others) == (SyntheticCohort.name, ())
-    of = plan.pages_of(context, cohort)
+    of = cohort_pages.pages_of(context, cohort)
     assert of.values.shape == (48, 12, 1000)
     assert len(set(zip(of.records[SUBJECT], of.fold, strict=True))) == 24
     jobs = plan.page_jobs(context, 0)
@@ -211,7 +213,7 @@ def test_every_record_is_read_once_by_models_that_have_not_seen_its_owner(
         asked = of.records.set_index(RECORD).loc[read.values[job.name].records, SUBJECT]
         assert not persons & set(asked)
         assert len(persons) + asked.nunique() == 24
-    pooled = plan.scores_of(read.values, jobs, cohort)
+    pooled = results.scores_of(read.values, jobs, cohort)
     assert sorted(pooled[BEST, RANDOM].index) == sorted(of.records[RECORD])
     assert {model for model, _ in pooled} == {
         BEST,
@@ -222,21 +224,21 @@ def test_every_record_is_read_once_by_models_that_have_not_seen_its_owner(
         "patchecg_paper",
     }
     label = next(name for name in of.labels if name.startswith("subclass"))
-    assert np.isfinite(plan.evidence_of(read.values, jobs, of, label)).all()
-    table = plan.cohort_table(context)
+    assert np.isfinite(results.evidence_of(read.values, jobs, of, label)).all()
+    table = cohort_pages.cohort_table(context)
     assert table.set_index(["labels", "label"]).loc[("af", "AFIB"), "positives"] == of.labels["af AFIB"].sum()
 
 
 def test_nobody_is_asked_without_twelve_leads_and_diagnoses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = small_context(tmp_path, monkeypatch)
-    monkeypatch.setattr(plan, "LEAST_PERSONS", 25)
+    monkeypatch.setattr(cohort_pages, "LEAST_PERSONS", 25)
     with pytest.raises(NotApplicableError, match="no cohort has 25 persons or more"):
-        plan.asked_cohorts(context)
+        cohort_pages.asked_cohorts(context)
 
 
 def test_labels_of_the_official_layout_are_read_by_set(tree: object) -> None:
     records = tree("ptbxl").records()
-    labels = plan.label_table(records)
+    labels = cohort_pages.label_table(records)
     assert isinstance(tree("ptbxl"), PtbxlCohort)
     for kind, column in (("subclass", "subclasses"), ("superclass", "superclasses")):
         for name in {name for cell in records[column] for name in cell}:
@@ -246,14 +248,14 @@ def test_labels_of_the_official_layout_are_read_by_set(tree: object) -> None:
 
 
 def test_ludb_s_words_become_superclasses(tree: object) -> None:
-    labels = plan.label_table(tree("ludb").records())
+    labels = cohort_pages.label_table(tree("ludb").records())
     assert labels["af AFIB"].tolist() == [0.0, 1.0]
     assert labels["superclass HYP"].tolist() == [1.0, 0.0]
     assert labels["superclass NORM"].tolist() == [0.0, 1.0]
     words = {"ischaemia": [("Stemi: septal",), ("Ischemia: apical",), ("Undefined ischemia/scar/supp.nstemi: apical",)]}
     words |= {"conduction": [(), ("Left anterior hemiblock",), ()]}
     words |= {column: [(), (), ()] for column in ("hypertrophy", "repolarisation")}
-    found = plan._ludb_superclasses(pd.DataFrame(words))
+    found = cohort_pages._ludb_superclasses(pd.DataFrame(words))
     assert found["MI"].tolist() == [1, 0, 0]
     assert found["STTC"].tolist() == [0, 1, 1]
     assert found["CD"].tolist() == [0, 1, 0]

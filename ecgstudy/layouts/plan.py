@@ -1,32 +1,28 @@
-"""Whose pages are read by which model: records, labels and folds, recipes of the models, and the jobs of the stage."""
+"""Which model reads whose pages: recipes of the models, what one job does, and the jobs of the stage."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from ecgstudy.data.base import STANDARD_LEADS, Cohort
-from ecgstudy.data.cohorts import cohorts_of, open_cohort
-from ecgstudy.data.simulator.heart import CONDITIONS
-from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification.readers import ABSENCE, diagnosis_table
-from ecgstudy.errors import NotApplicableError, StudyError
+from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.deidentification.readers import ABSENCE
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import Context, Work
-from ecgstudy.ingestion.stores import STORE_FS, SYNTHETIC_FS, open_usable_stores
-from ecgstudy.layouts.beats import FS, N_ROWS, POINTS, SECONDS, beats, masks, r_peaks, recordings, sheets
-from ecgstudy.layouts.evidence import PIECES, replaced
+from ecgstudy.layouts.beats import FS, N_ROWS, POINTS, SECONDS, beats, masks, r_peaks
+from ecgstudy.layouts.evidence import replaced
 from ecgstudy.layouts.fills import FILLS
-from ecgstudy.layouts.layout import LAYOUTS, RANDOM, Layout, assigned, grid, random_layout
+from ecgstudy.layouts.layout import LAYOUTS, RANDOM, assigned, grid, random_layout
 from ecgstudy.layouts.models import BeatECG, PageResNet1d, PatchECG, log_odds, untrained
+from ecgstudy.layouts.pages import FIBRILLATES, asked_cohorts, open_context, pages_of
+from ecgstudy.layouts.rhythm import FibrillationModel, rhythm_features, training_table
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
 from ecgstudy.learn.train import TrainingSettings, fit
-from ecgstudy.signals.ingest import build_store
-from ecgstudy.study.config import cache_dir, effort
+from ecgstudy.study.config import effort
 
 VIEWS = (*LAYOUTS, RANDOM)
 SHOWN = "3x4+II"
@@ -34,13 +30,8 @@ SHOWN = "3x4+II"
 PAIRS = tuple((fold, fold + 1) for fold in (1, 3, 5, 7, 9))
 """Folds that are left out together, PatchECG's (validation, test). Nothing is chosen on either, so both are tested."""
 LAST_PAIR = PAIRS[-1]
-SUBCLASS, SUPERCLASS, AF = "subclass", "superclass", "af"
-LABEL_COLUMNS = {SUBCLASS: ("subclasses", "diagnosis", "diagnoses"), SUPERCLASS: ("superclasses",), AF: ("rhythm",)}
-FIBRILLATION = ("AFIB", "Atrial fibrillation")
-LEAST_POSITIVES, LEAST_PERSONS = 5, 20
-LEAST_TWELVE, LONGEST_S = 0.9, 60.0
-"""A cohort is asked where so many of its records have twelve leads, and where they are no longer."""
-SYNTHETIC_PERSONS = 100
+RHYTHM, SIGNAL = "rhythm", "signal"
+"""Names of the model of the rhythm, on the cohort that it learns from and on another one."""
 EXPLAINED = ("af AFIB", "subclass CLBBB", "subclass CRBBB", "subclass LAFB/LPFB", "subclass AMI", "subclass IMI")
 """Labels whose evidence is shown: a cardiologist knows where to look for each."""
 BATCH = 64
@@ -92,128 +83,6 @@ def recipe_of(profile: str, model: str) -> Recipe:
     return replace(recipe, sizes=sizes, draws=min(recipe.draws, 2), epochs=12 if recipe.beats else 4, seeds=1)
 
 
-def open_context(profile: str, seed: int, device: str) -> Context:
-    """Context of the stage's jobs; the demo's cohort is its own, or diagnoses would be too rare to be learnt."""
-    if profile == "demo":
-        cohort = _synthetic(seed)
-        stores = {cohort.name: build_store(cohort, cache_dir(profile))}
-    else:
-        stores = open_usable_stores(profile, cohorts_of(profile), seed, STORE_FS)[0]
-    return Context(profile, stores, device, {}, split_seed=seed)
-
-
-def _synthetic(seed: int) -> SyntheticCohort:
-    """Persons of whom most have a condition."""
-    shares = dict.fromkeys(CONDITIONS, 0.8 / len(CONDITIONS))
-    return SyntheticCohort(SYNTHETIC_PERSONS, 2, 1, fs=SYNTHETIC_FS, seed=seed, diagnoses=shares)
-
-
-def cohort_of(context: Context, name: str) -> Cohort:
-    """Open a cohort of a context, whose samples are read as they are: what is filtered first knows what is hidden."""
-    return _synthetic(context.split_seed) if name == SyntheticCohort.name else open_cohort(name)
-
-
-@dataclass(frozen=True)
-class Pages:
-    """Records of a cohort that have all twelve leads, before anything is hidden.
-
-    `values` are samples as recorded at 100 Hz, float32 (n, 12, n_samples); `labels` has a column a label, named
-    ``set name`` ("subclass LVH", "superclass HYP", "af AFIB"), 1, 0, or NaN where a record says nothing of that set;
-    `fold` is 1 to 10, (n,).
-    """
-
-    records: pd.DataFrame
-    values: np.ndarray
-    labels: pd.DataFrame
-    fold: np.ndarray
-
-    @property
-    def ids(self) -> list[str]:
-        """Names of the records in their own cohort, which decide their random layouts."""
-        return [name.partition("/")[2] for name in self.records[RECORD]]
-
-    def sheets(self, layouts: Sequence[Layout], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Pages of some records, one layout each, as :func:`ecgstudy.layouts.beats.sheets` gives them."""
-        values = self.values[rows]
-        return sheets(values, masks(layouts, values.shape[-1]))
-
-
-def pages_of(context: Context, name: str) -> Pages:
-    """Read the records of a cohort, once a process."""
-    return context.shared(("pages", name), lambda: _pages(context, name))
-
-
-def _pages(context: Context, name: str) -> Pages:
-    records = context.records(name)
-    whole = [set(STANDARD_LEADS) <= set(leads) for leads in records["leads"]]
-    records = records[whole].reset_index(drop=True)
-    values = recordings(cohort_of(context, name), [record.partition("/")[2] for record in records[RECORD]])
-    return Pages(records, values, label_table(records), _folds(records, context.split_seed))
-
-
-def _folds(records: pd.DataFrame, seed: int) -> np.ndarray:
-    """Fold of each record: the publisher's, or drawn by person."""
-    if "strat_fold" in records:
-        return records["strat_fold"].to_numpy()
-    persons, owner = np.unique(records[SUBJECT], return_inverse=True)
-    return 1 + np.random.default_rng(seed).permutation(np.arange(persons.size) % 10)[owner]
-
-
-def label_table(records: pd.DataFrame) -> pd.DataFrame:
-    """Labels of records by set, see :class:`Pages`; LUDB's words are brought to PTB-XL's superclasses."""
-    tables = []
-    for kind, columns in LABEL_COLUMNS.items():
-        first = [column for column in columns if column in records][:1]
-        table = diagnosis_table(records, first) if first else pd.DataFrame(index=records.index)
-        if kind == AF:
-            named = table[[name for name in FIBRILLATION if name in table]]
-            table = named.max(axis=1).to_frame("AFIB") if named.shape[1] else named
-        tables.append(table.add_prefix(f"{kind} "))
-    if "repolarisation" in records:
-        tables.append(_ludb_superclasses(records).add_prefix(f"{SUPERCLASS} "))
-    return pd.concat(tables, axis=1).astype(float)
-
-
-def _ludb_superclasses(records: pd.DataFrame) -> pd.DataFrame:
-    """LUDB's findings as PTB-XL's superclasses, where they map: acute and old infarctions are MI, ischaemia is STTC."""
-    ischaemia = records["ischaemia"].map(lambda words: {word.partition(":")[0].split()[0] for word in words})
-    found = {
-        "CD": records["conduction"].map(len) > 0,
-        "HYP": records["hypertrophy"].map(len) > 0,
-        "MI": ischaemia.map(lambda first: bool(first & {"Stemi", "Scar"})),
-        "STTC": (records["repolarisation"].map(len) > 0) | ischaemia.map(lambda f: bool(f & {"Ischemia", "Undefined"})),
-    }
-    table = pd.DataFrame(found)
-    return table.assign(NORM=~table.any(axis=1)).astype(float)
-
-
-def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
-    """Cohort whose pages are learnt from and read, and others that are read by models that have never seen them.
-
-    The former is that with the most persons of those with a diagnosis to learn; ``NotApplicableError`` without one.
-    """
-    twelve = []
-    for name, store in context.stores.items():
-        records = store.records
-        whole = records["leads"].map(lambda leads: set(STANDARD_LEADS) <= set(leads))
-        if whole.mean() >= LEAST_TWELVE and (records["store_samples"] / store.fs).median() <= LONGEST_S:
-            twelve.append((records[SUBJECT].nunique(), name, label_table(records)))
-    able = [(size, name) for size, name, labels in twelve if size >= LEAST_PERSONS and _sets(labels)]
-    if not able:
-        raise NotApplicableError(
-            f"pages are read for diagnoses, and no cohort has {LEAST_PERSONS} persons or more with short records of "
-            f"all twelve leads and a diagnosis that {LEAST_POSITIVES} records or more share"
-        )
-    chosen = max(able)[1]
-    return chosen, tuple(name for _, name, labels in twelve if name != chosen and f"{AF} AFIB" in labels)
-
-
-def _sets(labels: pd.DataFrame) -> bool:
-    """Whether a diagnosis can be learnt: some have it, others do not."""
-    mine = labels.filter(regex=f"^({SUBCLASS}|{SUPERCLASS}) ")
-    return bool(((mine.sum() >= LEAST_POSITIVES) & ((mine == 0).sum() >= LEAST_POSITIVES)).any())
-
-
 @dataclass(frozen=True)
 class PageJob:
     """A model that learns from a cohort but for two folds, whose pages it reads; or from all, and reads another's."""
@@ -236,8 +105,8 @@ class PageJob:
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values of everything that the reading depends on, besides code."""
-        recipe = recipe_of(context.profile, self.model)
-        return {"job": self.name, "recipe": repr(recipe), "seed": context.split_seed}
+        recipe = repr(recipe_of(context.profile, self.model)) if self.model in RECIPES else ""
+        return {"job": self.name, "recipe": recipe, "seed": context.split_seed}
 
 
 @dataclass(frozen=True)
@@ -276,6 +145,48 @@ def diagnose(context: Context, job: PageJob) -> Reading:
         if recipe.beats and view == SHOWN:
             evidence = replaced(model, inputs, windows.samples.mean(axis=0))
     return Reading([asked.records[RECORD][row] for row in rows], tasks, scores, evidence)
+
+
+def fibrillation(context: Context, job: PageJob) -> Reading:
+    """As :func:`diagnose`, of fibrillation alone, by the model of the rhythm; 0 is its threshold.
+
+    The threshold has the highest balanced accuracy on training records, scored by models of the other half of them.
+    """
+    known, asked = pages_of(context, job.cohort), pages_of(context, job.asked)
+    held = np.isin(known.fold, job.pair)
+    rows = np.flatnonzero(held) if job.asked == job.cohort else np.arange(len(asked.records))
+    model, threshold = fibrillation_model(context, job.cohort, job.pair, job.seed)
+    named, ids = RHYTHM if job.asked == job.cohort else SIGNAL, [asked.ids[row] for row in rows]
+    scores, values = {}, asked.values[rows]
+    for view in VIEWS:
+        table = rhythm_features(values, masks(assigned(ids, view), values.shape[-1]), FS)
+        scores[named, view] = model.score(table)[:, None] - threshold
+    return Reading([asked.records[RECORD][row] for row in rows], [FIBRILLATES], scores)
+
+
+def fibrillation_model(
+    context: Context, cohort: str, left_out: tuple[int, ...], seed: int
+) -> tuple[FibrillationModel, float]:
+    """Model of the rhythm that has learnt from a cohort but for some folds, and its threshold."""
+    pages = pages_of(context, cohort)
+    if FIBRILLATES not in pages.labels:
+        raise StudyError("no record says whether it fibrillates")
+    truth, fold = pages.labels[FIBRILLATES].to_numpy(), pages.fold
+    table = context.shared(("rhythm", cohort), lambda: training_table(pages.values, truth == 1, context.split_seed))
+    table = table[(np.isfinite(truth) & ~np.isin(fold, left_out))[table.index]]
+    own, half = truth[table.index] == 1, fold[table.index] % 2
+    scores = np.zeros(len(table))
+    for part in (0, 1):
+        model = FibrillationModel(seed).fit(table[half != part], own[half != part])
+        scores[half == part] = model.score(table[half == part])
+    return FibrillationModel(seed).fit(table, own), _threshold(scores, own)
+
+
+def _threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Score with the highest balanced accuracy."""
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(truth[order]) / truth.sum() - np.cumsum(~truth[order]) / (~truth).sum()
+    return float(scores[order][found.argmax()])
 
 
 def _inputs(page: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -339,46 +250,15 @@ def page_jobs(context: Context, seed: int) -> list[PageJob]:
     return sorted(jobs, key=lambda job: not dict(RECIPES[job.model].sizes).get("paper", False))
 
 
-def cohort_table(context: Context) -> pd.DataFrame:
-    """Count records, persons and positives of each label of the cohorts that are read."""
+def rhythm_jobs(context: Context, seed: int) -> list[PageJob]:
+    """Ask the model of the rhythm of every pair of folds, and of other cohorts."""
     cohort, others = asked_cohorts(context)
-    rows = []
-    for name in (cohort, *others):
-        pages = pages_of(context, name)
-        for label, column in pages.labels.items():
-            kind, _, of = str(label).partition(" ")
-            known = column.dropna()
-            rows.append((name, kind, of, len(known), pages.records[SUBJECT].nunique(), int(known.sum())))
-    return pd.DataFrame(rows, columns=["cohort", "labels", "label", "records", "persons", "positives"])
+    jobs = [PageJob(cohort, cohort, RHYTHM, pair, seed) for pair in PAIRS]
+    return jobs + [PageJob(cohort, other, RHYTHM, (), seed) for other in others]
 
 
 def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     """Jobs of the stage that several processes may share."""
     context = open_context(profile, seed, device)
     yield diagnose, page_jobs(context, seed), context
-
-
-Scores = dict[tuple[str, str], pd.DataFrame]
-"""Log odds by model and view: a row a record, a column a task."""
-
-
-def scores_of(values: Mapping[str, Reading], jobs: Sequence[PageJob], asked: str) -> Scores:
-    """Scores of the records of a cohort, mean over seeds, pooled over folds."""
-    parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for job in jobs:
-        if job.asked == asked and job.name in values:
-            found = values[job.name]
-            for cell, scores in found.scores.items():
-                parts.setdefault(cell, []).append(pd.DataFrame(scores, found.records, found.tasks))
-    return {cell: pd.concat(tables).groupby(level=0).mean() for cell, tables in parts.items()}
-
-
-def evidence_of(values: Mapping[str, Reading], jobs: Sequence[PageJob], pages: Pages, label: str) -> np.ndarray:
-    """Mean evidence for a label over the records that have it and their models, (len(PIECES),); NaN without any."""
-    positive, parts = set(pages.records[RECORD][pages.labels[label] == 1]), []
-    for job in jobs:
-        found = values.get(job.name)
-        if found is not None and found.evidence is not None and job.asked == job.cohort and label in found.tasks:
-            rows = [row for row, name in enumerate(found.records) if name in positive]
-            parts.append(found.evidence[rows][..., found.tasks.index(label)])
-    return np.concatenate(parts).mean(axis=0) if parts else np.full(len(PIECES), np.nan)
+    yield fibrillation, rhythm_jobs(context, seed), context

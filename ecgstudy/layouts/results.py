@@ -11,8 +11,10 @@ from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each
 from ecgstudy.evaluate.results import estimate_results, result, results_table
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.evaluate.trials import SortedScores, auroc
+from ecgstudy.layouts.evidence import PIECES
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
-from ecgstudy.layouts.plan import AF, BEST, LEAST_POSITIVES, SUBCLASS, SUPERCLASS, VIEWS, Pages, Scores
+from ecgstudy.layouts.pages import AF, LEAST_POSITIVES, SUBCLASS, SUPERCLASS, Pages
+from ecgstudy.layouts.plan import BEST, VIEWS, PageJob, Reading
 
 SUBCLASS5 = "subclass5"
 """The subclasses with five positives or more: the headline."""
@@ -20,6 +22,32 @@ MEAN = "mean"
 BINS = 10
 WORST_ODDS = -30.0
 """Log odds of a class that a model has never seen."""
+
+
+Scores = dict[tuple[str, str], pd.DataFrame]
+"""Log odds by model and view: a row a record, a column a task."""
+
+
+def scores_of(values: Mapping[str, Reading], jobs: Sequence[PageJob], asked: str) -> Scores:
+    """Scores of the records of a cohort, mean over seeds, pooled over folds."""
+    parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for job in jobs:
+        if job.asked == asked and job.name in values:
+            found = values[job.name]
+            for cell, scores in found.scores.items():
+                parts.setdefault(cell, []).append(pd.DataFrame(scores, found.records, found.tasks))
+    return {cell: pd.concat(tables).groupby(level=0).mean() for cell, tables in parts.items()}
+
+
+def evidence_of(values: Mapping[str, Reading], jobs: Sequence[PageJob], pages: Pages, label: str) -> np.ndarray:
+    """Mean evidence for a label over the records that have it and their models, (len(PIECES),); NaN without any."""
+    positive, parts = set(pages.records[RECORD][pages.labels[label] == 1]), []
+    for job in jobs:
+        found = values.get(job.name)
+        if found is not None and found.evidence is not None and job.asked == job.cohort and label in found.tasks:
+            rows = [row for row, name in enumerate(found.records) if name in positive]
+            parts.append(found.evidence[rows][..., found.tasks.index(label)])
+    return np.concatenate(parts).mean(axis=0) if parts else np.full(len(PIECES), np.nan)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import pandas as pd
 
 from ecgstudy.evaluate.results import INTERVAL, pivot
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
-from ecgstudy.layouts.plan import AF, BEST, VIEWS
+from ecgstudy.layouts.pages import AF
+from ecgstudy.layouts.plan import BEST, VIEWS
 from ecgstudy.layouts.results import MEAN, SUBCLASS5
 
 PAPER = {"3x4": 0.8318, "3x4+II": 0.8294, "3x4+II+V1": 0.8302, "6x2": 0.8334, "6x2+II": 0.8321, "12x1": 0.8288}
