@@ -193,7 +193,7 @@ def test_drawing_leaves_the_cached_paper_clean() -> None:
 
 
 def test_a_missing_lead_or_an_impossible_resolution_is_one_sentence() -> None:
-    with pytest.raises(StudyError, match="Lead V5, V6 is missing, which the layout 3x4 shows"):
+    with pytest.raises(StudyError, match="Without V5, V6 the layout 3x4 cannot be drawn"):
         draw(_waves()[:10], STANDARD_LEADS[:10], FS, layout_named("3x4"))
     for dpi in (49, 601):
         with pytest.raises(StudyError, match="choose from 50 to 600"):
@@ -207,3 +207,5 @@ def test_random_styles_are_of_every_kind_and_seeded() -> None:
     kinds = {name: {getattr(style, name) for style in drawn} for name in ("grid", "separators", "pulse", "names")}
     assert {name: len(found) for name, found in kinds.items()} == {"grid": 4, "separators": 4, "pulse": 3, "names": 2}
     assert {style.header for style in drawn} == {(), SPECIMEN}
+    assert all(style.pulse != "none" for style in drawn if style.grid == "none")
+    assert any(style.pulse == "none" for style in drawn)

@@ -21,7 +21,8 @@ DPI_RANGE = (50, 600)
 PAGE_MM = (297.0, 210.0)
 LEFT_MM, RIGHT_MM, TOP_MM, HEADER_MM, BOTTOM_MM = 25.0, 22.0, 10.0, 15.0, 15.0
 """Room beside the traces (that on the left holds the pulse), above them, for a header above that, and below."""
-LEAST_ROW_MM = 12.0
+ROW_MM = (12.0, 50.0)
+"""Least and most height of a row."""
 EDGE_MM = 5.0
 """White edge of the paper, without lines."""
 BASELINE = 0.6
@@ -134,9 +135,8 @@ def draw(
     """
     style = style or Style()
     if absent := [lead for lead in layout.leads if lead not in leads]:
-        raise StudyError(f"Lead {', '.join(absent)} is missing, which the layout {layout.name} shows; choose another.")
-    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
-        raise StudyError(f"{dpi} dpi cannot be drawn; choose from {DPI_RANGE[0]} to {DPI_RANGE[1]}.")
+        raise StudyError(f"Without {', '.join(absent)} the layout {layout.name} cannot be drawn; choose another.")
+    check_dpi(dpi)
     values = np.where(np.isfinite(values), values, np.nan).astype(np.float32)
     shown = layout.visible(leads, values.shape[1]) & np.isfinite(values)
     page = _Page.of(layout, values.shape[1] / fs, dpi / MM_PER_INCH, bool(style.header))
@@ -159,9 +159,17 @@ def draw(
     return printout
 
 
+def check_dpi(dpi: int) -> None:
+    """Refuse a resolution that pages are not drawn at."""
+    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
+        raise StudyError(f"{dpi} dpi cannot be drawn; choose from {DPI_RANGE[0]} to {DPI_RANGE[1]}.")
+
+
 def random_style(rng: np.random.Generator) -> Style:
-    """Draw a style: any grid, separators, pulse, place of the names, ink and pen; half of the pages have a header."""
+    """Draw a style, every kind of it, half of them with a header; without a grid there is always a pulse."""
     grid, separators, pulse, ink = (kinds[rng.integers(len(kinds))] for kinds in ([*GRIDS], SEPARATORS, PULSES, INKS))
+    if (grid, pulse) == ("none", "none"):
+        pulse = "left"  # or nobody could tell the scale
     header, names = SPECIMEN if rng.random() < 0.5 else (), "trace" if rng.random() < 0.25 else "above"
     style = Style(grid, separators, pulse, names, header, ink=ink)
     return replace(style, legend=rng.random() < 0.8, pen_mm=rng.uniform(0.25, 0.45))
@@ -181,7 +189,7 @@ class _Page(NamedTuple):
     def of(cls, layout: Layout, seconds: float, scale: float, header: bool) -> "_Page":
         n_rows, length = len(layout.rows) + len(layout.strips), seconds * layout.speed
         top = TOP_MM + header * HEADER_MM
-        row = max(LEAST_ROW_MM, np.floor((PAGE_MM[1] - top - BOTTOM_MM) / n_rows))
+        row = float(np.clip(np.floor((PAGE_MM[1] - top - BOTTOM_MM) / n_rows), *ROW_MM))
         width = max(PAGE_MM[0], LEFT_MM + length + RIGHT_MM)
         return cls(width, max(PAGE_MM[1], top + n_rows * row + BOTTOM_MM), scale, top, row, length)
 

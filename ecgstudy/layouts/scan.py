@@ -15,6 +15,7 @@ FOLD_MM, CREASE_MM = 5.0, 0.35
 """Reach of the shading beside a fold, and half the width of its crease."""
 COARSE = 4
 """Light changes slowly: it is made at a fraction of the resolution."""
+ROWS_AT_ONCE = 32
 THRESHOLD_MM, DARKER = 8.0, 30
 """A copy in black and white alone is black where it is so much darker than its surroundings of that size."""
 
@@ -56,11 +57,16 @@ class Scan(NamedTuple):
         return cv2.perspectiveTransform(points[None].astype(np.float64), self.homography)[0]
 
 
-def scan(printout: Printout, severity: str, seed: int) -> Scan:
-    """Scan a page with defects of a severity: clean (none), mild, moderate or severe; `StudyError` for another one."""
+def defects_of(severity: str) -> Defects:
+    """Give the defects of a severity; `StudyError` where there is none of that name."""
     if severity not in SEVERITIES:
         raise StudyError(f"There is no severity {severity!r} of a scan; choose one of {', '.join(SEVERITIES)}.")
-    defects, rng = SEVERITIES[severity], np.random.default_rng([seed, *severity.encode()])
+    return SEVERITIES[severity]
+
+
+def scan(printout: Printout, severity: str, seed: int) -> Scan:
+    """Scan a page with defects of a severity: clean (none), mild, moderate or severe; `StudyError` for another one."""
+    defects, rng = defects_of(severity), np.random.default_rng([seed, *severity.encode()])
     if defects == Defects():
         return Scan(printout.image.copy(), np.eye(3))
     image, scale = printout.image, printout.px_per_mm
@@ -72,9 +78,14 @@ def scan(printout: Printout, severity: str, seed: int) -> Scan:
     light, coarse = _light(image.shape, defects, rng), np.diag([COARSE, COARSE, 1.0])
     there = np.linalg.inv(coarse) @ homography @ coarse
     light *= cv2.warpPerspective(folds, there, light.shape[::-1], borderMode=cv2.BORDER_CONSTANT, borderValue=1)
-    light = cv2.resize(light, size)[..., None] * np.float32(1 + defects.tint * rng.uniform(-1, 1, 3))
-    noise = rng.standard_normal((*image.shape[:2], 1), np.float32) * np.float32(_between(defects.noise, rng))
-    image = np.clip(image * light + noise, 0, 255).astype(np.uint8)
+    light = cv2.resize(light, size)
+    tint = np.float32(1 + defects.tint * rng.uniform(-1, 1, 3))
+    noise = np.float32(_between(defects.noise, rng))
+    for start in range(0, len(image), ROWS_AT_ONCE):  # all at once takes five times as long
+        part = image[start : start + ROWS_AT_ONCE]
+        seen = part * light[start : start + ROWS_AT_ONCE, :, None] * tint
+        seen += noise * rng.standard_normal((*part.shape[:2], 1), np.float32)
+        part[:] = np.clip(seen, 0, 255)
     return Scan(_copied(image, scale, defects, rng), homography)
 
 
