@@ -259,3 +259,42 @@ def test_ludb_s_words_become_superclasses(tree: object) -> None:
     assert found["MI"].tolist() == [1, 0, 0]
     assert found["STTC"].tolist() == [0, 1, 1]
     assert found["CD"].tolist() == [0, 1, 0]
+
+
+def test_the_threshold_of_fibrillation_has_the_highest_balanced_accuracy() -> None:
+    scores, truth = np.array([0.1, 0.4, 0.35, 0.8, 0.9]), np.array([False, False, True, True, True])
+    threshold = plan._threshold(scores, truth)
+    assert threshold == 0.8  # two of three seen, nobody falsely; at 0.35 all are seen, and one falsely
+    of = pages(4, {"af AFIB": np.array([1, 1, 0, np.nan])})
+    odds = pd.DataFrame({"af AFIB": [0.0, -1.0, -1.0, 5.0]}, of.records[RECORD])
+    rows = results.threshold_results(of, {("rhythm", "3x4"): odds, (BEST, "3x4"): odds.assign(more=0)}, "c", 0)
+    assert rows["name"].tolist() == ["c.af.3x4.rhythm.sensitivity", "c.af.3x4.rhythm.specificity"]
+    assert rows["value"].tolist() == [0.5, 1.0]
+
+
+def test_the_model_of_the_rhythm_learns_from_the_other_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = small_context(tmp_path, monkeypatch)
+    learnt: list[set[int]] = []
+
+    class Model:
+        def __init__(self, seed: int) -> None: ...
+
+        def fit(self, table: pd.DataFrame, labels: np.ndarray) -> "Model":
+            learnt.append(set(table.index))
+            assert labels.dtype == bool
+            return self
+
+        def score(self, features: pd.DataFrame) -> np.ndarray:
+            return np.zeros(len(features))
+
+    monkeypatch.setattr(plan, "FibrillationModel", Model)
+    of = cohort_pages.pages_of(context, SyntheticCohort.name)
+    job = plan.rhythm_jobs(context, 0)[0]
+    reading = plan.fibrillation(context, job)
+    held = set(np.flatnonzero(np.isin(of.fold, job.pair)))
+    assert {row for row, record in enumerate(of.records[RECORD]) if record in reading.records} == held
+    assert learnt[-1] == set(range(48)) - held
+    # the halves that find the threshold share nobody
+    assert not learnt[0] & learnt[1]
+    assert learnt[0] | learnt[1] == learnt[-1]
+    assert set(reading.scores) == {("rhythm", view) for view in plan.VIEWS}

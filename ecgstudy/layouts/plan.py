@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.deidentification.readers import ABSENCE
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import Context, Work
-from ecgstudy.layouts.beats import FS, N_ROWS, POINTS, SECONDS, beats, masks, r_peaks
+from ecgstudy.layouts.beats import FS, beats, masks, r_peaks
 from ecgstudy.layouts.evidence import replaced
 from ecgstudy.layouts.fills import FILLS
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM, assigned, grid, random_layout
@@ -47,7 +46,7 @@ class Recipe:
     kind: type[SignalModel]
     sizes: tuple[tuple[str, Any], ...] = ()
     draws: int = 4
-    epochs: int = 10
+    epochs: int = 8
     seeds: int = 1
     beats: bool = False
     every_pair: bool = True
@@ -55,14 +54,15 @@ class Recipe:
     """Whether pages are filled before they are read, in every way of :data:`~ecgstudy.layouts.fills.FILLS`."""
 
 
-_PAPER = (("width", 768), ("stages", [16, 32, 32, 40, 40, 64, 64]), ("embedding_dim", 768), ("paper", True))
+_PAPER = (("width", 768), ("patch", 64), ("stages", [16, 32, 32, 40, 40, 64, 64]))
+_PAPER += (("embedding_dim", 768), ("paper", True))
 _WIDTHS = (("widths", [20, 40, 80, 160]),)
 RECIPES = {
     "beatecg": Recipe(BeatECG, draws=8, epochs=5, seeds=3, beats=True),
     "resnet1d": Recipe(PageResNet1d, _WIDTHS),
     "patchecg": Recipe(PatchECG),
-    "patchecg_unmasked": Recipe(PatchECG, (("hidden", 0.0),), draws=0, epochs=40),
-    "fill": Recipe(PageResNet1d, _WIDTHS, draws=0, epochs=40, filled=True),
+    "patchecg_unmasked": Recipe(PatchECG, (("hidden", 0.0),), draws=0, epochs=32),
+    "fill": Recipe(PageResNet1d, _WIDTHS, draws=0, epochs=32, filled=True),
     "patchecg_paper": Recipe(PatchECG, _PAPER, draws=0, epochs=30, every_pair=False),
     "patchecg_released": Recipe(PatchECG, (*_PAPER, ("attention", "released")), 0, 30, every_pair=False),
 }
@@ -78,8 +78,6 @@ def recipe_of(profile: str, model: str) -> Recipe:
         return recipe
     small = {"width": 48, "stages": [16, 32], "embedding_dim": 48, "widths": [8, 16, 32]}
     sizes = tuple((name, small.get(name, value)) for name, value in recipe.sizes)
-    if recipe.kind is PatchECG and "width" not in dict(sizes):
-        sizes += tuple((name, small[name]) for name in ("width", "stages", "embedding_dim"))
     return replace(recipe, sizes=sizes, draws=min(recipe.draws, 2), epochs=12 if recipe.beats else 4, seeds=1)
 
 
@@ -122,17 +120,9 @@ class Reading:
 
 def diagnose(context: Context, job: PageJob) -> Reading:
     """Train a model and let it read the pages of the records that are asked, in every view."""
-    known, asked = pages_of(context, job.cohort), pages_of(context, job.asked)
-    held = np.isin(known.fold, job.pair)
-    rows = np.flatnonzero(held) if job.asked == job.cohort else np.arange(len(asked.records))
-    recipe, train = recipe_of(context.profile, job.model), np.flatnonzero(~held)
-    if not len(train) or not len(rows):
-        raise StudyError("too few persons to learn from some and to ask others")
-    labels = known.labels.iloc[train]
-    tasks = [task for task, column in labels.items() if 0 < column.mean() < 1]
-    windows = _training_set(context, job.cohort, recipe, train, tasks)
-    model = _trained(context, job, recipe, windows, tasks)
-    whole = known.sheets([grid(1)] * len(train), train) if recipe.filled else None
+    asked, rows, recipe = pages_of(context, job.asked), _asked_rows(context, job), recipe_of(context.profile, job.model)
+    model, tasks, windows = trained(context, job)
+    whole = windows.samples if recipe.filled else None
     scores, ids, evidence = {}, [asked.ids[row] for row in rows], None
     for view in VIEWS:
         page = asked.sheets(assigned(ids, view), rows)
@@ -147,14 +137,35 @@ def diagnose(context: Context, job: PageJob) -> Reading:
     return Reading([asked.records[RECORD][row] for row in rows], tasks, scores, evidence)
 
 
+def _asked_rows(context: Context, job: PageJob) -> np.ndarray:
+    """Rows of the records that a job asks: of its folds, or all of another cohort; refuses where there are none."""
+    pages = pages_of(context, job.asked)
+    asked = np.isin(pages.fold, job.pair) | (job.asked != job.cohort)
+    if not asked.any() or (asked.all() and job.asked == job.cohort):
+        raise StudyError("too few persons to learn from some and to ask others")
+    return np.flatnonzero(asked)
+
+
+def trained(context: Context, job: PageJob) -> tuple[SignalModel, list[str], WindowSet]:
+    """Network of a job after its epochs, or as it was trained before; its tasks, and what it has learnt from."""
+    pages, recipe = pages_of(context, job.cohort), recipe_of(context.profile, job.model)
+    train = np.flatnonzero(~np.isin(pages.fold, job.pair))
+    tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
+    windows = _training_set(context, job.cohort, recipe, train, tasks)
+    n_leads, n_samples = windows.samples.shape[1:]
+    shape = {"n_leads": n_leads, "n_samples": n_samples, "fs": FS, "lead_names": [str(row) for row in range(n_leads)]}
+    classes = {task: list(ABSENCE) for task in tasks}
+    model = untrained(recipe.kind, job.seed, classes=classes, **shape, **dict(recipe.sizes))
+    settings = TrainingSettings(recipe.epochs, BATCH, job.seed, augmentation=None)
+    return fit(model, windows, None, settings, context.runs, context.device).model, tasks, windows
+
+
 def fibrillation(context: Context, job: PageJob) -> Reading:
     """As :func:`diagnose`, of fibrillation alone, by the model of the rhythm; 0 is its threshold.
 
     The threshold has the highest balanced accuracy on training records, scored by models of the other half of them.
     """
-    known, asked = pages_of(context, job.cohort), pages_of(context, job.asked)
-    held = np.isin(known.fold, job.pair)
-    rows = np.flatnonzero(held) if job.asked == job.cohort else np.arange(len(asked.records))
+    asked, rows = pages_of(context, job.asked), _asked_rows(context, job)
     model, threshold = fibrillation_model(context, job.cohort, job.pair, job.seed)
     named, ids = RHYTHM if job.asked == job.cohort else SIGNAL, [asked.ids[row] for row in rows]
     scores, values = {}, asked.values[rows]
@@ -220,16 +231,6 @@ def _training_set(context: Context, cohort: str, recipe: Recipe, train: np.ndarr
     columns = (pages.records[column].to_numpy(dtype=str)[train] for column in (SUBJECT, RECORD))
     several = {task: np.tile(column, len(draws)) for task, column in targets.items()}
     return WindowSet(samples, several, *(np.tile(column, len(draws)) for column in columns))
-
-
-def _trained(context: Context, job: PageJob, recipe: Recipe, windows: WindowSet, tasks: Sequence[str]) -> SignalModel:
-    """Network of a recipe after its epochs."""
-    n_leads, n_samples = (N_ROWS, POINTS) if recipe.beats else (len(STANDARD_LEADS), round(SECONDS * FS))
-    shape = {"n_leads": n_leads, "n_samples": n_samples, "fs": FS, "lead_names": [str(row) for row in range(n_leads)]}
-    classes = {task: list(ABSENCE) for task in tasks}
-    model = untrained(recipe.kind, job.seed, classes=classes, **shape, **dict(recipe.sizes))
-    settings = TrainingSettings(recipe.epochs, BATCH, job.seed, augmentation=None)
-    return fit(model, windows, None, settings, context.runs, context.device).model
 
 
 def page_jobs(context: Context, seed: int) -> list[PageJob]:

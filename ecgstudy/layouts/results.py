@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each
+from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each, clustered_means
 from ecgstudy.evaluate.results import estimate_results, result, results_table
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.evaluate.trials import SortedScores, auroc
 from ecgstudy.layouts.evidence import PIECES
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
-from ecgstudy.layouts.pages import AF, LEAST_POSITIVES, SUBCLASS, SUPERCLASS, Pages
+from ecgstudy.layouts.pages import AF, FIBRILLATES, LEAST_POSITIVES, SUBCLASS, SUPERCLASS, Pages
 from ecgstudy.layouts.plan import BEST, VIEWS, PageJob, Reading
 
 SUBCLASS5 = "subclass5"
@@ -176,6 +176,25 @@ def _numbers(
             mine = table.macro(found, beside, labels) if (beside, RANDOM, labels[0]) in table.ranked else own
             numbers[kind, model, MEAN, f"gain_over_{name}"] = (mine - by_view[model])[fixed].mean()
     return numbers
+
+
+def threshold_results(pages: Pages, scores: Scores, cohort: str, seed: int) -> pd.DataFrame:
+    """Long table of sensitivity and specificity of models of fibrillation alone, whose threshold is 0, by view."""
+    truth, person = (
+        pd.Series(of.to_numpy(), pages.records[RECORD]) for of in (pages.labels[FIBRILLATES], pages.records[SUBJECT])
+    )
+    resamples, rows = Resamples.draw(pages.records[SUBJECT], seed), []
+    for (model, view), table in scores.items():
+        if [*table] == [FIBRILLATES]:
+            own, said = truth[table.index], table[FIBRILLATES] >= 0
+            shares = {"sensitivity": said.where(own == 1), "specificity": (~said).where(own == 0)}
+            found = clustered_means(
+                pd.DataFrame(shares, dtype=float), person[table.index].to_numpy(), resamples, "no record is known"
+            )
+            about = {"cohort": cohort, "protocol": "folds", "attacker": model, "view": view, "task": AF}
+            for row in estimate_results(found, **about):
+                rows.append(row | {"name": f"{cohort}.{AF}.{view}.{model}.{row['metric']}"})
+    return results_table(rows)
 
 
 def label_results(pages: Pages, scores: Scores, cohort: str) -> pd.DataFrame:
