@@ -17,7 +17,7 @@ STEPS = 3
 
 
 def speed(model: str) -> float:
-    """Records a second of forward, backward and optimiser; blocks of whole records are hidden by the model itself."""
+    """Count records a second of forward, backward and optimiser, of whole records at first."""
     recipe = RECIPES[model]
     n_leads, n_samples = (N_ROWS, POINTS) if recipe.beats else (len(STANDARD_LEADS), 1000)
     names = [str(row) for row in range(n_leads)]
