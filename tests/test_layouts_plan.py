@@ -21,6 +21,7 @@ from ecgstudy.layouts.layout import LAYOUTS, RANDOM
 from ecgstudy.layouts.models import BeatECG, untrained
 from ecgstudy.layouts.pages import Pages
 from ecgstudy.layouts.plan import BEST, PageJob, Reading
+from ecgstudy.layouts.rhythm import FEATURES
 from ecgstudy.signals.ingest import build_store
 
 N = 120
@@ -285,6 +286,7 @@ def test_the_model_of_the_rhythm_learns_from_the_other_folds(tmp_path: Path, mon
             return self
 
         def score(self, features: pd.DataFrame) -> np.ndarray:
+            assert tuple(features) == FEATURES
             return np.zeros(len(features))
 
     monkeypatch.setattr(plan, "FibrillationModel", Model)

@@ -17,7 +17,7 @@ from ecgstudy.layouts.fills import FILLS
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM, assigned, grid, random_layout
 from ecgstudy.layouts.models import BeatECG, PageResNet1d, PatchECG, log_odds, untrained
 from ecgstudy.layouts.pages import FIBRILLATES, asked_cohorts, open_context, pages_of
-from ecgstudy.layouts.rhythm import FibrillationModel, rhythm_features, training_table
+from ecgstudy.layouts.rhythm import FEATURES, FibrillationModel, rhythm_features, training_table
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
 from ecgstudy.learn.train import TrainingSettings, fit
@@ -189,7 +189,7 @@ def fibrillation_model(
     scores = np.zeros(len(table))
     for part in (0, 1):
         model = FibrillationModel(seed).fit(table[half != part], own[half != part])
-        scores[half == part] = model.score(table[half == part])
+        scores[half == part] = model.score(table.loc[half == part, list(FEATURES)])
     return FibrillationModel(seed).fit(table, own), _threshold(scores, own)
 
 

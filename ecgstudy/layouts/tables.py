@@ -5,7 +5,7 @@ import pandas as pd
 from ecgstudy.evaluate.results import INTERVAL, pivot
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
 from ecgstudy.layouts.pages import AF
-from ecgstudy.layouts.plan import BEST, VIEWS
+from ecgstudy.layouts.plan import BEST, RHYTHM, SIGNAL, VIEWS
 from ecgstudy.layouts.results import MEAN, SUBCLASS5
 
 PAPER = {"3x4": 0.8318, "3x4+II": 0.8294, "3x4+II+V1": 0.8302, "6x2": 0.8334, "6x2+II": 0.8321, "12x1": 0.8288}
@@ -73,8 +73,9 @@ def findings(rows: pd.DataFrame) -> list[str]:
 
 
 def fibrillation_findings(rows: pd.DataFrame) -> list[str]:
-    """Say how well fibrillation is seen, by model, at the worst layout."""
+    """Say how well the model of the rhythm and the judged one see fibrillation, at their worst layout."""
     mine = rows[(rows["task"] == AF) & (rows["metric"] == "auroc") & rows["view"].isin(VIEWS)].dropna(subset="value")
+    mine = mine[mine["attacker"].isin([RHYTHM, SIGNAL, BEST])]
     found = []
     for (cohort, model), part in mine.groupby(["cohort", "attacker"], sort=False):
         worst = part.astype({"value": float, "low": float, "high": float}).nsmallest(1, "value").iloc[0]
