@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.layouts.evidence import PIECES, WAVES
 from ecgstudy.layouts.layout import LAYOUTS
 from ecgstudy.layouts.plan import BEST, VIEWS
@@ -15,7 +16,7 @@ from ecgstudy.layouts.results import SUBCLASS5
 from ecgstudy.layouts.tables import PAPER
 from ecgstudy.study.plots import PALETTE
 
-_WHITE_FROM = 0.6
+_TOLD_FROM, _WHITE_FROM = 0.25, 0.6
 
 
 def masks_figure() -> Figure:
@@ -23,7 +24,8 @@ def masks_figure() -> Figure:
     figure, axes = plt.subplots(2, 3, figsize=(9, 5), sharex=True, sharey=True)
     for ax, (name, layout) in zip(axes.ravel(), LAYOUTS.items(), strict=True):
         shown = layout.visible(STANDARD_LEADS, 200)
-        ax.imshow(shown, aspect="auto", cmap="Greys", vmax=1.4, extent=(0, 10, len(STANDARD_LEADS), 0))
+        place = {"aspect": "auto", "interpolation": "nearest", "extent": (0, 10, len(STANDARD_LEADS), 0)}
+        ax.imshow(shown, cmap="Greys", vmin=0, vmax=1.4, **place)
         ax.set(title=name, yticks=np.arange(len(STANDARD_LEADS)) + 0.5)
         ax.set_yticklabels(STANDARD_LEADS, fontsize=7)
         ax.grid(visible=False)
@@ -44,7 +46,8 @@ def layouts_figure(rows: pd.DataFrame) -> Figure:
         places = np.arange(len(VIEWS)) + 0.07 * (number - len(models) / 2)
         colour = "black" if model == BEST else PALETTE[number % len(PALETTE)]
         ax.errorbar(places, values, yerr=bars, fmt="o", markersize=4, linewidth=0.8, color=colour, label=model)
-    ax.plot(np.arange(len(PAPER)), [*PAPER.values()], color="0.5", linestyle="--", label="PatchECG, paper")
+    if PtbxlCohort.name in set(mine["cohort"]):
+        ax.plot(np.arange(len(PAPER)), [*PAPER.values()], color="0.5", linestyle="--", label="PatchECG, paper")
     ax.set(xticks=np.arange(len(VIEWS)), xticklabels=VIEWS, ylabel="macro AUROC")
     figure.legend(fontsize="small", loc="outside lower center", ncols=4)
     return figure
@@ -71,9 +74,10 @@ def evidence_figure(evidence: Mapping[str, np.ndarray]) -> Figure:
         most = max(float(np.nanmax(np.abs(table))), 1e-6)
         ax.imshow(table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
         for (row, column), value in np.ndenumerate(table):
-            colour = "white" if abs(value) > _WHITE_FROM * most else "black"
-            ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
-        ax.set(title=f"{label}\n(rhythm {falls[-1]:.1f})", xticks=range(len(WAVES)), xticklabels=[*WAVES])
+            if abs(value) >= _TOLD_FROM * most:
+                colour = "white" if abs(value) > _WHITE_FROM * most else "black"
+                ax.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7, color=colour)
+        ax.set(title=f"{label}\n(rhythm {falls[-1]:+.2f})", xticks=range(len(WAVES)), xticklabels=[*WAVES])
         ax.set(yticks=range(len(STANDARD_LEADS)), yticklabels=STANDARD_LEADS)
         ax.grid(visible=False)
     return figure
