@@ -205,8 +205,9 @@ def test_every_record_is_read_once_by_models_that_have_not_seen_its_owner(
     jobs = plan.page_jobs(context, 0)
     assert [job.pair for job in jobs if job.model == "patchecg_paper"] == [plan.LAST_PAIR]
     trained: list[set[str]] = []
+    own = plan.fit
     monkeypatch.setattr(
-        plan, "_trained", lambda *asked, own=plan._trained: trained.append(set(asked[3].subjects)) or own(*asked)
+        plan, "fit", lambda model, known, *rest: trained.append({*known.subjects}) or own(model, known, *rest)
     )
     read = run(plan.diagnose, jobs, context, "models")
     assert read.refusals.empty
