@@ -268,9 +268,10 @@ def _work(options: argparse.Namespace) -> None:
     from ecgstudy.deidentification import attributes as deidentification
     from ecgstudy.dual_task import plan as dual_task
     from ecgstudy.experiment.jobs import share
+    from ecgstudy.layouts import plan as layouts
     from ecgstudy.reidentification import plan as reidentification
 
-    for stage in (reidentification, dual_task, deidentification):
+    for stage in (reidentification, dual_task, deidentification, layouts):
         left = sum(share(*work) for work in stage.shared(options.profile, STUDY_SEED, options.device))
         done = "all jobs are done" if not left else f"{left} jobs are still done by other processes"
         print(f"{stage.__package__.partition('.')[2]}: {done}")

@@ -12,6 +12,7 @@ from ecgstudy.__main__ import main
 from ecgstudy.deidentification import attributes as deidentification
 from ecgstudy.dual_task import plan as dual_task
 from ecgstudy.experiment import jobs
+from ecgstudy.layouts import plan as layouts
 from ecgstudy.reidentification import plan as reidentification
 
 
@@ -51,12 +52,12 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
 
 
 def test_work_shares_the_jobs_of_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    for stage, left in ((reidentification, 0), (dual_task, 2), (deidentification, 0)):
+    for stage, left in ((reidentification, 0), (dual_task, 2), (deidentification, 0), (layouts, 0)):
         monkeypatch.setattr(stage, "shared", lambda *asked, left=left: [(asked, left, None), (asked, 0, None)])
     monkeypatch.setattr(jobs, "share", lambda asked, left, _: left if asked == ("demo", 0, "cpu") else None)
     assert main(["work", "demo", "--device", "cpu"]) == 0
     told = ["reidentification: all jobs are done", "dual_task: 2 jobs are still done by other processes"]
-    told.append("deidentification: all jobs are done")
+    told += ["deidentification: all jobs are done", "layouts: all jobs are done"]
     assert capsys.readouterr().out.splitlines() == told
 
 

@@ -10,11 +10,11 @@ from ecgstudy.layouts.layout import LAYOUTS, grid
 
 CLASSES = {"a": ["no", "yes"], "b": ["no", "yes"]}
 SHAPE = {"n_leads": 12, "n_samples": 1000, "fs": 100.0, "classes": CLASSES, "lead_names": list(STANDARD_LEADS)}
-TINY = {"width": 16, "depth": 2, "n_heads": 2, "stages": [16, 32], "embedding_dim": 16}
+TINY = {"width": 16, "depth": 2, "patch": 64, "n_heads": 2, "stages": [16, 32], "embedding_dim": 16}
 
 
 def train_of_beats(n: int = 3, period: int = 83, first: int = 40) -> np.ndarray:
-    """Records (n, 12, 1000) of equal narrow beats, of another size in every lead."""
+    """Make records (n, 12, 1000) of equal narrow beats, of another size in every lead."""
     at = np.arange(1000)[:, None] - np.arange(first, 1000, period)
     beat = np.exp(-0.5 * (at / 2.0) ** 2).sum(axis=1) + 0.2 * np.exp(-0.5 * ((at - 25) / 6.0) ** 2).sum(axis=1)
     sizes = np.linspace(1, 2, 12)[:, None] * np.where(np.arange(12) == 3, -1, 1)[:, None]
@@ -79,7 +79,7 @@ def test_a_page_without_beats_is_read_all_the_same() -> None:
 
 def patchecg(**sizes: object) -> models.PatchECG:
     """Build a small network that reads patches."""
-    return models.untrained(models.PatchECG, 0, **SHAPE, **TINY, **sizes).eval()
+    return models.untrained(models.PatchECG, 0, **SHAPE, **TINY | sizes).eval()
 
 
 def noise(layout: str, n: int = 3) -> torch.Tensor:
@@ -98,8 +98,8 @@ def test_attention_is_paid_to_what_is_shown_and_adds_up_to_one_with_the_class_to
 
 
 def test_a_page_is_read_the_same_beside_fuller_pages() -> None:
-    for attention in ("meant", "released"):
-        model, few, many = patchecg(attention=attention), noise("3x4", 1), noise("12x1", 1)
+    for sizes in ({}, {"attention": "released"}, {"stages": []}):
+        model, few, many = patchecg(**sizes), noise("3x4", 1), noise("12x1", 1)
         both = model(torch.cat([few, many]))["a"]
         torch.testing.assert_close(both[:1], model(few)["a"], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(both[1:], model(many)["a"], atol=1e-5, rtol=1e-4)
@@ -128,7 +128,7 @@ def test_the_released_code_drops_other_patches_in_training_and_forgets_the_mask(
 
 
 def test_the_paper_s_size_is_the_paper_s() -> None:
-    sizes = {"width": 768, "stages": [16, 32, 32, 40, 40, 64, 64], "embedding_dim": 768, "paper": True}
+    sizes = {"width": 768, "patch": 64, "stages": [16, 32, 32, 40, 40, 64, 64], "embedding_dim": 768, "paper": True}
     with torch.device("meta"):
         model = models.PatchECG(**SHAPE, **sizes)
     assert round(sum(each.numel() for each in model.parameters()) / 1e6, 1) == 21.6

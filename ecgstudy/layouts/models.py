@@ -135,6 +135,8 @@ class PatchBlock(nn.Module):
 class PatchECG(SignalModel):
     """Transformer over the patches of a page that are shown; only they are computed.
 
+    A patch and its mask become a token by a Net1D of some `stages`, or by one linear layer, as in the paper's variants.
+
     With `paper`, training is the paper's: blocks of whole leads hidden in every record, focal loss, Adam at a constant
     rate. Without it, blocks are hidden in a share `hidden` of the records, which pages of drawn layouts are already.
     """
@@ -147,18 +149,20 @@ class PatchECG(SignalModel):
         width: int = 96,
         depth: int = 3,
         n_heads: int = 8,
-        patch: int = 64,
-        stages: Sequence[int] = (16, 32, 64),
+        patch: int = 50,
+        stages: Sequence[int] = (),
         attention: str = "meant",
         hidden: float = 0.5,
         paper: bool = False,
     ) -> int:
         """Build the encoder of a patch and its mask, embeddings of lead and time, and blocks."""
-        self.n_patches, widths = self.hparams.n_samples // patch, [stages[0], *stages]
-        layers: list[nn.Module] = [*convolution(2, widths[0], 15, 2), nn.SiLU()]
-        for n_in, n_out in pairwise(widths):
-            layers += [Net1dBlock(n_in, n_out, 2), Net1dBlock(n_out, n_out, 1)]
-        self.encoder, self.to_tokens = nn.Sequential(*layers), nn.Linear(widths[-1], width)
+        self.n_patches, layers, n_read = self.hparams.n_samples // patch, [], 2 * patch
+        if stages:
+            layers, n_read = [*convolution(2, stages[0], 15, 2), nn.SiLU()], stages[-1]
+            for n_in, n_out in pairwise([stages[0], *stages]):
+                layers += [Net1dBlock(n_in, n_out, 2), Net1dBlock(n_out, n_out, 1)]
+            layers.append(nn.AdaptiveAvgPool1d(1))
+        self.encoder, self.to_tokens = nn.Sequential(*layers, nn.Flatten()), nn.Linear(n_read, width)
         shapes = {"lead": (self.hparams.n_leads, 1, width), "time": (1, self.n_patches, width), "token": (1, 1, width)}
         self.places = nn.ParameterDict(
             {name: nn.Parameter(0.02 * torch.randn(shape)) for name, shape in shapes.items()}
@@ -194,7 +198,7 @@ class PatchECG(SignalModel):
         # as released, training drops a patch of which any sample is hidden, and later the mask is forgotten
         there = seen.all(-1) if released and self.training else seen.any(-1)
         mask = torch.ones_like(patches) if released and not self.training else seen.float()
-        tokens = self.to_tokens(self.encoder(torch.stack([patches[there], mask[there]], dim=1)).mean(dim=-1))
+        tokens = self.to_tokens(self.encoder(torch.stack([patches[there], mask[there]], dim=1)))
         tokens = tokens + (self.places["lead"] + self.places["time"]).expand(*there.shape, -1)[there]
         n_shown = there.flatten(1).sum(1)
         filled = torch.arange(int(n_shown.max()), device=x.device) < n_shown[:, None]

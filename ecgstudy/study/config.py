@@ -69,6 +69,12 @@ STAGES = (
         "Can ECGs be shared so that diagnoses stay readable and nobody is recognised, by attackers who adapt?",
         needs=("01_ingestion",),
     ),
+    StageInfo(
+        "06_layouts",
+        "Layouts",
+        "Can one model read a diagnosis from any printed layout, in which most of every lead is missing?",
+        needs=("01_ingestion",),
+    ),
 )
 
 

@@ -1,0 +1,265 @@
+"""Which model reads whose pages: recipes of the models, what one job does, and the jobs of the stage."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecgstudy.deidentification.readers import ABSENCE
+from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.experiment.jobs import Context, Work
+from ecgstudy.layouts.beats import FS, beats, masks, r_peaks
+from ecgstudy.layouts.evidence import replaced
+from ecgstudy.layouts.fills import FILLS
+from ecgstudy.layouts.layout import LAYOUTS, RANDOM, assigned, grid, random_layout
+from ecgstudy.layouts.models import BeatECG, PageResNet1d, PatchECG, log_odds, untrained
+from ecgstudy.layouts.pages import FIBRILLATES, asked_cohorts, open_context, pages_of
+from ecgstudy.layouts.rhythm import FEATURES, FibrillationModel, rhythm_features, training_table
+from ecgstudy.learn.base import SignalModel
+from ecgstudy.learn.batches import WindowSet, encode
+from ecgstudy.learn.train import TrainingSettings, fit
+from ecgstudy.study.config import effort
+
+VIEWS = (*LAYOUTS, RANDOM)
+SHOWN = "3x4+II"
+"""The commonest layout: what is shown of single records is shown of this one."""
+PAIRS = tuple((fold, fold + 1) for fold in (1, 3, 5, 7, 9))
+"""Folds that are left out together, PatchECG's (validation, test). Nothing is chosen on either, so both are tested."""
+LAST_PAIR = PAIRS[-1]
+RHYTHM, SIGNAL = "rhythm", "signal"
+"""Names of the model of the rhythm, on the cohort that it learns from and on another one."""
+EXPLAINED = ("af AFIB", "subclass CLBBB", "subclass CRBBB", "subclass LAFB/LPFB", "subclass AMI", "subclass IMI")
+"""Labels whose evidence is shown: a cardiologist knows where to look for each."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network reads and how it is trained; sizes and epochs are ours but for the paper's, tried on fold 9.
+
+    Every training record is seen on the pages of `draws` layouts of its own, or with whole leads where that is 0.
+    """
+
+    kind: type[SignalModel]
+    sizes: tuple[tuple[str, Any], ...] = ()
+    draws: int = 4
+    epochs: int = 8
+    seeds: int = 1
+    beats: bool = False
+    every_pair: bool = True
+    filled: bool = False
+    """Whether pages are filled before they are read, in every way of :data:`~ecgstudy.layouts.fills.FILLS`."""
+
+
+_PAPER = (("width", 768), ("patch", 64), ("stages", [16, 32, 32, 40, 40, 64, 64]))
+_PAPER += (("embedding_dim", 768), ("paper", True))
+_WIDTHS = (("widths", [20, 40, 80, 160]),)
+RECIPES = {
+    "beatecg": Recipe(BeatECG, draws=8, epochs=5, seeds=3, beats=True),
+    "resnet1d": Recipe(PageResNet1d, _WIDTHS),
+    "patchecg": Recipe(PatchECG),
+    "patchecg_unmasked": Recipe(PatchECG, (("hidden", 0.0),), draws=0, epochs=32),
+    "fill": Recipe(PageResNet1d, _WIDTHS, draws=0, epochs=32, filled=True),
+    "patchecg_paper": Recipe(PatchECG, _PAPER, draws=0, epochs=30, every_pair=False),
+    "patchecg_released": Recipe(PatchECG, (*_PAPER, ("attention", "released")), 0, 30, every_pair=False),
+}
+"""Models by the name that metrics give them; "fill" stands for "fill_" and the name of each fill."""
+BEST = "beatecg"
+"""The model that is judged, fixed beforehand."""
+
+
+def recipe_of(profile: str, model: str) -> Recipe:
+    """Recipe of a model; the demo's networks are small and trained briefly."""
+    recipe = RECIPES[model]
+    if effort(profile) != "demo":
+        return recipe
+    small = {"width": 48, "stages": [16, 32], "embedding_dim": 48, "widths": [8, 16, 32]}
+    sizes = tuple((name, small.get(name, value)) for name, value in recipe.sizes)
+    return replace(recipe, sizes=sizes, draws=min(recipe.draws, 2), epochs=12 if recipe.beats else 4, seeds=1)
+
+
+@dataclass(frozen=True)
+class PageJob:
+    """A model that learns from a cohort but for two folds, whose pages it reads; or from all, and reads another's."""
+
+    cohort: str
+    asked: str
+    model: str
+    pair: tuple[int, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name for files and logs."""
+        return ".".join([self.cohort, self.asked, self.model, "-".join(map(str, self.pair)) or "all", str(self.seed)])
+
+    def about(self) -> dict[str, object]:
+        """First columns of a row about this job."""
+        named = {"cohort": self.asked, "protocol": "folds", "attacker": self.model, "view": "", "seed": self.seed}
+        return named | {"folds": "-".join(map(str, self.pair))}
+
+    def made_from(self, context: Context) -> dict[str, object]:
+        """JSON values of everything that the reading depends on, besides code."""
+        recipe = repr(recipe_of(context.profile, self.model)) if self.model in RECIPES else ""
+        return {"job": self.name, "recipe": recipe, "seed": context.split_seed}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Log odds of every task (rows of `tasks`) for records, float32 (n, n_tasks), by model and view."""
+
+    records: list[str]
+    tasks: list[str]
+    scores: dict[tuple[str, str], np.ndarray]
+    evidence: np.ndarray | None = None
+    """Of a model that reads beats: see :func:`ecgstudy.layouts.evidence.replaced`, on pages of :data:`SHOWN`."""
+
+
+def diagnose(context: Context, job: PageJob) -> Reading:
+    """Train a model and let it read the pages of the records that are asked, in every view."""
+    asked, rows, recipe = pages_of(context, job.asked), _asked_rows(context, job), recipe_of(context.profile, job.model)
+    model, tasks, windows = trained(context, job)
+    whole = windows.samples if recipe.filled else None
+    scores, ids, evidence = {}, [asked.ids[row] for row in rows], None
+    for view in VIEWS:
+        page = asked.sheets(assigned(ids, view), rows)
+        inputs = _inputs(page, recipe)
+        if whole is None:
+            scores[job.model, view] = _read(model, inputs)
+        else:
+            filled = {name: fill(whole, page) for name, fill in FILLS.items()}
+            scores |= {(f"{job.model}_{name}", view): _read(model, each) for name, each in filled.items()}
+        if recipe.beats and view == SHOWN:
+            evidence = replaced(model, inputs, windows.samples.mean(axis=0))
+    return Reading([asked.records[RECORD][row] for row in rows], tasks, scores, evidence)
+
+
+def _asked_rows(context: Context, job: PageJob) -> np.ndarray:
+    """Rows of the records that a job asks: of its folds, or all of another cohort; refuses where there are none."""
+    pages = pages_of(context, job.asked)
+    asked = np.isin(pages.fold, job.pair) | (job.asked != job.cohort)
+    if not asked.any() or (asked.all() and job.asked == job.cohort):
+        raise StudyError("too few persons to learn from some and to ask others")
+    return np.flatnonzero(asked)
+
+
+def trained(context: Context, job: PageJob) -> tuple[SignalModel, list[str], WindowSet]:
+    """Network of a job after its epochs, or as it was trained before; its tasks, and what it has learnt from."""
+    pages, recipe = pages_of(context, job.cohort), recipe_of(context.profile, job.model)
+    train = np.flatnonzero(~np.isin(pages.fold, job.pair))
+    tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
+    windows = _training_set(context, job.cohort, recipe, train, tasks)
+    n_leads, n_samples = windows.samples.shape[1:]
+    shape = {"n_leads": n_leads, "n_samples": n_samples, "fs": FS, "lead_names": [str(row) for row in range(n_leads)]}
+    classes = {task: list(ABSENCE) for task in tasks}
+    model = untrained(recipe.kind, job.seed, classes=classes, **shape, **dict(recipe.sizes))
+    settings = TrainingSettings(recipe.epochs, BATCH, job.seed, augmentation=None)
+    return fit(model, windows, None, settings, context.runs, context.device).model, tasks, windows
+
+
+def fibrillation(context: Context, job: PageJob) -> Reading:
+    """As :func:`diagnose`, of fibrillation alone, by the model of the rhythm; 0 is its threshold.
+
+    The threshold has the highest balanced accuracy on training records, scored by models of the other half of them.
+    """
+    asked, rows = pages_of(context, job.asked), _asked_rows(context, job)
+    model, threshold = fibrillation_model(context, job.cohort, job.pair, job.seed)
+    named, ids = RHYTHM if job.asked == job.cohort else SIGNAL, [asked.ids[row] for row in rows]
+    scores, values = {}, asked.values[rows]
+    for view in VIEWS:
+        table = rhythm_features(values, masks(assigned(ids, view), values.shape[-1]), FS)
+        scores[named, view] = model.score(table)[:, None] - threshold
+    return Reading([asked.records[RECORD][row] for row in rows], [FIBRILLATES], scores)
+
+
+def fibrillation_model(
+    context: Context, cohort: str, left_out: tuple[int, ...], seed: int
+) -> tuple[FibrillationModel, float]:
+    """Model of the rhythm that has learnt from a cohort but for some folds, and its threshold."""
+    pages = pages_of(context, cohort)
+    if FIBRILLATES not in pages.labels:
+        raise StudyError("no record says whether it fibrillates")
+    truth, fold = pages.labels[FIBRILLATES].to_numpy(), pages.fold
+    table = context.shared(("rhythm", cohort), lambda: training_table(pages.values, truth == 1, context.split_seed))
+    table = table[(np.isfinite(truth) & ~np.isin(fold, left_out))[table.index]]
+    own, half = truth[table.index] == 1, fold[table.index] % 2
+    scores = np.zeros(len(table))
+    for part in (0, 1):
+        model = FibrillationModel(seed).fit(table[half != part], own[half != part])
+        scores[half == part] = model.score(table.loc[half == part, list(FEATURES)])
+    return FibrillationModel(seed).fit(table, own), _threshold(scores, own)
+
+
+def _threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Score with the highest balanced accuracy."""
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(truth[order]) / truth.sum() - np.cumsum(~truth[order]) / (~truth).sum()
+    return float(scores[order][found.argmax()])
+
+
+def _inputs(page: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Give what a network reads of pages."""
+    return beats(page, r_peaks(page)) if recipe.beats else page
+
+
+def _read(model: SignalModel, inputs: np.ndarray) -> np.ndarray:
+    """Log odds of pages."""
+    return log_odds(model, torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))).numpy()
+
+
+def drawn(context: Context, cohort: str, recipe: Recipe, draw: int) -> np.ndarray:
+    """Give what a network reads of all records on pages of layouts drawn for each, made once a process."""
+
+    def make() -> np.ndarray:
+        pages = pages_of(context, cohort)
+        rng = np.random.default_rng([context.split_seed, draw])
+        layouts = [random_layout(rng) if recipe.draws else grid(1) for _ in pages.ids]
+        return _inputs(pages.sheets(layouts), recipe)
+
+    return context.shared(("drawn", cohort, recipe.beats, bool(recipe.draws), draw), make)
+
+
+def _training_set(context: Context, cohort: str, recipe: Recipe, train: np.ndarray, tasks: Sequence[str]) -> WindowSet:
+    """Every training record on the pages of some layouts."""
+    pages, draws = pages_of(context, cohort), range(max(recipe.draws, 1))
+    samples = np.concatenate([drawn(context, cohort, recipe, draw)[train] for draw in draws])
+    names = {1.0: ABSENCE[1], 0.0: ABSENCE[0]}
+    targets = {task: encode(pages.labels[task].iloc[train].map(names), ABSENCE) for task in tasks}
+    columns = (pages.records[column].to_numpy(dtype=str)[train] for column in (SUBJECT, RECORD))
+    several = {task: np.tile(column, len(draws)) for task, column in targets.items()}
+    return WindowSet(samples, several, *(np.tile(column, len(draws)) for column in columns))
+
+
+def page_jobs(context: Context, seed: int) -> list[PageJob]:
+    """Every model on every pair of folds that it is asked for, and the judged one on other cohorts.
+
+    The paper's sizes take one pair on a processor, and all on a GPU.
+    """
+    cohort, others = asked_cohorts(context)
+    jobs = []
+    for model in RECIPES:
+        recipe = recipe_of(context.profile, model)
+        pairs = PAIRS if recipe.every_pair or context.device == "cuda" else (LAST_PAIR,)
+        seeds = range(seed, seed + recipe.seeds)
+        jobs += [PageJob(cohort, cohort, model, pair, number) for pair in pairs for number in seeds]
+    seeds = range(seed, seed + recipe_of(context.profile, BEST).seeds)
+    jobs += [PageJob(cohort, other, BEST, (), number) for other in others for number in seeds]
+    # the longest first, so that no core waits for it in the end
+    return sorted(jobs, key=lambda job: not dict(RECIPES[job.model].sizes).get("paper", False))
+
+
+def rhythm_jobs(context: Context, seed: int) -> list[PageJob]:
+    """Ask the model of the rhythm of every pair of folds, and of other cohorts."""
+    cohort, others = asked_cohorts(context)
+    jobs = [PageJob(cohort, cohort, RHYTHM, pair, seed) for pair in PAIRS]
+    return jobs + [PageJob(cohort, other, RHYTHM, (), seed) for other in others]
+
+
+def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
+    """Jobs of the stage that several processes may share."""
+    context = open_context(profile, seed, device)
+    yield diagnose, page_jobs(context, seed), context
+    yield fibrillation, rhythm_jobs(context, seed), context
