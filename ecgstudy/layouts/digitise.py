@@ -16,8 +16,8 @@ from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
 from ecgstudy.layouts.layout import COLUMNS, INVERTED, MOST_STRIPS, ORDERS, Layout, grid
 from ecgstudy.layouts.page import PX, Page, flatten, load_picture
-from ecgstudy.layouts.trace import WIDE, Lines, follow, row_middles
-from ecgstudy.layouts.words import Word, find_words
+from ecgstudy.layouts.trace import Lines, follow, row_middles, wide
+from ecgstudy.layouts.words import Word, find_words, letters_on_traces
 
 FS = 500.0
 SPEED = 25.0
@@ -25,9 +25,11 @@ GAINS = (5.0, 10.0, 20.0)
 """Heights of a calibration pulse of 1 mV, mm."""
 USUAL_S, SECONDS = 10.0, (4.0, 16.0)
 """Length of nearly every printed record, and lengths that are believed."""
-LEAST_COVERED, LEAST_ALIKE, MOST_LAWLESS = 0.6, 0.8, 0.3
-"""Share of a lead's columns with ink; correlation of a strip with its lead; share of power that breaks Einthoven's
-law: worse is refused."""
+LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.3
+"""Share of a lead's columns with ink; how far a strip is off its lead, beside it; share of power that breaks
+Einthoven's law: worse is refused."""
+NAME_MM, NAME_S = 12.0, 0.6
+"""How far from the beginning of its trace a lead's name stands, and the time in which it may lie on the trace."""
 LIMB = {
     **{"I": (1.0, 0.0), "II": (0.0, 1.0), "III": (-1.0, 1.0), "aVR": (-0.5, -0.5)},
     **{"aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)},
@@ -90,18 +92,36 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     """
     page = flatten(picture, dpi)
     words, small = find_words(page.ink)
-    ink = page.ink.copy()
-    for word in words:
-        ink[word.box] = 0
-    rows = row_middles(np.where(small, 0, ink))
+    coarse = np.where(small, 0, page.ink)
+    rows = row_middles(coarse)
     if len(rows) < 3:
         raise StudyError("no rows of ECG traces were found on the page.")
-    lines = follow(ink, rows)
-    frame = _frame(ink, lines, rows, page.is_exact)
+    lines = follow(coarse, rows, (0, coarse.shape[1]))
+    frame = _frame(page.ink, lines, rows, page.is_exact)
+    words = [word for word in words if _begins_column(word, frame)]
     layout = _layout(_sampled(lines, frame, fs), words, frame)
-    inner = frame.left + frame.speed * frame.seconds * np.arange(1, layout.columns) / layout.columns
-    lines = follow(ink, rows, inner)
+    ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
+    ink = _without_names(page.ink, layout, words, frame)
+    lines = follow(ink, rows, np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1]))
     return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+
+
+def _without_names(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
+    """Ink without the names of the leads, those that stand apart and those that lie on traces."""
+    ink = ink.copy()
+    for word in words:
+        ink[word.box] = 0
+    seen = {(_row_of(word, frame), frame.column(word.x, layout.columns)) for word in words}
+    length = frame.speed * frame.seconds / layout.columns
+    cells = [(lead, row, column) for row, leads in enumerate(layout.rows) for column, lead in enumerate(leads)]
+    cells += [(lead, len(layout.rows) + at, 0) for at, lead in enumerate(layout.strips)]
+    places = [
+        (lead, round(frame.left + column * length), round(frame.zero[row]))
+        for lead, row, column in cells
+        if (row, column) not in seen
+    ]
+    ink[letters_on_traces(ink, places, words)] = 0
+    return ink
 
 
 def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _Frame:
@@ -111,17 +131,16 @@ def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _
         heights = lines.heights(row, np.arange(len(inked)))
         parts = _parts(inked)
         pulses = [part for part in parts if _pulse_height(heights[part])]
-        traces = [part for part in parts if part not in pulses]
-        if not traces:
-            raise StudyError("a row of the page shows no trace.")
-        first, last = traces[0].start, traces[-1].stop - 1
+        first, last = _longest([part for part in parts if part not in pulses])
         starts.append(_end(ink, first, heights[min(first + 2, last)], -1))
         ends.append(_end(ink, last, heights[max(last - 2, first)], 1))
         gains += [_pulse_height(heights[part]) for part in pulses]
         feet = [np.percentile(heights[part], 90) for part in pulses]
-        zeros.append(np.mean(feet) if feet else np.median(heights[traces[0].start : traces[-1].stop]))
-    gain = min(GAINS, key=lambda known: abs(known - np.median(gains))) if gains else 10.0
-    left, right = np.median(starts) + WIDE * lines.pen, np.median(ends) - WIDE * lines.pen
+        zeros.append(np.mean(feet) if feet else np.median(heights[first:last]))
+    gain = np.median(gains) if gains else 10.0
+    if is_exact:
+        gain = min(GAINS, key=lambda known: abs(known - gain))
+    left, right = np.median(starts) + wide(lines.pen), np.median(ends) - wide(lines.pen)
     seconds = (right - left) / PX / SPEED
     if not SECONDS[0] < seconds < SECONDS[1]:
         raise StudyError(f"the traces are {seconds:.1f} s long at 25 mm/s, which no printed ECG is.")
@@ -130,6 +149,17 @@ def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _
     if seconds == USUAL_S:  # the middle is known better than the ends, whose caps are as wide as the pen
         left = (left + right - speed * (seconds - 1 / FS)) / 2
     return _Frame(rows, np.array(zeros), left, gain, seconds, speed)
+
+
+def _longest(parts: Sequence[slice]) -> tuple[int, int]:
+    """First and last column of the longest part with those that are no more than a few mm away from each other."""
+    chains: list[tuple[int, int]] = []
+    for part in parts:
+        joins = chains and part.start - chains[-1][1] < 3 * PX
+        chains[-1 if joins else len(chains) :] = [(chains[-1][0] if joins else part.start, part.stop - 1)]
+    if not chains:
+        raise StudyError("a row of the page shows no trace.")
+    return max(chains, key=lambda chain: chain[1] - chain[0])
 
 
 def _end(ink: np.ndarray, column: int, height: float, side: int) -> float:
@@ -193,6 +223,13 @@ def _agreement(layout: Layout, words: Sequence[Word], frame: _Frame) -> tuple[in
     return right, wrong
 
 
+def _begins_column(word: Word, frame: _Frame) -> bool:
+    """Whether a name stands where one of up to four columns begins, as names of leads do."""
+    quarter = frame.speed * frame.seconds / max(COLUMNS)
+    off = (word.x - frame.left + PX) % quarter
+    return off < NAME_MM * PX and _row_of(word, frame) is not None
+
+
 def _row_of(word: Word, frame: _Frame) -> int | None:
     """Row that a name belongs to: it stands on its trace or above it."""
     pitch = np.median(np.diff(frame.rows))
@@ -228,7 +265,8 @@ def _lawless(layout: Layout, traces: np.ndarray) -> float:
         ]
         if len(limb) >= 3:
             parts, seen = np.array([part for part, _ in limb]), np.array([values for _, values in limb])
-            inner = seen[:, 10:-10] - np.median(seen[:, 10:-10], axis=1, keepdims=True)
+            inner = seen[:, round(NAME_S * FS) : -10]
+            inner = inner - np.median(inner, axis=1, keepdims=True)
             left = inner - parts @ np.linalg.lstsq(parts, inner, rcond=None)[0]
             worst = max(worst, float(left.var() / (inner.var() + 1e-9)))
     return worst
@@ -236,22 +274,21 @@ def _lawless(layout: Layout, traces: np.ndarray) -> float:
 
 def _strip(layout: Layout, row: int, traces: np.ndarray, words: Sequence[Word], frame: _Frame) -> str:
     """Lead of a rhythm strip: the one that it repeats, which its name must not contradict."""
-    alike = {
-        lead: _alike(traces[row, part], sign * traces[of, part]) for lead, of, part, sign in _segments(layout, traces)
-    }
-    best = max(alike, key=alike.__getitem__)
-    written = {word.name for word in words if _row_of(word, frame) == row and frame.column(word.x, 4) == 0}
+    off = {lead: _off(traces[row, part], sign * traces[of, part]) for lead, of, part, sign in _segments(layout, traces)}
+    best, second = sorted(off, key=off.__getitem__)[:2]
+    written = {word.name for word in words if _row_of(word, frame) == row and frame.column(word.x, max(COLUMNS)) == 0}
     told = written.pop() if len(written) == 1 else best
-    if alike.get(told, 0) < LEAST_ALIKE:
-        raise StudyError(
-            f"the rhythm strip in row {row + 1} repeats no lead of the page, so that its lead is not certain."
-        )
+    sure = off[told] < MOST_OFF if told != best or written else off[best] < min(MOST_OFF, 0.7 * off[second])
+    if not sure:
+        raise StudyError(f"the rhythm strip in row {row + 1} repeats no lead for certain; scan the page again, flat.")
     return told
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlation of two traces."""
-    return float(np.corrcoef(one[10:-10], other[10:-10])[0, 1])
+def _off(strip: np.ndarray, lead: np.ndarray) -> float:
+    """Root mean square of the difference of two traces beside that of the second, where no name lies on them."""
+    inner = slice(round(NAME_S * FS), -10)
+    strip, lead = strip[inner] - np.median(strip[inner]), lead[inner] - np.median(lead[inner])
+    return float(np.sqrt(np.mean((strip - lead) ** 2) / (np.mean(lead**2) + 1e-6)))
 
 
 def _reading(page: Page, layout: Layout, lines: Lines, frame: _Frame, traces: np.ndarray, fs: float) -> Reading:

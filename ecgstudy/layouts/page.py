@@ -28,6 +28,8 @@ WORKING_SIDE = 2800
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 PAGE_MM = (150, 700)
 """Widths of page that are believed, mm: five to one, so that a grid's lines are 1 mm apart or 5 mm, not either."""
+LEAST_CONTRAST = 0.8
+"""Amplitude that a grid must have, of 255 grey levels: the blocks of a JPEG file are a grid too, but fainter."""
 MM_PER_INCH = 25.4
 _TILE = 512
 _CELL = PX * BIG_SQUARE
@@ -133,7 +135,7 @@ def by_pulses(picture: np.ndarray) -> np.ndarray | None:
 
     Three rows or more must have a pulse of the same size: what is no ECG has no such column of them.
     """
-    solid = (_darkness(picture) > 0.5).astype(np.uint8)
+    solid = (_darkness(picture) > 0.3).astype(np.uint8)
     _, marks, boxes, middles = cv2.connectedComponentsWithStats(solid, connectivity=8)
     _, _, width, height, area = boxes.T
     likely = (height > 18) & (np.abs(width / np.maximum(height, 1) - 0.9) < 0.15) & (area < 0.4 * width * height)
@@ -254,7 +256,7 @@ def _grid_points(lines: np.ndarray, steps: np.ndarray, unit: float) -> tuple[np.
     known = clear > 0.35 * np.percentile(clear, 90)
     turns = [_unwrapped(phase, clear, known) for phase in (phase_x, phase_y)]
     known &= np.isfinite(turns[0]) & np.isfinite(turns[1])
-    if known.sum() < 12:
+    if known.sum() < 12 or 2 * np.median(clear[known]) < LEAST_CONTRAST * block**2:
         return None
     rows, columns = np.nonzero(known)
     where = np.stack([columns, rows], axis=1) * block + (block - 1) / 2
@@ -340,10 +342,23 @@ def _offsets(flat: np.ndarray, unit: float) -> np.ndarray:
             real, imaginary = (cv2.blur(part.astype(np.float32), (3, 3)) for part in (wave.real, wave.imag))
             here = np.arctan2(imaginary, real) / (2 * np.pi) * mm
             seen = np.hypot(real, imaginary) > 0.4 * np.percentile(clear, 80)
-            offset = np.where(seen, here + np.rint((offset - here) / mm) * mm, offset).astype(np.float32)
-            offset = cv2.medianBlur(offset, 5)
+            offset = _smooth(here + np.rint((offset - here) / mm) * mm, seen)
         offsets.append(offset)
     return np.stack(offsets, axis=2)
+
+
+def _smooth(offset: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Fit a surface of third degree to what is seen, without outliers (folds, ink): paper bends, it does not stretch."""
+    y, x = np.mgrid[-1 : 1 : offset.shape[0] * 1j, -1 : 1 : offset.shape[1] * 1j]
+    terms = np.stack([x**i * y**j for i in range(4) for j in range(4 - i)], axis=2)
+    surface = np.zeros(offset.shape)
+    for _ in range(4):
+        if seen.sum() < 3 * terms.shape[2]:
+            break
+        surface = terms @ np.linalg.lstsq(terms[seen], offset[seen], rcond=None)[0]
+        off = np.abs(offset - surface)
+        seen = seen & (off < max(2.5 * np.median(off[seen]), 0.02))
+    return surface.astype(np.float32)
 
 
 def _moved(nodes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -358,7 +373,7 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     """Fetch the page, take shadows and the grid away, and keep the ink."""
     flat = _sampled(picture, nodes, size, border=255)
     inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes, size) > 127
-    dark = np.where(inside, _darkness(flat), 0)
+    dark = np.where(inside & ~_blots(flat), _darkness(flat), 0)
     grid = _median_cells(dark)
     left = np.clip(dark - grid, 0, None) / np.clip(1 - grid, 0.25, None)
     hidden = grid > 0.5
@@ -377,6 +392,14 @@ def _darkness(picture: np.ndarray) -> np.ndarray:
     paper = cv2.medianBlur(cv2.dilate(small, np.ones((5, 5))), 9)
     paper = cv2.resize(cv2.blur(paper, (5, 5)), light.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(1 - light / np.maximum(paper.astype(np.float32), 1), 0, 1)
+
+
+def _blots(flat: np.ndarray) -> np.ndarray:
+    """Where the picture is dark over more than a pen's width: a table, a hand, a bar; bool (h, w)."""
+    small = cv2.resize(flat.max(axis=2), None, fx=1 / 4, fy=1 / 4, interpolation=cv2.INTER_AREA)
+    dark = (small < 0.55 * np.percentile(small, 80)).astype(np.uint8)
+    blots = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((2 * PX // 4 + 1,) * 2))
+    return cv2.resize(cv2.dilate(blots, np.ones((5, 5))), flat.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _median_cells(dark: np.ndarray) -> np.ndarray:

@@ -21,8 +21,6 @@ REACH = 32 * PX
 _ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.0004
 """Ink that counts; cost of a pixel of paper and of one of ink on the way up or down, how much dearer the way to the
 right is (a line is interrupted more seldom than it jumps), cost of a pixel away from the row's middle, a column."""
-WIDE = 0.92
-"""Width of a thresholded stroke beside its height."""
 _FINE, _REFINEMENTS = 3, 12
 
 
@@ -61,21 +59,39 @@ def row_middles(ink: np.ndarray) -> np.ndarray:
     return np.median((tops + bottoms - 1) / 2, axis=0)
 
 
-def follow(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[float] = ()) -> Lines:
-    """Follow the line of every row; at the places of `breaks` another lead begins, somewhere else."""
-    stretches = [slice(*ends) for ends in pairwise([0, *np.ceil(breaks).astype(int), ink.shape[1]])]
-    paths = np.concatenate([_paths(ink[:, stretch], rows) for stretch in stretches], axis=2)
+def follow(ink: np.ndarray, rows: np.ndarray, ends: Sequence[float]) -> Lines:
+    """Follow the line of every row, on stretches that end at some places, where other leads begin somewhere else."""
+    stretches = [slice(*pair) for pair in pairwise(np.ceil(ends).astype(int))]
+    whole = slice(stretches[0].start, stretches[-1].stop)
+    paths = np.zeros((2, len(rows), ink.shape[1]), int)
+    for stretch in stretches:
+        paths[:, :, stretch] = _paths(ink[:, stretch], rows)
     top, bottom, inked, shared = _extents(ink, paths)
-    if not inked.any(axis=1).all():
-        raise StudyError("a row of the page shows no trace.")
-    thickness = (bottom - top)[inked & ~shared]
-    pen = float(np.median(thickness[thickness <= np.percentile(thickness, 20)]) / 2)
+    for unknown in (slice(0, whole.start), slice(whole.stop, None)):
+        top[:, unknown] = bottom[:, unknown] = np.nan
+        inked[:, unknown] = shared[:, unknown] = False
+    if not (np.isfinite(top).any(axis=1) & np.isfinite(bottom).any(axis=1)).all():
+        raise StudyError("a row of the page shows no trace of its own.")
+    pen = _pen((bottom - top)[inked & ~shared])
+    breaks = ends[1:-1]
     if _separated(ink, rows, breaks):
         for place in breaks:
             near = slice(int(place - pen - 1), int(np.ceil(place + pen + 2)))
             top[:, near] = bottom[:, near] = np.nan
     points = (tuple(_refined(top[row], bottom[row], pen, part) for part in stretches) for row in range(len(rows)))
     return Lines(tuple(points), tuple(breaks), inked, shared, pen)
+
+
+def _pen(thickness: np.ndarray) -> float:
+    """Radius of the stroke: half of the most common thickness, which level lines have."""
+    counts, edges = np.histogram(thickness, np.arange(1, 12, 0.25))
+    common = np.abs(thickness - edges[counts.argmax()] - 0.125) < 0.4
+    return float(thickness[common].mean() / 2)
+
+
+def wide(pen: float) -> float:
+    """Half the width that a stroke of radius `pen` has in a row of pixels: steep strokes fill pixels only in part."""
+    return 0.6 * pen + 0.6
 
 
 def _separated(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[float]) -> bool:
@@ -167,9 +183,9 @@ def _refined(top: np.ndarray, bottom: np.ndarray, pen: float, part: slice) -> np
     columns = np.arange(seen[0], seen[-1] + 1)
     x = seen[0] + np.arange((len(columns) - 1) * _FINE + 1) / _FINE
     y = np.interp(x, *_middle(top, bottom, pen).T)
-    reach = int(WIDE * pen * _FINE)
+    reach = int(wide(pen) * _FINE)
     offsets = np.arange(-reach, reach + 1)
-    arc = np.sqrt(pen**2 - (offsets / _FINE / WIDE) ** 2)
+    arc = pen * np.sqrt(1 - (offsets / _FINE / wide(pen)) ** 2)
     places = np.clip((columns - seen[0])[:, None] * _FINE + offsets, 0, len(x) - 1)
     each = np.arange(len(columns))
     for _ in range(_REFINEMENTS):

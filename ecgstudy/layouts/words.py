@@ -1,5 +1,6 @@
 """The names of leads on a page: small shapes that stand apart from the traces, compared with names in some fonts."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +15,14 @@ from ecgstudy.layouts.layout import INVERTED
 from ecgstudy.layouts.page import PX
 
 NAMES = (*STANDARD_LEADS, f"{INVERTED}aVR")
-TALL_MM, WIDE_MM = (1.3, 5.5), 6.0
+TALL_MM, WIDE_MM = (1.7, 5.5), 6.0
 """Heights of letters, and how wide one may be, mm."""
-ALIKE = 0.72
-"""Least correlation of a word with a name."""
+ALIKE, LEAST_LIKE = 0.72, 0.5
+"""Least correlation of a word with a name, alone and on a trace."""
 _SIZE = 32
 """Height that words are compared at, pixels."""
-_FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
+_PENS, _FONTS = (2, 4), ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
+N_FONTS = len(_PENS) + len(_FONTS)
 
 
 class Word(NamedTuple):
@@ -30,6 +32,7 @@ class Word(NamedTuple):
     x: int  # left
     y: float  # middle
     box: tuple[slice, slice]
+    font: int  # that it was recognised in
 
 
 def find_words(ink: np.ndarray) -> tuple[list[Word], np.ndarray]:
@@ -45,8 +48,8 @@ def find_words(ink: np.ndarray) -> tuple[list[Word], np.ndarray]:
         left, top = x[group].min(), y[group].min()
         right, bottom = (x + width)[group].max(), (y + height)[group].max()
         box = slice(top, bottom), slice(left, right)
-        if name := named(ink[box] * np.isin(marks[box], group)):
-            words.append(Word(name, int(left), (top + bottom) / 2, box))
+        if known := named(ink[box] * np.isin(marks[box], group)):
+            words.append(Word(known[0], int(left), (top + bottom) / 2, box, known[1]))
     return words, small[marks] & (marks > 0)
 
 
@@ -75,17 +78,50 @@ def _groups(boxes: np.ndarray, letters: np.ndarray, bars: np.ndarray) -> list[li
     return groups
 
 
-def named(word: np.ndarray) -> str | None:
-    """Name of a lead that a word looks like, None where it looks like none."""
+def named(word: np.ndarray) -> tuple[str, int] | None:
+    """Name of a lead that a word looks like and the font that it does so in, None where it looks like none."""
     aspect = word.shape[1] / word.shape[0]
     word = _framed(cv2.resize(word, (max(2, round(_SIZE * aspect)), _SIZE), interpolation=cv2.INTER_AREA))
-    scores: dict[str, float] = {}
-    for name, template in _templates():
+    best, found = ALIKE, None
+    for (name, font), template in _templates().items():
         if abs(np.log((template.shape[1] - 4) / (word.shape[1] - 4))) < 0.35:
             same = cv2.resize(template, word.shape[::-1], interpolation=cv2.INTER_AREA)
-            scores[name] = max(scores.get(name, 0), float(np.corrcoef(same.ravel(), word.ravel())[0, 1]))
-    best = max(scores, key=scores.__getitem__, default=None)
-    return best if best and scores[best] > ALIKE else None
+            alike = float(np.corrcoef(same.ravel(), word.ravel())[0, 1])
+            if alike > best:
+                best, found = alike, (name, font)
+    return found
+
+
+def letters_on_traces(ink: np.ndarray, places: Sequence[tuple[str, int, int]], words: Sequence[Word]) -> np.ndarray:
+    """Where names lie that are one with their traces, bool like `ink`, from the names and where their traces begin.
+
+    They are sought in the font and size of the other words, or in those that the first names are found in.
+    """
+    letters = np.zeros(ink.shape, bool)
+    styles = [(word.font, word.box[0].stop - word.box[0].start) for word in words]
+    styles = [max(styles, key=styles.count)] if styles else [(f, h) for f in range(N_FONTS) for h in range(18, 36, 2)]
+    for name, x, y in places:
+        top, left = max(y - 14 * PX, 0), max(x - PX, 0)
+        window = ink[top : y + 6 * PX, left : left + 14 * PX]
+        found = [(_match(window, name, *style), style) for style in styles]
+        (alike, column, row, shape), style = max(found, key=lambda match: match[0][0])
+        if alike > LEAST_LIKE:
+            styles = [style]
+            there = letters[top + row : top + row + shape.shape[0], left + column : left + column + shape.shape[1]]
+            there |= shape[: there.shape[0], : there.shape[1]]
+    return letters
+
+
+def _match(window: np.ndarray, name: str, font: int, height: int) -> tuple[float, int, int, np.ndarray]:
+    """Correlation, column and row of the best place of a name, and its letters a pixel wider on every side."""
+    word = _templates()[name, font]
+    share = height / _SIZE
+    word = cv2.resize(word, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    if word.shape[0] >= window.shape[0] or word.shape[1] >= window.shape[1]:
+        return 0.0, 0, 0, np.zeros((1, 1), bool)
+    alike = cv2.matchTemplate(window, word, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (column, row) = cv2.minMaxLoc(alike)
+    return best, column, row, cv2.dilate(word, np.ones((3, 3))) > 0.3
 
 
 def _framed(word: np.ndarray) -> np.ndarray:
@@ -94,20 +130,20 @@ def _framed(word: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _templates() -> tuple[tuple[str, np.ndarray], ...]:
+def _templates() -> dict[tuple[str, int], np.ndarray]:
     """Every name in every font, as high as words are compared at."""
-    templates = []
+    templates = {}
     for name in NAMES:
-        for thickness in (2, 4):
-            canvas = np.zeros((100, 300), np.uint8)
-            cv2.putText(canvas, name, (10, 70), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, thickness, cv2.LINE_AA)
-            templates.append((name, canvas))
-        for font in _FONTS:
+        for font in range(N_FONTS):
             canvas = Image.new("L", (300, 100))
-            file = Path(mpl.get_data_path()) / "fonts" / "ttf" / font
-            ImageDraw.Draw(canvas).text((10, 10), name, 255, ImageFont.truetype(str(file), 56))
-            templates.append((name, np.asarray(canvas)))
-    return tuple((name, _framed(_cut(canvas))) for name, canvas in templates)
+            if font < len(_PENS):
+                canvas = np.zeros((100, 300), np.uint8)
+                cv2.putText(canvas, name, (10, 70), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, _PENS[font], cv2.LINE_AA)
+            else:
+                file = Path(mpl.get_data_path()) / "fonts" / "ttf" / _FONTS[font - len(_PENS)]
+                ImageDraw.Draw(canvas).text((10, 10), name, 255, ImageFont.truetype(str(file), 56))
+            templates[name, font] = _framed(_cut(np.asarray(canvas)))
+    return templates
 
 
 def _cut(canvas: np.ndarray) -> np.ndarray:
