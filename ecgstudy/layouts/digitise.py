@@ -15,7 +15,7 @@ from scipy import ndimage
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
 from ecgstudy.layouts.layout import COLUMNS, INVERTED, MOST_STRIPS, ORDERS, Layout, grid
-from ecgstudy.layouts.page import PX, Page, flatten, load_picture
+from ecgstudy.layouts.page import PX, Page, flatten, load_picture, straighten
 from ecgstudy.layouts.trace import Lines, follow, row_middles, wide
 from ecgstudy.layouts.words import Word, find_words, letters_on_traces
 
@@ -28,6 +28,8 @@ USUAL_S, SECONDS = 10.0, (4.0, 16.0)
 LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.3
 """Share of a lead's columns with ink; how far a strip is off its lead, beside it; share of power that breaks
 Einthoven's law: worse is refused."""
+UNMEASURED = 0.75
+"""Confidence where no grid tells how a page was bent or tilted."""
 NAME_MM, NAME_S = 12.0, 0.6
 """How far from the beginning of its trace a lead's name stands, and the time in which it may lie on the trace."""
 LIMB = {
@@ -91,12 +93,10 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
         The picture is no ECG page, or what is on it cannot be told for certain.
     """
     page = flatten(picture, dpi)
+    if not page.is_exact:
+        page = _straightened(picture, page)
     words, small = find_words(page.ink)
-    coarse = np.where(small, 0, page.ink)
-    rows = row_middles(coarse)
-    if len(rows) < 3:
-        raise StudyError("no rows of ECG traces were found on the page.")
-    lines = follow(coarse, rows, (0, coarse.shape[1]))
+    rows, lines = _rows(np.where(small, 0, page.ink))
     frame = _frame(page.ink, lines, rows, page.is_exact)
     words = [word for word in words if _begins_column(word, frame)]
     layout = _layout(_sampled(lines, frame, fs), words, frame)
@@ -104,6 +104,32 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     ink = _without_names(page.ink, layout, words, frame)
     lines = follow(ink, rows, np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1]))
     return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+
+
+def _rows(ink: np.ndarray) -> tuple[np.ndarray, Lines]:
+    """Heights of the rows and their lines, followed over the whole width."""
+    rows = row_middles(ink)
+    if len(rows) < 3:
+        raise StudyError("no rows of ECG traces were found on the page.")
+    return rows, follow(ink, rows, (0, ink.shape[1]))
+
+
+def _straightened(picture: np.ndarray, page: Page) -> Page:
+    """Straighten a page without a grid by its rows, which begin and end under each other and are ten seconds long."""
+    _, small = find_words(page.ink)
+    rows, lines = _rows(np.where(small, 0, page.ink))
+    ends = []
+    for row, inked in enumerate(lines.inked):
+        line = lines.heights(row, np.arange(len(inked)))
+        first, last = _longest([part for part in _parts(inked) if not _pulse_height(line[part])])
+        ends.append((first + wide(lines.pen), last - wide(lines.pen)))
+    if np.abs(np.diff(ends) / PX / SPEED - USUAL_S).max() > 0.5:
+        return page
+    lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]  # of what should be upright, as of what should be level
+    points = np.array([(x, y) for y, pair in zip(rows, ends, strict=True) for x in pair])
+    level = (points[:, 1] + lean * (points[:, 0] - points[:, 0].mean())) / PX
+    squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), level], axis=1)
+    return straighten(picture, page, points, squares)
 
 
 def _without_names(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
@@ -308,6 +334,6 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: _Frame, traces: np
         at = STANDARD_LEADS.index(lead)
         values[at, part] = sign * traces[row, part]
         own = float((covered & ~lines.shared[row, columns]).mean())
-        confidence[at] = own * (law if lead in LIMB else 1)
+        confidence[at] = own * (law if lead in LIMB else 1) * (1 if page.is_exact else UNMEASURED)
         drawn.append((lead, np.stack([x, frame.zero[row] - traces[row, part] * PX * frame.gain], axis=1)))
     return Reading(layout, fs, values, confidence, page.scale, page, tuple(drawn))

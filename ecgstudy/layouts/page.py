@@ -44,6 +44,7 @@ class Page:
     inside: np.ndarray  # bool (h, w), where the picture shows the page's plane
     scale: float  # pixels a mm of the picture as it was given
     is_exact: bool  # measured by a grid, not by pulses or hearsay
+    nodes: np.ndarray  # float32 (rows, columns, 2): where the picture shows the middles of squares of 5 mm, and around
 
 
 def load_picture(path: Path) -> tuple[np.ndarray, float]:
@@ -130,12 +131,23 @@ def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
     return _page(picture, nodes, size, False)
 
 
+def straighten(picture: np.ndarray, page: Page, points: np.ndarray, squares: np.ndarray) -> Page:
+    """Lay a page flat anew, so that points of it, (n, 2) in pixels, come to lie at places (n, 2) in mm."""
+    at = ((points - (_CELL - 1) / 2) / _CELL + 1).astype(np.float32)
+    where = cv2.remap(page.nodes, at[:, None, 0], at[:, None, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    to_mm, _ = cv2.findHomography(where[:, 0], squares.astype(np.float32))
+    if to_mm is None:
+        return page
+    size, nodes = _nodes(picture.shape[1::-1], to_mm)
+    return _page(picture, nodes, size, page.is_exact)
+
+
 def by_pulses(picture: np.ndarray) -> np.ndarray | None:
     """Homography (3, 3) from pixels to mm that puts calibration pulses, 10 mm high, under each other; None without.
 
     Three rows or more must have a pulse of the same size: what is no ECG has no such column of them.
     """
-    solid = (_darkness(picture) > 0.3).astype(np.uint8)
+    solid = cv2.morphologyEx((_darkness(picture) > 0.3).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
     _, marks, boxes, middles = cv2.connectedComponentsWithStats(solid, connectivity=8)
     _, _, width, height, area = boxes.T
     likely = (height > 18) & (np.abs(width / np.maximum(height, 1) - 0.9) < 0.15) & (area < 0.4 * width * height)
@@ -382,7 +394,7 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     full = np.percentile(left[left > 0.25], 80) if (left > 0.25).mean() > 1e-4 else 1.0
     ink = np.clip(left / full, 0, 1).astype(np.float32)
     scale = np.hypot(*(np.gradient(nodes, axis=1).mean(axis=(0, 1)))) / BIG_SQUARE
-    return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale), is_exact)
+    return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale), is_exact, nodes)
 
 
 def _darkness(picture: np.ndarray) -> np.ndarray:

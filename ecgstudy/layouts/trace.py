@@ -134,15 +134,15 @@ def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     height, width = ink.shape
     solid = cv2.morphologyEx((ink > _ON_INK).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1))) > 0
-    y = np.arange(height)[:, None]
-    above = np.maximum.accumulate(np.where(solid, -1, y), axis=0)  # nearest paper upwards
-    below = np.minimum.accumulate(np.where(solid, height, y)[::-1], axis=0)[::-1]
+    y = np.arange(height, dtype=np.int16)[:, None]
+    above = np.maximum.accumulate(np.where(solid, np.int16(-1), y), axis=0)  # nearest paper upwards
+    below = np.minimum.accumulate(np.where(solid, np.int16(height), y)[::-1], axis=0)[::-1]
     low, high = np.clip(paths.min(axis=0), 0, height - 1), np.clip(paths.max(axis=0), 0, height - 1)
     x = np.arange(width)[None]
     top, bottom = _inked(solid, low, high, x)
     found = top <= bottom
-    top, bottom = np.where(found, top, 0), np.where(found, bottom, 0)
-    first, last = above[top, x] + 1, below[bottom, x] - 1
+    top, bottom = np.where(found, top, 0).astype(int), np.where(found, bottom, 0).astype(int)
+    first, last = above[top, x].astype(int) + 1, below[bottom, x].astype(int) - 1
     upper = np.where(found, first - _part(ink, first, -1, x), np.nan)
     lower = np.where(found, last + _part(ink, last, 1, x), np.nan)
     shared = np.zeros(found.shape, bool)
@@ -158,9 +158,9 @@ def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _inked(solid: np.ndarray, low: np.ndarray, high: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and last inked pixel between two heights (or near them); first > last where there is none."""
     height = len(solid)
-    y = np.arange(height)[:, None]
-    next_ink = np.minimum.accumulate(np.where(solid, y, height)[::-1], axis=0)[::-1]
-    last_ink = np.maximum.accumulate(np.where(solid, y, -1), axis=0)
+    y = np.arange(height, dtype=np.int16)[:, None]
+    next_ink = np.minimum.accumulate(np.where(solid, y, np.int16(height))[::-1], axis=0)[::-1]
+    last_ink = np.maximum.accumulate(np.where(solid, y, np.int16(-1)), axis=0)
     return next_ink[np.clip(low - 3, 0, height - 1), x], last_ink[np.clip(high + 3, 0, height - 1), x]
 
 
