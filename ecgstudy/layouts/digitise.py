@@ -25,13 +25,15 @@ GAINS = (5.0, 10.0, 20.0)
 """Heights of a calibration pulse of 1 mV, mm."""
 USUAL_S, SECONDS = 10.0, (4.0, 16.0)
 """Length of nearly every printed record, and lengths that are believed."""
-LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.3
+LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 """Share of a lead's columns with ink; how far a strip is off its lead, beside it; share of power that breaks
 Einthoven's law: worse is refused."""
 UNMEASURED = 0.75
 """Confidence where no grid tells how a page was bent or tilted."""
+CM = 10 * PX
 NAME_MM, NAME_S = 12.0, 0.6
 """How far from the beginning of its trace a lead's name stands, and the time in which it may lie on the trace."""
+LAWLESS = "the limb leads contradict each other (Einthoven's law), so they were not told for certain; scan it again."
 LIMB = {
     **{"I": (1.0, 0.0), "II": (0.0, 1.0), "III": (-1.0, 1.0), "aVR": (-0.5, -0.5)},
     **{"aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)},
@@ -96,14 +98,41 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     if not page.is_exact:
         page = _straightened(picture, page)
     words, small = find_words(page.ink)
+    _check_upright(page.ink, words)
     rows, lines = _rows(np.where(small, 0, page.ink))
     frame = _frame(page.ink, lines, rows, page.is_exact)
+    _check_alone(page, words, frame)
     words = [word for word in words if _begins_column(word, frame)]
     layout = _layout(_sampled(lines, frame, fs), words, frame)
     ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
     ink = _without_names(page.ink, layout, words, frame)
     lines = follow(ink, rows, np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1]))
     return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+
+
+def _check_upright(ink: np.ndarray, words: Sequence[Word]) -> None:
+    """Refuse a page whose names can be read when it is turned; I, II and III can be either way up."""
+
+    def told(words: Sequence[Word]) -> int:
+        return sum(word.name not in STANDARD_LEADS[:3] for word in words)
+
+    for turns, how in (
+        ((2, "is upside down"), (1, "lies on its side"), (3, "lies on its side")) if told(words) < 3 else ()
+    ):
+        if told(find_words(np.ascontiguousarray(np.rot90(ink, turns)))[0]) > told(words) + 3:
+            raise StudyError(f"the page {how}; turn the picture so that the names of the leads can be read.")
+
+
+def _check_alone(page: Page, words: Sequence[Word], frame: _Frame) -> None:
+    """Refuse a picture of several pages, which has more names beside the traces, and one that shows a page in part."""
+    beside = [word for word in words if not -2 * CM < word.x - frame.left < frame.speed * frame.seconds + CM]
+    if len(beside) > 3:
+        raise StudyError("there is more than one page in the picture; give each page as a picture of its own.")
+    height, width = page.inside.shape
+    for x in (frame.left - PX, frame.left + frame.speed * frame.seconds + PX):
+        at = np.rint(frame.zero).astype(int).clip(0, height - 1), round(x)
+        if not 0 <= x < width or not page.inside[at].all():
+            raise StudyError("the traces run out of the picture; scan the whole page.")
 
 
 def _rows(ink: np.ndarray) -> tuple[np.ndarray, Lines]:
@@ -231,8 +260,8 @@ def _layout(traces: np.ndarray, words: Sequence[Word], frame: _Frame) -> Layout:
     (right, wrong), law, best = max(judged, key=lambda judged: (judged[0][0] - judged[0][1], judged[1]))
     if wrong > max(1, right // 4):
         raise StudyError("the names of the leads are in no known order; is the page whole and the right way up?")
-    if -law > MOST_LAWLESS:
-        raise StudyError("the limb leads contradict each other (Einthoven's law), so they were not told for certain.")
+    if -law > 1.5 * MOST_LAWLESS:  # names that lie on traces are still there
+        raise StudyError(LAWLESS)
     strips = [_strip(best, row, traces, words, frame) for row in range(len(best.rows), n_rows)]
     return grid(best.columns, strips, "cabrera" if "cabrera" in best.name else "standard")
 
@@ -325,6 +354,8 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: _Frame, traces: np
     segments = _segments(layout, traces)
     segments += [(lead, len(layout.rows) + at, slice(0, n_samples), 1.0) for at, lead in enumerate(layout.strips)]
     law = 1 - _lawless(layout, traces)
+    if 1 - law > MOST_LAWLESS:
+        raise StudyError(LAWLESS)
     for lead, row, part, sign in segments:
         x = frame.left + np.arange(part.start, part.stop) * frame.speed / fs
         columns = np.clip(np.rint(x).astype(int), 0, lines.inked.shape[1] - 1)

@@ -5,7 +5,6 @@ undo rotation, perspective and folds in one step; what the median cell of the gr
 whatever colour it was printed, and what is left is ink.
 """
 
-import heapq
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,24 +13,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy import fft
 
 from ecgstudy.errors import StudyError
+from ecgstudy.layouts.ruler import (
+    BIG_SQUARE,
+    PAGE_MM,
+    darkness,
+    grid_lines,
+    grid_points,
+    grid_vectors,
+    local_phases,
+)
 
 PX = 8
 """Pixels a mm of a flattened page: 200 dots an inch and a little."""
-BIG_SQUARE = 5
-"""Side of the grid's big squares, mm."""
 MAX_PIXELS, MAX_BYTES, MIN_SIDE = 60_000_000, 100_000_000, 300
 WORKING_SIDE = 2800
 """Longer side that a picture is brought to, pixels: a page of 300 mm keeps 9 a mm."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-PAGE_MM = (150, 700)
-"""Widths of page that are believed, mm: five to one, so that a grid's lines are 1 mm apart or 5 mm, not either."""
-LEAST_CONTRAST = 0.8
-"""Amplitude that a grid must have, of 255 grey levels: the blocks of a JPEG file are a grid too, but fainter."""
 MM_PER_INCH = 25.4
-_TILE = 512
 _CELL = PX * BIG_SQUARE
 
 
@@ -113,9 +113,9 @@ def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
 
     `StudyError` where none of them is there, and for a page that is seen from too far aside.
     """
-    lines = _lines(picture)
+    lines = grid_lines(picture)
     vectors = grid_vectors(lines)
-    points = None if vectors is None else _grid_points(lines, *vectors)
+    points = None if vectors is None else grid_points(lines, *vectors)
     if points is not None:
         to_mm, _ = cv2.findHomography(*points, cv2.RANSAC, 0.6)
         if to_mm is not None:
@@ -147,7 +147,7 @@ def by_pulses(picture: np.ndarray) -> np.ndarray | None:
 
     Three rows or more must have a pulse of the same size: what is no ECG has no such column of them.
     """
-    solid = cv2.morphologyEx((_darkness(picture) > 0.3).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
+    solid = cv2.morphologyEx((darkness(picture) > 0.3).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
     _, marks, boxes, middles = cv2.connectedComponentsWithStats(solid, connectivity=8)
     _, _, width, height, area = boxes.T
     likely = (height > 18) & (np.abs(width / np.maximum(height, 1) - 0.9) < 0.15) & (area < 0.4 * width * height)
@@ -173,143 +173,6 @@ def _is_pulse(marks: np.ndarray, mark: int, box: np.ndarray) -> bool:
     outline = np.array([(0, 38), (8, 38), (8, 1), (28, 1), (28, 38), (36, 38)])
     cv2.polylines(expected, [outline], False, 1, 3)
     return bool(np.corrcoef(cv2.blur(shape, (3, 3)).ravel(), cv2.blur(expected, (3, 3)).ravel())[0, 1] > 0.7)
-
-
-def _lines(picture: np.ndarray) -> np.ndarray:
-    """Darkness beside the surroundings, float32: what is left of a shaded page is lines. Ink, if it is told, is out."""
-    grey = picture.min(axis=2).astype(np.float32)
-    lines = np.clip(cv2.blur(grey, (31, 31)) - grey, 0, 60)
-    ink = cv2.dilate((_darkness(picture) > 0.5).astype(np.uint8), np.ones((5, 5)))
-    if ink.mean() < 0.3:  # more is a grid as dark as ink
-        lines[ink > 0] = 0
-    return lines
-
-
-def grid_vectors(lines: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """Vectors across the upright and the level lines, (2, 2) as x and y in cycles a pixel, and mm of a cycle (5 or 1).
-
-    The best of some tiles speaks for the page. None where no tile has waves in both directions with their multiples.
-    """
-    height, width = lines.shape
-    tops = np.unique(np.linspace(0, max(height - _TILE, 0), 3).astype(int))
-    lefts = np.unique(np.linspace(0, max(width - _TILE, 0), 3).astype(int))
-    found = [_tile_vectors(lines[top : top + _TILE, left : left + _TILE]) for top in tops for left in lefts]
-    clarity, steps = max(found, key=lambda peak: peak[0])
-    if clarity < 1.0:
-        return None
-    page = max(height, width) * np.hypot(*steps[0])
-    unit = next((mm for mm in (BIG_SQUARE, 1) if PAGE_MM[0] <= page * mm <= PAGE_MM[1]), None)
-    return None if unit is None else (steps, unit)
-
-
-def _tile_vectors(tile: np.ndarray) -> tuple[float, np.ndarray]:
-    """Clarity of a tile's grid (natural logarithm of its peaks over their surroundings) and its two vectors."""
-    window = np.hanning(tile.shape[0])[:, None] * np.hanning(tile.shape[1])[None]
-    padded = np.zeros((_TILE, _TILE), np.float32)
-    padded[: tile.shape[0], : tile.shape[1]] = (tile - tile.mean()) * window
-    power = np.abs(fft.fftshift(fft.fft2(padded))) + np.float32(1e-6)
-    clear = np.log(power)
-    clear = np.clip(clear - cv2.blur(clear, (41, 41)) - 1, 0, 2)
-    clear[power < cv2.dilate(power, np.ones((5, 5)))] = 0  # the skirts of a peak are no peaks
-    across, down = _combs(power, clear), [(score, step[::-1]) for score, step in _combs(power.T, clear.T)]
-    pairs = [(min(a, d), np.stack([x, y])) for a, x in across for d, y in down if _square(x, y)]
-    best = max(pairs, key=lambda pair: pair[0], default=(0.0, np.zeros((2, 2))))[0]
-    return min(
-        ((score, steps) for score, steps in pairs if score >= 0.7 * best),
-        key=lambda pair: np.hypot(*pair[1][0]),
-        default=(0.0, np.zeros((2, 2))),
-    )
-
-
-def _square(across: np.ndarray, down: np.ndarray) -> bool:
-    """Whether two vectors are nearly as long as each other and nearly at right angles."""
-    lengths = np.hypot(*across), np.hypot(*down)
-    return bool(abs(np.log(lengths[0] / lengths[1])) < 0.1 and abs(across @ down) < 0.12 * lengths[0] * lengths[1])
-
-
-def _combs(power: np.ndarray, clear: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Mean clarity of the multiples of waves that run nearly along x, and their vectors in cycles a pixel.
-
-    The strongest waves are multiples of the grid's, which one has to be found out.
-    """
-    middle = _TILE // 2
-    y, x = np.mgrid[-middle:middle, -middle:middle].astype(np.float32)
-    radius = np.hypot(x, y)
-    sector = (np.abs(y) < 0.4 * x) & (radius > _TILE / 110) & (radius < _TILE / 2.6)
-    near = cv2.dilate(clear, np.ones((3, 3)))
-    found = []
-    rows, columns = np.nonzero(sector & (clear > 0))
-    for at in np.argsort(power[rows, columns])[-1:-5:-1]:
-        row, column = rows[at], columns[at]
-        peak = np.array([column - middle, row - middle]) + _between(power, row, column)
-        for divisor in range(1, 11):
-            multiples = np.arange(1, 6)[:, None] * peak / divisor
-            multiples = np.rint(multiples[np.abs(multiples).max(axis=1) < middle - 1]).astype(int) + middle
-            if np.hypot(*peak) / divisor > _TILE / 110:
-                heights = near[multiples[:, 1], multiples[:, 0]]
-                found.append((float(min(heights.mean(), 1.5 * heights[0])), peak / divisor / _TILE))
-    return found
-
-
-def _between(power: np.ndarray, row: int, column: int) -> np.ndarray:
-    """Offset (x, y) of a peak from its bin, by parabolas."""
-    offsets = []
-    for line in (power[row, column - 1 : column + 2], power[row - 1 : row + 2, column]):
-        bend = line[0] - 2 * line[1] + line[2] if len(line) == 3 else 0
-        offsets.append(0.5 * (line[0] - line[2]) / bend if bend < 0 else 0.0)
-    return np.clip(offsets, -0.5, 0.5)
-
-
-def _grid_points(lines: np.ndarray, steps: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Points of the picture, (n, 2) in pixels, and where they lie on the grid, (n, 2) in mm from a line."""
-    block = round((2 if unit == BIG_SQUARE else 5) / np.hypot(*steps[0]))
-    (phase_x, clear_x), (phase_y, clear_y) = (_local_phases(lines, step, block) for step in steps)
-    clear = np.minimum(clear_x, clear_y)
-    known = clear > 0.35 * np.percentile(clear, 90)
-    turns = [_unwrapped(phase, clear, known) for phase in (phase_x, phase_y)]
-    known &= np.isfinite(turns[0]) & np.isfinite(turns[1])
-    if known.sum() < 12 or 2 * np.median(clear[known]) < LEAST_CONTRAST * block**2:
-        return None
-    rows, columns = np.nonzero(known)
-    where = np.stack([columns, rows], axis=1) * block + (block - 1) / 2
-    squares = (where @ steps.T + np.stack([turns[0][known], turns[1][known]], axis=1)) * unit
-    return where.astype(np.float32), squares.astype(np.float32)
-
-
-def _local_phases(lines: np.ndarray, vector: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Phase (turns) and strength of a wave in every block, relative to the wave that fills the page."""
-    n_rows, n_columns = (side // block for side in lines.shape)
-    tiles = lines[: n_rows * block, : n_columns * block].reshape(n_rows, block, n_columns * block)
-    turn_y = np.exp(-2j * np.pi * vector[1] * np.arange(n_rows * block)).reshape(n_rows, 1, block)
-    turn_x = np.exp(-2j * np.pi * vector[0] * np.arange(n_columns * block))
-    rows = (turn_y.real.astype(np.float32) @ tiles + 1j * (turn_y.imag.astype(np.float32) @ tiles))[:, 0]
-    wave = (rows * turn_x).reshape(n_rows, n_columns, block).sum(axis=2)
-    return np.angle(wave) / (2 * np.pi), np.abs(wave)
-
-
-def _unwrapped(phase: np.ndarray, clear: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Phases (turns) made continuous from the clearest block on, NaN where no way leads."""
-    turns = np.full(phase.shape, np.nan)
-    start = np.unravel_index(np.argmax(np.where(known, clear, -1)), phase.shape)
-    turns[start] = phase[start]
-    ways = [(0.0, start, start)]
-    while ways:
-        _, before, here = heapq.heappop(ways)
-        if here != before:
-            if np.isfinite(turns[here]):
-                continue
-            turns[here] = phase[here] + np.rint(turns[before] - phase[here])
-        for row, column in (
-            (here[0] + 1, here[1]),
-            (here[0] - 1, here[1]),
-            (here[0], here[1] + 1),
-            (here[0], here[1] - 1),
-        ):
-            inside = 0 <= row < phase.shape[0] and 0 <= column < phase.shape[1]
-            if inside and known[row, column] and np.isnan(turns[row, column]):
-                jump = abs((phase[row, column] - phase[here] + 0.5) % 1 - 0.5)
-                heapq.heappush(ways, (jump - clear[row, column] / clear.max(), here, (row, column)))
-    return turns
 
 
 def _nodes(picture_size: tuple[int, int], to_mm: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
@@ -348,7 +211,7 @@ def _offsets(flat: np.ndarray, unit: float) -> np.ndarray:
     for direction in (np.array([1.0, 0.0]), np.array([0.0, 1.0])):
         offset = np.zeros([side // _CELL for side in flat.shape], np.float32)
         for mm in (BIG_SQUARE, 1) if unit == BIG_SQUARE else (1,):
-            phase, clear = _local_phases(flat, direction / (mm * PX), _CELL)
+            phase, clear = local_phases(flat, direction / (mm * PX), _CELL)
             # a line's middle lies on the edge between two pixels, half a pixel from either's middle
             wave = clear * np.exp(2j * np.pi * (phase - 0.5 / (mm * PX)))
             real, imaginary = (cv2.blur(part.astype(np.float32), (3, 3)) for part in (wave.real, wave.imag))
@@ -360,7 +223,7 @@ def _offsets(flat: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _smooth(offset: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Fit a surface of third degree to what is seen, without outliers (folds, ink): paper bends, it does not stretch."""
+    """Fit a surface of third degree to what is seen, without outliers (folds, ink): paper bends smoothly."""
     y, x = np.mgrid[-1 : 1 : offset.shape[0] * 1j, -1 : 1 : offset.shape[1] * 1j]
     terms = np.stack([x**i * y**j for i in range(4) for j in range(4 - i)], axis=2)
     surface = np.zeros(offset.shape)
@@ -385,7 +248,7 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     """Fetch the page, take shadows and the grid away, and keep the ink."""
     flat = _sampled(picture, nodes, size, border=255)
     inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes, size) > 127
-    dark = np.where(inside & ~_blots(flat), _darkness(flat), 0)
+    dark = np.where(inside & ~_blots(flat), darkness(flat), 0)
     grid = _median_cells(dark)
     left = np.clip(dark - grid, 0, None) / np.clip(1 - grid, 0.25, None)
     hidden = grid > 0.5
@@ -395,15 +258,6 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     ink = np.clip(left / full, 0, 1).astype(np.float32)
     scale = np.hypot(*(np.gradient(nodes, axis=1).mean(axis=(0, 1)))) / BIG_SQUARE
     return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale), is_exact, nodes)
-
-
-def _darkness(picture: np.ndarray) -> np.ndarray:
-    """Darkness (0 paper, 1 black) of the lightest colour, beside the lightest paper around: float32 (h, w)."""
-    light = picture.max(axis=2)
-    small = cv2.resize(light, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
-    paper = cv2.medianBlur(cv2.dilate(small, np.ones((5, 5))), 9)
-    paper = cv2.resize(cv2.blur(paper, (5, 5)), light.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.clip(1 - light / np.maximum(paper.astype(np.float32), 1), 0, 1)
 
 
 def _blots(flat: np.ndarray) -> np.ndarray:
