@@ -78,7 +78,7 @@ def recipe_of(profile: str, model: str) -> Recipe:
         return recipe
     small = {"width": 48, "stages": [16, 32], "embedding_dim": 48, "widths": [8, 16, 32]}
     sizes = tuple((name, small.get(name, value)) for name, value in recipe.sizes)
-    return replace(recipe, sizes=sizes, draws=min(recipe.draws, 2), epochs=12 if recipe.beats else 4, seeds=1)
+    return replace(recipe, sizes=sizes, draws=min(recipe.draws, 2), epochs=12 if recipe.beats else 2, seeds=1)
 
 
 @dataclass(frozen=True)
