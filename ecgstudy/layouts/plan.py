@@ -72,13 +72,14 @@ BEST = "beatecg"
 
 
 def recipe_of(profile: str, model: str) -> Recipe:
-    """Recipe of a model; the demo's networks are small and trained briefly."""
+    """Recipe of a model; the demo's networks are small and trained briefly, most of them on one pair of folds."""
     recipe = RECIPES[model]
     if effort(profile) != "demo":
         return recipe
     small = {"width": 48, "stages": [16, 32], "embedding_dim": 48, "widths": [8, 16, 32]}
     sizes = tuple((name, small.get(name, value)) for name, value in recipe.sizes)
-    return replace(recipe, sizes=sizes, draws=min(recipe.draws, 2), epochs=12 if recipe.beats else 2, seeds=1)
+    brief = {"draws": min(recipe.draws, 2), "epochs": 12 if recipe.beats else 2, "every_pair": recipe.beats}
+    return replace(recipe, sizes=sizes, seeds=1, **brief)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ PAPER_MODEL = "PatchECG (paper, all of PTB-XL)"
 
 
 def model_table(rows: pd.DataFrame, labels: str = SUBCLASS5) -> pd.DataFrame:
-    """Macro AUROC of every model by layout: one row a model, the highest mean first."""
-    mine = rows[(rows["task"] == labels) & (rows["metric"] == "auroc")]
-    table = pivot(mine, ["attacker"], "view", [MEAN, *VIEWS])
+    """Macro AUROC of every model by layout: one row a model, the highest mean first, and whose records it has read."""
+    mine = rows[(rows["task"] == labels) & (rows["metric"] == "auroc")].rename(columns={"n": "persons"})
+    table = pivot(mine, ["attacker", "persons"], "view", [MEAN, *VIEWS])
     return table.rename(columns={"attacker": "model"}).sort_values(MEAN, ascending=False, kind="stable")
 
 
