@@ -22,7 +22,8 @@ from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ecgstudy.data.base import Signal
-from ecgstudy.data.own import KEY, SUBJECTS
+from ecgstudy.data.own import SUBJECTS
+from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
 from ecgstudy.deidentification.held import HeldCohort, write_record
 from ecgstudy.deidentification.protections import Prepared, Protection
