@@ -1,5 +1,6 @@
 """Jobs are done once, whoever asks; refusals are rows; one of each kind joins the study in a few lines."""
 
+import errno
 import os
 import pickle
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate.protocols import CrossCohort, CrossRecord, RandomWindows, SubjectDisjoint, training_parts
 from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.trials import rank1_and_eer
@@ -264,6 +265,14 @@ def test_on_own_records_an_unexpected_error_costs_its_own_job(
     outcome = run(score, [TEMPLATE_JOB], replace(context, profile="mine"), "t")
     assert outcome.refusals["reason"].str.startswith("an unexpected TypeError ended it").all()
     assert not outcome.values
+
+
+def test_a_full_disk_stops_the_study_and_refuses_no_job(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("ecgstudy.study.cache.joblib.dump", Mock(side_effect=full))
+    for profile in ("real", "mine"):
+        with pytest.raises(DiskError, match="No space is left on the disk that holds"):
+            run(score, [TEMPLATE_JOB], replace(context, profile=profile), "t")
 
 
 def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: Context) -> None:
