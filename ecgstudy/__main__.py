@@ -1,4 +1,4 @@
-"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | audit | fetch | run | ...``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | audit | render | fetch | run | ...``."""
 
 import argparse
 import logging
@@ -102,6 +102,17 @@ def _parser() -> argparse.ArgumentParser:
         audit.add_argument(f"--max-{limit}", type=float, metavar="X", help=f"{what}; exit code 3 where it is more")
     audit.set_defaults(command=_audit)
 
+    render = commands.add_parser("render", help="draw WFDB records on ECG paper, a picture each, without names")
+    render.add_argument("records", metavar="RECORD", nargs="+", help="WFDB record, or folder of them")
+    render.add_argument("target", metavar="OUT", help="folder for the pictures (PNG)")
+    render.add_argument("--layout", default="3x4+II", help="as 3x4+II, 6x2 or random; an unknown one lists them")
+    render.add_argument("--dpi", type=int, default=200, help="pixels an inch")
+    render.add_argument("--scan", default="clean", help="defects of a scan: clean, mild, moderate or severe")
+    render.add_argument("--vary", action="store_true", help="another grid, ink, pulse and so on for each record")
+    render.add_argument("--header", metavar="LINE", action="append", default=[], help="line to print above the traces")
+    render.add_argument("--seed", type=int, default=0, help="another one draws anew what is drawn")
+    render.set_defaults(command=_render)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
@@ -193,6 +204,15 @@ def _audit(options: argparse.Namespace) -> int:
     print(_plain(judgement))
     print(_plain(f"Audit: {order.page}"))
     return code
+
+
+def _render(options: argparse.Namespace) -> None:
+    """Draw records on paper."""
+    from ecgstudy.layouts.tool import Look, render
+
+    look = Look(options.layout, options.dpi, options.scan, options.vary, tuple(options.header), options.seed)
+    for line in render(options.records, options.target, look):
+        print(_plain(line))
 
 
 def _fetch(options: argparse.Namespace) -> None:

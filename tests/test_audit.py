@@ -3,6 +3,7 @@
 import math
 import pickle
 import shutil
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from unittest.mock import Mock
@@ -13,6 +14,8 @@ import pytest
 from wfdb_trees import write_record
 
 from ecgstudy.__main__ import main
+from ecgstudy.data.base import Cohort
+from ecgstudy.data.own import KEY
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import attributes, audit, tool
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, SEMI, RhythmAttacker
@@ -160,6 +163,33 @@ def test_a_release_by_deidentify_is_matched_by_its_key(clinic: Path) -> None:
     assert main(["audit", str(clinic), str(out)]) == 1  # without the key
     told = audit._stores(order(clinic, out, key=str(key)))
     assert set(told[0].records["record_id"]) == set(told[1].records["record_id"]) == set(raw.records()["record_id"])
+
+
+@pytest.fixture
+def ecgid(realdata: Callable[[str], Cohort]) -> Cohort:
+    """Open ECG-ID before the clinic looks for data elsewhere."""
+    return realdata("ecgid")
+
+
+def test_both_commands_on_real_records(ecgid: Cohort, clinic: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = ecgid.records().groupby("subject_id").head(2)
+    rows = rows[rows["subject_id"].duplicated(keep=False)].head(4 * PERSONS)
+    clinic.with_name(KEY).write_text("5a" * 32)  # who is whose stranger follows from it
+    for file in (ecgid.root / f"{name}.{end}" for name in rows["record_id"] for end in ("hea", "dat")):
+        where = clinic.with_name("raw") / file.relative_to(ecgid.root)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, where)
+    columns = rows[["record_id", "subject_id", "sex", "age"]].rename(columns={"record_id": "record"})
+    columns.to_csv(clinic.with_name("raw") / "subjects.csv", index=False)
+    raw, named = str(clinic.with_name("raw")), {}
+    assert main(["audit", raw, "--max-rank1", "0.5"]) == audit.MISSED
+    for method in ("own_cycle", "k_same"):
+        assert main(["deidentify", raw, method, "--method", method]) == 0
+        assert main(["audit", raw, method, "--max-rank1", "0", "--out", "page.html"]) == audit.MISSED
+        named[method] = float(capsys.readouterr().out.split("(rank-1) at most 0: ")[1].split("\n")[0].rstrip("."))
+        assert "Person_" not in Path("page.html").read_text()
+    # a person's own cycle gives the person away; so does a mean over five records where two of them are the person's
+    assert named["own_cycle"] > 0.9 > named["k_same"] > 0.3
 
 
 def test_a_released_record_is_that_of_its_raw_one(clinic: Path) -> None:

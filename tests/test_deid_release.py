@@ -105,7 +105,7 @@ def test_a_release_is_a_cohort_of_the_same_records(store: RecordStore, people: C
             cohort.signal(absent)
     first, unprotected = records["record_id"][0], _release(store, kept, Unprotected().prepare(kept, 0))
     np.testing.assert_array_equal(unprotected.signal(first).values, store.signal(first)[[7, 0]])  # V2 and I of twelve
-    made = release_store(cohort, tmp_path, boundaries=False)
+    made = release_store(cohort, tmp_path)
     assert made.manifest["cohort"] == "synthetic"
     assert made.records["record_id"].tolist() == records["record_id"].tolist()
     assert set(made.records["store_samples"]) == {1000}
@@ -127,9 +127,9 @@ def test_unprotected_samples_are_those_of_the_store_with_holes_filled(tmp_path: 
     cohort = _release(store, one_lead, Unprotected().prepare(one_lead, 0), leads=("I",))
     for name in names:
         np.testing.assert_array_equal(cohort.signal(name).values, np.nan_to_num(store.signal(name)[:1]))
-    assert len(release_store(cohort, tmp_path, boundaries=True).records) == 3
+    assert len(release_store(cohort, tmp_path).records) == 3
     with pytest.raises(StudyError, match="the protection destroyed them all"):
-        release_store(_release(store, one_lead, Changed(_nothing), leads=("I",), made_from="y"), tmp_path, False)
+        release_store(_release(store, one_lead, Changed(_nothing), leads=("I",), made_from="y"), tmp_path)
 
 
 def test_whatever_makes_a_release_is_in_its_digest(store: RecordStore, people: CycleSet) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_scores import toy_score_set
-from hearts import hearts
+from hearts import hearts, recording
 from sklearn.metrics import roc_auc_score
 
 from ecgstudy.deidentification import attributes, figures, results, tables
@@ -156,8 +156,25 @@ def _reading(people: pd.DataFrame, spread: float, seed: int) -> pd.DataFrame:
     tasks = people.columns[3:]
     parts = [known.assign(task=t, truth=people[t], p=spread * people[t] + rng.standard_normal(80)) for t in tasks]
     parts[3].loc[20, "truth"] = np.nan
-    ages = known.assign(task="age_group", truth=1.0, p=0.5, expected_age=people["age"] + 3)
+    ages = known.assign(task="age_group", truth=1.0, p=0.5, expected_age=people["age"] + 3, median_age=50.0)
     return pd.concat([*parts, ages], ignore_index=True)
+
+
+def test_people_of_several_folds_make_an_attack_surer_that_it_beats_chance() -> None:
+    # told apart in three of four: an EER of .25, which chance reaches among 4 people and not among 16
+    some = np.eye(4) - 2 * np.diag([1, 0, 0, 0])
+    four = [
+        toy_score_set(np.eye(10), PERSONS, PERSONS, ScoreMatrix(some, PERSONS[:4], PERSONS[:4]), "template", 0, "x")
+    ]
+    folds = []
+    for fold in range(4):
+        people = [f"q{fold}{number}" for number in range(4)]
+        folds += toy_score_set(
+            np.eye(10), PERSONS, PERSONS, ScoreMatrix(some, people, people), "template", 0, "x"
+        ).folds
+    assert not results._passes("template", 0.0, four)
+    assert not results._passes("template", 0.0, four * 4)  # seeds are no other people
+    assert results._passes("template", 0.0, [replace(four[0], folds=tuple(folds))])
 
 
 def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_seeds(people: pd.DataFrame) -> None:
@@ -188,7 +205,7 @@ def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_
     assert "RARE" not in set(rows["task"])
     ages = people["age"][10:]
     mae, of_median = (found[f"deid.{BEST}.age.lazy_informed.{name}"] for name in ("age_mae", "age_mae_of_median"))
-    assert (mae, of_median) == pytest.approx((3, (ages - ages.median()).abs().mean()))
+    assert (mae, of_median) == pytest.approx((3, (ages - 50).abs().mean()))  # the median of those learnt from
 
 
 def test_a_mean_auroc_weighs_records_by_their_person(people: pd.DataFrame) -> None:
@@ -229,6 +246,29 @@ def test_floors_are_what_the_diagnoses_and_the_rhythm_alone_say(monkeypatch: pyt
     assert found["floor.told.sex.auroc"] == found["floor.rhythm.age.auroc"] == 1
     assert found["floor.told.age.auroc"] == pytest.approx(0.5, abs=0.2)
     assert found["floor.rhythm.sex.auroc"] == pytest.approx(0.5, abs=0.2)
+    said = tables.floor_findings(results.floor_results(table, "c", 0))
+    assert said[0].startswith("Whoever knows the diagnoses told")
+    assert "AUROC of 1.00" in said[0]
+
+
+def test_the_floor_of_outputs_is_learnt_from_other_persons_and_from_diagnoses_told_alone() -> None:
+    rng = np.random.default_rng(1)
+    # 60 persons with two records each: the diagnosis told says the sex, one not told the age, both also who it is
+    person, sex, old = (np.repeat(each, 2) for each in (np.arange(60), rng.integers(0, 2, 60), rng.integers(0, 2, 60)))
+    about = {"person": np.char.add("p", person.astype(str)), "record": [f"r{number}" for number in range(120)]}
+    says = {"MI": (sex, 0.2 + 0.6 * sex), "HYP": (old, 0.2 + 0.6 * old), "sex": (sex, 0.5), "over_60": (old, 0.5)}
+    asked = [pd.DataFrame({**about, "task": task, "truth": t, "p": p, "age": 50.0}) for task, (t, p) in says.items()]
+    jobs = [ReadingJob("c", "raw.none", REFERENCE, 0, 0), ReadingJob("c", "v", SEMI, 0, 0)]
+    values = {jobs[0].name: pd.concat(asked), jobs[1].name: pd.concat(asked).assign(p=0.5)}
+    found = _numbers(results.floor_results(results.outputs_floor(values, jobs, ["MI"]), "c", 0))
+    assert found["floor.outputs.sex.auroc"] == 1
+    assert found["floor.outputs.age.auroc"] == pytest.approx(0.5, abs=0.15)
+    # what tells each person apart and nothing else is of no use for others
+    names = [f"d{number}" for number in range(60)]
+    own_code = [asked[0].assign(task=name, p=1.0 * (person == number)) for number, name in enumerate(names)]
+    nothing = results.outputs_floor({jobs[0].name: pd.concat([*own_code, asked[2]])}, jobs, names)
+    assert _numbers(results.floor_results(nothing, "c", 0))["floor.outputs.sex.auroc"] < 0.6
+    assert results.outputs_floor({}, jobs, ["MI"]).empty
 
 
 @pytest.mark.parametrize("remembers", [True, False])
@@ -292,11 +332,31 @@ def test_readers_learn_from_the_attackers_people_and_are_asked_of_victims(
             attributes.read(context, job)
 
 
+def test_intervals_are_measured_of_victims_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, own = _stage(20, monkeypatch, leads=[("I", "II")] * 20, reference_lead="II")
+    rr = 0.6 + 0.02 * np.arange(20)
+    # lead II alone holds a heart
+    signals = {f"r{n}": recording(np.full(40, rr[n])).values * [[0], [-2]] for n in range(20)}
+    context.stores["c"] = SimpleNamespace(records=own.records, signal=signals.__getitem__, fs=250.0)
+    table = attributes.measure(context, ReadingJob("c", RAW, attributes.FIDELITY, 0, 0))
+    victims = groups(context, "c", own.records, 0) == VICTIM
+    assert list(table.index) == list(own.records["record_id"][victims])
+    assert table["heart_rate"].to_numpy() == pytest.approx(60 / rr[victims], abs=0.2)
+    fiducials = {"p_onset": [0.1, 1.1], "qrs_onset": [0.3, 1.25], "qrs_offset": [0.4, 1.35], "r_peak": [0.35, 1.3]}
+    beats = pd.DataFrame({**fiducials, "t_offset": [0.7, 1.65], "record_id": "x"})
+    one = attributes.intervals(beats).loc["x"]
+    qtc = 400 / 0.95 ** (1 / 3)  # of the second beat, whose interval before it is known
+    assert one[["pr", "qrs", "qtc", "heart_rate"]].tolist() == pytest.approx([175, 100, qtc, 60 / 0.95])
+
+
 def test_fidelity_is_bias_and_limits_of_agreement() -> None:
     raw = pd.DataFrame({"heart_rate": [60.0, 70, 80, 90, 50], "pr": [150.0] * 5, "qrs": np.nan, "qtc": 400.0})
     released = raw.drop(index=4)[::-1].assign(heart_rate=[100.0, 77, 70.5, 60], pr=[np.nan, np.nan, np.nan, 160.0])
-    rows = results.fidelity_results(raw, {"x.1": released}, "c")
+    rows = results.fidelity_results(raw, {"x.1": released}, pd.Series(list("abcde")), "c", 0)
     shown = tables.fidelity_table(rows).set_index("task")
+    bias = rows.set_index("name").loc["deid.x.1.fidelity.heart_rate.bias"]
+    assert bias["n"] == 4
+    assert -3 <= bias["low"] < 0 < 5 < bias["high"] <= 10
     expected = [(0 + 0.5 - 3 + 10) / 4, 1.96 * np.std([0, 0.5, -3, 10], ddof=1), 0.5, 0.75]
     columns = ["bias", "loa", "within_1bpm", "within_5bpm"]
     assert shown.loc["heart_rate", columns].tolist() == pytest.approx(expected)

@@ -489,6 +489,9 @@ def test_the_command_says_what_it_did(clinic: Callable[..., Path], capsys: pytes
     said = capsys.readouterr().out
     assert f"{out}: released by warp.0_3: 2 records of 2 persons, 0 skipped (skipped.csv)." in said
     assert "Not protected: The rhythm" in said
+    (source / "subjects.csv").unlink()
+    assert main(["deidentify", str(source), str(out.with_name("other")), "--method", "warp"]) == 0
+    assert "There is no subjects.csv: every record counts as a person of its own." in capsys.readouterr().out
     (source / "subjects.csv").write_text("record\n")
     assert main(["deidentify", str(source), str(out), "--method", "warp"]) == 1
     assert f"{source / 'subjects.csv'}, line 1: there is no column subject_id" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_cohort import LEADS, FakeCohort, beat_times
+from filelock import FileLock
 
 from ecgstudy.data.base import Cohort, Signal
 from ecgstudy.errors import NothingUsableError, StudyError
@@ -297,6 +298,17 @@ def test_cleaning_spares_other_cohorts_and_finished_stores(source: Path, tmp_pat
     build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
     assert all(folder.exists() for folder in spared)
     assert not abandoned.exists()
+
+
+def test_a_store_neither_waits_for_nor_cleans_another_of_its_cohort_that_is_being_made(
+    source: Path, tmp_path: Path
+) -> None:
+    busy = tmp_path / "store-fake-0123456789ab.partial"
+    busy.mkdir()
+    with FileLock(tmp_path / ".store-fake-0123456789ab.lock"):  # as the process holds it that makes that store
+        store = build_store(FakeCohort(source, ("good_1a",)), tmp_path, workers=1)
+    assert store.folder.exists()
+    assert busy.exists()
 
 
 class DyingCohort(FakeCohort):

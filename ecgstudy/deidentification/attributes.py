@@ -41,11 +41,12 @@ from ecgstudy.deidentification.readers import (
     told_diagnoses,
     train_reader,
 )
-from ecgstudy.deidentification.release import RAW
+from ecgstudy.deidentification.release import RAW, TWO_DIAGNOSES
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import SEXES, Context, Work, run
 from ecgstudy.experiment.scores import score
+from ecgstudy.signals.delineation import delineate
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.config import effort
 
@@ -53,7 +54,10 @@ EPOCHS = {"demo": 8, "real": 40}
 SETTINGS = {REFERENCE: (False, False), LAZY: (False, True), SEMI: (True, True), "trained_on_protected": (True, False)}
 """Whether a reader learns from the release, and whether it reads the release, by tier; the last one is for utility."""
 BINARY = {"sex": SEXES, "over_60": ABSENCE}
-LABELS_FLOOR, RHYTHM_FLOOR = "labels", "rhythm"
+FIDELITY = "fidelity"
+TOLD_FLOOR, TWO_FLOOR, OUTPUTS_FLOOR, RHYTHM_FLOOR = "told", "two_diagnoses", "outputs", "rhythm"
+"""What is known without a waveform: the diagnoses that are told, those of PP-VAE's setting, what a classifier of raw
+records says of the diagnoses told, and the R peaks."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
         if task == "age_group":
             ages = known.records.groupby(attribute_table(known.records)["age_group"])["age"].mean()
             table["expected_age"] = chances @ ages.reindex(ATTRIBUTES[task]).interpolate(limit_direction="both")
+            table["median_age"] = known.records["age"].median()
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -157,6 +162,42 @@ def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seed
     ]
 
 
+def measure(context: Context, job: ReadingJob) -> pd.DataFrame:
+    """Find the waves of the victims' records and measure their :func:`intervals`, indexed by record."""
+    store = RecordStore(job.folder) if job.folder else context.stores[job.cohort]
+    records = store.records
+    victims = records[groups(context, job.cohort, records, job.rotation) == VICTIM]
+    beats = []
+    for record in victims.itertuples():
+        lead = store.signal(record.record_id)[record.leads.index(record.reference_lead)]
+        points = pd.DataFrame(delineate(lead, store.fs)[0]) / store.fs
+        beats.append(points.assign(**{RECORD: record.record_id}))
+    return intervals(pd.concat(beats)).reindex(victims[RECORD])
+
+
+def intervals(beats: pd.DataFrame) -> pd.DataFrame:
+    """Mean heart rate (beats/min), median PR, QRS and QTc (ms; Fridericia) of each record, indexed by it.
+
+    `beats` holds fiducials in seconds, as :attr:`ecgstudy.signals.store.RecordStore.beats` does.
+    """
+    rr = beats.groupby(RECORD)["r_peak"].diff()
+    beats = beats.assign(
+        rr=rr,
+        pr=1000 * (beats["qrs_onset"] - beats["p_onset"]),
+        qrs=1000 * (beats["qrs_offset"] - beats["qrs_onset"]),
+        qtc=1000 * (beats["t_offset"] - beats["qrs_onset"]) / np.cbrt(rr),
+    )
+    found = beats.groupby(RECORD)[["pr", "qrs", "qtc"]].median()
+    return found.assign(heart_rate=60 / beats.groupby(RECORD)["rr"].mean())
+
+
+def interval_jobs(context: Context, readable: Mapping[tuple[str, int], str]) -> list[ReadingJob]:
+    """Measurements of the records as they are and of every release, of the victims of the first rotation."""
+    cohort, _ = asked_cohorts(context)
+    asked = [(RAW, None), *((view, context.cache / folder) for (view, turn), folder in readable.items() if not turn)]
+    return [ReadingJob(cohort, view, FIDELITY, 0, 0, folder) for view, folder in asked]
+
+
 def floors(context: Context, rotations: Sequence[int], protector: bool = True) -> pd.DataFrame:
     """Predictions of sex and age from the diagnoses that are told, and from the R peaks, without any waveform.
 
@@ -164,8 +205,10 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
     """
     cohort, _ = asked_cohorts(context)
     everybody = cycles_of(context, cohort, common_leads(context.stores[cohort]))
-    told = diagnosis_table(everybody.records)[told_diagnoses(everybody.records)]
-    sources = {LABELS_FLOOR: told.fillna(0.5).to_numpy(dtype=float), RHYTHM_FLOOR: everybody.rhythm}
+    stated = diagnosis_table(everybody.records).fillna(0.5)
+    two = [name for name in TWO_DIAGNOSES if name in stated]
+    sources = {TOLD_FLOOR: stated[told_diagnoses(everybody.records)].to_numpy(dtype=float)}
+    sources |= {TWO_FLOOR: stated[two].to_numpy(dtype=float), RHYTHM_FLOOR: everybody.rhythm}
     truth = attribute_table(everybody.records)
     tables = []
     for rotation in rotations:
@@ -177,9 +220,9 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
                 if np.unique(answers[known]).size < 2:
                     continue
                 model = (
-                    LogisticRegression(max_iter=1000)
-                    if floor == LABELS_FLOOR
-                    else HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+                    HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+                    if floor == RHYTHM_FLOOR
+                    else LogisticRegression(max_iter=1000)
                 ).fit(inputs[known], answers[known])
                 asked = group == VICTIM
                 about = {"person": everybody.records[SUBJECT][asked], "record": everybody.records[RECORD][asked]}
@@ -215,3 +258,4 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     identity, readable = released(jobs, made)
     yield score, attack_jobs(context, identity, seed), context
     yield read, reading_jobs(context, readable, seed), context
+    yield measure, interval_jobs(context, readable), context

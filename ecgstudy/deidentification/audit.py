@@ -15,10 +15,10 @@ from joblib import cpu_count
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, attackers, tiers_of
-from ecgstudy.deidentification.attributes import BINARY, SETTINGS, ReadingJob, floors, read
+from ecgstudy.deidentification.attributes import BINARY, SETTINGS, ReadingJob, floors, intervals, read
 from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, tables_of, worst_off
 from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
-from ecgstudy.deidentification.plan import ROTATIONS, intervals, seeds_of
+from ecgstudy.deidentification.plan import ROTATIONS, seeds_of
 from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of, told_diagnoses
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.deidentification.results import attack_results, fidelity_results, floor_results, reading_results
@@ -114,8 +114,9 @@ def audit(order: Order) -> tuple[str, int]:
     judgement = f"MISSED: {'; '.join(over)}." if over else kept
     tables = tables_of(rows, answers, order.limits) | left_out
     if released:
-        rates = fidelity_results(intervals(raw), {PROTECTED: intervals(released)}, OWN)
-        rates = rates[rates["task"] == "heart_rate"][["metric", "value", "unit", "n"]]
+        before, after = (intervals(store.beats) for store in (raw, released))
+        rates = fidelity_results(before, {PROTECTED: after}, raw.records.set_index(RECORD)[SUBJECT], OWN, order.seed)
+        rates = rates[rates["task"] == "heart_rate"][["metric", "value", "low", "high", "unit", "n"]]
         tables["Heart rate, released minus raw: bias, 95 % limits, records within 1 and 5 beats a minute."] = rates
     template = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True

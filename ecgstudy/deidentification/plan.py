@@ -170,7 +170,7 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
         prepared = _ByGroup(tuple(parts), tuple(places))
         made_from = f"{job.people} {job.rotation} {protection!r} {context.stores[job.people].manifest['key']}"
         cohort = ReleaseCohort(context.stores[name], job.leads, shared, prepared, job.seed, made_from)
-        folders[name] = release_store(cohort, context.cache, boundaries=len(job.leads) > 1).folder.name
+        folders[name] = release_store(cohort, context.cache).folder.name
     return folders
 
 
@@ -294,30 +294,3 @@ def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[st
             row = store.records.set_index(RECORD).loc[record]
             shown[view] = np.asarray(store.signal(record)[row["leads"].index(row["reference_lead"])])
     return shown
-
-
-def measured_intervals(
-    context: Context, readable: Mapping[tuple[str, int], str]
-) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Intervals of every victim's record as it is, and by protection as released."""
-    people, _ = asked_cohorts(context)
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for (view, rotation), folder in readable.items():
-        store = RecordStore(context.cache / folder)
-        victims = store.records[RECORD][groups(context, people, store.records, rotation) == VICTIM]
-        parts.setdefault(view, []).append(intervals(store).reindex(victims))
-    return intervals(context.stores[people]), {view: pd.concat(tables) for view, tables in parts.items()}
-
-
-def intervals(store: RecordStore) -> pd.DataFrame:
-    """Median heart rate (beats/min), PR, QRS and QTc intervals (ms; Fridericia) of each record, indexed by it."""
-    beats = store.beats
-    rr = beats.groupby(RECORD)["r_peak"].diff()
-    beats = beats.assign(
-        rr=rr,
-        pr=1000 * (beats["qrs_onset"] - beats["p_onset"]),
-        qrs=1000 * (beats["qrs_offset"] - beats["qrs_onset"]),
-        qtc=1000 * (beats["t_offset"] - beats["qrs_onset"]) / np.cbrt(rr),
-    )
-    found = beats.groupby(RECORD)[["pr", "qrs", "qtc"]].median()
-    return found.assign(heart_rate=60 / beats.groupby(RECORD)["rr"].mean())

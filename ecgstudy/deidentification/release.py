@@ -137,9 +137,9 @@ class ReleaseCohort(Cohort):
         return cache_key(**key, made_from=self._made_from, seed=self._seed, leads=list(self._leads))
 
 
-def release_store(cohort: ReleaseCohort, cache: Path, boundaries: bool, workers: int = 1) -> RecordStore:
-    """Ingest a release; `boundaries` finds P, QRS and T too, to see what became of the intervals."""
+def release_store(cohort: ReleaseCohort, cache: Path) -> RecordStore:
+    """Ingest a release, beats by their R peaks alone: boundaries of waves would take most of the time."""
     try:
-        return build_store(cohort, cache, cohort._store.fs, boundaries, min_seconds=1.0, workers=workers)
+        return build_store(cohort, cache, cohort._store.fs, delineate=False, min_seconds=1.0, workers=1)
     except NothingUsableError as nothing:
         raise StudyError("No released record can be read: the protection destroyed them all.") from nothing

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from ecgstudy.deidentification.attacks import (
     LAZY,
@@ -14,11 +17,11 @@ from ecgstudy.deidentification.attacks import (
     SEMI,
     AttackJob,
 )
-from ecgstudy.deidentification.attributes import BINARY, LABELS_FLOOR, ReadingJob, membership
+from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, TOLD_FLOOR, ReadingJob, membership
 from ecgstudy.deidentification.plan import asked_cohorts
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, paired_difference
+from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, bootstrap_each, paired_difference
 from ecgstudy.evaluate.results import estimate_results, result, results_table
 from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
 from ecgstudy.experiment.evaluation import evaluate
@@ -36,6 +39,7 @@ BEATS_CHANCE = 1.645 * 0.5
 """Second gate: EER on people of its own side lies so far below one half, over the root of their number, that chance
 would reach it once in twenty times. Who misses a gate does not count, whatever it fails to recognise."""
 LEAST_POSITIVES = 8
+OUTPUT_FOLDS = 10
 SHOWN = ("rank1", "eer", "d_sys")
 KEPT = (*SHOWN, "d_sys_null", "tar_at_far_1e-2", "risk_median", "risk_p90", "risk_p95", "risk_worst", "always_first")
 KEPT += ("persons", "enrolled", "probes", "unscored")
@@ -47,6 +51,7 @@ UTILITY = {
     "trained_on_protected": "trained_on_protected",
 }
 """Names of the readers' settings where they say what a release is good for."""
+WITHIN_BPM = (1, 5)
 RELATIONS = {"heart_rate": "1/min", "pr": "ms", "qrs": "ms", "qtc": "ms"}
 
 
@@ -101,7 +106,7 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     if not held:
         return bool(strong and attacker not in NETWORKS)  # whether it has learnt anything is unknown
     own_people = float(np.nanmean([rank1_and_eer([one])[1] for one in held]))
-    n_people = np.mean([np.unique(one.probe).size for one in held])
+    n_people = np.unique(np.concatenate([one.probe for one in held])).size
     return bool(strong and own_people <= 0.5 - BEATS_CHANCE / math.sqrt(n_people))
 
 
@@ -180,7 +185,7 @@ def _mean_reader(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Mean over seeds of what is predicted of each record and task."""
     table = pd.concat(tables, ignore_index=True)
     keep = {"person": "first", "truth": "first", "age": "first", "p": "mean"}
-    keep |= {"expected_age": "mean"} if "expected_age" in table else {}
+    keep |= {"expected_age": "mean", "median_age": "mean"} if "expected_age" in table else {}
     return table.groupby(["record", "task"], sort=False).agg(keep).reset_index()
 
 
@@ -209,12 +214,12 @@ def mean_auroc(table: pd.DataFrame, tasks: Sequence[str], resamples: Resamples) 
 
 
 def _age_error(table: pd.DataFrame, resamples: Resamples, view: str, tier: str, cohort: str) -> list[dict[str, object]]:
-    """Rows of the mean error of age in years, beside that of always saying the median."""
+    """Rows of the mean error of age in years, beside that of always saying the median of those learnt from."""
     if "expected_age" not in table:
         return []
     known = table.dropna(subset=["expected_age", "age"])
     errors = {"age_mae": np.abs(known["expected_age"] - known["age"])}
-    errors["age_mae_of_median"] = np.abs(known["age"].median() - known["age"])
+    errors["age_mae_of_median"] = np.abs(known["median_age"] - known["age"])
     person, rows = resamples.index_of(known["person"]), []
     for metric, error in errors.items():
         values = error.to_numpy()
@@ -233,38 +238,78 @@ def _age_error(table: pd.DataFrame, resamples: Resamples, view: str, tier: str, 
 
 
 def floor_results(table: pd.DataFrame, cohort: str, seed: int) -> pd.DataFrame:
-    """Long table of the AUROC of sex and age from the told diagnoses alone and from the R peaks alone."""
+    """Long table of the AUROC of sex and age from what is known without a waveform, by floor."""
     rows = []
     for (floor, task), part in table.groupby(["floor", "task"], sort=False):
         resamples = Resamples.draw(part["person"], seed)
         statistic, n = mean_auroc(part, (task,), resamples)
         found = {"auroc": bootstrap(statistic, resamples, n, f"{task} has one class only")}
         about = {"cohort": cohort, "protocol": "strangers", "attacker": str(floor), "view": "floor", "task": task}
-        name = f"floor.{'told' if floor == LABELS_FLOOR else floor}.{task.replace('over_60', 'age')}.auroc"
+        name = f"floor.{floor}.{task.replace('over_60', 'age')}.auroc"
         rows += [row | {"name": name} for row in estimate_results(found, **about)]
     return results_table(rows)
 
 
-def fidelity_results(raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], cohort: str) -> pd.DataFrame:
+def outputs_floor(values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob], told: Sequence[str]) -> pd.DataFrame:
+    """Predictions of sex and age from what classifiers of raw records say of the diagnoses told, out of fold by person.
+
+    Rows like those of :func:`ecgstudy.deidentification.attributes.floors`: a bottleneck passes on no more than this.
+    """
+    raw = [values[job.name] for job in jobs if job.tier == REFERENCE and job.name in values]
+    if not raw:
+        return pd.DataFrame(columns=["person", "task", "floor"])
+    table = _mean_reader(raw)
+    said = table[table["task"].isin(told)].pivot_table("p", "record", "task").dropna()
+    parts = [pd.DataFrame(columns=["person", "task", "floor"])]
+    for task in BINARY:
+        asked = table[(table["task"] == task) & table["record"].isin(said.index)].dropna(subset="truth")
+        if asked.groupby("truth")["person"].nunique().min() < OUTPUT_FOLDS or asked["truth"].nunique() < 2:
+            continue
+        inputs, model = said.loc[asked["record"]].to_numpy(), LogisticRegression(max_iter=1000)
+        split = GroupKFold(OUTPUT_FOLDS, shuffle=True, random_state=0)
+        told_apart = {"groups": asked["person"], "cv": split, "method": "predict_proba"}
+        chances = cross_val_predict(model, inputs, asked["truth"], **told_apart)
+        parts.append(asked.assign(p=chances[:, 1], floor=OUTPUTS_FLOOR))
+    return pd.concat(parts[1:], ignore_index=True) if len(parts) > 1 else parts[0]
+
+
+def fidelity_results(
+    raw: pd.DataFrame, released: Mapping[str, pd.DataFrame], persons: pd.Series, cohort: str, seed: int
+) -> pd.DataFrame:
     """Long table of what became of the intervals: bias, limits of agreement, share of records within 1 and 5 beats/min.
 
-    `raw` and `released` (by protection) are tables of :func:`ecgstudy.deidentification.attributes.intervals`; Bland &
-    Altman 1986, Lancet 1:307.
+    `raw` and `released` (by protection) are tables of :func:`ecgstudy.deidentification.attributes.intervals`; `persons`
+    are the records' owners. Bland & Altman 1986, Lancet 1:307.
     """
-    rows = []
+    rows, resamples = [], Resamples.draw(persons.loc[raw.index], seed)
     for view, table in released.items():
         differences = table.sub(raw.reindex(table.index))
         for interval, unit in RELATIONS.items():
             known = differences[interval].dropna()
+            owner = resamples.index_of(persons.loc[known.index])
+            units = {"bias": unit, "loa": unit}
+            units |= {f"within_{limit}bpm": "share" for limit in WITHIN_BPM} if interval == "heart_rate" else {}
+            reasons = ["the interval was found in fewer than two records"] * len(units)
+            n_persons = persons.loc[known.index].nunique()
+            statistics = partial(_agreement, known.to_numpy(), owner, len(units))
+            estimates = bootstrap_each(statistics, resamples, n_persons, reasons)
             about = {"cohort": cohort, "protocol": "fidelity", "view": view, "task": interval}
-            values = {"bias": (known.mean(), unit), "loa": (1.96 * known.std(), unit)}
-            if interval == "heart_rate":
-                values |= {f"within_{limit}bpm": ((known.abs() <= limit).mean(), "share") for limit in (1, 5)}
-            for metric, (value, of) in values.items():
-                note = "" if len(known) > 1 else "Not defined: the interval was found in fewer than two records."
-                row = result(metric, float(value) if len(known) > 1 else math.nan, of, n=len(known), note=note, **about)
-                rows.append(row | {"name": f"deid.{view}.fidelity.{interval}.{metric}"})
+            for row in estimate_results(dict(zip(units, estimates, strict=True)), **about):
+                metric = str(row["metric"])
+                rows.append(row | {"unit": units[metric], "name": f"deid.{view}.fidelity.{interval}.{metric}"})
     return results_table(rows)
+
+
+def _agreement(differences: np.ndarray, owner: np.ndarray, n_numbers: int, multiplicity: np.ndarray) -> list[float]:
+    """Bias, half the width of the limits of agreement, and the shares within :data:`WITHIN_BPM`, the first so many."""
+    weights = multiplicity[owner]
+    n = weights.sum()
+    if n < 2:
+        return [math.nan] * n_numbers
+    bias = float(np.average(differences, weights=weights))
+    spread = math.sqrt(np.average((differences - bias) ** 2, weights=weights) * n / (n - 1))
+    within = [float(np.average(np.abs(differences) <= limit, weights=weights)) for limit in WITHIN_BPM]
+    return [bias, 1.96 * spread, *within][:n_numbers]
 
 
 def best_results(rows: pd.DataFrame) -> pd.DataFrame:
@@ -294,7 +339,7 @@ def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) ->
     gaps = (floors.reindex(reached.index) - reached).astype(float).dropna()
     found = {"person": float(gaps.max()) if len(gaps) else math.nan}
     for task, label in (("sex", "sex"), ("over_60", "age")):
-        told = rows.loc[rows["name"] == f"floor.told.{label}.auroc", "value"].astype(float)
+        told = rows.loc[rows["name"] == f"floor.{TOLD_FLOOR}.{label}.auroc", "value"].astype(float)
         mine = others.loc[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc"), "value"]
         # an AUROC under one half is the other answer
         found[label] = float(mine.iloc[0]) - max(told.iloc[0], 0.5) if len(told) and len(mine) else math.nan

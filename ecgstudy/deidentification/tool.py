@@ -139,6 +139,7 @@ def deidentify(order: Order) -> Iterator[str]:
         is_new = not order.key.exists()
         cohort = HeldCohort(order.source, order.key)
         yield f"Key of the pseudonyms{' (new)' if is_new else ''}: {order.key}. Keep it, and do not share it."
+        yield from cohort.notes()
         try:
             store = build_store(cohort, cache_dir(CACHE), STORE_FS, delineate=False, workers=cpu_count())
         except NothingUsableError as nothing:

@@ -10,6 +10,7 @@ import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ecgstudy.data.base import Cohort
@@ -98,15 +99,21 @@ def build_store(
     with cached.naming_disk_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
     # a second process that wants the same store waits here and then opens the first one's
-    with FileLock(cache / f".store-{cohort.name}.lock"):
+    with FileLock(_lock_of(folder)):
         if not store.is_complete(folder):
-            # the lock says that nobody is at work on what killed builds left
             for left in cache.glob(f"store-{cohort.name}-{'[0-9a-f]' * cached.KEY_LENGTH}{cached.PARTIAL}"):
-                shutil.rmtree(left)
+                # what nobody locks was left by a killed build
+                with suppress(Timeout), FileLock(_lock_of(left.with_suffix("")), timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
             with cached.new_folder(folder) as partial:
                 plan = _Plan(partial, float(fs), delineate, min_seconds)
                 _fill(cohort, plan, workers, made_from | {"key": key})
     return RecordStore(folder)
+
+
+def _lock_of(folder: Path) -> Path:
+    """File that the process locks that makes a store."""
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _fill(cohort: Cohort, plan: _Plan, workers: int, manifest: dict[str, object]) -> None:
