@@ -179,7 +179,8 @@ def _doctor(options: argparse.Namespace) -> None:
 
 def _who(options: argparse.Namespace) -> None:
     """Print the names behind pseudonyms."""
-    from ecgstudy.data.own import KEY, OWN, OwnCohort, own_folders
+    from ecgstudy.data.own import OWN, OwnCohort, own_folders
+    from ecgstudy.data.pseudonyms import KEY
     from ecgstudy.study.config import data_root
 
     key = data_root() / OWN / KEY
