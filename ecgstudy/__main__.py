@@ -1,4 +1,4 @@
-"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | audit | render | fetch | run | ...``."""
+"""The command line: ``python -m ecgstudy cohorts | doctor | who | deidentify | audit | render | digitise | ...``."""
 
 import argparse
 import logging
@@ -113,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--seed", type=int, default=0, help="another one draws anew what is drawn")
     render.set_defaults(command=_render)
 
+    digitise = commands.add_parser("digitise", help="read pictures of printed ECGs into WFDB records")
+    digitise.add_argument("pictures", metavar="IMAGE", nargs="+", help="scan or photo of a page (PNG, JPEG, TIFF)")
+    digitise.add_argument("target", metavar="OUT", help="folder for a record and an overlay (PNG) of each")
+    digitise.add_argument("--dpi", type=float, help="dots an inch, for pages without a grid or a calibration pulse")
+    digitise.set_defaults(command=_digitise)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
@@ -173,7 +179,8 @@ def _doctor(options: argparse.Namespace) -> None:
 
 def _who(options: argparse.Namespace) -> None:
     """Print the names behind pseudonyms."""
-    from ecgstudy.data.own import KEY, OWN, OwnCohort, own_folders
+    from ecgstudy.data.own import OWN, OwnCohort, own_folders
+    from ecgstudy.data.pseudonyms import KEY
     from ecgstudy.study.config import data_root
 
     key = data_root() / OWN / KEY
@@ -211,6 +218,14 @@ def _render(options: argparse.Namespace) -> None:
 
     look = Look(options.layout, options.dpi, options.scan, options.vary, tuple(options.header), options.seed)
     for line in render(options.records, options.target, look):
+        print(_plain(line))
+
+
+def _digitise(options: argparse.Namespace) -> None:
+    """Read pictures of printed ECGs."""
+    from ecgstudy.layouts.paper import digitise_files
+
+    for line in digitise_files(options.pictures, options.target, options.dpi):
         print(_plain(line))
 
 

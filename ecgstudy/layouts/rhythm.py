@@ -40,7 +40,7 @@ _FEWEST_BEATS, _FEWEST_SAMPLES = 3, 9
 _ALIKE = 0.7  # similarity to the likest other beat under which a QRS is ectopic
 _EARLY, _LATE = 0.85, 1.1  # of the median interval
 _LEAST = 1e-5
-RETIMED_WEIGHT = 0.2
+_RETIMED_WEIGHT = 0.2
 """Of a record whose beats were moved, in training, against one as it was."""
 
 
@@ -241,7 +241,7 @@ class FibrillationModel:
 
     def score(self, features: pd.DataFrame) -> np.ndarray:
         """Log-odds of fibrillation, (n,), for the rows of :func:`rhythm_features`."""
-        return self._trees.decision_function(features)
+        return self._trees.decision_function(features[list(FEATURES)])
 
     def evidence(self, features: pd.DataFrame) -> pd.DataFrame:
         """By how much each kind of :data:`EVIDENCE` raises the log-odds above what its usual values would give."""
@@ -257,7 +257,7 @@ def training_table(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.
     :data:`FEATURES` and `weight`; the index is the record's row in `values`, for cutting the table by folds.
     """
     rng = np.random.default_rng(seed)
-    kinds = [(values, 1.0), (values, 1.0), (noisy(values, rng), 1.0), (retimed(values, labels, rng), RETIMED_WEIGHT)]
+    kinds = [(values, 1.0), (values, 1.0), (noisy(values, rng), 1.0), (retimed(values, labels, rng), _RETIMED_WEIGHT)]
     tables = []
     for records, weight in kinds:
         layouts = [random_layout(rng) for _ in labels]

@@ -1,0 +1,140 @@
+"""Digitising: what was drawn is read back in mV, and what cannot be read is refused in a sentence."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import wfdb
+from PIL import Image
+
+from ecgstudy.__main__ import main
+from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.errors import StudyError
+from ecgstudy.layouts import page as page_module
+from ecgstudy.layouts.digitise import digitise, read_page
+from ecgstudy.layouts.layout import layout_named
+from ecgstudy.layouts.page import load_picture
+from ecgstudy.layouts.printout import Printout, Style, draw
+
+FS, SECONDS = 500, 10
+
+
+def _heart() -> np.ndarray:
+    """Twelve leads in mV with P, QRS and T, limb leads that obey Einthoven's law; float (12, 5000)."""
+    time = np.arange(FS * SECONDS) / FS
+    beats = np.arange(0.55, SECONDS, 0.83)
+
+    def wave(height: float, after: float, width: float) -> np.ndarray:
+        return height * np.exp(-(((time[:, None] - beats - after) / width) ** 2)).sum(axis=1)
+
+    def lead(p: float, q: float, r: float, s: float, t: float) -> np.ndarray:
+        return (
+            wave(p, -0.17, 0.025)
+            + wave(q, -0.03, 0.01)
+            + wave(r, 0, 0.013)
+            + wave(s, 0.03, 0.012)
+            + wave(t, 0.28, 0.06)
+        )
+
+    one, two = lead(0.08, -0.05, 0.7, -0.1, 0.2), lead(0.14, -0.08, 1.1, -0.15, 0.3)
+    limb = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
+    chest = [(0.05, 0, 0.2, -0.9, -0.1), (0.06, 0, 0.4, -1.2, 0.4), (0.06, 0, 0.7, -0.8, 0.5)]
+    chest += [(0.07, -0.05, 1.1, -0.4, 0.45), (0.07, -0.08, 1.2, -0.2, 0.35), (0.07, -0.07, 0.9, -0.1, 0.25)]
+    return np.stack([*limb, *(lead(*waves) for waves in chest)])
+
+
+def _printed(layout: str = "3x4+II", **style: object) -> Printout:
+    return draw(_heart(), STANDARD_LEADS, FS, layout_named(layout), 200, Style(**style))
+
+
+def _snr(printout: Printout, values: np.ndarray) -> float:
+    """Signal to noise in dB over what the page shows."""
+    shown = printout.shown & np.isfinite(values)
+    assert shown.sum() > 0.99 * printout.shown.sum()
+    noise = (values - printout.values)[shown]
+    return 10 * np.log10(np.mean(printout.values[shown] ** 2) / np.mean(noise**2))
+
+
+@pytest.mark.parametrize(
+    ("layout", "style"),
+    [("3x4+II", {}), ("6x2", {"grid": "grey", "separators": "solid"}), ("3x4-cabrera+V1", {"grid": "none"})],
+)
+def test_what_is_drawn_is_read_back(layout: str, style: dict) -> None:
+    printout = _printed(layout, **style)
+    reading = read_page(printout.image)
+    assert reading.layout == printout.layout
+    assert (np.isfinite(reading.values) == printout.shown).all()
+    assert _snr(printout, reading.values) > 20
+    assert reading.confidence.min() > 0.9
+    assert reading.scale == pytest.approx(200 / 25.4, rel=0.005)
+
+
+def test_the_command_writes_a_record_and_an_overlay(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    printout = _printed("3x4")
+    Image.fromarray(printout.image).save(tmp_path / "Jane Doe.png")
+    (tmp_path / "note.png").write_text("no picture")
+    assert main(["digitise", *map(str, (tmp_path / "Jane Doe.png", tmp_path / "note.png", tmp_path / "out"))]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "3x4, 10 s" in told[0]
+    assert told[1] == f"Not read: {tmp_path / 'note.png'} is no picture; give a PNG or JPEG or TIFF or BMP or WEBP."
+    record = wfdb.rdrecord(str(tmp_path / "out" / "Jane_Doe"))
+    assert record.units == ["mV"] * 12
+    assert tuple(record.sig_name) == STANDARD_LEADS
+    assert _snr(printout, record.p_signal.T) > 20
+    assert min(cv2.imread(str(tmp_path / "out" / "Jane_Doe.png")).shape[:2]) > 1000
+    assert main(["digitise", str(tmp_path / "Jane Doe.png"), str(tmp_path / "out")]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "There is no file"),
+        (lambda path: path.write_bytes(b"%PDF-1.7 ..."), "is a PDF"),
+        (lambda path: path.write_bytes(b"P1 is no picture"), "is no picture"),
+        (lambda path: Image.new("RGB", (1, 1)).save(path), "1 x 1 pixels"),
+        (lambda path: Image.new("1", (20_000, 10_000)).save(path), "more than 60 million pixels"),
+        (lambda path: Image.new("1", (8_000, 8_000)).save(path), "more than 60 million pixels"),
+        (lambda path: path.write_bytes(_png()[:2000]), "is damaged"),
+        (
+            lambda path: Image.new("L", (400, 400)).save(
+                path, format="TIFF", save_all=True, append_images=[Image.new("L", (400, 400))]
+            ),
+            "holds 2 pictures",
+        ),
+    ],
+)
+def test_a_file_that_is_no_picture_of_a_page_is_refused(tmp_path: Path, make: object, reason: str) -> None:
+    path = tmp_path / "page.png"
+    make(path)
+    with pytest.raises(StudyError, match=reason) as refusal:
+        load_picture(path)
+    assert str(path) in str(refusal.value)
+
+
+def _png() -> bytes:
+    """Give a picture of noise as a file."""
+    noise = np.random.default_rng(0).integers(0, 255, (400, 400), dtype=np.uint8)
+    return cv2.imencode(".png", noise)[1].tobytes()
+
+
+def test_a_large_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "MAX_BYTES", 10)
+    (tmp_path / "page.png").write_bytes(_png())
+    with pytest.raises(StudyError, match="is larger than"):
+        load_picture(tmp_path / "page.png")
+
+
+def test_pictures_without_an_ecg_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hills = cv2.resize(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8), (1600, 1200), interpolation=cv2.INTER_CUBIC)
+    paper = _printed("3x4").image
+    blank = np.full_like(paper, 255)
+    empty_grid = draw(
+        np.full((12, 5000), np.nan), STANDARD_LEADS, FS, layout_named("3x4"), 200, Style(names="none", pulse="none")
+    ).image
+    for picture in (hills, blank, empty_grid):
+        Image.fromarray(picture).save(tmp_path / "photo.png")
+        with pytest.raises(StudyError, match=r"photo\.png: no (ECG paper|rows)"):
+            digitise(tmp_path / "photo.png")
