@@ -269,7 +269,7 @@ def _work(options: argparse.Namespace) -> None:
     from ecgstudy.deidentification import attributes as deidentification
     from ecgstudy.dual_task import plan as dual_task
     from ecgstudy.experiment.jobs import share
-    from ecgstudy.layouts import plan as layouts
+    from ecgstudy.layouts import images as layouts
     from ecgstudy.reidentification import plan as reidentification
 
     for stage in (reidentification, dual_task, deidentification, layouts):
