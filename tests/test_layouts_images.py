@@ -84,6 +84,7 @@ def test_refused_and_wrong_pages_are_counted_apart(context: Context, monkeypatch
         return as_read(page, values, "6x2" if at == 2 else page.layout.name)
 
     monkeypatch.setattr(images, "read_page", read)
+    monkeypatch.setattr(images, "DEMO_RECORDS", 6)
     jobs = images.image_jobs(context, 0)
     assert {(job.view, job.severity) for job in jobs} == {(v, s) for v in ("3x4", "3x4+II") for s in ("clean", "mild")}
     seen = run(images.digitised, jobs[:1], context, "pictures")

@@ -48,7 +48,7 @@ from ecgstudy.study.config import effort
 DIAGNOSED = "moderate"
 """Severity of the scans that are diagnosed, fixed beforehand."""
 DPI = 200
-DEMO_RECORDS = 6
+DEMO_RECORDS = 3
 SHIFT_S = 0.01
 """A shift in time of the whole page up to this is no error: the paper does not say when it began."""
 WRONG_DB = 6.0
