@@ -179,7 +179,8 @@ def _doctor(options: argparse.Namespace) -> None:
 
 def _who(options: argparse.Namespace) -> None:
     """Print the names behind pseudonyms."""
-    from ecgstudy.data.own import KEY, OWN, OwnCohort, own_folders
+    from ecgstudy.data.own import OWN, OwnCohort, own_folders
+    from ecgstudy.data.pseudonyms import KEY
     from ecgstudy.study.config import data_root
 
     key = data_root() / OWN / KEY
@@ -268,7 +269,7 @@ def _work(options: argparse.Namespace) -> None:
     from ecgstudy.deidentification import attributes as deidentification
     from ecgstudy.dual_task import plan as dual_task
     from ecgstudy.experiment.jobs import share
-    from ecgstudy.layouts import plan as layouts
+    from ecgstudy.layouts import images as layouts
     from ecgstudy.reidentification import plan as reidentification
 
     for stage in (reidentification, dual_task, deidentification, layouts):

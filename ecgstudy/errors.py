@@ -23,6 +23,10 @@ class DataNotFoundError(StudyError):
     """A cohort's folder or index file is not where it is expected."""
 
 
+class DiskError(StudyError):
+    """A disk is full, or a folder refuses to be written: no reason to leave anything out, the same command goes on."""
+
+
 class NotApplicableError(StudyError):
     """What a stage asks cannot be asked of these records; its text says why. The stage ends here, and is complete."""
 

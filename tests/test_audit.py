@@ -15,7 +15,7 @@ from wfdb_trees import write_record
 
 from ecgstudy.__main__ import main
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.own import KEY
+from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import attributes, audit, tool
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, SEMI, RhythmAttacker

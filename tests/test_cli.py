@@ -12,7 +12,7 @@ from ecgstudy.__main__ import main
 from ecgstudy.deidentification import attributes as deidentification
 from ecgstudy.dual_task import plan as dual_task
 from ecgstudy.experiment import jobs
-from ecgstudy.layouts import plan as layouts
+from ecgstudy.layouts import images as layouts
 from ecgstudy.reidentification import plan as reidentification
 
 

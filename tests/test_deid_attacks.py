@@ -63,7 +63,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     cycles = cycle_set(stores["synthetic"], ("I",))
     kept = cycles.rows(np.arange(len(cycles)) != 2 * N_VICTIMS - 1)
     cohort = ReleaseCohort(stores["synthetic"], ("I",), kept, Changed(_upside_down), 0, "upside down")
-    folder = release_store(cohort, cache, boundaries=False).folder
+    folder = release_store(cohort, cache).folder
     records = context.records("synthetic")
     others = records[2 * N_VICTIMS :].reset_index(drop=True)
     victims = frozenset(records["subject_id"][: 2 * N_VICTIMS])

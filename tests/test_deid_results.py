@@ -208,6 +208,16 @@ def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_
     assert (mae, of_median) == pytest.approx((3, (ages - 50).abs().mean()))  # the median of those learnt from
 
 
+def test_losses_are_against_readers_of_the_same_seeds(people: pd.DataFrame) -> None:
+    raw, one = [_reading(people, 3.0, seed) for seed in (0, 1)], _reading(people, 1.0, 2)
+    jobs = [ReadingJob("c", RAW, REFERENCE, 0, seed) for seed in (0, 1)] + [ReadingJob("c", BEST, LAZY, 0, 1)]
+    values = {job.name: table for job, table in zip(jobs, [*raw, one], strict=True)}
+    found = _numbers(results.reading_results(values, jobs, TOLD, 0))
+    parts = [table[table["task"] == "MI"].dropna(subset="truth") for table in (raw[1], one)]
+    own, released = (roc_auc_score(part["truth"], part["p"]) for part in parts)
+    assert found[f"deid.{BEST}.utility.MI.trained_on_raw.auroc_loss"] == pytest.approx(own - released)
+
+
 def test_a_mean_auroc_weighs_records_by_their_person(people: pd.DataFrame) -> None:
     table = _reading(people, 1.0, 1)
     statistic, n = results.mean_auroc(table, ("NORM", "MI"), Resamples.draw(people["person"], 0))

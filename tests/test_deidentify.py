@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from ecgstudy.deidentification.cycles import CycleSet
 from ecgstudy.deidentification.learned import Thoroughness
 from ecgstudy.deidentification.protections import LowPass
 from ecgstudy.deidentification.release import PROTECTIONS
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 
 FS, SECONDS, GAIN = 250, 8.0, 200
 LEADS = ("I", "II")
@@ -323,6 +324,12 @@ def test_sets_of_leads_and_units_are_released_by_themselves(clinic: Callable[...
     assert (
         wfdb.rdheader(str(next(out / path.stem for path in out.glob("*.hea") if "/other" in path.read_text()))).fs == FS
     )
+
+
+def test_a_full_disk_leaves_no_record_out(clinic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "remember", Mock(side_effect=DiskError("No space is left.")))
+    with pytest.raises(DiskError):
+        release(clinic())
 
 
 def test_diagnoses_of_the_table_override_those_of_headers(clinic: Callable[..., Path]) -> None:

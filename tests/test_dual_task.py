@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
 from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, by_network, predict
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import Protocol, segments
 from ecgstudy.experiment.jobs import Context, Job, run
@@ -156,6 +157,12 @@ def test_people_without_the_known_activity_are_left_out_of_the_pairs(context: Co
     known = pairs.windows[pairs.windows["activity"] == "squats"]
     assert matrix.loc["rest", "squats"] == (known["person_predicted"] == known["subject_id"]).mean()
     assert matrix.loc["squats"].isna().all()
+
+
+def test_a_full_disk_is_no_fold_that_cannot_be_asked(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_fold", Mock(side_effect=DiskError("full")))
+    with pytest.raises(DiskError):
+        predict(context, Job("synthetic", protocols.CrossActivity(), DT4ECG, 0))
 
 
 def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(context: Context) -> None:

@@ -1,5 +1,6 @@
 """Jobs are done once, whoever asks; refusals are rows; one of each kind joins the study in a few lines."""
 
+import errno
 import os
 import pickle
 from dataclasses import dataclass, replace
@@ -13,18 +14,20 @@ import pytest
 from filelock import FileLock, Timeout
 
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate.protocols import CrossCohort, CrossRecord, RandomWindows, SubjectDisjoint, training_parts
 from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.trials import rank1_and_eer
 from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker, TemplateAttacker, attackers_of
+from ecgstudy.experiment.dataset import without_lead
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
 from ecgstudy.experiment.networks import (
     AUXILIARY_ROWS,
     ROWS,
     Recipe,
+    Rows,
     auxiliary_records,
     group_ages,
     targets,
@@ -147,7 +150,8 @@ def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_coho
 
 def test_the_auxiliary_cohorts_are_cut_once_a_process(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = []
-    monkeypatch.setattr(Recipe, "_rows", lambda *about: cut.append(about))
+    rows = Rows(np.zeros((2, 400)), np.array(["a", "b"]), np.array(["1", "2"]))
+    monkeypatch.setattr(Recipe, "_rows", lambda *about: (cut.append(about), rows)[1])
     monkeypatch.setattr(Recipe, "_fit", lambda *_: None)
     for seed in (0, 0, 1):
         Recipe("resnet1d").pretrained(context, auxiliary_records(context), seed)
@@ -189,6 +193,44 @@ def test_only_the_training_part_and_other_cohorts_are_learnt_from(
     assert set(np.unique(rows.persons, return_counts=True)[1]) == shares
 
 
+@pytest.mark.parametrize("model", ["resnet1d", "beatnet"])
+@pytest.mark.parametrize("usable", [0, 1, 2])
+def test_helpers_without_windows_of_two_persons_are_not_learnt_from_and_refuse_nobody(
+    context: Context, model: str, usable: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helpers, fits, lost = auxiliary_records(context), [], dataset.Dataset.pieces
+    having = sorted(training_parts(helpers, context.split_seed)[0]["subject_id"].unique())[:usable]
+
+    def pieces(self: dataset.Dataset, parts: pd.DataFrame) -> pd.DataFrame:
+        found = lost(self, parts)
+        persons = found["subject_id"].map(without_lead)
+        return found[persons.isin(having) | ~persons.isin(helpers["subject_id"])].reset_index(drop=True)
+
+    monkeypatch.setattr(dataset.Dataset, "pieces", pieces)
+    monkeypatch.setattr(Recipe, "_fit", lambda _, *about: fits.append(set(map(without_lead, about[1].persons))))
+    attacker, job = ATTACKERS[model], Job("synthetic", CrossRecord(), model, 0)
+    attacker.fit(context, job, split := context.splits(job)[0])
+    known = set(split.train["subject_id"])
+    assert fits == ([known] if usable < 2 else [set(having), known | set(having)])
+    across = Job("synthetic", CrossCohort(helpers, CrossRecord()), model, 0)
+    if usable == 2:
+        attacker.fit(context, across, context.splits(across)[0])
+    else:
+        with pytest.raises(StudyError, match="fewer than two persons of the other cohorts have a window"):
+            attacker.fit(context, across, context.splits(across)[0])
+
+
+def test_a_network_without_a_window_of_the_persons_at_hand_is_refused_before_others_train_it(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, kept = Job("synthetic", CrossRecord(), "resnet1d", 0), dataset.Dataset.pieces
+    known = set(context.splits(job)[0].train["subject_id"])
+    monkeypatch.setattr(dataset.Dataset, "pieces", lambda *a: kept(*a).loc[lambda t: ~t["subject_id"].isin(known)])
+    monkeypatch.setattr(Recipe, "_fit", Mock(side_effect=AssertionError))
+    with pytest.raises(StudyError, match="no recording holds a window that resnet1d could learn from"):
+        ATTACKERS["resnet1d"].fit(context, job, context.splits(job)[0])
+
+
 def test_the_feature_model_learns_from_the_training_part_alone(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +265,14 @@ def test_on_own_records_an_unexpected_error_costs_its_own_job(
     outcome = run(score, [TEMPLATE_JOB], replace(context, profile="mine"), "t")
     assert outcome.refusals["reason"].str.startswith("an unexpected TypeError ended it").all()
     assert not outcome.values
+
+
+def test_a_full_disk_stops_the_study_and_refuses_no_job(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("ecgstudy.study.cache.joblib.dump", Mock(side_effect=full))
+    for profile in ("real", "mine"):
+        with pytest.raises(DiskError, match="No space is left on the disk that holds"):
+            run(score, [TEMPLATE_JOB], replace(context, profile=profile), "t")
 
 
 def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: Context) -> None:

@@ -122,9 +122,9 @@ def test_the_released_code_drops_other_patches_in_training_and_forgets_the_mask(
     assert edge.any()
     for attention, dropped in (("meant", False), ("released", True)):
         model = patchecg(attention=attention)
-        read = model._encode(x)[2]
+        read = model._packed(x)[2]
         model.train()
-        assert bool((model._encode(x)[2] != read).any()) is dropped
+        assert bool((model._packed(x)[2] != read).any()) is dropped
 
 
 def test_the_paper_s_size_is_the_paper_s() -> None:
@@ -194,3 +194,18 @@ def test_a_repeated_lead_is_its_own_stretch_over_and_over() -> None:
     page = np.zeros((1, 1, 8), dtype=np.float32)
     page[0, 0, 2:5] = [1, 2, 3]
     assert fills.repeat(page, page)[0, 0].tolist() == [2, 3, 1, 2, 3, 1, 2, 3]
+
+
+def test_attention_mixes_what_is_there_in_the_shares_that_are_read_out() -> None:
+    torch.manual_seed(0)
+    tokens, there = torch.randn(2, 5, 16), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    for uniform in (False, True):
+        block = models.PatchBlock(16, 2, uniform)
+        absent = torch.tensor([0, 0])
+        shares = block.shares(tokens, there, absent)
+        torch.testing.assert_close(shares.sum(-1), torch.ones(2, 2, 1))
+        assert (shares[1, ..., 3:] == 0).all()
+        mixed = (shares @ block._parts(tokens)[2])[:, :, 0].flatten(1)
+        first = tokens[:, 0] + block.to_out(mixed)
+        expected = first + block.perceptron(first)
+        torch.testing.assert_close(block(tokens, there, absent)[:, 0], expected, atol=1e-5, rtol=1e-4)

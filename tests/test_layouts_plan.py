@@ -148,7 +148,8 @@ def test_tables_and_sentences_say_what_the_rows_say(compared: tuple[Pages, resul
     of, every, rows = compared
     table = tables.model_table(rows)
     assert table["model"].tolist()[0] == BEST
-    assert [*table] == ["model", "mean", *plan.VIEWS]
+    assert [*table] == ["model", "persons", "mean", *plan.VIEWS]
+    assert table.set_index("model").loc["patchecg_paper", "persons"] == 60
     told = tables.findings(rows)
     assert any("above patchecg paper" in sentence for sentence in told)
     assert len(told) == 1 + 3

@@ -1,7 +1,9 @@
 """Records of one's own: what is read from a folder, and that nothing of it leaves under its own name."""
 
+import hashlib
 import os
 import pickle
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -15,11 +17,13 @@ from wfdb_trees import digital, write_record
 from ecgstudy.__main__ import main
 from ecgstudy.data import own, wfdb_cohort
 from ecgstudy.data.cohorts import data_fingerprint
-from ecgstudy.data.own import FolderCohort, OwnCohort, own_folders, pseudonym_key
+from ecgstudy.data.own import FolderCohort, OwnCohort, own_folders
+from ecgstudy.data.pseudonyms import KEY, SIGN, pseudonym_key
 from ecgstudy.dual_task.plan import cohort_of
 from ecgstudy.errors import NotApplicableError, NothingUsableError, RecordError, StudyError
 from ecgstudy.ingestion import doctor
 from ecgstudy.ingestion.doctor import examine, expectations
+from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.ingest import build_store
 
 TABLE = "record,subject_id,session,age,sex,activity\nann/a1,Ann,1,40,F,rest\nann/a2,Ann,2,41.5,female,Dr Who\nbob,Bob\n"
@@ -100,7 +104,7 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
     ward = OwnCohort("own-2", shutil.copytree(folder, folder.with_name("ward"))).records()
     for kind in ("record_id", "subject_id"):  # the same name in another folder is somebody else
         assert not set(ward[kind]) & set(records[kind])
-    digest, key = cohort.digest(), tmp_path / "wfdb-folder" / own.KEY
+    digest, key = cohort.digest(), tmp_path / "wfdb-folder" / KEY
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     key.unlink()
     other = OwnCohort("own-1", folder)
@@ -122,9 +126,9 @@ def test_a_key_that_is_no_key_is_a_sentence(tmp_path: Path) -> None:
     key = pseudonym_key(tmp_path)
     assert pseudonym_key(tmp_path) == key
     assert len(key) == 32
-    assert not list(tmp_path.glob(f"{own.KEY}.*"))
+    assert not list(tmp_path.glob(f"{KEY}.*"))
     for content in ("", "abc", "00" * 31, "z" * 64, "\xb2" * 64):
-        (tmp_path / own.KEY).write_text(content)
+        (tmp_path / KEY).write_text(content)
         with pytest.raises(StudyError, match="does not hold 64 hexadecimal digits; put back the key"):
             pseudonym_key(tmp_path)
 
@@ -134,7 +138,7 @@ def test_a_lost_key_is_not_replaced_where_something_was_made_with_it(
 ) -> None:
     for name in ("results", "cache"):
         monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
-    key = tmp_path / "wfdb-folder" / own.KEY
+    key = tmp_path / "wfdb-folder" / KEY
     # another profile's results, and what a run makes before it asks for the key
     for nothing in ("results/demo/01_ingestion/metrics.json", "results/mine/01_ingestion", "cache/mine"):
         (tmp_path / nothing).mkdir(parents=True)
@@ -154,6 +158,46 @@ def test_a_lost_key_is_not_replaced_where_something_was_made_with_it(
     assert key.exists()
 
 
+def test_an_exchanged_key_is_refused_where_something_was_made_with_the_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_make(made: str) -> None:
+        with pytest.raises(StudyError, match="No record of own-1 can be used"):  # 300 samples
+            open_usable_stores("mine", ["own-1"], 0)
+        (tmp_path / made).mkdir(parents=True, exist_ok=True)
+
+    for name in ("results", "cache"):
+        monkeypatch.setenv(f"ECGSTUDY_{name.upper()}", str(tmp_path / name))
+    results, cache = tmp_path / "results/mine", tmp_path / "cache/mine"
+    run_and_make("cache/mine/store-own-1-0")
+    key = tmp_path / "wfdb-folder" / KEY
+    first, other = key.read_text(), "ab" * 32
+    for place in (results, cache):
+        sign = (place / SIGN).read_text()
+        assert re.fullmatch("[0-9a-f]{16}", sign)
+        assert sign not in first + hashlib.sha256(bytes.fromhex(first)).hexdigest()
+    key.write_text(other)
+    with pytest.raises(StudyError, match=f"{key} is not the key that made the pseudonyms in {cache}: put that") as told:
+        data_fingerprint("mine")
+    assert "\n" not in str(told.value)
+    assert first not in str(told.value)
+    (results / "01_ingestion/metrics.json").mkdir(parents=True)
+    with pytest.raises(StudyError, match=f" in {results} and {cache}: put"):
+        OwnCohort("own-1", folder)
+    key.write_text(first.upper())  # the same key
+    OwnCohort("own-1", folder)
+    for place in (results, cache):  # as what was made before there were fingerprints
+        (place / SIGN).unlink()
+    run_and_make("cache/mine")
+    key.write_text(other)
+    for made in (results / "01_ingestion", cache):
+        shutil.rmtree(made)
+    run_and_make("cache/mine/store-own-1-0")  # where nothing was made, a new key takes over
+    key.write_text(first)
+    with pytest.raises(StudyError, match=f" in {cache}: put"):
+        OwnCohort("own-1", folder)
+
+
 def test_headers_in_capitals_are_said_so(folder: Path, tmp_path: Path) -> None:
     for suffix in (".hea", ".dat"):
         (folder / f"bob{suffix}").rename(folder / f"bob{suffix.upper()}")
@@ -170,9 +214,9 @@ def test_headers_in_capitals_are_said_so(folder: Path, tmp_path: Path) -> None:
 def test_a_key_is_made_after_an_interrupted_attempt_and_without_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / f"{own.KEY}.{os.getpid()}").write_text("")
+    (tmp_path / f"{KEY}.{os.getpid()}").write_text("")
     monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError))
-    assert pseudonym_key(tmp_path) == bytes.fromhex((tmp_path / own.KEY).read_text())
+    assert pseudonym_key(tmp_path) == bytes.fromhex((tmp_path / KEY).read_text())
 
 
 def test_folders_lie_side_by_side_or_records_in_the_folder_itself(folder: Path, tmp_path: Path) -> None:
@@ -319,7 +363,7 @@ def test_a_table_with_nearly_the_right_name_is_mentioned(folder: Path) -> None:
 def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: Path) -> None:
     first = data_fingerprint("mine")
     assert data_fingerprint("mine") == first
-    (tmp_path / "wfdb-folder" / own.KEY).unlink()
+    (tmp_path / "wfdb-folder" / KEY).unlink()
     second = data_fingerprint("mine")
     assert second != first
     (folder / os.fsdecode(b"J\xf6rg.hea")).write_text("")
@@ -384,7 +428,7 @@ def test_what_a_name_tells_the_terminal_to_do_is_shown_instead(folder: Path, cap
 def test_who_makes_no_key(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["who", "p000000000000"]) == 1
     assert "There is no" in capsys.readouterr().err
-    assert not (tmp_path / "wfdb-folder" / own.KEY).exists()
+    assert not (tmp_path / "wfdb-folder" / KEY).exists()
     person = OwnCohort("own-1", folder).pseudonym("person", "ann/a1")
     assert main(["who", f"own-1/{person}"]) == 0
     assert capsys.readouterr().out == f"own-1/{person}: ann/a1\n"

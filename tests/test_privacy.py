@@ -23,7 +23,8 @@ import pytest
 from unpacking import found_in, numbers, written
 from wfdb_trees import write_record
 
-from ecgstudy.data.own import KEY, OWN
+from ecgstudy.data.own import OWN
+from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.data.synthetic import SyntheticCohort
 
 PERSONS = (

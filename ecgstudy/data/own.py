@@ -9,18 +9,17 @@ import hashlib
 import hmac
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal
+from ecgstudy.data.pseudonyms import pseudonym_key
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.subjects import LABELS, Subjects, composed, contradictions, facts_of_comments, read_subjects
 from ecgstudy.data.tables import age_of, sex_of, stated
@@ -35,15 +34,13 @@ from ecgstudy.data.wfdb_files import (
     read_signal,
 )
 from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
-from ecgstudy.study.config import PROFILES, cache_dir, data_root, is_own, results_dir
+from ecgstudy.study.config import data_root
 
 OWN = "wfdb-folder"
 """Folder of the data folder that holds the folders of one's own."""
 OWN_PREFIX = "own-"
 """How the names of cohorts of one's own begin, "own-1" the first of the folders."""
 SUBJECTS = "subjects.csv"
-KEY = "pseudonym.key"
-"""File beside the data, 64 hexadecimal digits: whoever has it can find out whose pseudonym is whose."""
 SUFFIXES = (".hea", ".dat", ".mat")
 """What a file's name may end with in a table: an unknown ending may be a name."""
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
@@ -342,54 +339,3 @@ def near_misses() -> list[str]:
     base = data_root()
     names = [child.name for child in base.iterdir() if child.is_dir()] if base.is_dir() else []
     return [name for name in names if name != OWN and re.sub(r"[\W_]", "", name.lower()).rstrip("s") == "wfdbfolder"]
-
-
-def pseudonym_key(folder: Path) -> bytes:
-    """Key of the study's pseudonyms, made once beside the data; see :func:`key_in`."""
-    if not os.access(folder / KEY, os.F_OK):
-        _refuse_without_key(folder / KEY)
-    return key_in(folder / KEY)
-
-
-def key_in(path: Path) -> bytes:
-    """Key that a file holds, made where there is none; :class:`StudyError` where it can be neither read nor made."""
-    try:
-        if not path.exists():
-            _make_key(path)
-        written = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError as error:
-        raise StudyError(
-            f"{path} holds the key of your patients' pseudonyms and can be neither read nor made ({error.strerror}); "
-            "make the folder writable, or put the key back."
-        ) from error
-    if not re.fullmatch("[0-9a-fA-F]{64}", written):
-        raise StudyError(f"{path} does not hold 64 hexadecimal digits; put back the key that was there.")
-    return bytes.fromhex(written)
-
-
-def _refuse_without_key(path: Path) -> None:
-    """Refuse new pseudonyms beside old ones, whose persons nobody could tell any more; :class:`StudyError`."""
-    own = filter(is_own, PROFILES)
-    places = {
-        place(name): made for name in own for place, made in ((results_dir, "*/metrics.json"), (cache_dir, "store-*"))
-    }
-    if left := [str(place) for place, made in places.items() if any(place.glob(made))]:
-        raise StudyError(
-            f"{path} is missing, and {' and '.join(left)} hold pseudonyms that were made with it: put the key back or, "
-            "where it is lost, delete that, whose patients nobody can name any more, and begin with a new key."
-        )
-
-
-def _make_key(path: Path) -> None:
-    """Write a new key, whole or not at all, unless another process was first."""
-    with NamedTemporaryFile("w", dir=path.parent, prefix=f"{KEY}.") as fresh:
-        fresh.write(key := secrets.token_hex(32))
-        fresh.flush()
-        os.fsync(fresh.fileno())
-        try:
-            os.link(fresh.name, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a USB stick knows no links
-            with path.open("x") as handle:
-                handle.write(key)

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from joblib import cpu_count
 
 from ecgstudy.data.base import Cohort
-from ecgstudy.data.own import KEY
+from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, attackers, tiers_of
 from ecgstudy.deidentification.attributes import BINARY, SETTINGS, ReadingJob, floors, intervals, read
 from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, tables_of, worst_off

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import Signal
-from ecgstudy.data.own import FolderCohort, OwnCohort, key_in
+from ecgstudy.data.own import FolderCohort, OwnCohort
+from ecgstudy.data.pseudonyms import key_in
 from ecgstudy.errors import DataNotFoundError, StudyError
 from ecgstudy.study.cache import new_file, write_text
 

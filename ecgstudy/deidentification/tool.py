@@ -22,12 +22,13 @@ from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ecgstudy.data.base import Signal
-from ecgstudy.data.own import KEY, SUBJECTS
+from ecgstudy.data.own import SUBJECTS
+from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
 from ecgstudy.deidentification.held import HeldCohort, write_record
 from ecgstudy.deidentification.protections import Prepared, Protection
 from ecgstudy.deidentification.release import PROTECTIONS, protection_of
-from ecgstudy.errors import NothingUsableError, RecordError, StudyError
+from ecgstudy.errors import DiskError, NothingUsableError, RecordError, StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.ingestion.stores import STORE_FS
 from ecgstudy.signals.ingest import build_store
@@ -190,6 +191,8 @@ def _groups(order: Order, cohort: HeldCohort, store: RecordStore, made_from: str
         make = partial(_prepare, order, cohort, cycles, folder)
         try:
             groups.append(Group(leads, unit, cycles, remember(folder, order.protection, what_made_it, make)[0]))
+        except DiskError:
+            raise
         except StudyError as unfit:
             told = f"records with {', '.join(leads)} in {unit} were left out: {unfit}"
             skipped += [(record_id, UNSUITED, told) for record_id in cycles.records[RECORD]]

@@ -14,7 +14,7 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.errors import NotApplicableError, StudyError
+from ecgstudy.errors import DiskError, NotApplicableError, StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
@@ -266,6 +266,8 @@ def predict(context: Context, job: Job) -> Predictions:
     for fold in range(len(splits)):
         try:
             parts.append(_fold(context, job, fold))
+        except DiskError:
+            raise
         except StudyError as impossible:
             gaps[fold] = str(impossible).removesuffix(".")
     if not parts:

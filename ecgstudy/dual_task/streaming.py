@@ -17,7 +17,7 @@ from torch.utils.benchmark import Timer
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MitdbCohort
 from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, by_network, open_context, predict
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import GRID_S
@@ -141,6 +141,8 @@ def read_long_records(context: Context, seed: int, model: SignalModel) -> LongRe
         late = by_network(run(predict, [job], followed, "long records"), [job])[job.protocol.name, job.attacker]
         if late.gap:
             raise StudyError(late.gap)
+    except DiskError:
+        raise
     except StudyError as impossible:
         return f"No half-hour record was followed: {str(impossible).removesuffix('.')}."
     reader, first = context.attackers[LONG_RECORDS], late.windows[RECORD].iloc[0]

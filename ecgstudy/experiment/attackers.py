@@ -82,7 +82,10 @@ class NetworkAttacker(Attacker):
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
         ages = group_ages(split.train[SUBJECT].to_numpy(dtype=str), context.people)
         if isinstance(job.protocol, CrossCohort):
-            return FittedNetwork(self.recipe.pretrained(context, job.protocol.others, job.seed)[0], self.recipe, ages)
+            learnt = self.recipe.pretrained(context, job.protocol.others, job.seed)
+            if learnt is None:
+                raise StudyError("fewer than two persons of the other cohorts have a window to learn from")
+            return FittedNetwork(learnt[0], self.recipe, ages)
         own = context.records(job.cohort)
         helpers = pd.DataFrame() if (own["on_trial"] & own["auxiliary"]).any() else auxiliary_records(context)
         validation = None if split.unseen_persons else split.validation

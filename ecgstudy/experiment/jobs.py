@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from filelock import Timeout
 
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split, with_cohort
 from ecgstudy.experiment.dataset import VIEWS, Dataset, View
 from ecgstudy.learn.train import THREADS
@@ -281,10 +281,10 @@ def do(
             **job.made_from(context),
         }
         value, commit = remember(context.cache / work.__name__, job.name, made_from, lambda: work(context, job), wait)
+    except (DiskError, OSError):
+        raise  # a full disk, or another process at work
     except StudyError as impossible:
         return None, "", str(impossible)
-    except OSError:
-        raise  # a full disk, or another process at work
     except Exception as strange:
         if not is_own(context.profile):
             raise

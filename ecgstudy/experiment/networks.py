@@ -68,20 +68,24 @@ class Recipe:
         """Network with its initial weights, the control."""
         return self._create(context, {PERSON: ("nobody", "somebody")}, seed).eval()
 
-    def pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"]:
+    def pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"] | None:
         """Network trained on the people of auxiliary records, and rows of some of them to train along with others.
 
-        The records' rows are cut once a process, whether the network is trained or was before.
+        None where fewer than two persons have a window: one alone is told from nobody. The records' rows are cut once a
+        process, whether the network is trained or was before.
         """
         key = (self, seed, tuple(table[RECORD]))  # tables of the same cohorts may hold other people
         return context.shared(key, lambda: self._pretrained(context, table, seed))
 
-    def _pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"]:
+    def _pretrained(self, context: Context, table: pd.DataFrame, seed: int) -> tuple[SignalModel, "Rows"] | None:
         # the same persons that the cross-cohort protocols state
         chosen = training_parts(table, context.split_seed)[0][SUBJECT]
         parts = segments(by_lead(table[table[SUBJECT].isin(chosen)], self.auxiliary_leads))
         first = replace(self, epochs=self.pretraining_epochs, learning_rate=self.pretraining_rate)
-        model = first._fit(context, self._rows(context, parts, AUXILIARY_ROWS, seed), seed)
+        rows = self._rows(context, parts, AUXILIARY_ROWS, seed)
+        if len({without_lead(person) for person in rows.persons}) < 2:
+            return None
+        model = first._fit(context, rows, seed)
         classes = np.random.default_rng(seed).permutation(parts[SUBJECT].unique())[:AUXILIARY_CLASSES]
         some = parts[parts[SUBJECT].isin(classes)].reset_index(drop=True)
         return model, self._rows(context, some, AUXILIARY_ROWS, seed)
@@ -94,8 +98,10 @@ class Recipe:
         The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
         """
         rows, start = self._rows(context, known, max(1, ROWS // max(1, known[SUBJECT].nunique())), seed), None
-        if len(helpers):
-            start, others = self.pretrained(context, helpers, seed)
+        if not len(rows.persons):
+            raise StudyError(f"no recording holds a window that {self.model} could learn from")
+        if len(helpers) and (helped := self.pretrained(context, helpers, seed)):
+            start, others = helped
             # cut to the shorter of the two lengths
             length = min(rows.windows.shape[1], others.windows.shape[1])
             both = (one._replace(windows=one.windows[:, :length]) for one in (rows, others))
@@ -132,7 +138,7 @@ class Recipe:
         return fit(model, train, chosen_on, settings, context.runs, context.device).model
 
     def _rows(self, context: Context, parts: pd.DataFrame, each: int, seed: int) -> "Rows":
-        """Draw the same number of rows for every person, longer than the network reads where there is room."""
+        """Draw the same number of rows for each person with a window, longer than the network reads where possible."""
         rng, dataset = np.random.default_rng([seed, each]), context.dataset
         if self.beats:
             cut = dataset.averaged_beats(parts, each, rng)
@@ -143,7 +149,7 @@ class Recipe:
             cut = dataset.windows(parts, int(np.fmin(shortest, round(ROW_S * dataset.fs))), each)
         rows = Rows.of(parts, *cut)
         if not len(rows.persons):
-            raise StudyError(f"no recording holds a window that {self.model} could learn from")
+            return rows
         order = np.argsort(rows.persons, kind="stable")
         groups = np.split(order, np.unique(rows.persons[order], return_index=True)[1][1:])
         # all of a person before any twice

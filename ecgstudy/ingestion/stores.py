@@ -7,7 +7,8 @@ import pandas as pd
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.cohorts import open_cohort
-from ecgstudy.data.own import OWN_PREFIX, SUBJECTS
+from ecgstudy.data.own import OWN, OWN_PREFIX, SUBJECTS
+from ecgstudy.data.pseudonyms import sign
 from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import LeakageError, NothingUsableError, StudyError
@@ -15,7 +16,7 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT, WAVEFORM
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.quality import REMEDIES, Problem
 from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
-from ecgstudy.study.config import cache_dir
+from ecgstudy.study.config import cache_dir, data_root, is_own
 
 STORE_FS = 100.0
 """Hz. The 0.5-40 Hz band fits below its 50 Hz limit, PTB-XL has it by nature, and models stay small."""
@@ -56,6 +57,8 @@ def open_usable_stores(
         Sampling rate of the stored signals in Hz.
     """
     stores, lost, sentences = {}, [pd.DataFrame(columns=["cohort", *EXCLUSION_COLUMNS])], []
+    if is_own(profile):
+        sign(profile, data_root() / OWN)
     for name in names:
         try:
             stores[name] = _open(study_cohort(name, seed), profile, fs)

@@ -109,27 +109,36 @@ class PatchBlock(nn.Module):
         wide = nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         self.perceptron = nn.Sequential(nn.LayerNorm(width), *wide)
 
-    def forward(self, tokens: Tensor, there: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:
-        """Give new tokens (n, tokens, width), and what each token takes of each, (n, heads, tokens, tokens).
+    def forward(self, tokens: Tensor, there: Tensor, absent: Tensor) -> Tensor:
+        """Give new tokens (n, tokens, width).
 
         `there` (n, tokens) tells tokens from what fills up; `absent` (n,) counts the patches that are not shown.
         """
-        n, n_tokens, width = tokens.shape
-        qkv = self.to_qkv(self.norm(tokens)).view(n, n_tokens, 3, self.n_heads, width // self.n_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = self._parts(tokens)
         if self.uniform:
             # what is not shown is a token of zeros, which the bias of the norm makes one like any other
-            share = there[:, None, None].float() / (there.sum(1) + absent)[:, None, None, None]
-            weights = share.expand(-1, self.n_heads, n_tokens, -1)
-            nothing = self.to_qkv(self.norm.bias)[-width:]
+            mixed = (self.shares(tokens, there, absent) @ value).expand_as(value)
+            nothing = self.to_qkv(self.norm.bias)[-tokens.shape[-1] :]
             extra = (absent / (there.sum(1) + absent))[:, None, None] * nothing
         else:
-            logits = query @ key.transpose(-2, -1) / math.sqrt(width // self.n_heads)
-            weights = logits.masked_fill(~there[:, None, None], -math.inf).softmax(dim=-1)
-            extra = 0.0
-        mixed = (weights @ value).transpose(1, 2).reshape(n, n_tokens, width) + extra
-        tokens = tokens + self.to_out(mixed)
-        return tokens + self.perceptron(tokens), weights
+            mixed, extra = functional.scaled_dot_product_attention(query, key, value, there[:, None, None]), 0.0
+        tokens = tokens + self.to_out(mixed.transpose(1, 2).reshape(tokens.shape) + extra)
+        return tokens + self.perceptron(tokens)
+
+    def shares(self, tokens: Tensor, there: Tensor, absent: Tensor) -> Tensor:
+        """Give what the class token takes of each token, (n, n_heads, 1, tokens)."""
+        if self.uniform:
+            share = there / (there.sum(1) + absent)[:, None]
+            return share[:, None, None].expand(-1, self.n_heads, -1, -1)
+        query, key, _ = self._parts(tokens)
+        logits = query[:, :, :1] @ key.transpose(-2, -1) / math.sqrt(key.shape[-1])
+        return logits.masked_fill(~there[:, None, None], -math.inf).softmax(dim=-1)
+
+    def _parts(self, tokens: Tensor) -> Tensor:
+        """Give queries, keys and values, (3, n, n_heads, tokens, width of a head)."""
+        n, n_tokens, width = tokens.shape
+        parts = self.to_qkv(self.norm(tokens)).view(n, n_tokens, 3, self.n_heads, width // self.n_heads)
+        return parts.permute(2, 0, 3, 1, 4)
 
 
 class PatchECG(SignalModel):
@@ -163,10 +172,8 @@ class PatchECG(SignalModel):
                 layers += [Net1dBlock(n_in, n_out, 2), Net1dBlock(n_out, n_out, 1)]
             layers.append(nn.AdaptiveAvgPool1d(1))
         self.encoder, self.to_tokens = nn.Sequential(*layers, nn.Flatten()), nn.Linear(n_read, width)
-        shapes = {"lead": (self.hparams.n_leads, 1, width), "time": (1, self.n_patches, width), "token": (1, 1, width)}
-        self.places = nn.ParameterDict(
-            {name: nn.Parameter(0.02 * torch.randn(shape)) for name, shape in shapes.items()}
-        )
+        rows = {"lead": self.hparams.n_leads, "time": self.n_patches, "token": 1}
+        self.places = nn.ParameterDict({of: nn.Parameter(0.02 * torch.randn(n, width)) for of, n in rows.items()})
         self.blocks = nn.ModuleList(PatchBlock(width, n_heads, attention == "released") for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         return width
@@ -179,19 +186,26 @@ class PatchECG(SignalModel):
 
     def features(self, x: Tensor) -> Tensor:
         """Class token after the last block, shape (n, width)."""
-        return self._encode(x)[0]
+        tokens, filled, there = self._packed(x)
+        absent = there[0].numel() - there.sum((1, 2))
+        for block in self.blocks:
+            tokens = block(tokens, filled, absent)
+        return self.norm(tokens[:, 0])
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """Share that the class token takes of each patch in the last block, (n, n_leads, n_patches); 0: not shown."""
-        _, weights, there = self._encode(x)
-        shares = weights.mean(dim=1)[:, 0, 1:]
+        tokens, filled, there = self._packed(x)
+        absent = there[0].numel() - there.sum((1, 2))
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, filled, absent)
+        shares = self.blocks[-1].shares(tokens, filled, absent).mean(dim=1)[:, 0, 1:]
         n_shown = there.flatten(1).sum(1, keepdim=True)
         maps = torch.zeros(there.shape, device=x.device)
         maps[there] = shares[torch.arange(shares.shape[1], device=x.device) < n_shown]
         return maps
 
-    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Class token, weights of the last block, and which patches are shown (n, n_leads, n_patches)."""
+    def _packed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of what is shown, the class token first; what of them fills up; patches shown (n, leads, patches)."""
         patch, released = self.hparams.patch, self.hparams.attention == "released"
         patches = x[..., : self.n_patches * patch].unfold(-1, patch, patch)
         seen = patches != 0
@@ -199,16 +213,14 @@ class PatchECG(SignalModel):
         there = seen.all(-1) if released and self.training else seen.any(-1)
         mask = torch.ones_like(patches) if released and not self.training else seen.float()
         tokens = self.to_tokens(self.encoder(torch.stack([patches[there], mask[there]], dim=1)))
-        tokens = tokens + (self.places["lead"] + self.places["time"]).expand(*there.shape, -1)[there]
+        for place, at in zip(("lead", "time"), there.nonzero(as_tuple=True)[1:], strict=True):
+            tokens = tokens + functional.embedding(at, self.places[place])
         n_shown = there.flatten(1).sum(1)
         filled = torch.arange(int(n_shown.max()), device=x.device) < n_shown[:, None]
         packed = tokens.new_zeros(*filled.shape, tokens.shape[-1])
         packed[filled] = tokens
-        packed = torch.cat([self.places["token"].expand(len(x), -1, -1), packed], dim=1)
-        filled = functional.pad(filled, (1, 0), value=True)
-        for block in self.blocks:
-            packed, weights = block(packed, filled, there[0].numel() - n_shown)
-        return self.norm(packed[:, 0]), weights, there
+        packed = torch.cat([self.places["token"].expand(len(x), 1, -1), packed], dim=1)
+        return packed, functional.pad(filled, (1, 0), value=True), there
 
     def losses(self, logits: dict[str, Tensor], targets: dict[str, Tensor], margin: bool) -> dict[str, Tensor]:
         """Cross-entropy of each task, or the paper's focal loss."""

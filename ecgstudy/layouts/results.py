@@ -92,8 +92,10 @@ def judged(pages: Pages, scores: Scores, resamples: Resamples) -> Judged:
     sets = {kind: [name for name in occur.index if name.startswith(f"{kind} ")] for kind in (SUBCLASS, SUPERCLASS, AF)}
     sets[SUBCLASS5] = [name for name in sets[SUBCLASS] if occur.loc[name].min() >= LEAST_POSITIVES]
     sets = {kind: names for kind, names in sets.items() if names}
-    models = list(dict.fromkeys(model for model, _ in scores))
-    tables = dict(scores)
+    models = [
+        model for model in dict.fromkeys(model for model, _ in scores) if all((model, v) in scores for v in VIEWS)
+    ]
+    tables = {cell: table for cell, table in scores.items() if cell[0] in models}
     for model in models:
         rows = scores[model, RANDOM].index
         if len(rows) < len(read):

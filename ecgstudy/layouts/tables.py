@@ -1,11 +1,13 @@
 """Tables and sentences of notebook 06, made of the rows of :mod:`ecgstudy.layouts.results`."""
 
+import math
+
 import pandas as pd
 
 from ecgstudy.evaluate.results import INTERVAL, pivot
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
 from ecgstudy.layouts.pages import AF
-from ecgstudy.layouts.plan import BEST, RHYTHM, SIGNAL, VIEWS
+from ecgstudy.layouts.plan import BEST, IMAGE, RHYTHM, SIGNAL, VIEWS
 from ecgstudy.layouts.results import MEAN, SUBCLASS5
 
 PAPER = {"3x4": 0.8318, "3x4+II": 0.8294, "3x4+II+V1": 0.8302, "6x2": 0.8334, "6x2+II": 0.8321, "12x1": 0.8288}
@@ -19,9 +21,9 @@ PAPER_MODEL = "PatchECG (paper, all of PTB-XL)"
 
 
 def model_table(rows: pd.DataFrame, labels: str = SUBCLASS5) -> pd.DataFrame:
-    """Macro AUROC of every model by layout: one row a model, the highest mean first."""
-    mine = rows[(rows["task"] == labels) & (rows["metric"] == "auroc")]
-    table = pivot(mine, ["attacker"], "view", [MEAN, *VIEWS])
+    """Macro AUROC of every model by layout: one row a model, the highest mean first, and whose records it has read."""
+    mine = rows[(rows["task"] == labels) & (rows["metric"] == "auroc")].rename(columns={"n": "persons"})
+    table = pivot(mine, ["attacker", "persons"], "view", [MEAN, *VIEWS])
     return table.rename(columns={"attacker": "model"}).sort_values(MEAN, ascending=False, kind="stable")
 
 
@@ -51,6 +53,23 @@ def external_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pivot(mine, ["task", "attacker"], "view", [MEAN, *VIEWS]).rename(columns={"attacker": "model"})
 
 
+def digitise_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Show what was read of pictures: one row a layout and severity."""
+    shown = ["snr_db", "correlation", "amplitude_error", "failed", "wrong"]
+    table = pivot(rows.rename(columns={"protocol": "severity"}), ["view", "severity"], "metric", shown)
+    return table.rename(columns={"view": "layout"})
+
+
+def digitise_findings(rows: pd.DataFrame) -> list[str]:
+    """Say for each severity how well pictures are read, and how often they are refused or read wrongly."""
+    values = rows.astype({"value": float}).pivot_table("value", "protocol", "metric", sort=False)
+    return [
+        f"{severity} scans: {row.get('snr_db', math.nan):.1f} dB on average over the layouts, "
+        f"{row['failed']:.1%} refused, {row.get('wrong', math.nan):.1%} of the others read wrongly without a word."
+        for severity, row in values.iterrows()
+    ]
+
+
 def findings(rows: pd.DataFrame) -> list[str]:
     """Say how well any layout is read, how much the layout matters, and what the judged model is above."""
     mine = rows[rows["task"] == SUBCLASS5].astype({"value": float, "low": float, "high": float})
@@ -75,7 +94,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
 def fibrillation_findings(rows: pd.DataFrame) -> list[str]:
     """Say how well the model of the rhythm and the judged one see fibrillation, at their worst layout."""
     mine = rows[(rows["task"] == AF) & (rows["metric"] == "auroc") & rows["view"].isin(VIEWS)].dropna(subset="value")
-    mine = mine[mine["attacker"].isin([RHYTHM, SIGNAL, BEST])]
+    mine = mine[mine["attacker"].isin([RHYTHM, SIGNAL, IMAGE, BEST])]
     found = []
     for (cohort, model), part in mine.groupby(["cohort", "attacker"], sort=False):
         worst = part.astype({"value": float, "low": float, "high": float}).nsmallest(1, "value").iloc[0]

@@ -27,7 +27,7 @@ import joblib
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ecgstudy.errors import StudyError
+from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.study.config import PROJECT_ROOT
 
 T = TypeVar("T")
@@ -197,7 +197,7 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
         else:
             raise
         where = f"or set ECGSTUDY_CACHE and ECGSTUDY_RESULTS to {cure}, and run the same command again."
-        raise StudyError(f"{trouble}, {where}") from failed
+        raise DiskError(f"{trouble}, {where}") from failed
 
 
 @contextmanager
