@@ -37,7 +37,7 @@ def grid_lines(picture: np.ndarray) -> np.ndarray:
 def grid_vectors(lines: np.ndarray) -> tuple[np.ndarray, float] | None:
     """Vectors across the upright and the level lines, (2, 2) as x and y in cycles a pixel, and mm of a cycle (5 or 1).
 
-    """Darkness beside the surroundings, float32: what is left of a shaded page is lines; ink is taken out."""
+    The middle one of some tiles speaks for the page. None where none has waves in both directions, with multiples.
     """
     height, width = lines.shape
     tops = np.unique(np.linspace(0, max(height - _TILE, 0), 3).astype(int))
