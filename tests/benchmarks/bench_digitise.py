@@ -14,10 +14,11 @@ FS, SECONDS, CORES = 500, 10, 2
 
 
 def heart() -> np.ndarray:
-    """Twelve leads of narrow beats in mV that obey Einthoven's law; float (12, 5000)."""
+    """Twelve leads of equal beats in mV that obey Einthoven's law; float (12, 5000)."""
     time_s = np.arange(FS * SECONDS) / FS
-    beats = np.exp(-(((time_s[:, None] - np.arange(0.5, SECONDS, 0.8)) / 0.015) ** 2)).sum(axis=1)
-    mixed = [0.7, 1.1, 0.4, -0.9, 0.15, 0.75, 0.3, 0.6, 0.9, 1.2, 1.1, 0.8]
+    after = time_s[:, None] - np.arange(0.7, SECONDS, 0.8)
+    beats = (np.exp(-((after / 0.02) ** 2)) + 0.3 * np.exp(-(((after - 0.25) / 0.06) ** 2))).sum(axis=1)
+    mixed = [0.7, 1.1, 0.4, -0.9, 0.15, 0.75, 0.3, 0.6, 0.9, 1.2, 1.0, 0.8]
     return np.array(mixed)[:, None] * beats
 
 
