@@ -37,7 +37,7 @@ METRICS = "metrics.json"
 """What a stage's folder holds when its results are complete."""
 KEY_LENGTH = 12
 """Hex digits of a key that a file's or folder's name carries (48 bits)."""
-LIBRARIES = ("captum", "neurokit2", "numpy", "scikit-learn", "scipy", "torch", "wfdb")
+LIBRARIES = ("captum", "neurokit2", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "torch", "wfdb")
 """What computes: another version may give other numbers."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
