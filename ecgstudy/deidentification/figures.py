@@ -30,6 +30,7 @@ def strips_figure(strips: Mapping[str, np.ndarray], fs: float) -> Figure:
         scaled = (values - np.median(values)) / max(tallest, 1e-9) * 0.9 * STRIP_MV / 2
         ax.plot(np.arange(len(scaled)) / fs, scaled, color="black", linewidth=0.9)
         ecg_paper(ax, (0, STRIP_S), (-STRIP_MV / 2, STRIP_MV / 2))
+        ax.set_ylabel("amplitude (scaled)")
         ax.set_title(name.replace("_", " "), loc="left")
     return figure
 

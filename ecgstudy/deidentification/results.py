@@ -106,7 +106,7 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     if not held:
         return bool(strong and attacker not in NETWORKS)  # whether it has learnt anything is unknown
     own_people = float(np.nanmean([rank1_and_eer([one])[1] for one in held]))
-    n_people = np.mean([np.unique(one.probe).size for one in held])
+    n_people = np.unique(np.concatenate([one.probe for one in held])).size
     return bool(strong and own_people <= 0.5 - BEATS_CHANCE / math.sqrt(n_people))
 
 
@@ -146,18 +146,21 @@ def reading_results(
     The reader is the mean of its seeds; everybody is a victim of one rotation. ``superclass`` is the mean AUROC over
     the diagnoses `told` but for fibrillation. Losses are paired: raw minus protected on the same records and resamples.
     """
-    cells: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    cells: dict[tuple[str, str], list[ReadingJob]] = {}
     for job in jobs:
         if job.name in values:
-            cells.setdefault((job.view, job.tier), []).append(values[job.name])
-    means = {cell: _mean_reader(tables) for cell, tables in cells.items()}
-    if (RAW, REFERENCE) not in means:  # nothing can be read of the records as they are
+            cells.setdefault((job.view, job.tier), []).append(job)
+    on_raw = cells.get((RAW, REFERENCE), [])
+    if not on_raw:  # nothing can be read of the records as they are
         return results_table([]).astype(object).assign(tier="", name="")
-    cohort, reference = jobs[0].cohort, means[RAW, REFERENCE]
-    resamples = Resamples.draw(reference["person"], seed)
+    cohort, everybody = jobs[0].cohort, _mean_reader([values[job.name] for job in on_raw])
+    resamples = Resamples.draw(everybody["person"], seed)
     rows = []
-    for (view, tier), table in means.items():
-        for target, tasks in _targets(reference, told).items():
+    for (view, tier), asked in cells.items():
+        table, seeds = _mean_reader([values[job.name] for job in asked]), {job.seed for job in asked}
+        # a mean of several readers is stronger than one: losses are against readers of the same seeds
+        reference = _mean_reader([values[job.name] for job in on_raw if job.seed in seeds] or [everybody])
+        for target, tasks in _targets(everybody, told).items():
             about = {"cohort": cohort, "protocol": "strangers", "attacker": "reader", "view": view, "task": target}
             own, n = mean_auroc(table, tasks, resamples)
             estimates = {"auroc": bootstrap(own, resamples, n, f"{target} occurs too seldom among these people")}

@@ -153,7 +153,8 @@ HEADLINES = {
 """What the front page shows, by the metric's name."""
 NOT_TESTED = (
     "What was not tested: attackers with more people to learn from than these cohorts have, or with other recordings "
-    "of the victims beside the release; combinations of several releases of one record; diagnoses that are not in the "
-    "tables; and beat-to-beat changes, which every method that renders cycles removes."
+    "of the victims beside the release; combinations of several releases of one record; recordings of more than 20 s, "
+    "whose rhythm says more; diagnoses that are not in the tables; and beats that differ from the others (the beat "
+    "classes of MIT-BIH), which every method that renders cycles removes."
 )
 """Closing words of the notebook, which hold whatever the numbers are."""
