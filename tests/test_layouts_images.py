@@ -103,6 +103,16 @@ def test_refused_and_wrong_pages_are_counted_apart(context: Context, monkeypatch
     assert "refused" in sentence
 
 
+def test_what_was_read_comes_at_the_rate_of_the_models_and_what_was_not_shown_is_not_made_up() -> None:
+    read = np.sin(2 * np.pi * 1.2 * np.arange(5000) / 500 + np.arange(12)[:, None])
+    read[3:, :1250], read[11] = np.nan, np.nan
+    found = images.as_recorded(read, 500.0)
+    expected = np.sin(2 * np.pi * 1.2 * np.arange(1000) / 100 + np.arange(12)[:, None])
+    assert found.shape == (12, 1000)
+    assert (np.isnan(found) == np.isnan(read[:, ::5])).all()
+    assert np.nanmax(np.abs(found - expected)[:, 260:990]) < 0.01
+
+
 def test_pages_are_diagnosed_from_what_was_read_and_a_refused_one_says_nothing(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

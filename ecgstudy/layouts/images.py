@@ -170,9 +170,8 @@ def _diagnoses(context: Context, job: ImageJob, kept: Mapping[int, tuple[np.ndar
     length = asked.values.shape[-1]
     values = np.full((len(asked.records), 12, length), np.nan, dtype=np.float32)
     for number, (read, fs) in kept.items():
-        found = resample(fill_gaps(read, fs)[0], fs, FS)[:, :length]
-        nearest = np.minimum(np.rint(np.arange(found.shape[1]) * fs / FS).astype(int), read.shape[1] - 1)
-        values[number, :, : found.shape[1]] = np.where(np.isfinite(read[:, nearest]), found, np.nan)
+        found = as_recorded(read, fs)[:, :length]
+        values[number, :, : found.shape[1]] = found
     rows, shown = np.array([*kept]), np.isfinite(values)
     model, threshold = fibrillation_model(context, job.known, (), job.seed)
     odds = {IMAGE: model.score(rhythm_features(values[rows], shown[rows], FS))[:, None] - threshold}
@@ -187,6 +186,13 @@ def _diagnoses(context: Context, job: ImageJob, kept: Mapping[int, tuple[np.ndar
         every[rows] = scores
         made.append(Reading(asked.records[RECORD].tolist(), tasks[name], {(name, job.view): every}))
     return made
+
+
+def as_recorded(read: np.ndarray, fs: float) -> np.ndarray:
+    """Bring what was read of a page, (12, n) at `fs` Hz, to the models' rate, NaN where the page shows nothing."""
+    found = resample(fill_gaps(read, fs)[0], fs, FS)
+    nearest = np.minimum(np.rint(np.arange(found.shape[1]) * fs / FS).astype(int), read.shape[1] - 1)
+    return np.where(np.isfinite(read[:, nearest]), found, np.float32(np.nan))
 
 
 def digitise_results(values: Mapping[str, Digitised], jobs: Sequence[ImageJob], seed: int) -> pd.DataFrame:
