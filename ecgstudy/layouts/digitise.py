@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -28,6 +29,8 @@ USUAL_S, SECONDS = 10.0, (4.0, 16.0)
 LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 """Share of a lead's columns with ink; how far a strip is off its lead, beside it; share of power that breaks
 Einthoven's law: worse is refused."""
+UNREAD_INK, MOST_UNREAD = 0.5, 0.02
+"""Ink that must be explained, and the share of it that may lie beside all lines: more is refused."""
 UNMEASURED = 0.75
 """Confidence where no grid tells how a page was bent or tilted."""
 CM = 10 * PX
@@ -109,8 +112,14 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     for word in words:
         ink[word.box][small[word.box]] = 0
     ends = np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1])
-    lines = follow(ink, rows, ends, len(layout.strips), _names_on_traces(ink, layout, words, frame))
-    return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+    names = _names_on_traces(ink, layout, words, frame)
+    lines = follow(ink, rows, ends, len(layout.strips), names)
+    reading = _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+    if _unread(np.where(small | names, 0, ink), reading, ends, lines.pen) > MOST_UNREAD:
+        raise StudyError(
+            "the traces of several rows run into each other; print the page with fewer rows, or with a lower gain."
+        )
+    return reading
 
 
 def _check_upright(ink: np.ndarray, words: Sequence[Word]) -> None:
@@ -162,6 +171,20 @@ def _straightened(picture: np.ndarray, page: Page) -> Page:
     level = (points[:, 1] + lean * (points[:, 0] - points[:, 0].mean())) / PX
     squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), level], axis=1)
     return straighten(picture, page, points, squares)
+
+
+def _unread(ink: np.ndarray, reading: Reading, ends: np.ndarray, pen: float) -> float:
+    """Share of the traces' ink, and of what is joined to them, that lies beside the lines that were read."""
+    solid, near = ink > UNREAD_INK, np.zeros(ink.shape, np.uint8)
+    solid[:, : round(ends[0])] = solid[:, round(ends[-1]) :] = False
+    for place in ends[1:-1]:
+        solid[:, int(place - wide(pen) - 1) : int(place + wide(pen) + 3)] = False
+    lines = [np.rint(points[np.isfinite(points[:, 1])] * 16).astype(np.int32) for _, points in reading.drawn]
+    cv2.polylines(near, lines, False, 1, round(2 * wide(pen)) + 4, shift=4)
+    n_marks, marks = cv2.connectedComponents(solid.astype(np.uint8), connectivity=8)
+    every, read = (np.bincount(marks[solid & where], minlength=n_marks) for where in (True, near > 0))
+    joined = read > 0
+    return 1 - float(read.sum() / max(every[joined].sum(), 1))
 
 
 def _names_on_traces(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
