@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     read.set_defaults(command=_read)
 
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
-    fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
+    fetch.add_argument("cohort", help="ecgid, ludb, mitdb, nsrdb, ptb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
     fetch.set_defaults(command=_fetch)
 

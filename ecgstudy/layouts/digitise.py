@@ -105,8 +105,11 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     words = [word for word in words if _begins_column(word, frame)]
     layout = _layout(_sampled(lines, frame, fs), words, frame)
     ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
-    ink = _without_names(page.ink, layout, words, frame)
-    lines = follow(ink, rows, np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1]))
+    ink = page.ink.copy()
+    for word in words:
+        ink[word.box][small[word.box]] = 0
+    ends = np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1])
+    lines = follow(ink, rows, ends, len(layout.strips), _names_on_traces(ink, layout, words, frame))
     return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
 
 
@@ -161,11 +164,8 @@ def _straightened(picture: np.ndarray, page: Page) -> Page:
     return straighten(picture, page, points, squares)
 
 
-def _without_names(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
-    """Ink without the names of the leads, those that stand apart and those that lie on traces."""
-    ink = ink.copy()
-    for word in words:
-        ink[word.box] = 0
+def _names_on_traces(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
+    """Where names of leads lie on traces, bool like `ink`: those that are not among the words that stand apart."""
     seen = {(_row_of(word, frame), frame.column(word.x, layout.columns)) for word in words}
     length = frame.speed * frame.seconds / layout.columns
     cells = [(lead, row, column) for row, leads in enumerate(layout.rows) for column, lead in enumerate(leads)]
@@ -175,8 +175,7 @@ def _without_names(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame
         for lead, row, column in cells
         if (row, column) not in seen
     ]
-    ink[letters_on_traces(ink, places, words)] = 0
-    return ink
+    return letters_on_traces(ink, places, words)
 
 
 def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _Frame:
@@ -203,6 +202,9 @@ def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _
     speed = SPEED * PX if is_exact else (right - left) / seconds
     if seconds == USUAL_S:  # the middle is known better than the ends, whose caps are as wide as the pen
         left = (left + right - speed * (seconds - 1 / FS)) / 2
+    line = PX * np.rint((left + 0.5) / PX) - 0.5
+    if is_exact and abs(line - left) < 0.1 * PX:  # what prints its own paper begins at a line of it
+        left = line
     return _Frame(rows, np.array(zeros), left, gain, seconds, speed)
 
 

@@ -49,6 +49,10 @@ DIAGNOSED = "moderate"
 """Severity of the scans that are diagnosed, fixed beforehand."""
 DPI = 200
 DEMO_RECORDS = 3
+DEVELOPED_ON = {"ludb": frozenset(map(str, range(1, 61)))}
+"""Records on whose pages the digitiser was developed: they are diagnosed, and left out of its own figures."""
+EVERY = 4
+"""At the other severities every fourth record is read: a page takes a second."""
 SHIFT_S = 0.01
 """A shift in time of the whole page up to this is no error: the paper does not say when it began."""
 WRONG_DB = 6.0
@@ -85,7 +89,8 @@ class ImageJob:
 class Digitised:
     """What became of pages (a row a record of `pages`), and diagnoses of those that were read, where they were asked.
 
-    Columns of `pages`: record, person, layout, refusal (a sentence or ""), snr_db, correlation, amplitude_error, wrong.
+    Columns of `pages`: record, person, layout, is_new (to the digitiser), refusal (a sentence or ""), snr_db,
+    correlation, amplitude_error, wrong.
     """
 
     pages: pd.DataFrame
@@ -108,13 +113,16 @@ def digitised(context: Context, job: ImageJob) -> Digitised:
     """Draw, scan and read the pages of a cohort; diagnose those of :data:`DIAGNOSED` that were read."""
     asked, cohort = pages_of(context, job.cohort), cohort_of(context, job.cohort)
     layouts, rows, kept = assigned(asked.ids, job.view), [], {}
-    n_records = DEMO_RECORDS if effort(context.profile) == "demo" else len(layouts)
-    for number, (record_id, layout) in enumerate(zip(asked.ids[:n_records], layouts, strict=False)):
+    new = [record_id not in DEVELOPED_ON.get(job.cohort, ()) for record_id in asked.ids]
+    numbers = np.arange(len(new)) if job.severity == DIAGNOSED else np.flatnonzero(new)[::EVERY]
+    for number in numbers[: DEMO_RECORDS if effort(context.profile) == "demo" else None].tolist():
+        record_id, layout = asked.ids[number], layouts[number]
         signal, rng = cohort.signal(record_id), np.random.default_rng([job.seed, number])
         record = signal.values[:, : round(SECONDS * signal.fs)]
         printout = draw(record, signal.leads, signal.fs, layout, DPI, random_style(rng))
         about = {"record": asked.records[RECORD][number], "person": asked.records[SUBJECT][number]}
-        about |= {"layout": layout.name, "refusal": "", "snr_db": math.nan, "correlation": math.nan}
+        about |= {"layout": layout.name, "is_new": new[number], "refusal": ""}
+        about |= {"snr_db": math.nan, "correlation": math.nan}
         try:
             reading = read_page(scan(printout, job.severity, job.seed + number).image)
         except StudyError as refusal:
@@ -205,7 +213,8 @@ def digitise_results(values: Mapping[str, Digitised], jobs: Sequence[ImageJob], 
     for job in jobs:
         if job.name not in values:
             continue
-        table = values[job.name].pages
+        pages = values[job.name].pages
+        table = pages[pages["is_new"]]
         measured = table.assign(failed=(table["refusal"] != "").astype(float))
         columns = ["snr_db", "correlation", "amplitude_error", "failed", "wrong"]
         resamples = Resamples.draw(table["person"], seed)
