@@ -161,6 +161,14 @@ def test_without_anything_to_learn_from_a_sentence_says_what_to_run(
         diagnosis.expert_of("real", 0)
 
 
+def test_records_that_do_not_allow_it_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "open_context", lambda *_: None)
+    monkeypatch.setattr(diagnosis, "asked_cohorts", lambda _: ("ludb", ()))
+    monkeypatch.setattr(diagnosis, "do", lambda *_: (None, "", "no record says whether it fibrillates."))
+    with pytest.raises(StudyError, match=r"of ludb \(no record says whether it fibrillates\); run .* fetch ptbxl"):
+        diagnosis.expert_of("real", 0)
+
+
 def test_every_seed_learns_from_all_records(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, asked = pd.DataFrame({"subclass A": [1.0, 0.0, np.nan, 0.0]}), []
     pages = SimpleNamespace(records=pd.DataFrame({"x": range(4)}), labels=labels)

@@ -107,7 +107,10 @@ def expert_of(profile: str, seed: int) -> Expert:
         ) from None
     known, _, reason = do(expert, context, PageJob(cohort, cohort, BEST, (), seed))
     if reason is not None:
-        raise StudyError(f"Nothing can be learnt from {cohort}: {reason}")
+        raise StudyError(
+            f"Nothing can be learnt from what is there of {cohort} ({reason.rstrip('.')}); run "
+            "`python -m ecgstudy fetch ptbxl`, or set ECGSTUDY_DATA to a folder that holds more."
+        )
     return known
 
 
