@@ -154,7 +154,7 @@ def test_a_page_that_cannot_be_told_for_certain_is_refused() -> None:
     heart[2, :1250] = np.nan
     without_three = draw(heart, STANDARD_LEADS, FS, layout_named("3x4")).image
     heart = _heart()
-    heart[2] = heart[0]  # lead I where lead III should be
+    heart[2] = -3 * heart[0]  # what is no lead III
     exchanged = draw(heart, STANDARD_LEADS, FS, layout_named("3x4")).image
     for picture, reason in (
         (page[::-1, ::-1], "is upside down"),
