@@ -128,6 +128,32 @@ def test_best_repeats_the_chosen_attackers_numbers(cell: Evaluation) -> None:
     assert cell.attacks["toy", "cross_record", "best"] is cell.attacks["toy", "cross_record", "resnet1d"]
 
 
+def test_protocols_are_compared_in_galleries_of_one_size_and_without_those_who_never_probe() -> None:
+    # b is ahead of a's probe, and d, who never probes, of b's and of c's
+    scores = [[5, 6, 1, 1], [1, 5, 1, 6], [1, 1, 5, 6]]
+    small = toy_score_set(np.eye(2), "ab", "ab", protocol="subject_disjoint_cross_record")
+    rows = evaluate_all(
+        [toy_score_set(scores, "abc", "abcd"), small], {"toy": _resamples(toy_score_set(scores, "abc", "abcd"))}
+    ).rows
+    found = rows.set_index(["protocol", "metric"])
+    # in a random gallery of two, each probe's own and one of three others
+    equal = found.loc[("cross_record", "rank1_equal_gallery")]
+    assert equal["value"] == pytest.approx(2 / 3)
+    assert equal["note"].startswith("In galleries of 2 persons, the smallest of the cohort's protocols. Exact bounds")
+    value = found["value"]
+    assert value["cross_record", "rank1"] == 0.0
+    assert (
+        value["cross_record", "rank1_returners"]
+        == value["cross_record", "rank1_per_person_returners"]
+        == pytest.approx(2 / 3)
+    )
+    assert value["cross_record", "eer_returners"] < value["cross_record", "eer"]
+    assert ("subject_disjoint_cross_record", "rank1_returners") not in found.index
+    nobody = toy_score_set(np.zeros((1, 2)), "x", "ab")
+    alone = evaluate_all([nobody], {"toy": _resamples(nobody)}).rows.set_index("metric")["note"]
+    assert "no probe's person is in the gallery" in alone["rank1_equal_gallery"]
+
+
 def test_attackers_are_compared_on_identical_resamples(cell: Evaluation) -> None:
     rows = cell.rows.set_index(["attacker", "metric"])
     assert ("transecg", "rank1_minus_transecg") not in rows.index

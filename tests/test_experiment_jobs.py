@@ -36,6 +36,7 @@ from ecgstudy.experiment.networks import (
 from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
+from ecgstudy.reidentification.spans import span_table
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
 
@@ -119,7 +120,7 @@ def test_whatever_makes_a_value_is_in_its_key(context: Context, change: str, mon
         case "attacker":
             other = replace(context, attackers={"template": _Renamed()})
         case "protocol":
-            job = Job("synthetic", protocols_of("synthetic", context)[2], "template", 0)
+            job = Job("synthetic", protocols_of("synthetic", context)[3], "template", 0)
         case "view":
             monkeypatch.setitem(dataset.VIEWS, "same", dataset.View())
             job = replace(job, view="same")
@@ -143,8 +144,9 @@ def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_coho
     assert auxiliary_records(context)["cohort"].unique().tolist() == ["others"]
     names = [protocol.name for protocol in protocols_of("synthetic", context)]
     inner = ["cross_record", "cross_day", "leave_last_day"]
+    known = [name + end for name in inner for end in ("", "_5s")]
     unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
-    assert names == ["random_windows", *inner, *unseen]
+    assert names == ["random_windows", *known, *unseen]
     assert [protocol.name for protocol in protocols_of("others", context)] == ["random_windows"]
 
 
@@ -289,7 +291,10 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     refused = set(outcome.refusals["protocol"])
     assert refused == {f"subject_disjoint_{inner}" for inner in ("cross_record", "cross_day")}
     assert outcome.refusals["reason"].str.contains("8 persons are too few for 3 folds").all()
-    assert trialled == {"random_windows", "cross_record", "cross_day", "leave_last_day"}
+    assert trialled == {
+        "random_windows",
+        *(f"{n}{end}" for n in ("cross_record", "cross_day", "leave_last_day") for end in ("", "_5s")),
+    }
     rows = tables.undefined_results(pd.DataFrame(columns=["cohort"]), outcome.refusals)
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
@@ -326,8 +331,9 @@ def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
 
 def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Context) -> None:
     trialled = protocols_on_trial(context, [TEMPLATE_JOB])
-    shown = tables.protocol_table(context, trialled).iloc[0]
+    shown = tables.protocol_table(context, trialled, span_table(context, trialled)).iloc[0]
     assert shown.iloc[:7].tolist() == ["synthetic", "cross_record", "no", "no", 1, 10, 10]
+    assert shown["gap"] == "another record, same day"
     listed = tables.reporting_table(context, trialled)
     assert list(listed) == ["point", "asked", "here"]
     assert listed["point"].tolist() == list(range(1, 9))

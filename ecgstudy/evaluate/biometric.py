@@ -18,6 +18,7 @@ from ecgstudy.evaluate.trials import (
     Trials,
     dir_at_far,
     eer,
+    first_of,
     rank_k,
     tar_at_far,
 )
@@ -179,6 +180,21 @@ def biometric_report(
 def _means(found: Sequence[Mapping[str, float]], names: Iterable[str] | None = None) -> dict[str, float]:
     """Mean over the folds of each metric, or of those named; NaN where one fold does not define it."""
     return {name: float(np.mean([values[name] for values in found])) for name in names or found[0]}
+
+
+def rank1_in_gallery(matrices: Sequence[ScoreMatrix | StreamedMatrix], resamples: Resamples, size: int) -> Estimate:
+    """Rank-1 in random galleries of `size` persons that hold the probe's own, the mean over the folds."""
+    parts = [(resamples.index_of(one.probe), first_of(one.searches, size), one.searches.enrolled) for one in matrices]
+    person, first = (np.concatenate([part[at][part[2]] for part in parts]) for at in (0, 1))
+    count = np.concatenate([np.full(known.sum(), 1 / max(known.sum(), 1)) for *_, known in parts])
+    hits, counted = (np.bincount(person, weights, resamples.persons.size) for weights in (first * count, count))
+    found = bootstrap.bootstrap(
+        lambda drawn: float(bootstrap.ratio(drawn @ hits, drawn @ counted)),
+        resamples,
+        np.unique(person).size,
+        f"a gallery holds fewer than {size} persons" if first.size else "no probe's person is in the gallery",
+    )
+    return bootstrap.with_exact_bounds(found, 1 - first, person, count)
 
 
 def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:

@@ -104,10 +104,10 @@ class RandomWindows(Protocol):
 
 
 class CrossRecord(ClosedSet):
-    """Each person's first record enrols, the second probes; on ECG-ID mostly of one day."""
+    """Each person's first record enrols, the second probes; on ECG-ID all of one day."""
 
     name: ClassVar[str] = "cross_record"
-    claim: ClassVar[str] = "a person is recognised in another recording, mostly of the same day"
+    claim: ClassVar[str] = "a person is recognised in another recording, be it of the same day"
 
     def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
         """One pair; people with one record stay in the gallery."""

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.evaluate.streamed import BINS
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS
+from ecgstudy.evaluate.variants import Shortened
 from ecgstudy.experiment.attackers import UNTRAINED, attackers_of
 from ecgstudy.experiment.jobs import (
     LEAST_ON_TRIAL,
@@ -35,7 +37,7 @@ from ecgstudy.study.config import effort
 
 SEEDS = 3
 DEMO_SEEDS = 1
-DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_day", "subject_disjoint_cross_day")
+DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_record_5s", "cross_day", "subject_disjoint_cross_day")
 """The demo shows that the study runs, in minutes."""
 BY_HAND_S, MOST_ASKED = 4.0, 100
 """Seconds of the windows of the two people shown first, who are sought among so many."""
@@ -66,7 +68,8 @@ def protocols_of(name: str, context: Context) -> list[Protocol]:
     ]
     if len(others):
         unseen += [protocols.CrossCohort(others, protocol) for protocol in inner if protocol.name != "cross_electrode"]
-    return [protocols.RandomWindows(), *inner, *unseen]
+    known = chain.from_iterable((protocol, Shortened(protocol)) for protocol in inner)
+    return [protocols.RandomWindows(), *known, *unseen]
 
 
 def not_on_trial(context: Context) -> dict[str, str]:
