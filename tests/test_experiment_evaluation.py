@@ -13,6 +13,7 @@ from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.evaluation import Evaluation, chance_level, cohort_resamples, evaluate, evaluate_all
 from ecgstudy.experiment.scores import ScoreSet
 from ecgstudy.reidentification import tables
+from ecgstudy.reidentification.persons import risk_table
 
 
 def _resamples(score_set: ScoreSet, n: int = 50) -> Resamples:
@@ -199,15 +200,15 @@ def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
     weaker = [toy_score_set([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]], "aabbcc", "abc")]
     attacks = {("own-1", "cross_day", "template"): [weaker[0].folds[0].trials.without_gaps()]}
     attacks |= {("own-1", protocol, "best"): attack for protocol in ("random_windows", "cross_day")}
-    listed = tables.risk_table(attacks)
-    assert listed.columns.tolist() == tables.risk_table({}).columns.tolist()
+    listed = risk_table(attacks)
+    assert listed.columns.tolist() == risk_table({}).columns.tolist()
     assert listed.drop(columns="risk").to_numpy().tolist() == [
         ["own-1", "cross_day", "a", 1.0],  # by the best
         ["own-1", "cross_day", "b", 1.0],  # by the template
         ["own-1", "cross_day", "c", 0.5],
     ]
     assert listed["risk"].tolist() == [1.0, 1.0, pytest.approx(0.6)]
-    assert tables.risk_table({}).columns.tolist() == ["cohort", "protocol", "person", "rank1", "risk"]
+    assert risk_table({}).columns.tolist() == ["cohort", "protocol", "person", "rank1", "risk"]
 
 
 def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:

@@ -15,9 +15,16 @@ from filelock import FileLock, Timeout
 
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import DiskError, StudyError
-from ecgstudy.evaluate.protocols import CrossCohort, CrossRecord, RandomWindows, SubjectDisjoint, training_parts
+from ecgstudy.evaluate.protocols import (
+    CrossCohort,
+    CrossDay,
+    CrossRecord,
+    RandomWindows,
+    SubjectDisjoint,
+    training_parts,
+)
 from ecgstudy.evaluate.splits import Split
-from ecgstudy.evaluate.trials import rank1_and_eer
+from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker, TemplateAttacker, attackers_of
 from ecgstudy.experiment.dataset import without_lead
@@ -35,6 +42,7 @@ from ecgstudy.experiment.networks import (
 )
 from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
+from ecgstudy.reidentification.persons import missed_finding, missed_table
 from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
 from ecgstudy.reidentification.spans import span_table
 from ecgstudy.signals.ingest import build_store
@@ -338,6 +346,42 @@ def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Con
     assert list(listed) == ["point", "asked", "here"]
     assert listed["point"].tolist() == list(range(1, 9))
     assert "synthetic: 10 people, 40 records" in listed["here"][3]
+
+
+def test_who_is_missed_is_named_with_the_gap_in_days_and_the_change_of_the_heart_rate(context: Context) -> None:
+    job = Job("synthetic", CrossDay(), "template", 0)
+    (split,), records = context.splits(job), context.records("synthetic").set_index("record_id")
+    gallery = split.enrolment["subject_id"].unique()
+    names = {
+        part: getattr(split, part).query("subject_id == 'synthetic/S002'")["record_id"]
+        for part in ("enrolment", "probe")
+    }
+    name = names["probe"].iloc[0]
+    lost = split.probe["record_id"] == name
+    own = split.probe["subject_id"].to_numpy()[:, None] == gallery
+    matrix = ScoreMatrix(np.where(lost.to_numpy()[:, None], ~own, own), split.probe["subject_id"], gallery)
+    attacks = {("synthetic", "cross_day", "best"): [matrix]}
+    missed = missed_table(context, protocols_on_trial(context, [job]), attacks)
+    (row,) = missed.to_dict("records")
+    assert (row["person"], row["probes"], row["missed"]) == ("synthetic/S002", 2, 1)
+    assert row["days later"] == records["session_day"][name] > 0
+    beats = context.stores["synthetic"].beats.groupby("record_id")["r_peak"]
+    rates = 60 / beats.apply(lambda peaks: np.median(np.diff(peaks)))
+    assert row["bpm missed"] == pytest.approx(rates[name.partition("/")[2]])
+    assert row["bpm enrolled"] == pytest.approx(rates[names["enrolment"].str.partition("/")[2]].mean())
+    assert row["bpm change %"] == pytest.approx(100 * (row["bpm missed"] / row["bpm enrolled"] - 1))
+    rows = pd.DataFrame(
+        [{"cohort": "synthetic", "protocol": "cross_day", "attacker": "best", "metric": "persons", "value": 10}]
+    )
+    told = missed_finding(missed, rows)
+    assert "synthetic cross day 1 of 10 persons, synthetic/S002 in 1 of 2 probes (" in told
+    assert f"{row['days later']:g} days later, heart rate {row['bpm change %']:+.0f} %)." in told
+    assert "days" not in missed_finding(missed.assign(**{"days later": np.nan}), rows)
+    nobody = missed_table(context, [job], {})
+    assert missed_finding(nobody, rows) == "Missed at least once by the best attacker: nobody."
+    # of trials of persons drawn, nobody is listed
+    drawn = {cell: [replace(matrix, scores=matrix.scores[:1], probe=matrix.probe[:1])] for cell in attacks}
+    assert missed_table(context, [job], drawn).empty
 
 
 def test_records_that_leave_open_what_they_must_state_take_no_part(context: Context) -> None:

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.biometric import per_person_risk
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.disclosure import zebra_tag
 from ecgstudy.evaluate.extrapolation import TAILS, extrapolate_rank1
 from ecgstudy.evaluate.protocols import CrossRecord
 from ecgstudy.evaluate.results import INTERVAL, estimate_results, interval, pivot, result, results_table, unit_of
 from ecgstudy.evaluate.splits import SUBJECT
-from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, TEMPLATE, UNTRAINED
+from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, UNTRAINED
 from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
 from ecgstudy.experiment.evaluation import BEST, REFERENCE, RESAMPLES, UNSEEN, Attacks, chance_level
@@ -144,23 +143,6 @@ def disclosure_table(rows: pd.DataFrame) -> pd.DataFrame:
     plain = pivot(best_of(rows), CELL, shown={"zebra_worst": "zebra_tag", "cllr_min": "cllr_min"})
     tagged = plain.assign(zebra_tag=plain["zebra_tag"].map(zebra_tag))
     return pivot(best_of(rows), CELL, shown=shown, ends=INTERVAL).merge(tagged)
-
-
-def risk_table(attacks: Attacks) -> pd.DataFrame:
-    """Every person's exposure, who is worst off first; of too many persons to hold, those drawn.
-
-    Of two attacks, the chosen one and that which needs no training, the one that exposes a person more counts. Without
-    the leaky protocol, under which a recording is recognised rather than a person.
-
-    Columns cohort, protocol, person, rank1 (share of own probes that rank first), risk (1 - EER of own probes).
-    """
-    tables = [pd.DataFrame(columns=[*CELL, "person", "rank1", "risk"])]
-    for (cohort, protocol, attacker), attack in attacks.items():
-        if attacker in (BEST, TEMPLATE) and protocol != LEAKY:
-            risk = per_person_risk(attack).assign(cohort=cohort, protocol=protocol)
-            tables.append(risk.assign(risk=1 - risk["eer"])[tables[0].columns])
-    found = pd.concat(tables[1:] or tables).groupby([*CELL, "person"], as_index=False).max()
-    return found.sort_values([*CELL, "risk", "rank1"], ascending=[True, True, False, False], ignore_index=True)
 
 
 def contrast_table(rows: pd.DataFrame) -> pd.DataFrame:
