@@ -119,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     digitise.add_argument("--dpi", type=float, help="dots an inch, for pages without a grid or a calibration pulse")
     digitise.set_defaults(command=_digitise)
 
+    score = commands.add_parser("score", help="set your own system's scores of the study's trials beside ours")
+    score.add_argument("file", metavar="FILE", help="pairs file of results/PROFILE/02_.../trials with a column score")
+    score.add_argument("--profile", default="real", help="whose trials: demo, real, mine or mine-quick")
+    score.set_defaults(command=_score)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
@@ -226,6 +231,14 @@ def _digitise(options: argparse.Namespace) -> None:
     from ecgstudy.layouts.paper import digitise_files
 
     for line in digitise_files(options.pictures, options.target, options.dpi):
+        print(_plain(line))
+
+
+def _score(options: argparse.Namespace) -> None:
+    """Evaluate somebody else's scores of our trials."""
+    from ecgstudy.reidentification.outsider import judge
+
+    for line in judge(Path(options.file), options.profile):
         print(_plain(line))
 
 

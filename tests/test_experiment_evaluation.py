@@ -10,9 +10,9 @@ from fake_scores import fake_score_set, toy_score_set
 
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
-from ecgstudy.experiment.evaluation import Evaluation, chance_level, cohort_resamples, evaluate, evaluate_all
+from ecgstudy.experiment.evaluation import Evaluation, cohort_resamples, evaluate, evaluate_all
 from ecgstudy.experiment.scores import ScoreSet
-from ecgstudy.reidentification import tables
+from ecgstudy.reidentification import controls, tables
 from ecgstudy.reidentification.persons import risk_table
 
 
@@ -54,12 +54,6 @@ def test_folds_are_scored_apart() -> None:
 @pytest.mark.parametrize("n_folds", [1, 2])
 def test_shuffled_names_give_chance(n_folds: int) -> None:
     score_set = fake_score_set("resnet1d", noise=0.5, n_folds=n_folds)
-    rng = np.random.default_rng(0)
-    chance = chance_level([fold.trials for fold in score_set.folds], rng)
-    enrolled = score_set.folds[0].trials.gallery.size
-    # 100 shuffles of 40 persons, two probes each: the mean's standard error is .0025 (.0035 in two galleries of 20)
-    assert chance["rank1"].value == pytest.approx(1 / enrolled, abs=0.012)
-    assert chance["eer"].value == pytest.approx(0.5, abs=0.02)
     shuffled = [
         replace(fold, trials=replace(fold.trials, gallery=np.roll(fold.trials.gallery, 7))) for fold in score_set.folds
     ]
@@ -184,10 +178,40 @@ def test_tables_hold_what_was_evaluated(cell: Evaluation) -> None:
     assert contrasts["attacker"].tolist() == ["resnet1d", "template"]
     columns = ("{}", "{}_low", "{}_high", "p {}")
     assert list(contrasts)[3:] == [column.format(metric) for metric in ("rank1", "eer") for column in columns]
-    control = tables.control_table(cell.rows, cell.attacks, seed=0).iloc[0]
-    assert control["one in N"] == pytest.approx(1 / 40)
-    assert control["untrained network"] == values["untrained", "rank1"]
-    assert control["shuffled_high"] < control["rank1"]
+
+
+def test_claims_stand_beside_what_names_drawn_by_lot_give(cell: Evaluation) -> None:
+    resamples, parts = (
+        {"toy": _resamples(fake_score_set("beatnet"), 50)},
+        ("permuted_training_and_enrolment", "permuted_training"),
+    )
+    noise = dict(zip(parts, (30.0, 2.0), strict=True))
+    by_lot = [fake_score_set("beatnet", noise=noise[part], protocol=f"{part}.cross_record") for part in parts]
+    drawn = controls.control_results(by_lot, resamples)
+    assert drawn["name"].tolist() == [
+        f"control.{part}.cross_record.{metric}" for part in parts for metric in ("rank1", "eer")
+    ]
+    expected = [rank1_and_eer([fold.trials for fold in one.folds]) for one in by_lot]
+    assert drawn["value"].tolist() == pytest.approx(np.ravel(expected))
+    shown = controls.control_table(cell.rows, drawn, cell.attacks).iloc[0]
+    values = cell.rows.set_index(["attacker", "metric"])["value"]
+    assert shown["one in N"] == pytest.approx(1 / 40)
+    assert shown["rank1, untrained network"] == values["untrained", "rank1"]
+    assert shown["rank1"] == values["best", "rank1"]
+    assert (
+        shown["rank1, names by lot_low"]
+        < shown["rank1, names by lot"]
+        == expected[0][0]
+        < shown["rank1, names by lot_high"]
+    )
+    assert shown["eer, names by lot in training alone"] == expected[1][1]
+    told = controls.chance_finding(pd.DataFrame([shown, shown.replace(shown["rank1"], 0.0)]))
+    assert told.startswith("1 of 2 claims lie above the interval")
+    # a protocol without a control is none of them
+    without = controls.control_table(cell.rows, drawn.head(0), cell.attacks)
+    assert np.isnan(without["rank1, names by lot"]).all()
+    assert controls.chance_finding(without).startswith("0 of 0 claims")
+    assert controls.chance_finding(pd.DataFrame()).startswith("No attacker was chosen")
 
 
 def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:

@@ -1,7 +1,6 @@
 """Jobs are done once, whoever asks; refusals are rows; one of each kind joins the study in a few lines."""
 
 import errno
-import os
 import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +42,7 @@ from ecgstudy.experiment.networks import (
 from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.persons import missed_finding, missed_table
-from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
+from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers
 from ecgstudy.reidentification.spans import span_table
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
@@ -314,27 +313,6 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     )
     assert set(tables.undefined_results(measured, of_one)["attacker"]) == {"transecg"}
     assert tables.undefined_results(measured.replace("template", "transecg"), of_one).empty
-
-
-def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trialled = protocols_on_trial(context, [TEMPLATE_JOB])
-    for folder in ("one", "two"):
-        save_trials(context, trialled, tmp_path / folder)
-        monkeypatch.setattr(os, "getpid", lambda: 1)  # by another process
-    names = [f"synthetic.cross_record.{part}.csv.gz" for part in ("enrolment", "pairs")]
-    assert sorted(file.name for file in (tmp_path / "one").iterdir()) == names
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    enrolment, pairs = (pd.read_csv(tmp_path / "one" / name) for name in names)
-    split = context.splits(TEMPLATE_JOB)[0]
-    assert enrolment["subject_id"].tolist() == split.enrolment["subject_id"].tolist()
-    assert enrolment[["fold", "start", "stop"]].drop_duplicates().to_numpy().tolist() == [[0, 0, 1000]]
-    assert list(pairs) == ["fold", "record_id", "start", "stop", "enrolled", "genuine"]
-    owner = dict(zip(split.probe["record_id"], split.probe["subject_id"], strict=True))
-    assert (pairs["genuine"] == (pairs["record_id"].map(owner) == pairs["enrolled"])).all()
-    assert (len(pairs), pairs["genuine"].sum()) == (100, 10)
 
 
 def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Context) -> None:

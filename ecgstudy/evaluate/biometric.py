@@ -187,14 +187,20 @@ def rank1_in_gallery(matrices: Sequence[ScoreMatrix | StreamedMatrix], resamples
     parts = [(resamples.index_of(one.probe), first_of(one.searches, size), one.searches.enrolled) for one in matrices]
     person, first = (np.concatenate([part[at][part[2]] for part in parts]) for at in (0, 1))
     count = np.concatenate([np.full(known.sum(), 1 / max(known.sum(), 1)) for *_, known in parts])
-    hits, counted = (np.bincount(person, weights, resamples.persons.size) for weights in (first * count, count))
+    reason = f"a gallery holds fewer than {size} persons" if first.size else "no probe's person is in the gallery"
+    return mean_of_probes(first, person, count, resamples, reason)
+
+
+def mean_of_probes(
+    hits: np.ndarray, person: np.ndarray, count: np.ndarray, resamples: Resamples, if_undefined: str
+) -> Estimate:
+    """Share of probes that hit (each 0 to 1 and weighed by `count`), whose persons are positions in the resamples."""
+    sums = [np.bincount(person, weights, resamples.persons.size) for weights in (hits * count, count)]
+    n_persons = np.unique(person).size
     found = bootstrap.bootstrap(
-        lambda drawn: float(bootstrap.ratio(drawn @ hits, drawn @ counted)),
-        resamples,
-        np.unique(person).size,
-        f"a gallery holds fewer than {size} persons" if first.size else "no probe's person is in the gallery",
+        lambda drawn: float(bootstrap.ratio(drawn @ sums[0], drawn @ sums[1])), resamples, n_persons, if_undefined
     )
-    return bootstrap.with_exact_bounds(found, 1 - first, person, count)
+    return bootstrap.with_exact_bounds(found, 1 - hits, person, count)
 
 
 def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:

@@ -24,8 +24,6 @@ from ecgstudy.experiment.scores import ScoreSet, ensemble, mean_fold
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
-PERMUTATIONS = 100
-"""Permutations of the gallery's names behind the chance level."""
 REFERENCE = "transecg"
 """The other attackers are compared with this one, on identical trials."""
 BEST = "best"
@@ -155,10 +153,7 @@ def evaluate(
             row |= {"seeds": len(alone), "lowest": values.min(), "highest": values.max()}
     if reference and reference[0].attacker != attack.attacker:
         others = scored_folds(_without_gaps(ensemble(reference)), resamples)
-        n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
-        for name, statistic in (("rank1", biometric.rank1_statistic), ("eer", biometric.eer_statistic)):
-            both = statistic(folds), statistic(others)
-            contrast = paired_difference(*both, resamples, n_persons, "one of the two is undefined")
+        for name, contrast in contrasts(folds, others, resamples).items():
             (row,) = estimate_results({f"{name}_minus_{REFERENCE}": contrast}, **about)
             rows.append(row | {"p": contrast.p})
     if gallery:
@@ -175,6 +170,19 @@ def evaluate(
         note = "" if math.isfinite(value) else "Not defined: nobody has a probe."
         rows.append(result(name, float(value), "share", n=len(risk), note=note, **about))
     return rows, [fold.trials.sampled().without_gaps() for fold in attack.folds]
+
+
+def contrasts(
+    folds: Sequence[biometric.ScoredFold], others: Sequence[biometric.ScoredFold], resamples: Resamples
+) -> dict[str, Estimate]:
+    """Rank-1 and EER of one attacker minus those of another, on identical trials and resamples."""
+    n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
+    return {
+        name: paired_difference(
+            statistic(folds), statistic(others), resamples, n_persons, "one of the two is undefined"
+        )
+        for name, statistic in (("rank1", biometric.rank1_statistic), ("eer", biometric.eer_statistic))
+    }
 
 
 def _of_returners(matrices: Sequence[ScoreMatrix | StreamedMatrix], resamples: Resamples) -> dict[str, Estimate]:
@@ -201,16 +209,6 @@ def scored_folds(matrices: Iterable[ScoreMatrix | StreamedMatrix], resamples: Re
     """Prepare folds to be measured under the weights of persons."""
     rng = np.random.default_rng(resamples.seed)
     return [biometric.ScoredFold(matrix, resamples, rng) for matrix in matrices]
-
-
-def chance_level(attack: Sequence[ScoreMatrix], rng: np.random.Generator) -> dict[str, Estimate]:
-    """Rank-1 and EER with the gallery's names shuffled: mean and 95 % range over :data:`PERMUTATIONS`."""
-    shuffled = [
-        rank1_and_eer([replace(one, gallery=rng.permutation(one.gallery)) for one in attack])
-        for _ in range(PERMUTATIONS)
-    ]
-    columns = np.stack([np.mean(shuffled, axis=0), *np.quantile(shuffled, [0.025, 0.975], axis=0)], axis=1)
-    return {name: Estimate(*map(float, numbers), 0) for name, numbers in zip(("rank1", "eer"), columns, strict=True)}
 
 
 def evaluate_demographics(score_sets: Iterable[ScoreSet], resamples: Mapping[str, Resamples]) -> pd.DataFrame:
@@ -277,8 +275,8 @@ def select(
     people never seen, whose validation people decide instead: where the same people are in training and validation,
     the validation part is the end of the very recordings learnt from. Who has no scores there cannot be chosen.
     """
-    candidates = _candidates(attackers)
-    judged = _candidates(judges) if judges else candidates
+    candidates = candidates_of(attackers)
+    judged = candidates_of(judges) if judges else candidates
     measured = {
         name: np.mean([_separation(fold.validation) for fold in ensemble(sets).folds], axis=0)
         for name, sets in judged.items()
@@ -291,7 +289,7 @@ def select(
     return Selection(separations, chosen, candidates[chosen] if chosen else [], judged_on)
 
 
-def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
+def candidates_of(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
     """Attackers and fusions that can be chosen: all but the control."""
     candidates = {name: sets for name, sets in attackers.items() if name != UNTRAINED}
     for name, (members, standardised) in FUSIONS.items():

@@ -76,8 +76,11 @@ def _draw_attackers(ax: Axes, rows: pd.DataFrame, named: Mapping[str, str] | Non
     return protocols
 
 
-def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
-    """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG."""
+def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame, measured: pd.DataFrame) -> Figure:
+    """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG.
+
+    `measured` are rows of galleries filled up with people of other cohorts.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
     colours, coloured = {}, cycle(PALETTE)
     for (cohort, protocol, attacker), folds in attacks.items():
@@ -94,6 +97,10 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
         band = rows["people"], rows["rank1_low"], rows["rank1_high"]
         right.fill_between(*band, color=colours[cell], alpha=0.15, linewidth=0)
         right.plot(rows["people"], rows["rank1"], color=colours[cell], linestyle="--")
+    among = {"marker": "o", "markersize": 5, "linestyle": "none"}
+    for cell, rows in measured[measured["attacker"] == BEST].groupby(CELL, sort=False):
+        right.plot(rows["people"], rows["value"], color=colours.get(cell), **among)
+    right.plot([], [], color="0.4", label="ours, among people of other cohorts", **among)
     right.plot(*zip(*SNN_ECG_RANK1.items(), strict=True), "ks", markersize=6, label="SNN-ECG, published")
     right.plot([], [], color="0.4", linestyle="--", label="ours, extrapolated (band: 95 % and three tails)")
     left.set(title="recognised within the first k", xlabel="k", ylabel="share of probes", xscale="log", ylim=(0, 1.02))

@@ -1,23 +1,21 @@
 """Tables and findings of the re-identification stage, made from its rows of results."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.disclosure import zebra_tag
-from ecgstudy.evaluate.extrapolation import TAILS, extrapolate_rank1
 from ecgstudy.evaluate.protocols import CrossRecord
-from ecgstudy.evaluate.results import INTERVAL, estimate_results, interval, pivot, result, results_table, unit_of
+from ecgstudy.evaluate.results import INTERVAL, pivot, result, results_table, unit_of
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, UNTRAINED
 from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
-from ecgstudy.experiment.evaluation import BEST, REFERENCE, RESAMPLES, UNSEEN, Attacks, chance_level
+from ecgstudy.experiment.evaluation import BEST, REFERENCE, RESAMPLES, UNSEEN
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS
 from ecgstudy.signals.features import FEATURES
@@ -41,9 +39,6 @@ PAPER = {
 """Published accuracies: arXiv 2503.13495 (87 people, four data sets) and arXiv 2408.10228 (223 people, five)."""
 OURS = ("ours, random windows", "ours, held apart")
 ONE_RECORD = "none: one record a person"
-EXTRAPOLATED = ("cross_record", "cross_day")
-SIZES = (100, 1_000, 10_000, 1_000_000, 100_000_000)
-"""Gallery sizes of the extrapolation, persons."""
 EXPLAINED_WINDOWS = 100
 _LOOKED_FOR = ("rank1", "eer", "tar_at_far_1e-2", "d_sys")
 _ONE_RECORD = "Not defined: every person of this cohort has one record, so nobody can be sought in another one."
@@ -74,31 +69,6 @@ def undefined_results(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame
         for (cohort, protocol, attacker), note in sentences.items()
         for metric in _LOOKED_FOR
     )
-
-
-def extrapolation_results(attacks: Attacks, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
-    """Rows of the best attackers' rank-1 extrapolated to :data:`SIZES` people, ``rank1_at_<people>``.
-
-    With columns people, reason (why undefined) and the value of each tail behind the interval.
-    """
-    rows = []
-    for (cohort, protocol, attacker), attack in attacks.items():
-        if attacker != BEST or protocol not in EXTRAPOLATED:
-            continue
-        (matrix,) = attack
-        about = {"cohort": cohort, "protocol": protocol, "attacker": attacker}
-        for people, tails in extrapolate_rank1(matrix, resamples[cohort], SIZES).items():
-            (row,) = estimate_results({f"rank1_at_{people}": tails["envelope"]}, **about)
-            row |= {"people": people, "reason": tails["envelope"].reason or ""}
-            rows.append(row | {f"{tail} tail": tails[tail].value for tail in TAILS})
-    return results_table(rows)
-
-
-def extrapolation_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Show rows of :func:`extrapolation_results`."""
-    named = {"n": "persons", "people": "people", **{part: f"rank1{end}" for part, end in INTERVAL.items()}}
-    shown = [*CELL, *named, *(f"{tail} tail" for tail in TAILS), "reason"]
-    return rows.reindex(columns=shown).rename(columns=named).infer_objects()
 
 
 def headlines(rows: pd.DataFrame) -> dict[str, str]:
@@ -160,25 +130,6 @@ def seed_table(rows: pd.DataFrame) -> pd.DataFrame:
     networks = rows[rows["attacker"].isin(NETWORKS) & rows["metric"].isin(("rank1", "eer"))]
     ends = {"lowest": " lowest", "highest": " highest", "value": " ensemble"}
     return pivot(networks, [*CELL, "attacker", "seeds"], ends=ends)
-
-
-def control_table(rows: pd.DataFrame, attacks: Attacks, seed: int) -> pd.DataFrame:
-    """Claims beside their controls: shuffled names, chance, and a network that was never trained."""
-    values = rows.set_index([*CELL, "attacker", "metric"])["value"]
-    table = []
-    for (cohort, protocol, attacker), attack in attacks.items():
-        if attacker != BEST:
-            continue
-        chance = chance_level(attack, np.random.default_rng(seed))
-        own, untrained = (
-            {metric: values.get((cohort, protocol, name, metric), math.nan) for metric in chance}
-            for name in (BEST, UNTRAINED)
-        )
-        row = {"cohort": cohort, "protocol": protocol, "rank1": own["rank1"]} | interval("shuffled", chance["rank1"])
-        row["one in N"] = float(np.mean([1 / matrix.searches.n_enrolled for matrix in attack]))
-        row |= {"untrained network": untrained["rank1"], "eer": own["eer"]} | interval("eer shuffled", chance["eer"])
-        table.append(row | {"eer untrained": untrained["eer"]})
-    return pd.DataFrame(table)
 
 
 def paper_table(rows: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
@@ -294,18 +245,6 @@ def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
     ]
     told = "; ".join(parts) or "no headline protocol has one"
     return f"Best attackers, chosen on validation scores: {told}."
-
-
-def chance_finding(controls: pd.DataFrame) -> str:
-    """Say whether every claim stands above its shuffled control."""
-    if controls.empty:
-        return "No attacker was chosen, so there is no claim to set beside its shuffled control."
-    above = controls["rank1"] > controls["shuffled_high"]
-    untrained = 100 * controls["untrained network"].max()
-    return (
-        f"{int(above.sum())} of {len(controls)} claims lie above the 97.5th percentile of their shuffled control. A "
-        f"network with random weights, never trained, already recognises up to {untrained:.0f} % of the probes."
-    )
 
 
 def demographic_finding(paper: pd.DataFrame) -> str:
