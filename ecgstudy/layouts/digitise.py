@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -28,6 +29,8 @@ USUAL_S, SECONDS = 10.0, (4.0, 16.0)
 LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 """Share of a lead's columns with ink; how far a strip is off its lead, beside it; share of power that breaks
 Einthoven's law: worse is refused."""
+UNREAD_INK, MOST_UNREAD = 0.5, 0.02
+"""Ink that must be explained, and the share of it that may lie beside all lines: more is refused."""
 UNMEASURED = 0.75
 """Confidence where no grid tells how a page was bent or tilted."""
 CM = 10 * PX
@@ -105,9 +108,18 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     words = [word for word in words if _begins_column(word, frame)]
     layout = _layout(_sampled(lines, frame, fs), words, frame)
     ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
-    ink = _without_names(page.ink, layout, words, frame)
-    lines = follow(ink, rows, np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1]))
-    return _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+    ink = page.ink.copy()
+    for word in words:
+        ink[word.box][small[word.box]] = 0
+    ends = np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1])
+    names = _names_on_traces(ink, layout, words, frame)
+    lines = follow(ink, rows, ends, len(layout.strips), names)
+    reading = _reading(page, layout, lines, frame, _sampled(lines, frame, fs), fs)
+    if _unread(np.where(small | names, 0, ink), reading, ends, lines.pen) > MOST_UNREAD:
+        raise StudyError(
+            "the traces of several rows run into each other; print the page with fewer rows, or with a lower gain."
+        )
+    return reading
 
 
 def _check_upright(ink: np.ndarray, words: Sequence[Word]) -> None:
@@ -161,11 +173,22 @@ def _straightened(picture: np.ndarray, page: Page) -> Page:
     return straighten(picture, page, points, squares)
 
 
-def _without_names(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
-    """Ink without the names of the leads, those that stand apart and those that lie on traces."""
-    ink = ink.copy()
-    for word in words:
-        ink[word.box] = 0
+def _unread(ink: np.ndarray, reading: Reading, ends: np.ndarray, pen: float) -> float:
+    """Share of the traces' ink, and of what is joined to them, that lies beside the lines that were read."""
+    solid, near = ink > UNREAD_INK, np.zeros(ink.shape, np.uint8)
+    solid[:, : round(ends[0])] = solid[:, round(ends[-1]) :] = False
+    for place in ends[1:-1]:
+        solid[:, int(place - wide(pen) - 1) : int(place + wide(pen) + 3)] = False
+    lines = [np.rint(points[np.isfinite(points[:, 1])] * 16).astype(np.int32) for _, points in reading.drawn]
+    cv2.polylines(near, lines, False, 1, round(2 * wide(pen)) + 4, shift=4)
+    n_marks, marks = cv2.connectedComponents(solid.astype(np.uint8), connectivity=8)
+    every, read = (np.bincount(marks[solid & where], minlength=n_marks) for where in (True, near > 0))
+    joined = read > 0
+    return 1 - float(read.sum() / max(every[joined].sum(), 1))
+
+
+def _names_on_traces(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: _Frame) -> np.ndarray:
+    """Where names of leads lie on traces, bool like `ink`: those that are not among the words that stand apart."""
     seen = {(_row_of(word, frame), frame.column(word.x, layout.columns)) for word in words}
     length = frame.speed * frame.seconds / layout.columns
     cells = [(lead, row, column) for row, leads in enumerate(layout.rows) for column, lead in enumerate(leads)]
@@ -175,8 +198,7 @@ def _without_names(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame
         for lead, row, column in cells
         if (row, column) not in seen
     ]
-    ink[letters_on_traces(ink, places, words)] = 0
-    return ink
+    return letters_on_traces(ink, places, words)
 
 
 def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _Frame:
@@ -203,6 +225,9 @@ def _frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> _
     speed = SPEED * PX if is_exact else (right - left) / seconds
     if seconds == USUAL_S:  # the middle is known better than the ends, whose caps are as wide as the pen
         left = (left + right - speed * (seconds - 1 / FS)) / 2
+    line = PX * np.rint((left + 0.5) / PX) - 0.5
+    if is_exact and abs(line - left) < 0.1 * PX:  # what prints its own paper begins at a line of it
+        left = line
     return _Frame(rows, np.array(zeros), left, gain, seconds, speed)
 
 
