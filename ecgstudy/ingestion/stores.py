@@ -71,7 +71,7 @@ def open_usable_stores(
         except NothingUsableError as unusable:
             lost.append(unusable.exclusions.assign(cohort=name)[lost[0].columns])
             sentences.append(str(unusable))
-    stores = without_copies(stores, cache_dir(profile))
+    stores = without_copies(stores, cache_dir(profile)) if stores else {}
     for name in [name for name, store in stores.items() if store.records.empty]:
         lost.append(stores.pop(name).exclusions.assign(cohort=name)[lost[0].columns])
     if not stores:
