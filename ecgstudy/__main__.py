@@ -125,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--profile", choices=("real", "demo"), default="real", help="demo learns from simulated hearts")
     read.set_defaults(command=_read)
 
+    score = commands.add_parser("score", help="set your own system's scores of the study's trials beside ours")
+    score.add_argument("file", metavar="FILE", help="pairs file of results/PROFILE/02_.../trials with a column score")
+    score.add_argument("--profile", default="real", help="whose trials: demo, real, mine or mine-quick")
+    score.set_defaults(command=_score)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
     fetch.add_argument("cohort", help="ecgid, ludb, mitdb, nsrdb, ptb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
@@ -241,6 +246,14 @@ def _read(options: argparse.Namespace) -> None:
 
     for line in read_files(options.pictures, options.dpi, options.profile, STUDY_SEED):
         print(_plain(line), flush=True)
+
+
+def _score(options: argparse.Namespace) -> None:
+    """Evaluate somebody else's scores of our trials."""
+    from ecgstudy.reidentification.outsider import judge
+
+    for line in judge(Path(options.file), options.profile):
+        print(_plain(line))
 
 
 def _fetch(options: argparse.Namespace) -> None:

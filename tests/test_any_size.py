@@ -28,15 +28,17 @@ from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.networks import auxiliary_records
 from ecgstudy.experiment.scores import ScoreSet
 from ecgstudy.learn.train import make_trainer
+from ecgstudy.reidentification.controls import control_table
+from ecgstudy.reidentification.galleries import extrapolation_results
 from ecgstudy.reidentification.plan import (
     plan,
     protocols_of,
     protocols_on_trial,
     run_attackers,
-    save_trials,
     size_notes,
 )
-from ecgstudy.reidentification.tables import control_table, extrapolation_results, undefined_results
+from ecgstudy.reidentification.tables import undefined_results
+from ecgstudy.reidentification.trialfiles import save_scores, save_trials
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 
@@ -255,16 +257,14 @@ def test_a_thousand_and_one_persons_go_through_the_stage(
     assert value["cross_record", "template", "eer"] == (
         pytest.approx(0, abs=0.05) if known else pytest.approx(0.5, abs=0.05)
     )
-    monkeypatch.setattr("ecgstudy.experiment.evaluation.PERMUTATIONS", 2)
     held = {key: attack for key, attack in attacks.items() if key[1:] == ("cross_record", "best")}
-    assert control_table(rows, held, 0)["eer shuffled"].item() == pytest.approx(0.5, abs=0.05)
-    assert len(extrapolation_results(held, resamples)) == 5
+    assert control_table(rows, rows.head(0), held)["one in N"].item() == pytest.approx(1e-3, abs=1e-5)
+    assert len(extrapolation_results(held, resamples, rows.head(0))) == 5
     trialled = protocols_on_trial(context, jobs[:1])
     save_trials(context, trialled, tmp_path / "trials")
-    assert sorted(file.name for file in (tmp_path / "trials").iterdir()) == [
-        "own.cross_record.enrolment.csv.gz",
-        "own.cross_record.probes.csv.gz",
-    ]
+    save_scores(context, trialled, attacks, tmp_path / "trials")
+    parts = sorted(file.name.split(".")[2] for file in (tmp_path / "trials").glob("own.cross_record.*"))
+    assert parts == ["enrolment", "probes", "train", "validation"]
     assert len(pd.read_csv(tmp_path / "trials" / "own.cross_record.probes.csv.gz")) == 1001
 
 

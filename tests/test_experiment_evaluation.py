@@ -10,9 +10,10 @@ from fake_scores import fake_score_set, toy_score_set
 
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
-from ecgstudy.experiment.evaluation import Evaluation, chance_level, cohort_resamples, evaluate, evaluate_all
+from ecgstudy.experiment.evaluation import Evaluation, cohort_resamples, evaluate, evaluate_all
 from ecgstudy.experiment.scores import ScoreSet
-from ecgstudy.reidentification import tables
+from ecgstudy.reidentification import controls, tables
+from ecgstudy.reidentification.persons import risk_table
 
 
 def _resamples(score_set: ScoreSet, n: int = 50) -> Resamples:
@@ -53,12 +54,6 @@ def test_folds_are_scored_apart() -> None:
 @pytest.mark.parametrize("n_folds", [1, 2])
 def test_shuffled_names_give_chance(n_folds: int) -> None:
     score_set = fake_score_set("resnet1d", noise=0.5, n_folds=n_folds)
-    rng = np.random.default_rng(0)
-    chance = chance_level([fold.trials for fold in score_set.folds], rng)
-    enrolled = score_set.folds[0].trials.gallery.size
-    # 100 shuffles of 40 persons, two probes each: the mean's standard error is .0025 (.0035 in two galleries of 20)
-    assert chance["rank1"].value == pytest.approx(1 / enrolled, abs=0.012)
-    assert chance["eer"].value == pytest.approx(0.5, abs=0.02)
     shuffled = [
         replace(fold, trials=replace(fold.trials, gallery=np.roll(fold.trials.gallery, 7))) for fold in score_set.folds
     ]
@@ -128,6 +123,32 @@ def test_best_repeats_the_chosen_attackers_numbers(cell: Evaluation) -> None:
     assert cell.attacks["toy", "cross_record", "best"] is cell.attacks["toy", "cross_record", "resnet1d"]
 
 
+def test_protocols_are_compared_in_galleries_of_one_size_and_without_those_who_never_probe() -> None:
+    # b is ahead of a's probe, and d, who never probes, of b's and of c's
+    scores = [[5, 6, 1, 1], [1, 5, 1, 6], [1, 1, 5, 6]]
+    small = toy_score_set(np.eye(2), "ab", "ab", protocol="subject_disjoint_cross_record")
+    rows = evaluate_all(
+        [toy_score_set(scores, "abc", "abcd"), small], {"toy": _resamples(toy_score_set(scores, "abc", "abcd"))}
+    ).rows
+    found = rows.set_index(["protocol", "metric"])
+    # in a random gallery of two, each probe's own and one of three others
+    equal = found.loc[("cross_record", "rank1_equal_gallery")]
+    assert equal["value"] == pytest.approx(2 / 3)
+    assert equal["note"].startswith("In galleries of 2 persons, the smallest of the cohort's protocols. Exact bounds")
+    value = found["value"]
+    assert value["cross_record", "rank1"] == 0.0
+    assert (
+        value["cross_record", "rank1_returners"]
+        == value["cross_record", "rank1_per_person_returners"]
+        == pytest.approx(2 / 3)
+    )
+    assert value["cross_record", "eer_returners"] < value["cross_record", "eer"]
+    assert ("subject_disjoint_cross_record", "rank1_returners") not in found.index
+    nobody = toy_score_set(np.zeros((1, 2)), "x", "ab")
+    alone = evaluate_all([nobody], {"toy": _resamples(nobody)}).rows.set_index("metric")["note"]
+    assert "no probe's person is in the gallery" in alone["rank1_equal_gallery"]
+
+
 def test_attackers_are_compared_on_identical_resamples(cell: Evaluation) -> None:
     rows = cell.rows.set_index(["attacker", "metric"])
     assert ("transecg", "rank1_minus_transecg") not in rows.index
@@ -157,10 +178,40 @@ def test_tables_hold_what_was_evaluated(cell: Evaluation) -> None:
     assert contrasts["attacker"].tolist() == ["resnet1d", "template"]
     columns = ("{}", "{}_low", "{}_high", "p {}")
     assert list(contrasts)[3:] == [column.format(metric) for metric in ("rank1", "eer") for column in columns]
-    control = tables.control_table(cell.rows, cell.attacks, seed=0).iloc[0]
-    assert control["one in N"] == pytest.approx(1 / 40)
-    assert control["untrained network"] == values["untrained", "rank1"]
-    assert control["shuffled_high"] < control["rank1"]
+
+
+def test_claims_stand_beside_what_names_drawn_by_lot_give(cell: Evaluation) -> None:
+    resamples, parts = (
+        {"toy": _resamples(fake_score_set("beatnet"), 50)},
+        ("permuted_training_and_enrolment", "permuted_training"),
+    )
+    noise = dict(zip(parts, (30.0, 2.0), strict=True))
+    by_lot = [fake_score_set("beatnet", noise=noise[part], protocol=f"{part}.cross_record") for part in parts]
+    drawn = controls.control_results(by_lot, resamples)
+    assert drawn["name"].tolist() == [
+        f"control.{part}.cross_record.{metric}" for part in parts for metric in ("rank1", "eer")
+    ]
+    expected = [rank1_and_eer([fold.trials for fold in one.folds]) for one in by_lot]
+    assert drawn["value"].tolist() == pytest.approx(np.ravel(expected))
+    shown = controls.control_table(cell.rows, drawn, cell.attacks).iloc[0]
+    values = cell.rows.set_index(["attacker", "metric"])["value"]
+    assert shown["one in N"] == pytest.approx(1 / 40)
+    assert shown["rank1, untrained network"] == values["untrained", "rank1"]
+    assert shown["rank1"] == values["best", "rank1"]
+    assert (
+        shown["rank1, names by lot_low"]
+        < shown["rank1, names by lot"]
+        == expected[0][0]
+        < shown["rank1, names by lot_high"]
+    )
+    assert shown["eer, names by lot in training alone"] == expected[1][1]
+    told = controls.chance_finding(pd.DataFrame([shown, shown.replace(shown["rank1"], 0.0)]))
+    assert told.startswith("1 of 2 claims lie above the interval")
+    # a protocol without a control is none of them
+    without = controls.control_table(cell.rows, drawn.head(0), cell.attacks)
+    assert np.isnan(without["rank1, names by lot"]).all()
+    assert controls.chance_finding(without).startswith("0 of 0 claims")
+    assert controls.chance_finding(pd.DataFrame()).startswith("No attacker was chosen")
 
 
 def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
@@ -173,15 +224,15 @@ def test_the_tail_tells_who_is_always_and_who_is_never_found() -> None:
     weaker = [toy_score_set([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]], "aabbcc", "abc")]
     attacks = {("own-1", "cross_day", "template"): [weaker[0].folds[0].trials.without_gaps()]}
     attacks |= {("own-1", protocol, "best"): attack for protocol in ("random_windows", "cross_day")}
-    listed = tables.risk_table(attacks)
-    assert listed.columns.tolist() == tables.risk_table({}).columns.tolist()
+    listed = risk_table(attacks)
+    assert listed.columns.tolist() == risk_table({}).columns.tolist()
     assert listed.drop(columns="risk").to_numpy().tolist() == [
         ["own-1", "cross_day", "a", 1.0],  # by the best
         ["own-1", "cross_day", "b", 1.0],  # by the template
         ["own-1", "cross_day", "c", 0.5],
     ]
     assert listed["risk"].tolist() == [1.0, 1.0, pytest.approx(0.6)]
-    assert tables.risk_table({}).columns.tolist() == ["cohort", "protocol", "person", "rank1", "risk"]
+    assert risk_table({}).columns.tolist() == ["cohort", "protocol", "person", "rank1", "risk"]
 
 
 def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:

@@ -1,7 +1,6 @@
 """Jobs are done once, whoever asks; refusals are rows; one of each kind joins the study in a few lines."""
 
 import errno
-import os
 import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,16 @@ from filelock import FileLock, Timeout
 
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import DiskError, StudyError
-from ecgstudy.evaluate.protocols import CrossCohort, CrossRecord, RandomWindows, SubjectDisjoint, training_parts
+from ecgstudy.evaluate.protocols import (
+    CrossCohort,
+    CrossDay,
+    CrossRecord,
+    RandomWindows,
+    SubjectDisjoint,
+    training_parts,
+)
 from ecgstudy.evaluate.splits import Split
-from ecgstudy.evaluate.trials import rank1_and_eer
+from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment import attackers, dataset, jobs
 from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker, TemplateAttacker, attackers_of
 from ecgstudy.experiment.dataset import without_lead
@@ -35,7 +41,9 @@ from ecgstudy.experiment.networks import (
 )
 from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
-from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers, save_trials
+from ecgstudy.reidentification.persons import missed_finding, missed_table
+from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers
+from ecgstudy.reidentification.spans import span_table
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
 
@@ -119,7 +127,7 @@ def test_whatever_makes_a_value_is_in_its_key(context: Context, change: str, mon
         case "attacker":
             other = replace(context, attackers={"template": _Renamed()})
         case "protocol":
-            job = Job("synthetic", protocols_of("synthetic", context)[2], "template", 0)
+            job = Job("synthetic", protocols_of("synthetic", context)[3], "template", 0)
         case "view":
             monkeypatch.setitem(dataset.VIEWS, "same", dataset.View())
             job = replace(job, view="same")
@@ -143,8 +151,9 @@ def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_coho
     assert auxiliary_records(context)["cohort"].unique().tolist() == ["others"]
     names = [protocol.name for protocol in protocols_of("synthetic", context)]
     inner = ["cross_record", "cross_day", "leave_last_day"]
+    known = [name + end for name in inner for end in ("", "_5s")]
     unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
-    assert names == ["random_windows", *inner, *unseen]
+    assert names == ["random_windows", *known, *unseen]
     assert [protocol.name for protocol in protocols_of("others", context)] == ["random_windows"]
 
 
@@ -289,7 +298,10 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     refused = set(outcome.refusals["protocol"])
     assert refused == {f"subject_disjoint_{inner}" for inner in ("cross_record", "cross_day")}
     assert outcome.refusals["reason"].str.contains("8 persons are too few for 3 folds").all()
-    assert trialled == {"random_windows", "cross_record", "cross_day", "leave_last_day"}
+    assert trialled == {
+        "random_windows",
+        *(f"{n}{end}" for n in ("cross_record", "cross_day", "leave_last_day") for end in ("", "_5s")),
+    }
     rows = tables.undefined_results(pd.DataFrame(columns=["cohort"]), outcome.refusals)
     assert set(rows["attacker"]) == {*ATTACKERS, "best"}
     assert rows["value"].isna().all()
@@ -303,35 +315,51 @@ def test_a_protocol_that_the_records_refuse_is_a_row_with_its_sentence(context: 
     assert tables.undefined_results(measured.replace("template", "transecg"), of_one).empty
 
 
-def test_trial_files_list_every_pair_and_are_the_same_bytes_each_time(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trialled = protocols_on_trial(context, [TEMPLATE_JOB])
-    for folder in ("one", "two"):
-        save_trials(context, trialled, tmp_path / folder)
-        monkeypatch.setattr(os, "getpid", lambda: 1)  # by another process
-    names = [f"synthetic.cross_record.{part}.csv.gz" for part in ("enrolment", "pairs")]
-    assert sorted(file.name for file in (tmp_path / "one").iterdir()) == names
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    enrolment, pairs = (pd.read_csv(tmp_path / "one" / name) for name in names)
-    split = context.splits(TEMPLATE_JOB)[0]
-    assert enrolment["subject_id"].tolist() == split.enrolment["subject_id"].tolist()
-    assert enrolment[["fold", "start", "stop"]].drop_duplicates().to_numpy().tolist() == [[0, 0, 1000]]
-    assert list(pairs) == ["fold", "record_id", "start", "stop", "enrolled", "genuine"]
-    owner = dict(zip(split.probe["record_id"], split.probe["subject_id"], strict=True))
-    assert (pairs["genuine"] == (pairs["record_id"].map(owner) == pairs["enrolled"])).all()
-    assert (len(pairs), pairs["genuine"].sum()) == (100, 10)
-
-
 def test_tables_say_what_is_on_trial_and_what_a_study_should_report(context: Context) -> None:
     trialled = protocols_on_trial(context, [TEMPLATE_JOB])
-    shown = tables.protocol_table(context, trialled).iloc[0]
+    shown = tables.protocol_table(context, trialled, span_table(context, trialled)).iloc[0]
     assert shown.iloc[:7].tolist() == ["synthetic", "cross_record", "no", "no", 1, 10, 10]
+    assert shown["gap"] == "another record, same day"
     listed = tables.reporting_table(context, trialled)
     assert list(listed) == ["point", "asked", "here"]
     assert listed["point"].tolist() == list(range(1, 9))
     assert "synthetic: 10 people, 40 records" in listed["here"][3]
+
+
+def test_who_is_missed_is_named_with_the_gap_in_days_and_the_change_of_the_heart_rate(context: Context) -> None:
+    job = Job("synthetic", CrossDay(), "template", 0)
+    (split,), records = context.splits(job), context.records("synthetic").set_index("record_id")
+    gallery = split.enrolment["subject_id"].unique()
+    names = {
+        part: getattr(split, part).query("subject_id == 'synthetic/S002'")["record_id"]
+        for part in ("enrolment", "probe")
+    }
+    name = names["probe"].iloc[0]
+    lost = split.probe["record_id"] == name
+    own = split.probe["subject_id"].to_numpy()[:, None] == gallery
+    matrix = ScoreMatrix(np.where(lost.to_numpy()[:, None], ~own, own), split.probe["subject_id"], gallery)
+    attacks = {("synthetic", "cross_day", "best"): [matrix]}
+    missed = missed_table(context, protocols_on_trial(context, [job]), attacks)
+    (row,) = missed.to_dict("records")
+    assert (row["person"], row["probes"], row["missed"]) == ("synthetic/S002", 2, 1)
+    assert row["days later"] == records["session_day"][name] > 0
+    beats = context.stores["synthetic"].beats.groupby("record_id")["r_peak"]
+    rates = 60 / beats.apply(lambda peaks: np.median(np.diff(peaks)))
+    assert row["bpm missed"] == pytest.approx(rates[name.partition("/")[2]])
+    assert row["bpm enrolled"] == pytest.approx(rates[names["enrolment"].str.partition("/")[2]].mean())
+    assert row["bpm change %"] == pytest.approx(100 * (row["bpm missed"] / row["bpm enrolled"] - 1))
+    rows = pd.DataFrame(
+        [{"cohort": "synthetic", "protocol": "cross_day", "attacker": "best", "metric": "persons", "value": 10}]
+    )
+    told = missed_finding(missed, rows)
+    assert "synthetic cross day 1 of 10 persons, synthetic/S002 in 1 of 2 probes (" in told
+    assert f"{row['days later']:g} days later, heart rate {row['bpm change %']:+.0f} %)." in told
+    assert "days" not in missed_finding(missed.assign(**{"days later": np.nan}), rows)
+    nobody = missed_table(context, [job], {})
+    assert missed_finding(nobody, rows) == "Missed at least once by the best attacker: nobody."
+    # of trials of persons drawn, nobody is listed
+    drawn = {cell: [replace(matrix, scores=matrix.scores[:1], probe=matrix.probe[:1])] for cell in attacks}
+    assert missed_table(context, [job], drawn).empty
 
 
 def test_records_that_leave_open_what_they_must_state_take_no_part(context: Context) -> None:

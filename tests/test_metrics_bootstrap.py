@@ -1,20 +1,24 @@
 """Bootstrap clustered by person: coverage, pairing, counting of the undefined, storage."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from fake_scores import levels_of
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest, norm
 
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.biometric import ScoredFold
 from ecgstudy.evaluate.bootstrap import (
+    Estimate,
     Resamples,
     bootstrap,
     bootstrap_each,
     clustered_means,
     most_failures,
     paired_difference,
+    with_exact_bounds,
 )
 from ecgstudy.evaluate.trials import ScoreMatrix, Trials, eer
 
@@ -155,6 +159,85 @@ def test_clustered_means_by_hand() -> None:
 
 def test_the_exact_bound_of_a_faultless_result() -> None:
     assert most_failures(3, 0.95) == pytest.approx(binomtest(0, 3, alternative="less").proportion_ci(0.95).high)
+
+
+@pytest.mark.parametrize(("failed", "n"), [(0, 89), (1, 89), (4, 89), (85, 89), (89, 89), (2, 3)])
+def test_few_failures_or_successes_have_the_bounds_of_clopper_and_pearson(failed: int, n: int) -> None:
+    missed = np.arange(n) < failed
+    found = with_exact_bounds(Estimate(1 - failed / n, 0.9, 1.0, n), missed, np.arange(n))
+    exact = binomtest(n - failed, n).proportion_ci(0.95)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+    assert found.exact
+    # ten probes each that share the fate of their person, or persons of whom nobody is asked, change nothing
+    tenfold = with_exact_bounds(Estimate(1 - failed / n), np.repeat(missed, 10), np.repeat(2 * np.arange(n), 10))
+    assert (tenfold.low, tenfold.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_where_five_fail_and_five_succeed_resampling_shows_it() -> None:
+    found = Estimate(5 / 6, 0.7, 0.9, 30)
+    assert with_exact_bounds(found, np.arange(30) < 5, np.arange(30)) is found
+    assert with_exact_bounds(replace(found, value=1 / 6), np.arange(30) < 25, np.arange(30)).low == 0.7
+    undefined = Estimate(math.nan, reason="nobody")
+    assert with_exact_bounds(undefined, np.zeros(3), np.arange(3)) is undefined
+    alone = Estimate(1.0, reason="one person only")
+    assert with_exact_bounds(alone, np.zeros(9), np.zeros(9, dtype=int)) is alone
+
+
+def test_persons_who_fail_now_and_then_are_worth_more_than_one_trial_each() -> None:
+    # ten persons miss one or three of twenty probes: their spread is that of far more trials than ten
+    failed = np.repeat([0.05, 0.15], 5)
+    found = with_exact_bounds(Estimate(0.9), failed, np.arange(10))
+    worth = 0.09 / (0.05**2 / 9) * (1.959964 / 2.262157) ** 2
+    assert found.low == pytest.approx(beta.ppf(0.025, 0.9 * worth, 0.1 * worth + 1), abs=1e-6)
+    assert found.low > 0.85 > binomtest(9, 10).proportion_ci(0.95).low
+
+
+def test_unequal_persons_are_worth_fewer_trials() -> None:
+    # 30 probes of one person and one of each of ten others: (30 + 10)^2 / (30^2 + 10)
+    persons = np.repeat(np.arange(11), [30, *[1] * 10])
+    found = with_exact_bounds(Estimate(1.0), np.zeros(40), persons)
+    assert found.low == pytest.approx(beta.ppf(0.025, 1600 / 910, 1))
+    each = with_exact_bounds(Estimate(1.0), np.zeros(40), persons, 1 / np.bincount(persons)[persons])
+    assert each.low == pytest.approx(binomtest(11, 11).proportion_ci(0.95).low)
+
+
+@pytest.mark.parametrize("n_persons", [20, 89])
+@pytest.mark.parametrize("share", [0.9, 0.97, 0.995])
+def test_simulated_coverage_near_certainty(share: float, n_persons: int) -> None:
+    """Persons of 1 to 9 probes, half of them always or never recognised, half now and then."""
+    rng = np.random.default_rng(n_persons)
+    resamples, covered = Resamples.draw(range(n_persons), 0, 200), np.zeros((300, 2))
+    names = np.arange(n_persons).astype(str).argsort().argsort()  # as the resamples sort them
+    for number in range(len(covered)):
+        own = np.where(
+            rng.random(n_persons) < 0.5, rng.random(n_persons) < share, rng.beta(4 * share, 4 - 4 * share, n_persons)
+        )
+        probes = rng.integers(1, 10, n_persons)
+        right, person = rng.random(probes.sum()) < np.repeat(own, probes), np.repeat(names, probes)
+        mean = np.bincount(person, right) / np.bincount(person)
+        low, high = np.quantile(resamples.multiplicities @ mean / n_persons, [0.025, 0.975])
+        found, each = Estimate(mean.mean(), low, high, n_persons), 1 / np.bincount(person)[person]
+        for column, estimate in enumerate((found, with_exact_bounds(found, ~right, person, each))):
+            covered[number, column] = estimate.low <= share <= estimate.high
+    assert covered[:, 1].mean() >= 0.9
+    if share > 0.9:
+        assert covered[:, 1].mean() >= 0.95
+        assert covered[:, 0].mean() < 0.92  # why there are bounds
+
+
+def test_simulated_coverage_of_an_eer_near_0() -> None:
+    """Gaussian scores whose EER is .005: of 60 persons the percentile interval held it half the time."""
+    rng, persons, d_prime = np.random.default_rng(0), np.arange(60), 2 * norm.isf(0.005)
+    resamples, held = Resamples.draw(persons, 0, 1), []
+    for _ in range(200):
+        matrix = ScoreMatrix(rng.normal(size=(60, 60)) + d_prime * np.eye(60), persons, persons)
+        fold = ScoredFold(matrix, resamples, rng)
+        values = fold.measure(np.ones(60), everything=False)
+        probes = fold.bounded(values | {"dir_at_far_1e-2": math.nan})
+        found = with_exact_bounds(Estimate(values["eer"]), probes["eer"].to_numpy(), probes["person"].to_numpy())
+        assert found.low <= found.value <= found.high
+        held.append(found.low <= 0.005 <= found.high)
+    assert np.mean(held) >= 0.95
 
 
 def test_unknown_persons_and_nobody_are_refused() -> None:

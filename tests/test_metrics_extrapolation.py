@@ -7,7 +7,15 @@ import pytest
 from scipy.stats import beta, expon, genpareto, norm
 
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.extrapolation import TAILS, RankOneModel, Tail, _standardise, extrapolate_rank1, pareto_shape
+from ecgstudy.evaluate.extrapolation import (
+    TAILS,
+    RankOneModel,
+    Tail,
+    _standardise,
+    checked_rank1,
+    extrapolate_rank1,
+    pareto_shape,
+)
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_by_gallery_size
 
 SIZES = (10_000, 1_000_000)
@@ -146,3 +154,47 @@ def test_too_little_data_is_undefined_with_a_reason() -> None:
     flat = extrapolate_rank1(ScoreMatrix(np.zeros((500, 10)), probe, gallery), resamples, (100,))[100]["envelope"]
     assert math.isnan(flat.value)
     assert "do not vary" in str(flat.reason)
+
+
+def test_an_extrapolation_stops_at_ten_times_the_largest_gallery_measured() -> None:
+    matrix, _ = _planted("gaussian", np.random.default_rng(0))
+    resamples = Resamples.draw(range(N_PERSONS), seed=1, n_resamples=50)
+    plain = extrapolate_rank1(matrix, resamples, (900, 901))
+    checked = checked_rank1(matrix, resamples, (900, 901), {})
+    assert checked[900] == plain[900]
+    assert all(math.isnan(number) for number in (checked[901]["gpd"].value, checked[901]["envelope"].high))
+    assert checked[901]["envelope"].reason == "more than ten times the 90 people measured"
+    meets = plain[900]["envelope"].value
+    assert checked_rank1(matrix, resamples, (9000, 9001), {900: meets})[9000]["envelope"].low >= 0
+    assert list(checked) == [900, 901]
+
+
+def test_an_extrapolation_that_misses_what_was_measured_is_refused_everywhere() -> None:
+    matrix, _ = _planted("gaussian", np.random.default_rng(0))
+    resamples = Resamples.draw(range(N_PERSONS), seed=1, n_resamples=50)
+    low = extrapolate_rank1(matrix, resamples, (400,))[400]["envelope"].low
+    probe = 1 / matrix.probe.size
+    assert not math.isnan(checked_rank1(matrix, resamples, (100,), {400: low - 0.9 * probe})[100]["gpd"].value)
+    missed = checked_rank1(matrix, resamples, (100,), {400: low - 1.5 * probe})[100]["envelope"]
+    assert math.isnan(missed.value)
+    assert str(missed.reason).startswith("at 400 people it gives ")
+    assert "was measured" in str(missed.reason)
+
+
+def test_an_extrapolation_has_to_meet_its_own_curve() -> None:
+    # one probe in five has six look-alikes, the others none, and genuine scores do not tell which
+    rng, gallery = np.random.default_rng(3), np.arange(60)
+    probe = np.repeat(gallery, 5)
+    own, alike = probe[:, None] == gallery, (gallery[None, :] - probe[:, None] - 1) % 60 < 6
+    unlucky = np.arange(probe.size)[:, None] % 5 == 0
+    scores = np.where(unlucky, 0.3 * rng.normal(size=own.shape) + 5.0 * alike, rng.uniform(-1, 1, own.shape))
+    scores[own] = np.where(unlucky[:, 0], 4.0, 1.35)
+    matrix, resamples = ScoreMatrix(scores, probe, gallery), Resamples.draw(gallery, seed=1, n_resamples=50)
+    measured = rank1_by_gallery_size(matrix.searches, [60], np.ones(probe.size))[0]
+    assert measured == pytest.approx(0.8)
+    envelope = extrapolate_rank1(matrix, resamples, (60,))[60]["envelope"]
+    assert not envelope.low - 1 / probe.size <= measured <= envelope.high + 1 / probe.size
+    refused = checked_rank1(matrix, resamples, (100,), {})[100]["envelope"]
+    assert math.isnan(refused.value)
+    too_few = checked_rank1(ScoreMatrix(np.eye(2), [0, 1], [0, 1]), Resamples.draw([0, 1], 0, 3), (10, 99), {})
+    assert "too few to fit a tail" in str(too_few[99]["envelope"].reason)

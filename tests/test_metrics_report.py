@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta
 
 from ecgstudy.evaluate import biometric as report_module
 from ecgstudy.evaluate.biometric import ScoredFold, biometric_report, eer_statistic, rank1_statistic
@@ -98,7 +99,7 @@ def test_per_person_risk_and_its_tail() -> None:
     assert risk.loc["1", ["rank1", "eer"]].tolist() == [1, 0]
     # own impostors only: one genuine at 1 above all, one at 0 tied with 18 of 19 at 0 and below .5
     assert 0 < risk.loc["0", "eer"] < 0.6
-    spread = {"always_first": 0.95, "never_first": 0.0}
+    spread = {"always_first": 0.95, "never_first": 0.0, "resolution": 1 - 0.025 ** (1 / 20)}
     assert report_module.risk_tail(risk) == pytest.approx(
         {"risk_median": 1.0, "risk_p90": 1.0, "risk_p95": 1.0, "risk_worst": 1.0} | spread
     )
@@ -123,6 +124,28 @@ def test_headlines_weigh_probes_by_their_person() -> None:
     # two probes of a: one right, one wrong; the probe of b is wrong
     assert rank1_statistic([fold, perfect])(np.ones(2)) == pytest.approx((1 / 3 + 1) / 2)
     assert eer_statistic([fold, perfect])(np.ones(2)) == pytest.approx(fold.measure(np.ones(2))["eer"] / 2)
+
+
+def test_near_certainty_the_bounds_are_exact_and_count_the_persons_of_all_folds() -> None:
+    names = np.arange(40).astype(str)
+    resamples, rng = Resamples.draw(names, seed=1, n_resamples=20), np.random.default_rng(0)
+    probe = np.repeat(names[:20], [9, *[1] * 19])
+    uneven = ScoreMatrix(np.where(probe[:, None] == names[:20], 1.0, 0.0), probe, names[:20])
+    other = ScoreMatrix(np.eye(20), names[20:], names[20:])
+    report = biometric_report([ScoredFold(one, resamples, rng) for one in (uneven, other)], resamples, rng)
+    # in the first fold one person gave 9 of 28 probes; each fold counts half
+    worth = 1 / (np.array([9 / 56, *[1 / 56] * 19, *[1 / 40] * 20]) ** 2).sum()
+    for name in ("rank1", "rank5", "tar_at_far_1e-2"):
+        assert (report[name].low, report[name].high) == (pytest.approx(0.025 ** (1 / worth)), 1.0), name
+        assert report[f"{name}_per_person"].low == pytest.approx(0.025 ** (1 / 40)), name
+    assert (report["eer"].low, report["eer"].high) == (0.0, pytest.approx(1 - 0.025 ** (1 / worth)))
+    assert not report["d_sys"].exact
+    # the scores of two persons are below a stranger's: both are missed by rank-1 and by the thresholds
+    wrong = replace(other, scores=np.where(np.arange(20)[:, None] < 2, -np.eye(20), np.eye(20)))
+    alone = biometric_report([ScoredFold(wrong, resamples, rng)], resamples, rng)
+    for name in ("rank1", "tar_at_far_1e-2", "rank1_per_person"):
+        assert (alone[name].value, alone[name].exact) == (0.9, True), name
+        assert alone[name].low == pytest.approx(beta.ppf(0.025, 18, 3)), name
 
 
 def test_folds_are_averaged_and_share_their_resamples() -> None:
@@ -159,7 +182,7 @@ def test_with_many_trials_only_the_headlines_get_intervals(monkeypatch: pytest.M
     monkeypatch.setattr(report_module, "MOST_RESAMPLED_TRIALS", matrix.scores.size - 1)
     short = biometric_report(folds, resamples, np.random.default_rng(0))
     assert short.keys() == whole.keys()
-    for name in ("rank1", "rank5", "eer", "tar_at_far_1e-2", "tar_at_far_1e-3"):
+    for name in ("rank1", "rank5", "eer", "tar_at_far_1e-2", "tar_at_far_1e-3", "rank1_per_person"):
         assert short[name] == whole[name], name
     assert short["d_sys"].value == whole["d_sys"].value
     assert math.isnan(short["d_sys"].low)

@@ -19,7 +19,7 @@ from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, Work, run
-from ecgstudy.ingestion.stores import STORE_FS, study_cohort
+from ecgstudy.ingestion.stores import STORE_FS, study_cohort, without_copies
 from ecgstudy.learn.base import SignalModel, class_probabilities
 from ecgstudy.learn.batches import WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
@@ -191,7 +191,8 @@ def open_context(profile: str, name: str, fs: float, seed: int, device: str, lea
     Of one with activities, records whose activity is not known take no part.
     """
     cohort = open_cohort(profile, name, seed)
-    store = build_store(cohort, cache_dir(profile), fs, delineate=not cohort.synthetic)
+    cache = cache_dir(profile)
+    store = without_copies({name: build_store(cohort, cache, fs, delineate=not cohort.synthetic)}, cache)[name]
     lead = lead or store.records["reference_lead"].mode().iloc[0]
     states = "activity" if "activity" in store.records else ""
     return Context(profile, {name: store}, device, {}, lead, seed, states=states)

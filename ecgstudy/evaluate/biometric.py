@@ -1,7 +1,7 @@
 """Everything the study reports about one attacker under one protocol, from its score matrices."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from ecgstudy.evaluate.trials import (
     Trials,
     dir_at_far,
     eer,
+    first_of,
     rank_k,
     tar_at_far,
 )
@@ -26,9 +27,10 @@ FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 N_PERMUTATIONS = 200
 """Permutations behind the D_sys null."""
 MOST_RESAMPLED_TRIALS = 100_000
-HEADLINES = ("rank1", "rank5", "eer", *(f"tar_at_far_{name}" for name in FARS))
+_RATES = ("eer", *(f"tar_at_far_{name}" for name in FARS))
+HEADLINES = ("rank1", "rank5", *_RATES, "rank1_per_person", "rank5_per_person")
 """Above so many trials only these get intervals: the others would take minutes."""
-NOT_STREAMED = ("cllr", *(f"{name}_per_person" for name in (*HEADLINES, "dir_at_far_1e-2", "d_sys")))
+NOT_STREAMED = ("cllr", *(f"{name}_per_person" for name in (*_RATES, "dir_at_far_1e-2", "d_sys")))
 _TOO_MANY = f"not computed for more than {MOST_HELD_TRIALS:,} trials"
 
 
@@ -66,22 +68,40 @@ class ScoredFold:
         return _cross_calibrated_llr(self.trials, np.random.default_rng(self._calibration_seed))
 
     def measure(self, multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
-        """All metrics, or rank-k, EER and TAR alone, when person p was drawn ``multiplicity[p]`` times."""
+        """All metrics, or :data:`HEADLINES` alone, when person p was drawn ``multiplicity[p]`` times."""
         found = {}
-        for suffix, balanced in (("", False), ("_per_person", True))[: 2 if everything and not self.streamed else 1]:
-            weights, probes = self.trials.weights(multiplicity, balanced), multiplicity[self.probe]
-            probes, levels = probes * self._balance if balanced else probes, self.trials.levels(weights)
-            values = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)} | {"eer": eer(levels)}
-            values |= {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
-            if everything:
-                values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
-                values["d_sys"] = self.linkability.d_sys(weights)
+        for suffix, balanced in (("", False), ("_per_person", True)):
+            probes = multiplicity[self.probe] * (self._balance if balanced else 1.0)
+            values = {f"rank{k}": rank_k(self.searches, k, probes) for k in (1, 5)}
+            if not balanced or (everything and not self.streamed):
+                weights = self.trials.weights(multiplicity, balanced)
+                levels = self.trials.levels(weights)
+                values |= {"eer": eer(levels)}
+                values |= {f"tar_at_far_{name}": tar_at_far(levels, far) for name, far in FARS.items()}
+                if everything:
+                    values["dir_at_far_1e-2"] = dir_at_far(self.searches, FARS["1e-2"], probes)
+                    values["d_sys"] = self.linkability.d_sys(weights)
             found |= {name + suffix: value for name, value in values.items()}
             if everything and not balanced:
                 found |= {"zebra_bits": disclosure.zebra_bits(levels)}
                 found |= {"zebra_worst": disclosure.zebra_worst_case(levels), "cllr_min": disclosure.cllr_min(levels)}
                 found |= dict.fromkeys(NOT_STREAMED, math.nan) if self.streamed else {"cllr": self._cllr(weights)}
         return found
+
+    def bounded(self, values: Mapping[str, float]) -> pd.DataFrame:
+        """How much of each enrolled probe was missed by what `values` say, in rows, for exact bounds by person.
+
+        Of EER, TAR and DIR, so many of the lowest genuine scores as the rate says are missed. Further columns are the
+        probe's person, as a position, and what it counts in the mean over the probes and in that over the persons.
+        """
+        enrolled = self.searches.enrolled
+        lowest = self.searches.genuine_scores[enrolled].argsort(kind="stable").argsort()
+        rates = {"eer": values["eer"]} | {name: 1 - values[name] for name in (*_RATES[1:], "dir_at_far_1e-2")}
+        missed = {f"rank{k}": self.searches.ahead[enrolled] >= k for k in (1, 5)}
+        missed |= {name: lowest < np.rint(rate * lowest.size) for name, rate in rates.items()}
+        counts = {"": np.ones(lowest.size), "_per_person": self._balance[enrolled]}
+        counts = {name: count / max(lowest.size, 1) for name, count in counts.items()}
+        return pd.DataFrame({**missed, "person": self.tried, **counts})
 
     def problems(self) -> dict[str, str]:
         """Why each metric would be undefined; empty texts where it is not."""
@@ -111,7 +131,8 @@ def biometric_report(
     """Identification, verification, linkability and disclosure, each with its interval.
 
     Every metric is the mean over the folds, whose persons are never compared with each other, and its interval
-    comes from resampling persons in all folds at once.
+    comes from resampling persons in all folds at once; of a share that few persons fail or succeed in, it is exact
+    (:func:`~ecgstudy.evaluate.bootstrap.with_exact_bounds`).
 
     Parameters
     ----------
@@ -133,24 +154,53 @@ def biometric_report(
     """
     n_persons = np.unique(np.concatenate([fold.tried for fold in folds])).size
     everything = sum(fold.n_trials for fold in folds) <= MOST_RESAMPLED_TRIALS
-    values = _means(folds, np.ones(resamples.persons.size))
+    alone = [fold.measure(np.ones(resamples.persons.size)) for fold in folds]
+    values, probes = _means(alone), pd.concat([fold.bounded(own) for fold, own in zip(folds, alone, strict=True)])
     problems = [fold.problems() for fold in folds]
     reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in values}
     names = [name for name in values if everything or name in HEADLINES]
     found = bootstrap.bootstrap_each(
-        lambda drawn: [*_means(folds, drawn, everything).values()], resamples, n_persons, [reasons[n] for n in names]
+        lambda drawn: [*_means([fold.measure(drawn, everything) for fold in folds], names).values()],
+        resamples,
+        n_persons,
+        [reasons[name] for name in names],
     )
     estimates = dict(zip(names, found, strict=True))
     for name in [name for name in values if name not in estimates]:
         reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
         estimates[name] = Estimate(values[name], n=n_persons, reason=reason)
+    for name, estimate in estimates.items():
+        stem, per_person, _ = name.partition("_per_person")
+        if stem in probes:
+            bounds = (probes[column].to_numpy() for column in (stem, "person", per_person))
+            estimates[name] = bootstrap.with_exact_bounds(estimate, *bounds)
     return estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
 
 
-def _means(folds: Sequence[ScoredFold], multiplicity: np.ndarray, everything: bool = True) -> dict[str, float]:
-    """Mean of each metric over the folds; NaN where one fold does not define it."""
-    found = [fold.measure(multiplicity, everything) for fold in folds]
-    return {name: float(np.mean([values[name] for values in found])) for name in found[0]}
+def _means(found: Sequence[Mapping[str, float]], names: Iterable[str] | None = None) -> dict[str, float]:
+    """Mean over the folds of each metric, or of those named; NaN where one fold does not define it."""
+    return {name: float(np.mean([values[name] for values in found])) for name in names or found[0]}
+
+
+def rank1_in_gallery(matrices: Sequence[ScoreMatrix | StreamedMatrix], resamples: Resamples, size: int) -> Estimate:
+    """Rank-1 in random galleries of `size` persons that hold the probe's own, the mean over the folds."""
+    parts = [(resamples.index_of(one.probe), first_of(one.searches, size), one.searches.enrolled) for one in matrices]
+    person, first = (np.concatenate([part[at][part[2]] for part in parts]) for at in (0, 1))
+    count = np.concatenate([np.full(known.sum(), 1 / max(known.sum(), 1)) for *_, known in parts])
+    reason = f"a gallery holds fewer than {size} persons" if first.size else "no probe's person is in the gallery"
+    return mean_of_probes(first, person, count, resamples, reason)
+
+
+def mean_of_probes(
+    hits: np.ndarray, person: np.ndarray, count: np.ndarray, resamples: Resamples, if_undefined: str
+) -> Estimate:
+    """Share of probes that hit (each 0 to 1 and weighed by `count`), whose persons are positions in the resamples."""
+    sums = [np.bincount(person, weights, resamples.persons.size) for weights in (hits * count, count)]
+    n_persons = np.unique(person).size
+    found = bootstrap.bootstrap(
+        lambda drawn: float(bootstrap.ratio(drawn @ sums[0], drawn @ sums[1])), resamples, n_persons, if_undefined
+    )
+    return bootstrap.with_exact_bounds(found, 1 - hits, person, count)
 
 
 def rank1_statistic(folds: Sequence[ScoredFold]) -> Statistic:
@@ -183,12 +233,14 @@ def risk_tail(risk: pd.DataFrame) -> dict[str, float]:
     """How unevenly a :func:`per_person_risk` is spread over the persons.
 
     ``risk_median``, ``risk_p90``, ``risk_p95`` and ``risk_worst`` are of 1 - EER of each person's own probes (0.5 =
-    chance); ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first. NaN
-    where nobody's is defined.
+    chance); ``always_first`` and ``never_first`` the shares of persons all, or none, of whose probes rank first;
+    ``resolution`` is the share of persons who may be missed although none of so many was (97.5 %, exact). NaN where
+    nobody's is defined.
     """
     exposed, rank1 = 1 - risk["eer"].dropna(), risk["rank1"].dropna()
     tail = {"risk_median": exposed.median(), "risk_p90": exposed.quantile(0.9), "risk_p95": exposed.quantile(0.95)}
     tail["risk_worst"] = exposed.max()
+    tail["resolution"] = bootstrap.most_failures(len(risk), bootstrap.TAILS[1]) if len(risk) else math.nan
     return tail | {"always_first": (rank1 == 1).mean(), "never_first": (rank1 == 0).mean()}
 
 

@@ -14,7 +14,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, Statistic, bootstrap, person_means, ratio
+from ecgstudy.evaluate.bootstrap import (
+    Estimate,
+    Resamples,
+    Statistic,
+    bootstrap,
+    person_means,
+    ratio,
+    with_exact_bounds,
+)
 from ecgstudy.evaluate.trials import SortedScores, auroc
 
 NO_LABEL = "no record has a label"
@@ -73,15 +81,19 @@ def classification_report(
     majority = {"majority": Estimate(float(counts.max() / truth.size), n=n_persons)}
     if np.count_nonzero(counts) < 2:
         return dict.fromkeys(names, replace(nothing, reason=f"every label is {classes[truth[0]]}")) | majority
-    of_truth = (truth, probabilities.argmax(axis=1), person, len(resamples.persons))
+    predicted, each = probabilities.argmax(axis=1), 1 / np.bincount(person)[person]
+    of_truth = (truth, predicted, person, len(resamples.persons))
     statistics = (
         of_confusion(accuracy, *of_truth),
         of_confusion(balanced_accuracy, *of_truth),
         _macro_auroc(truth, probabilities, person),
-        of_confusion(accuracy, *of_truth, weights=1 / np.bincount(person)[person]),
+        of_confusion(accuracy, *of_truth, weights=each),
     )
     found = (bootstrap(statistic, resamples, n_persons, "only one class occurs") for statistic in statistics)
-    return dict(zip(names, found, strict=True)) | majority
+    report = dict(zip(names, found, strict=True)) | majority
+    for name, weights in (("accuracy", 1.0), ("accuracy_per_person", each)):
+        report[name] = with_exact_bounds(report[name], predicted != truth, person, weights)
+    return report
 
 
 def mae_report(truth: ArrayLike, predicted: ArrayLike, persons: ArrayLike, resamples: Resamples) -> dict[str, Estimate]:

@@ -104,10 +104,10 @@ class RandomWindows(Protocol):
 
 
 class CrossRecord(ClosedSet):
-    """Each person's first record enrols, the second probes; on ECG-ID mostly of one day."""
+    """Each person's first record enrols, the second probes; on ECG-ID all of one day."""
 
     name: ClassVar[str] = "cross_record"
-    claim: ClassVar[str] = "a person is recognised in another recording, mostly of the same day"
+    claim: ClassVar[str] = "a person is recognised in another recording, be it of the same day"
 
     def parts(self, records: pd.DataFrame, fs: float) -> Iterable[tuple[pd.DataFrame, pd.DataFrame]]:
         """One pair; people with one record stay in the gallery."""
@@ -245,22 +245,28 @@ class SubjectDisjoint(Protocol):
 
 
 @dataclass(frozen=True)
-class CrossCohort(Protocol):
-    """Networks learn from the `others`, record tables of other cohorts; everybody of this one is on trial."""
+class WithOthers(Protocol):
+    """An inner protocol on one cohort in which the `others`, a record table of other cohorts, take part too."""
 
     others: pd.DataFrame = field(repr=False)
     inner: Protocol
+
+    @cached_property
+    def digest(self) -> str:
+        """With the rows of the other cohorts."""
+        return cache_key(inner=repr(self), others=segments(self.others).to_numpy().tolist())
+
+
+@dataclass(frozen=True)
+class CrossCohort(WithOthers):
+    """Networks learn from the others; everybody of this cohort is on trial."""
+
     claim: ClassVar[str] = "a person of another cohort, device and population is recognised"
 
     @property
     def name(self) -> str:
         """``cross_cohort_`` and the name of the inner protocol."""
         return f"cross_cohort_{self.inner.name}"
-
-    @cached_property
-    def digest(self) -> str:
-        """With the rows of the other cohorts that are learnt from."""
-        return cache_key(inner=repr(self), others=segments(self.others).to_numpy().tolist())
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """One split a fold of the inner protocol, all with the same training persons."""

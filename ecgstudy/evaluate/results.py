@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from ecgstudy.evaluate.bootstrap import Estimate
+from ecgstudy.evaluate.bootstrap import FEW, Estimate
 
 COLUMNS = ("cohort", "protocol", "attacker", "view", "task", "metric", "value", "low", "high", "n", "unit", "note")
 UNITS = {"zebra_bits": "bits", "zebra_worst": "log10 LR", "cllr": "bits", "d_sys": "", "mae": "years"}
@@ -48,11 +48,13 @@ def estimate_results(estimates: Mapping[str, Estimate], **about: str) -> list[di
 
 
 def estimate_note(found: Estimate) -> str:
-    """Say why an estimate or its interval is undefined; "" where neither is."""
+    """Say why an estimate or its interval is undefined, or what its interval is; "" where there is nothing to say."""
     if math.isnan(found.value):
         return f"Not defined: {found.reason}."
     if found.reason:
         return f"No interval: {found.reason}."
+    if found.exact:
+        return f"Exact bounds by person (Clopper-Pearson): worth fewer than {FEW} persons who fail, or succeed."
     if found.undefined:
         return f"Undefined in {found.undefined} resamples, which the interval leaves out."
     return ""

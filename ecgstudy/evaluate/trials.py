@@ -347,10 +347,14 @@ def rank1_by_gallery_size(searches: Searches, sizes: Sequence[int], weights: np.
     Exact average over all sub-galleries: with b of the M - 1 others scoring at least as high as the true person, none
     of them may be among the N - 1 drawn, which is hypergeometric. NaN for sizes below 2 or above the gallery.
     """
-    others, weights = searches.n_enrolled - 1, weights * searches.enrolled
-    measured = [2 <= size <= searches.n_enrolled for size in sizes]
-    rates = [_share(hypergeom.pmf(0, others, searches.ahead, size - 1), weights) for size in sizes]
-    return np.where(measured, rates, math.nan)
+    return np.array([_share(first_of(searches, size), weights * searches.enrolled) for size in sizes])
+
+
+def first_of(searches: Searches, size: int) -> np.ndarray:
+    """Probability of each probe (n_probe,) to rank first in such a sub-gallery; see :func:`rank1_by_gallery_size`."""
+    if not 2 <= size <= searches.n_enrolled:
+        return np.full(searches.ahead.size, math.nan)
+    return hypergeom.pmf(0, searches.n_enrolled - 1, searches.ahead, size - 1)
 
 
 def _share(hits: np.ndarray, weights: np.ndarray) -> float:

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import CrossCohort
@@ -15,6 +18,7 @@ from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import MOST_PERSONS, Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_records, group_ages, targets, trainable_classes
 from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
+from ecgstudy.learn.batches import standardise
 from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
 from ecgstudy.signals.preprocess import resample
 from ecgstudy.study.config import effort
@@ -23,6 +27,8 @@ TEMPLATE_FS = 500.0
 """Hz. Beats are averaged at the rate at which R peaks are known, or their slopes blur."""
 AGREEMENT_ROUNDS = 3
 AGREEMENT_POWER = 4
+COHORT_WINDOW_S, COHORT_BINS = 4.0, 8
+"""Seconds of a window whose spectrum tells its cohort, and steps of its spectrum (1/4 Hz) that make a band."""
 DEMO_EPOCHS = 5
 """The demo shows that the study runs: its networks stay under-trained."""
 
@@ -187,7 +193,42 @@ class FittedFeatures(Fitted):
         return Embedded(agreement_pool(vectors, owners, len(segments)), probabilities)
 
 
-TEMPLATE, FEATURES, UNTRAINED = "template", "features_gbm", "untrained"
+@dataclass(frozen=True)
+class CohortAttacker(Attacker):
+    """Control: tells cohorts, with their devices and filters, apart by the spectrum of a few seconds, nobody else."""
+
+    def fit(self, context: Context, job: Job, split: Split) -> "FittedCohorts":
+        """Fit on who is enrolled; refuses people of one cohort alone."""
+        spectra, owners = _spectra(context.dataset, split.enrolment)
+        cohorts = split.enrolment[SUBJECT].str.partition("/")[0].to_numpy()[owners]
+        if len(set(cohorts)) < 2:
+            raise StudyError("all who are enrolled are of one cohort")
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+        return FittedCohorts(model.fit(spectra, cohorts))
+
+
+@dataclass(frozen=True)
+class FittedCohorts(Fitted):
+    """A classifier of cohorts; segments are alike as far as they are likely of one."""
+
+    model: Pipeline
+
+    def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
+        """Embed every segment as the probabilities of the cohorts, averaged over its windows."""
+        spectra, owners = _spectra(dataset, segments)
+        shares = self.model.predict_proba(spectra) if len(spectra) else np.zeros((0, len(self.model.classes_)))
+        return Embedded(unit_rows(_mean_by_owner(shares, owners, len(segments))))
+
+
+def _spectra(dataset: Dataset, segments: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Log power of windows in bands of 2 Hz, shape (n, n_bands), and the row in `segments` of each."""
+    windows, owners = dataset.windows(segments, round(COHORT_WINDOW_S * dataset.fs))
+    power = np.abs(np.fft.rfft(standardise(windows)))[:, 1:] ** 2
+    bands = power[:, : power.shape[1] // COHORT_BINS * COHORT_BINS].reshape(len(power), -1, COHORT_BINS).mean(axis=2)
+    return np.log(bands + 1e-6), owners
+
+
+TEMPLATE, FEATURES, UNTRAINED, COHORT_ONLY = "template", "features_gbm", "untrained", "cohort_only"
 _TRANSECG = Recipe("transecg", pretraining_epochs=30, epochs=40, pretraining_rate=2e-3, learning_rate=2e-3)
 _RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"))
 _LEADS = ("I", "II", "V2", "V5")

@@ -24,8 +24,6 @@ from ecgstudy.experiment.scores import ScoreSet, ensemble, mean_fold
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
-PERMUTATIONS = 100
-"""Permutations of the gallery's names behind the chance level."""
 REFERENCE = "transecg"
 """The other attackers are compared with this one, on identical trials."""
 BEST = "best"
@@ -79,7 +77,12 @@ def evaluate_all(score_sets: Sequence[ScoreSet], resamples: Mapping[str, Resampl
         Draws by cohort, from :func:`cohort_resamples`.
     """
     cells = _cells(score_sets)
-    items = [(attackers, resamples[cell[0]], _judges(cells, *cell)) for cell, attackers in cells.items()]
+    sizes: dict[str, list[int]] = {}
+    for s in score_sets:
+        sizes.setdefault(s.cohort, []).extend(np.unique(fold.trials.gallery).size for fold in s.folds)
+    items = [
+        (attackers, resamples[cell[0]], _judges(cells, *cell), min(sizes[cell[0]])) for cell, attackers in cells.items()
+    ]
     found = list(in_parallel(_evaluate_cell, items, "cpu", "evaluation"))
     rows, attacks, choices = [], {}, []
     for cell, (evaluated, selection) in zip(cells, found, strict=True):
@@ -110,24 +113,32 @@ def _judges(cells: Cells, cohort: str, protocol: str) -> Mapping[str, Sequence[S
 
 
 def _evaluate_cell(
-    attackers: Mapping[str, Sequence[ScoreSet]], resamples: Resamples, judges: Mapping[str, Sequence[ScoreSet]] | None
+    attackers: Mapping[str, Sequence[ScoreSet]],
+    resamples: Resamples,
+    judges: Mapping[str, Sequence[ScoreSet]] | None,
+    gallery: int,
 ) -> tuple[dict[str, tuple[list[dict[str, object]], list[ScoreMatrix]]], "Selection"]:
-    """Evaluate the attackers of one cohort and protocol, the best one too."""
+    """Evaluate the attackers of one cohort and protocol, the best one too, also in galleries of equal size."""
     reference = attackers.get(REFERENCE)
-    found = {name: evaluate(sets, resamples, reference) for name, sets in attackers.items()}
+    found = {name: evaluate(sets, resamples, reference, gallery) for name, sets in attackers.items()}
     selection = select(attackers, judges)
     if (chosen := selection.chosen) is not None:
-        rows, attack = found.get(chosen) or evaluate(selection.score_sets, resamples, reference)
+        rows, attack = found.get(chosen) or evaluate(selection.score_sets, resamples, reference, gallery)
         found[BEST] = [row | {"attacker": BEST, "stands_for": chosen} for row in rows], attack
     return found, selection
 
 
 def evaluate(
-    score_sets: Sequence[ScoreSet], resamples: Resamples, reference: Sequence[ScoreSet] | None = None
+    score_sets: Sequence[ScoreSet],
+    resamples: Resamples,
+    reference: Sequence[ScoreSet] | None = None,
+    gallery: int | None = None,
 ) -> tuple[list[dict[str, object]], list[ScoreMatrix]]:
     """Rows of one attacker under one protocol (see :class:`Evaluation`), and the mean scores of its seeds.
 
-    `resamples` is the same object for all attackers; `reference` is compared with on the same trials.
+    `resamples` is the same object for all attackers; `reference` is compared with on the same trials. In galleries of
+    so many persons is measured ``rank1_equal_gallery``, to compare protocols; where some who are enrolled never probe,
+    ``rank1_returners`` and ``eer_returners`` are of a gallery without them.
     """
     attack = ensemble(score_sets)
     about = {"cohort": attack.cohort, "protocol": attack.protocol, "attacker": attack.attacker}
@@ -142,12 +153,14 @@ def evaluate(
             row |= {"seeds": len(alone), "lowest": values.min(), "highest": values.max()}
     if reference and reference[0].attacker != attack.attacker:
         others = scored_folds(_without_gaps(ensemble(reference)), resamples)
-        n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
-        for name, statistic in (("rank1", biometric.rank1_statistic), ("eer", biometric.eer_statistic)):
-            both = statistic(folds), statistic(others)
-            contrast = paired_difference(*both, resamples, n_persons, "one of the two is undefined")
+        for name, contrast in contrasts(folds, others, resamples).items():
             (row,) = estimate_results({f"{name}_minus_{REFERENCE}": contrast}, **about)
             rows.append(row | {"p": contrast.p})
+    if gallery:
+        equal = {"rank1_equal_gallery": biometric.rank1_in_gallery(matrices, resamples, gallery)}
+        told = f"In galleries of {gallery} persons, the smallest of the cohort's protocols."
+        rows += [row | {"note": f"{told} {row['note']}".strip()} for row in estimate_results(equal, **about)]
+        rows += estimate_results(_of_returners(matrices, resamples), **about)
     unscored = [fold.trials.unscored for fold in score_sets[0].folds]
     counts = {"persons": report["rank1"].n, "enrolled": max(one.searches.n_enrolled for one in matrices)}
     counts |= {"probes": sum(one.probe.size for one in matrices), "unscored": sum(unscored)}
@@ -159,6 +172,34 @@ def evaluate(
     return rows, [fold.trials.sampled().without_gaps() for fold in attack.folds]
 
 
+def contrasts(
+    folds: Sequence[biometric.ScoredFold], others: Sequence[biometric.ScoredFold], resamples: Resamples
+) -> dict[str, Estimate]:
+    """Rank-1 and EER of one attacker minus those of another, on identical trials and resamples."""
+    n_persons = np.unique(np.concatenate([fold.probe for fold in folds])).size
+    return {
+        name: paired_difference(
+            statistic(folds), statistic(others), resamples, n_persons, "one of the two is undefined"
+        )
+        for name, statistic in (("rank1", biometric.rank1_statistic), ("eer", biometric.eer_statistic))
+    }
+
+
+def _of_returners(matrices: Sequence[ScoreMatrix | StreamedMatrix], resamples: Resamples) -> dict[str, Estimate]:
+    """Rank-1 and EER in galleries of those alone who probe; nothing where that is everybody, or too many to hold."""
+    probing = [np.isin(one.gallery, one.probe) for one in matrices]
+    if any(isinstance(one, StreamedMatrix) for one in matrices) or np.concatenate(probing).all():
+        return {}
+    some = [
+        replace(one, scores=one.scores[:, kept], gallery=one.gallery[kept])
+        for one, kept in zip(matrices, probing, strict=True)
+        if kept.any()
+    ]
+    rng = np.random.default_rng(resamples.seed)
+    report = biometric.biometric_report(scored_folds(some, resamples), resamples, rng) if some else {}
+    return {f"{name}_returners": report[name] for name in ("rank1", "rank1_per_person", "eer") if report}
+
+
 def _without_gaps(attack: ScoreSet) -> list[ScoreMatrix | StreamedMatrix]:
     """Trials of each fold, ready to be measured."""
     return [fold.trials.without_gaps() for fold in attack.folds]
@@ -168,16 +209,6 @@ def scored_folds(matrices: Iterable[ScoreMatrix | StreamedMatrix], resamples: Re
     """Prepare folds to be measured under the weights of persons."""
     rng = np.random.default_rng(resamples.seed)
     return [biometric.ScoredFold(matrix, resamples, rng) for matrix in matrices]
-
-
-def chance_level(attack: Sequence[ScoreMatrix], rng: np.random.Generator) -> dict[str, Estimate]:
-    """Rank-1 and EER with the gallery's names shuffled: mean and 95 % range over :data:`PERMUTATIONS`."""
-    shuffled = [
-        rank1_and_eer([replace(one, gallery=rng.permutation(one.gallery)) for one in attack])
-        for _ in range(PERMUTATIONS)
-    ]
-    columns = np.stack([np.mean(shuffled, axis=0), *np.quantile(shuffled, [0.025, 0.975], axis=0)], axis=1)
-    return {name: Estimate(*map(float, numbers), 0) for name, numbers in zip(("rank1", "eer"), columns, strict=True)}
 
 
 def evaluate_demographics(score_sets: Iterable[ScoreSet], resamples: Mapping[str, Resamples]) -> pd.DataFrame:
@@ -244,8 +275,8 @@ def select(
     people never seen, whose validation people decide instead: where the same people are in training and validation,
     the validation part is the end of the very recordings learnt from. Who has no scores there cannot be chosen.
     """
-    candidates = _candidates(attackers)
-    judged = _candidates(judges) if judges else candidates
+    candidates = candidates_of(attackers)
+    judged = candidates_of(judges) if judges else candidates
     measured = {
         name: np.mean([_separation(fold.validation) for fold in ensemble(sets).folds], axis=0)
         for name, sets in judged.items()
@@ -258,7 +289,7 @@ def select(
     return Selection(separations, chosen, candidates[chosen] if chosen else [], judged_on)
 
 
-def _candidates(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
+def candidates_of(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
     """Attackers and fusions that can be chosen: all but the control."""
     candidates = {name: sets for name, sets in attackers.items() if name != UNTRAINED}
     for name, (members, standardised) in FUSIONS.items():

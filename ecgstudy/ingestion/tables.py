@@ -18,12 +18,15 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.evaluate.splits import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.ingestion.stores import EVERY_RECORD
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, delineate
+from ecgstudy.signals.quality import Problem
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_key, library_versions, remember
 from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
 from ecgstudy.study.stage import Stage
 
+COPIES = (Problem.DUPLICATE, Problem.COPY, Problem.ELSEWHERE)
+"""Reasons to leave out what was recorded once and stands there twice."""
 NONE_LEFT_OUT = "none left out"
 """Stands in the place of a reason for a cohort whose records are all used."""
 TOLERANCE_MS = 150.0

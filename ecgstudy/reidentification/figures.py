@@ -1,6 +1,6 @@
 """Figures of the re-identification stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -26,15 +26,20 @@ _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
 _PANELS = 4
 
 
-def inflation_figure(rows: pd.DataFrame) -> Figure:
-    """Rank-1 of every attacker, protocol by protocol, one panel a cohort; the leaky protocol stands on grey."""
-    rows = rows[rows["metric"] == "rank1"]
+def inflation_figure(rows: pd.DataFrame, spans: pd.DataFrame) -> Figure:
+    """Rank-1 of every attacker in galleries of equal size, one panel a cohort; the leaky protocol stands on grey.
+
+    Protocols are named with their gap and seconds (:func:`ecgstudy.reidentification.spans.span_table`).
+    """
+    rows = rows[rows["metric"] == "rank1_equal_gallery"]
     figure, axes = _stacked(rows, columns=1)
     for ax, (cohort, own) in zip(axes[:, 0], rows.groupby("cohort", sort=False), strict=True):
-        _draw_attackers(ax, own)
+        asked = spans[spans["cohort"] == cohort].set_index("protocol")
+        named = [f"{_spoken(name)}\n{asked['gap'][name]}, {asked['probe s'][name]:.0f} s" for name in own["protocol"]]
+        _draw_attackers(ax, own, dict(zip(own["protocol"], named, strict=True)))
         ax.axvline(PUBLISHED_TRANSECG, color=COLOURS["transecg"], linestyle=":", linewidth=1)
         ax.set_title(cohort)
-    axes[-1, 0].set(xlabel="rank-1 (share of probes)", xlim=(-0.02, 1.02))
+    axes[-1, 0].set(xlabel="rank-1 in galleries of equal size (share of probes)", xlim=(-0.02, 1.02))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
@@ -48,7 +53,7 @@ def _stacked(rows: pd.DataFrame, columns: int) -> tuple[Figure, np.ndarray]:
     )
 
 
-def _draw_attackers(ax: Axes, rows: pd.DataFrame) -> list[str]:
+def _draw_attackers(ax: Axes, rows: pd.DataFrame, named: Mapping[str, str] | None = None) -> list[str]:
     """Draw every attacker's values, a row a protocol, each attacker slightly below the one before; name the rows."""
     protocols = list(rows["protocol"].unique())
     for at, model in enumerate(SHOWN):
@@ -60,7 +65,7 @@ def _draw_attackers(ax: Axes, rows: pd.DataFrame) -> list[str]:
         style = {"color": COLOURS[model], "marker": MARKERS[model], "markersize": 9 if model == BEST else 5}
         places = [protocols.index(protocol) + 0.115 * (at - len(SHOWN) // 2) for protocol in own["protocol"]]
         ax.errorbar(values, places, xerr=reach, label=model, linestyle="none", elinewidth=1, capsize=0, **style)
-    ax.set_yticks(range(len(protocols)), [_spoken(protocol) for protocol in protocols])
+    ax.set_yticks(range(len(protocols)), [(named or {}).get(protocol, _spoken(protocol)) for protocol in protocols])
     ax.set_ylim(len(protocols) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     for border in range(1, len(protocols)):
@@ -71,8 +76,11 @@ def _draw_attackers(ax: Axes, rows: pd.DataFrame) -> list[str]:
     return protocols
 
 
-def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
-    """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG."""
+def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame, measured: pd.DataFrame) -> Figure:
+    """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG.
+
+    `measured` are rows of galleries filled up with people of other cohorts.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
     colours, coloured = {}, cycle(PALETTE)
     for (cohort, protocol, attacker), folds in attacks.items():
@@ -89,6 +97,10 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
         band = rows["people"], rows["rank1_low"], rows["rank1_high"]
         right.fill_between(*band, color=colours[cell], alpha=0.15, linewidth=0)
         right.plot(rows["people"], rows["rank1"], color=colours[cell], linestyle="--")
+    among = {"marker": "o", "markersize": 5, "linestyle": "none"}
+    for cell, rows in measured[measured["attacker"] == BEST].groupby(CELL, sort=False):
+        right.plot(rows["people"], rows["value"], color=colours.get(cell), **among)
+    right.plot([], [], color="0.4", label="ours, among people of other cohorts", **among)
     right.plot(*zip(*SNN_ECG_RANK1.items(), strict=True), "ks", markersize=6, label="SNN-ECG, published")
     right.plot([], [], color="0.4", linestyle="--", label="ours, extrapolated (band: 95 % and three tails)")
     left.set(title="recognised within the first k", xlabel="k", ylabel="share of probes", xscale="log", ylim=(0, 1.02))
@@ -99,8 +111,8 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame) -> Figure:
 
 
 def _holds_here(protocol: str) -> bool:
-    """Whether a protocol holds and its networks learn from the cohort on trial."""
-    return protocol != LEAKY and "cohort" not in protocol
+    """Whether a protocol holds, for whole records, and its networks learn from the cohort on trial."""
+    return protocol != LEAKY and "cohort" not in protocol and not protocol.endswith("_5s")
 
 
 def det_figure(attacks: Attacks) -> Figure:
@@ -168,4 +180,4 @@ def _spoken(protocol: str) -> str:
     """Protocol name in words."""
     for start in ("subject_disjoint", "cross_cohort"):
         protocol = protocol.replace(f"{start}_", f"{start}, ")
-    return protocol.replace("_", " ")
+    return protocol.replace("_5s", ", 5 s").replace("_", " ")

@@ -1,10 +1,9 @@
-"""Which attackers meet which protocols on which cohort, and the trials that anyone can run again."""
+"""Which attackers meet which protocols on which cohort."""
 
-import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,11 @@ import pandas as pd
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate import protocols
-from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
+from ecgstudy.evaluate.splits import SUBJECT, Protocol
 from ecgstudy.evaluate.streamed import BINS
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS
-from ecgstudy.experiment.attackers import UNTRAINED, attackers_of
+from ecgstudy.evaluate.variants import LargeGallery, Permuted, Shortened
+from ecgstudy.experiment.attackers import COHORT_ONLY, NETWORKS, TEMPLATE, UNTRAINED, CohortAttacker, attackers_of
 from ecgstudy.experiment.jobs import (
     LEAST_ON_TRIAL,
     LONG_RECORD_S,
@@ -30,13 +30,14 @@ from ecgstudy.experiment.networks import auxiliary_records
 from ecgstudy.experiment.scores import score
 from ecgstudy.ingestion.stores import open_usable_stores
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.cache import new_file
 from ecgstudy.study.config import effort
 
 SEEDS = 3
 DEMO_SEEDS = 1
-DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_day", "subject_disjoint_cross_day")
+DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_record_5s", "cross_day", "subject_disjoint_cross_day")
 """The demo shows that the study runs, in minutes."""
+CONTROL, CONTROLLED = "beatnet", ("cross_day", "cross_record", "time_separated", "cross_activity")
+"""Network that learns names drawn by lot, and the protocols under which it does."""
 BY_HAND_S, MOST_ASKED = 4.0, 100
 """Seconds of the windows of the two people shown first, who are sought among so many."""
 
@@ -66,7 +67,8 @@ def protocols_of(name: str, context: Context) -> list[Protocol]:
     ]
     if len(others):
         unseen += [protocols.CrossCohort(others, protocol) for protocol in inner if protocol.name != "cross_electrode"]
-    return [protocols.RandomWindows(), *inner, *unseen]
+    known = chain.from_iterable((protocol, Shortened(protocol)) for protocol in inner)
+    return [protocols.RandomWindows(), *known, *unseen]
 
 
 def not_on_trial(context: Context) -> dict[str, str]:
@@ -97,7 +99,7 @@ def size_notes(context: Context) -> list[str]:
                 f"{name}: {tried:,} of {persons:,} persons are on trial, the others help to train. Drawn by the seed: "
                 f"networks learn from {protocols.MOST_LEARNT:,} persons at most, random windows are of "
                 f"{protocols.MOST_SHUFFLED:,} at most. Above {MOST_HELD_TRIALS:,} trials error rates are counted in "
-                f"{BINS:,} bins of scores, trials/ lists enrolment and probes but no pairs, and shuffled names, DET "
+                f"{BINS:,} bins of scores, trials/ lists enrolment and probes but no pairs, and DET "
                 "curves, gallery sizes and extrapolation are of persons drawn."
             )
     return notes
@@ -106,17 +108,52 @@ def size_notes(context: Context) -> list[str]:
 def plan(context: Context, seed: int) -> list[Job]:
     """List every job of a profile."""
     demo = context.profile == "demo"
-    jobs, refused = [], not_on_trial(context)
-    for name in [name for name in context.stores if name not in refused]:
+    allowed = [(name, protocol) for name in _on_trial(context) for protocol in protocols_of(name, context)]
+    asked = [(name, protocol) for name, protocol in allowed if not demo or protocol.name in DEMO_PROTOCOLS]
+    return [job for name, protocol in asked for job in _jobs(context, name, protocol, seed)]
+
+
+def _on_trial(context: Context) -> list[str]:
+    """Cohorts on which somebody is tried."""
+    refused = not_on_trial(context)
+    return [name for name in context.stores if name not in refused]
+
+
+def _jobs(context: Context, cohort: str, protocol: Protocol, seed: int) -> list[Job]:
+    """Jobs of every attacker that takes part under a protocol, with each seed of its training."""
+    seeds = DEMO_SEEDS if effort(context.profile) == "demo" else SEEDS
+    return [
+        Job(cohort, protocol, attacker, seed + number)
+        for attacker, fitted in context.attackers.items()
+        if fitted.applies(protocol)
+        for number in range(1 if fitted.seedless else seeds)
+    ]
+
+
+def control_jobs(context: Context, seed: int) -> list[Job]:
+    """Jobs of one network that learns names drawn by lot, on the first cohort that allows each protocol."""
+    first: dict[str, tuple[str, Protocol]] = {}
+    for name in _on_trial(context):
         for protocol in protocols_of(name, context):
-            if demo and protocol.name not in DEMO_PROTOCOLS:
-                continue
-            for attacker, fitted in context.attackers.items():
-                if not fitted.applies(protocol):
-                    continue
-                seeds = 1 if fitted.seedless else DEMO_SEEDS if effort(context.profile) == "demo" else SEEDS
-                jobs += [Job(name, protocol, attacker, seed + number) for number in range(seeds)]
-    return jobs
+            first.setdefault(protocol.name, (name, protocol))
+    controlled = [first[of] for of in CONTROLLED if of in first][: 1 if context.profile == "demo" else None]
+    return [Job(name, Permuted(inner, both), CONTROL, seed) for name, inner in controlled for both in (True, False)]
+
+
+def gallery_work(context: Context, seed: int) -> tuple[Context, list[Job]]:
+    """Jobs that seek the people of a cohort among those of other cohorts too, and the context of these jobs.
+
+    It has an attacker that only tells cohorts apart: what it achieves is owed to the devices.
+    """
+    attackers = {name: context.attackers[name] for name in (*NETWORKS, TEMPLATE) if name in context.attackers}
+    wide = replace(context, attackers={**attackers, COHORT_ONLY: CohortAttacker()})
+    for name in _on_trial(context):
+        others = auxiliary_records(context, but=name)
+        allowed = {protocol.name: protocol for protocol in protocols_of(name, context)}
+        inner = next((allowed[of] for of in ("cross_day", "cross_record") if of in allowed), None)
+        if inner and len(others):
+            return wide, _jobs(wide, name, LargeGallery(others.drop_duplicates(SUBJECT), inner), seed)
+    return wide, []
 
 
 def two_people(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -173,7 +210,9 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     """Jobs of the stage that several processes may share."""
     stores, _ = open_usable_stores(profile, cohorts_of(profile), seed)
     context = open_context(profile, stores, device)
-    yield score, plan(context, seed), context
+    yield score, [*plan(context, seed), *control_jobs(context, seed)], context
+    wide, jobs = gallery_work(context, seed)
+    yield score, jobs, wide
 
 
 def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
@@ -185,33 +224,3 @@ def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
             context.splits(job)
             found.setdefault((job.cohort, job.protocol.name), job)
     return list(found.values())
-
-
-def save_trials(context: Context, trialled: Sequence[Job], folder: Path) -> None:
-    """Write the enrolment segments and the genuine and impostor pairs of each protocol as compressed CSV.
-
-    ``<cohort>.<protocol>.enrolment.csv.gz`` lists which samples (start, stop, at the store's rate) enrol whom;
-    ``<cohort>.<protocol>.pairs.csv.gz`` lists every probe with every enrolled person of its fold, genuine 1 or 0;
-    of more than :data:`MOST_HELD_TRIALS` pairs ``<cohort>.<protocol>.probes.csv.gz`` lists the probes alone.
-    """
-    for job in trialled:
-        splits, shown = context.splits(job), [SUBJECT, RECORD, "start", "stop"]
-        parts = {"enrolment": [split.enrolment[shown] for split in splits]}
-        if sum(len(split.probe) * split.enrolment[SUBJECT].nunique() for split in splits) > MOST_HELD_TRIALS:
-            parts["probes"] = [split.probe[shown] for split in splits]
-        else:
-            parts["pairs"] = [_pairs(split) for split in splits]
-        for part, tables in parts.items():
-            table = pd.concat(tables, keys=range(len(tables)), names=["fold", None]).reset_index(level="fold")
-            with new_file(folder / f"{job.cohort}.{job.protocol.name}.{part}.csv.gz") as partial:
-                # neither the time nor a name in the header: equal tables give equal bytes
-                partial.write_bytes(gzip.compress(table.to_csv(index=False).encode(), mtime=1))
-
-
-def _pairs(split: Split) -> pd.DataFrame:
-    """Every probe of a split with every enrolled person."""
-    persons = split.enrolment[SUBJECT].unique()
-    probe = split.probe[[RECORD, SUBJECT, "start", "stop"]].loc[split.probe.index.repeat(len(persons))]
-    enrolled = np.tile(persons, len(split.probe))
-    genuine = (probe[SUBJECT].to_numpy() == enrolled).astype(int)
-    return probe.reset_index(drop=True).assign(enrolled=enrolled, genuine=genuine).drop(columns=SUBJECT)

@@ -47,6 +47,7 @@ class Problem(StrEnum):
     NO_BEATS = "no beats"
     UNREADABLE = "unreadable"
     DUPLICATE = "same waveform as another person"
+    COPY = "copy of another record"
     ELSEWHERE = "person of another folder"
     GAP = "gap in time"
 
@@ -58,6 +59,7 @@ REMEDIES = {
     Problem.TOO_SHORT: "bring a longer recording, or remove it",
     Problem.NO_BEATS: "check its lead and the sampling rate in its header, or remove it",
     Problem.DUPLICATE: "correct the person, or remove the copies",
+    Problem.COPY: "the other one takes part",
     Problem.ELSEWHERE: "put all records of a person into one folder",
 }
 """What a reader can do about a record left out for such a reason; unreadable files each say it themselves."""

@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import most_failures
 from ecgstudy.study.cache import write_text
 from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
 from ecgstudy.study.stage import STORY, read_metrics
@@ -97,20 +96,18 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
         f"Somebody who holds one earlier ECG of each of {number_text(enrolled['value'])} patients and gets another ECG "
         f"of one of {number_text(persons['value'])} of them ({LINKING[protocol]}"
         + (f", {number_text(seconds['value'])} s long" if seconds else "")
-        + f") names the right patient in {_share_text(rank1)} of the cases; guessing would in "
+        + f") names the right patient in {estimate_text(rank1)} of the cases; guessing would in "
         f"{number_text(100 / enrolled['value'])} %."
     ]
-    if rank1["value"] in (0, 1):
-        bound = 100 * most_failures(persons["value"], 0.975)
-        bound = f"as low as {number_text(100 - bound)} %" if rank1["value"] else f"as high as {number_text(bound)} %"
-        sentences.append(f"Of so few patients that says little: among all it may be {bound} (exact 97.5 % bound).")
     if stronger == "template":
         sentences.append(
             "That takes no training, only a comparison of average beats; the attacker that was chosen on validation "
-            f"scores does so in {_share_text(best)}."
+            f"scores does so in {estimate_text(best)}."
         )
     elif template["value"] is not None:
-        sentences.append(f"Comparing average beats, without any training, already does so in {_share_text(template)}.")
+        sentences.append(
+            f"Comparing average beats, without any training, already does so in {estimate_text(template)}."
+        )
     if always["value"] is not None and worst["value"] is not None:
         told = "all" if worst["value"] == 1 else f"{number_text(100 * worst['value'])} % or more"
         sentences.append(
@@ -119,11 +116,6 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
         )
     share = number_text(100 * rank1["value"])
     return {"cohort": cohort, "headline": f"{share} % of later ECGs can be linked", "text": " ".join(sentences)}
-
-
-def _share_text(metric: dict) -> str:
-    """Put a share of persons into words; of none or all, resampling them gives an interval without width: left out."""
-    return estimate_text(metric | ({"low": None} if metric["value"] in (0, 1) else {}))
 
 
 def estimate_text(metric: dict) -> str:
