@@ -214,7 +214,9 @@ _BEATNET = Recipe(
     "beatnet", beats=True, pretraining_epochs=18, epochs=12, batch_size=192, noise=0.1, auxiliary_leads=_LEADS
 )
 _BEATCNN = Recipe(
-    *("beatcnn", True, True),
+    "beatcnn",
+    beats=True,
+    single=True,
     pretraining_epochs=30,
     epochs=60,
     pretraining_rate=3e-3,
