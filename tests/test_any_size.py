@@ -26,7 +26,8 @@ from ecgstudy.experiment.attackers import ATTACKERS, Attacker, Embedded, Fitted
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all, scored_folds
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.experiment.networks import auxiliary_records
-from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.experiment.scores import ScoreSet, _block
+from ecgstudy.experiment.templates import ENROLMENTS, Gallery
 from ecgstudy.learn.train import make_trainer
 from ecgstudy.reidentification.controls import control_table
 from ecgstudy.reidentification.galleries import extrapolation_results
@@ -53,11 +54,17 @@ def _vectors(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return tuple(vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (probed, gallery))
 
 
+def _streamed(probed: np.ndarray, gallery: np.ndarray, probe: np.ndarray, persons: np.ndarray) -> StreamedMatrix:
+    """Give the cosines of probes with persons of one template each."""
+    enrolled = Gallery.enrolled(gallery.astype(np.float32), np.arange(len(gallery)), len(gallery), ENROLMENTS["mean"])
+    return StreamedMatrix(partial(_block, enrolled, probed.astype(np.float32)), probe, persons)
+
+
 def _both(
     probed: np.ndarray, gallery: np.ndarray, probe: np.ndarray, persons: np.ndarray
 ) -> tuple[StreamedMatrix, ScoreMatrix]:
     """Give the same trials streamed and held."""
-    streamed = StreamedMatrix.of_vectors(probed, gallery, probe, persons)
+    streamed = _streamed(probed, gallery, probe, persons)
     return streamed, ScoreMatrix(streamed.block(slice(None)), probe, persons)
 
 
@@ -127,7 +134,7 @@ def test_twenty_thousand_enrolled_persons_fit_in_little_memory_and_a_null_model_
     probed = probed[:4000] if known else _vectors(4000, 0.2, seed=1)[0]
     resamples, rng = Resamples.draw(names, seed=0, n_resamples=20), np.random.default_rng(0)
     tracemalloc.start()
-    matrix = StreamedMatrix.of_vectors(probed, gallery, names[:4000], names).without_gaps()
+    matrix = _streamed(probed, gallery, names[:4000], names).without_gaps()
     report = biometric_report([ScoredFold(matrix, resamples, rng)], resamples, rng)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -9,6 +9,7 @@ import torch
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import UNKNOWN
 from ecgstudy.learn.batches import (
+    QRS_S,
     Augmentation,
     EpochBatches,
     WindowSet,
@@ -17,6 +18,7 @@ from ecgstudy.learn.batches import (
     encode,
     random_crops,
     standardise,
+    time_warp,
 )
 
 FS = 100.0
@@ -92,6 +94,27 @@ def test_ragged_batch_is_left_out_of_training_only() -> None:
     assert [len(x) for x, _ in EpochBatches(drawn(3), 8, FS, batch_size=64, seed=0)] == [3]
 
 
+def test_an_epoch_draws_so_many_windows_of_each_subject_and_the_next_one_others() -> None:
+    subjects = np.repeat(["few", "many", "some"], [3, 20, 7])
+    windows = replace(drawn(30), subjects=subjects, draws=np.repeat([3, 3, 4], [3, 20, 7]))
+    batches, seen = EpochBatches(windows, 8, FS, batch_size=5, seed=0), []
+    assert len(batches) == 2
+    for epoch in range(60):
+        batches.set_epoch(epoch)
+        rows = torch.cat([x for x, _ in batches])[:, 0, 0].long().tolist()
+        names, counts = np.unique(subjects[rows], return_counts=True)
+        assert dict(zip(names, counts, strict=True)) == {"few": 3, "many": 3, "some": 4}
+        assert len(set(rows)) == 10
+        seen.append(rows)
+    assert seen[0] != sorted(seen[0])
+    # every window has its turn: one of 20 stays out of 60 draws of 3 with a chance of 6e-5
+    assert {row for rows in seen for row in rows} == set(range(30))
+    batches.set_epoch(0)
+    assert torch.cat([x for x, _ in batches])[:, 0, 0].long().tolist() == seen[0]
+    # what is chosen on is read whole
+    assert sum(len(x) for x, _ in EpochBatches(windows, 8, FS, batch_size=4)) == 30
+
+
 def test_digest_covers_everything() -> None:
     windows = drawn()
     changed = windows.samples.copy()
@@ -104,6 +127,8 @@ def test_digest_covers_everything() -> None:
         replace(windows, records=windows.records[::-1]),
         replace(windows, subjects=windows.subjects[::-1]),
         drawn(9),
+        replace(windows, draws=np.full(10, 2)),
+        replace(windows, draws=np.full(10, 3)),
     ]
     assert len({variant.digest() for variant in variants}) == len(variants)
     assert drawn().digest() == windows.digest()
@@ -189,3 +214,52 @@ def test_crops_are_pieces_of_their_own_window() -> None:
     starts = crops[:, 0, 0] - 100 * torch.arange(200.0)
     assert set(starts.tolist()) == set(range(6))
     torch.testing.assert_close(crops, crops[:, :1, :1] + torch.arange(15.0).expand(200, 2, 15))
+
+
+WARPED = Augmentation(0.0, 0.0, 0.0, warp=0.2, anchor_s=0.5)
+
+
+def bumps(n: int, at: tuple[float, ...]) -> torch.Tensor:
+    """Narrow bumps at some seconds from an R peak at 0.5 s, in windows of 2 s."""
+    time = torch.arange(200) / FS - 0.5
+    return sum(torch.exp(-0.5 * ((time - place) / 0.03) ** 2) for place in at).repeat(n, 1, 1)
+
+
+def summit(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Centre of mass of what lies between two times from the R peak, in seconds."""
+    time = torch.arange(200) / FS - 0.5
+    part = x[:, 0] * ((time > low) & (time < high))
+    return (part * time).sum(1) / part.sum(1)
+
+
+def test_a_warp_moves_waves_away_from_the_r_peak_and_leaves_the_qrs() -> None:
+    n = 400
+    warped = time_warp(bumps(n, (-0.25, 0.0, 0.4)), FS, WARPED, seeded())
+    torch.testing.assert_close(summit(warped, -QRS_S, QRS_S), torch.zeros(n), atol=2e-3, rtol=0)
+    inside = slice(round((0.5 - QRS_S) * FS) + 1, round((0.5 + QRS_S) * FS))
+    torch.testing.assert_close(warped[..., inside], bumps(n, (-0.25, 0.0, 0.4))[..., inside], atol=1e-5, rtol=0)
+    # beyond the QRS a wave's distance is multiplied by one log-normal factor to each side
+    factors = torch.stack([(summit(warped, 0.12, 1.4) - QRS_S) / (0.4 - QRS_S)])
+    factors = torch.cat([factors, (-summit(warped, -0.5, -0.1) - QRS_S)[None] / (0.25 - QRS_S)]).log()
+    assert (factors.mean(dim=1).abs() < 0.05).all()
+    assert ((factors.std(dim=1) - 0.2).abs() < 0.04).all()
+    assert abs(np.corrcoef(factors.numpy())[0, 1]) < 0.2  # PR and QT intervals change each on its own
+
+
+def test_no_warp_asked_none_given_and_what_a_window_does_not_hold_is_its_end() -> None:
+    x = torch.randn(20, 2, 200, generator=seeded(3))
+    torch.testing.assert_close(time_warp(x, FS, Augmentation(0, 0, 0, 0.0, 0.5), seeded()), x)
+    ramp = torch.arange(200.0).repeat(50, 1, 1)
+    warped = time_warp(ramp, FS, WARPED, seeded())
+    assert (warped.amin(), warped.amax()) >= (0, 0)
+    assert warped.amax() <= 199
+    assert (warped.diff(dim=-1) >= 0).all()  # time never runs backwards
+
+
+def test_training_batches_are_warped_around_the_r_peak_before_they_are_cut() -> None:
+    windows = WindowSet(bumps(50, (0.0, 0.4)).numpy(), {"person": np.arange(50) % 2}, *[np.arange(50).astype(str)] * 2)
+    ((x, _),) = EpochBatches(windows, 200, FS, 50, seed=0, augmentation=WARPED)
+    torch.testing.assert_close(summit(x, -QRS_S, QRS_S), torch.zeros(50), atol=2e-3, rtol=0)
+    assert summit(x, 0.12, 1.4).std() > 0.03
+    ((x, _),) = EpochBatches(windows, 200, FS, 50, seed=None, augmentation=None)
+    torch.testing.assert_close(x, bumps(50, (0.0, 0.4)))

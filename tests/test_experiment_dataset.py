@@ -140,3 +140,35 @@ def test_permuted_labels_give_chance_level_and_true_ones_do_not(
         chance += len(persons) / len(gallery)
     assert hits / n > 0.5
     assert permuted / n == pytest.approx(chance / n, abs=0.04)
+
+
+def test_single_beats_are_typical_beats_evenly_spread_and_longer_for_training(
+    dataset: Dataset, records: pd.DataFrame
+) -> None:
+    part, name = segments(records.iloc[:2]), records["record_id"].iloc[0]
+    beats, owners = dataset.single_beats(part, most=3)
+    assert beats.shape == (6, 60)
+    assert owners.tolist() == [0, 0, 0, 1, 1, 1]
+    whole = dataset.beats(name, 0, 1000, span=(0.2, 0.4))
+    np.testing.assert_allclose(beats[[0, 2]], whole[[0, -1]], rtol=1e-6)  # the first and the last
+    # 50 ms of an averaged beat lie before it, and the R peak stands in column 20
+    np.testing.assert_allclose(whole, dataset.beats(name, 0, 1000)[: len(whole), 5:65], rtol=1e-6)
+    longer, _ = dataset.single_beats(part, most=3, slack=3)
+    np.testing.assert_allclose(longer[0, :60], beats[0], rtol=1e-6)
+    assert longer.shape[1] == 63
+    short, of = dataset.single_beats(segments(records.iloc[:1], 0, 0.03))
+    assert (short.shape, len(of)) == ((0, 60), 0)
+
+
+def test_validation_people_with_several_days_are_enrolled_by_their_first_day(records: pd.DataFrame) -> None:
+    split = SubjectDisjoint(CrossDay()).splits(records, 100.0, 0)[0]
+    enrolment, probe = validation_trial(split)
+    assert set(enrolment["session"]) == {1}
+    assert set(probe["session"]) == {2}
+    assert enrolment.groupby("subject_id").size().tolist() == [2] * split.validation["subject_id"].nunique()
+    one_day = split.validation[split.validation["session"] == 1]
+    first, others = validation_trial(
+        type(split)("t", split.train, one_day, split.enrolment, split.probe, unseen_persons=True)
+    )
+    assert first.groupby("subject_id").size().unique().tolist() == [1]
+    assert set(first["record_id"]).isdisjoint(others["record_id"])

@@ -22,6 +22,7 @@ SMALL = {
     "transecg": {"width": 8, "n_layers": 1, "n_heads": 2},
     "resnet1d": {"widths": [4, 8]},
     "beatnet": {"widths": [4, 8]},
+    "beatcnn": {"widths": [4, 8]},
     "dt4ecg": {"widths": [4, 8]},
 }
 PERSONS = ("p0", "p1", "p2", "p3")

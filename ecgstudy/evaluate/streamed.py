@@ -49,13 +49,6 @@ class StreamedMatrix:
     probe: np.ndarray
     gallery: np.ndarray
 
-    @classmethod
-    def of_vectors(
-        cls, probed: np.ndarray, enrolled: np.ndarray, probe: np.ndarray, gallery: np.ndarray
-    ) -> "StreamedMatrix":
-        """Inner products of embeddings (n_probe, d) and (n_gallery, d)."""
-        return cls(partial(_inner_products, probed.astype(np.float32), enrolled.astype(np.float32)), probe, gallery)
-
     def combined(self, mean: Mean, others: Sequence["StreamedMatrix"]) -> "StreamedMatrix":
         """Give the same trials with a `mean` of their scores in several matrices (this one among them)."""
         return replace(self, block=partial(_combined, mean, [other.block for other in others]))
@@ -168,10 +161,6 @@ def _levels(scores: np.ndarray, low: float, high: float) -> np.ndarray:
     level = 2 + np.floor(np.clip(scaled, -1, BINS - 1)).astype(np.int64)
     level[np.isneginf(scores)] = 0
     return level
-
-
-def _inner_products(probed: np.ndarray, enrolled: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
-    return probed[rows] @ enrolled.T
 
 
 def _combined(mean: Mean, blocks: Sequence[Block], rows: slice | np.ndarray) -> np.ndarray:

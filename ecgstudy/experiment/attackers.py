@@ -17,6 +17,7 @@ from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import MOST_PERSONS, Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_records, group_ages, targets, trainable_classes
+from ecgstudy.experiment.templates import ENROLMENTS
 from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
 from ecgstudy.learn.batches import standardise
 from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
@@ -56,6 +57,13 @@ class Fitted(ABC):
 
     ages: np.ndarray | None = None
     """Mean age of the training persons of each age group, in years."""
+    enrolment: str = "mean"
+    """Rule of ``ENROLMENTS`` by which persons are enrolled."""
+
+    @property
+    def before_refit(self) -> "Fitted":
+        """The same before it learnt from the validation part, which it alone may be asked about."""
+        return self
 
     @abstractmethod
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
@@ -82,6 +90,7 @@ class NetworkAttacker(Attacker):
     """A network with its recipe, trained with the help of the auxiliary cohorts where there are any."""
 
     recipe: Recipe
+    enrolment: str = "mean"
     seedless: ClassVar[bool] = False
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedNetwork":
@@ -91,21 +100,31 @@ class NetworkAttacker(Attacker):
             learnt = self.recipe.pretrained(context, job.protocol.others, job.seed)
             if learnt is None:
                 raise StudyError("fewer than two persons of the other cohorts have a window to learn from")
-            return FittedNetwork(learnt[0], self.recipe, ages)
+            return FittedNetwork(learnt[0], self.recipe, ages, self.enrolment)
         own = context.records(job.cohort)
         helpers = pd.DataFrame() if (own["on_trial"] & own["auxiliary"]).any() else auxiliary_records(context)
+        if self.recipe.refit and not split.unseen_persons:
+            first, model = self.recipe.refitted(context, split.train, split.validation, job.seed, helpers)
+            return FittedNetwork(model, self.recipe, ages, self.enrolment, first)
         validation = None if split.unseen_persons else split.validation
         model = self.recipe.trained(context, split.train, validation, job.seed, helpers)
-        return FittedNetwork(model, self.recipe, ages)
+        return FittedNetwork(model, self.recipe, ages, self.enrolment)
 
 
 @dataclass(frozen=True)
 class FittedNetwork(Fitted):
-    """A trained network with the recipe that says what it reads."""
+    """A trained network with the recipe that says what it reads, and the `first` one where it was fitted again."""
 
     model: SignalModel
     recipe: Recipe
     ages: np.ndarray | None = None
+    enrolment: str = "mean"
+    first: SignalModel | None = None
+
+    @property
+    def before_refit(self) -> "FittedNetwork":
+        """Network that the epoch was chosen of."""
+        return self if self.first is None else replace(self, model=self.first)
 
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed every window and pool the windows of a segment by their agreement."""
@@ -235,9 +254,27 @@ _LEADS = ("I", "II", "V2", "V5")
 _BEATNET = Recipe(
     "beatnet", beats=True, pretraining_epochs=18, epochs=12, batch_size=192, noise=0.1, auxiliary_leads=_LEADS
 )
-NETWORKS = ("transecg", "resnet1d", "beatnet")
+_BEATCNN = Recipe(
+    "beatcnn",
+    beats=True,
+    single=True,
+    pretraining_epochs=30,
+    epochs=60,
+    pretraining_rate=3e-3,
+    batch_size=96,
+    noise=0.1,
+    warp=0.05,
+    auxiliary_leads=_LEADS,
+    helped=False,
+    at_hand=60,
+    refit=True,
+)
+"""After ECGXtractor: small, of single beats, without others' help, but with other beats each epoch."""
+_ENROLLED = {"beatcnn" if rule == "mean" else f"beatcnn_{rule}": rule for rule in ENROLMENTS}
+NETWORKS = ("transecg", "resnet1d", "beatnet", *_ENROLLED)
 ATTACKERS: dict[str, Attacker] = {
     **{recipe.model: NetworkAttacker(recipe) for recipe in (_TRANSECG, _RESNET, _BEATNET)},
+    **{name: NetworkAttacker(_BEATCNN, rule) for name, rule in _ENROLLED.items()},
     FEATURES: FeaturesAttacker(),
     TEMPLATE: TemplateAttacker(),
     UNTRAINED: UntrainedAttacker(_RESNET),

@@ -5,7 +5,7 @@ in which hardly a beat was found. A :class:`View` changes the samples on their w
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -28,7 +28,8 @@ GRID_S = 1.0
 """Windows of continuous reading start on whole seconds of their record."""
 SOFT_CLIP = 6.0
 """Samples are bent back smoothly beyond this many typical amplitudes, so that an artefact does not rule a window."""
-BEAT_BEFORE_S, BEAT_AFTER_S = 0.25, 0.5
+BEAT_SPAN_S, SINGLE_SPAN_S = (0.25, 0.5), (0.2, 0.4)
+"""Seconds before and after the R peak of an averaged beat, and of a single one."""
 BEAT_SLACK = 3
 """Samples by which a training beat is longer than the model reads: random crops shift it by up to 30 ms."""
 MOST_BEATS = 6
@@ -232,19 +233,32 @@ class Dataset:
             samples[rows] = np.lib.stride_tricks.sliding_window_view(whole, length)[starts - first]
         return samples
 
-    def beats(self, record_id: str, start: int, stop: int, slack: int = 0) -> np.ndarray:
-        """Beats of a flawless segment around their R peaks, shape (n_beats, n_samples).
+    def beats(
+        self, record_id: str, start: int, stop: int, slack: int = 0, span: tuple[float, float] = BEAT_SPAN_S
+    ) -> np.ndarray:
+        """Beats of a flawless segment, `span` seconds before and after their R peaks, shape (n_beats, n_samples).
 
         Samples are interpolated (cubic), so that all R peaks fall on the same column exactly.
         """
         values = self.segment(record_id, start, stop)
-        before, after = round(BEAT_BEFORE_S * self.fs), round(BEAT_AFTER_S * self.fs) + slack
+        before, after = (round(seconds * self.fs) for seconds in span)
+        after += slack
         peaks = self.peaks(record_id, start, stop)
         peaks = peaks[(peaks >= before) & (peaks + after <= len(values))]
         if not len(peaks):
             return np.empty((0, before + after), dtype=np.float32)
         places = peaks[:, None] + np.arange(-before, after)
         return CubicSpline(np.arange(len(values)), values)(places).astype(np.float32)
+
+    def _typical_beats(
+        self, segments: pd.DataFrame, slack: int, span: tuple[float, float]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Row number of every segment that holds a whole beat, and its beats without ectopic ones and artefacts."""
+        for row, pieces in self.pieces(segments).groupby("row"):
+            whole = [self.beats(piece.record_id, piece.start, piece.stop, slack, span) for piece in pieces.itertuples()]
+            beats = np.concatenate(whole)
+            if len(beats):
+                yield row, beats[_typical(beats)]
 
     def averaged_beats(
         self, segments: pd.DataFrame, most: int = MOST_WINDOWS, rng: np.random.Generator | None = None
@@ -255,14 +269,8 @@ class Dataset:
         without it of 4 consecutive beats, evenly spread. A segment without a whole beat gives none.
         """
         slack = BEAT_SLACK if rng else 0
-        width = round(BEAT_BEFORE_S * self.fs) + round(BEAT_AFTER_S * self.fs) + slack
-        parts, owners = [np.empty((0, width), dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
-        for row, pieces in self.pieces(segments).groupby("row"):
-            whole = [self.beats(piece.record_id, piece.start, piece.stop, slack) for piece in pieces.itertuples()]
-            beats = np.concatenate(whole)
-            if not len(beats):
-                continue
-            beats = beats[_typical(beats)]
+        parts, owners = [np.empty((0, self.beat_samples(BEAT_SPAN_S) + slack), np.float32)], [np.zeros(0, np.int64)]
+        for row, beats in self._typical_beats(segments, slack, BEAT_SPAN_S):
             if rng:
                 picks = [rng.integers(0, len(beats), rng.integers(1, MOST_BEATS + 1)) for _ in range(most)]
             else:
@@ -270,6 +278,24 @@ class Dataset:
             parts.append(np.stack([beats[pick].mean(axis=0) for pick in picks]))
             owners.append(np.full(len(picks), row))
         return np.concatenate(parts), np.concatenate(owners)
+
+    def single_beats(
+        self, segments: pd.DataFrame, most: int = MOST_WINDOWS, slack: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Evenly spread beats of every segment, each alone, outliers left out, and the row number of each.
+
+        For training they are `slack` samples longer than the model reads. A segment without a whole beat gives none.
+        """
+        parts, owners = [np.empty((0, self.beat_samples(SINGLE_SPAN_S) + slack), np.float32)], [np.zeros(0, np.int64)]
+        for row, beats in self._typical_beats(segments, slack, SINGLE_SPAN_S):
+            chosen = np.unique(np.linspace(0, len(beats) - 1, min(most, len(beats))).astype(np.int64))
+            parts.append(beats[chosen])
+            owners.append(np.full(len(chosen), row))
+        return np.concatenate(parts), np.concatenate(owners)
+
+    def beat_samples(self, span: tuple[float, float]) -> int:
+        """Count the samples of a beat."""
+        return sum(round(seconds * self.fs) for seconds in span)
 
     def features(self, segments: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
         """PQRST features of evenly spread windows that hold a beat, and the row number in `segments` of each.

@@ -13,12 +13,12 @@ import pandas as pd
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import training_parts
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
-from ecgstudy.experiment.dataset import BEAT_AFTER_S, BEAT_BEFORE_S, Dataset, by_lead, without_lead
+from ecgstudy.experiment.dataset import BEAT_SLACK, BEAT_SPAN_S, SINGLE_SPAN_S, Dataset, by_lead, without_lead
 from ecgstudy.experiment.jobs import AGE_GROUPS, SEXES, Context
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode, standardise
 from ecgstudy.learn.models import create_model
-from ecgstudy.learn.train import TrainingSettings, fit
+from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 
 CLASSES = {"sex": SEXES, "age_group": AGE_GROUPS}
 ROWS = 960
@@ -35,13 +35,17 @@ ROW_S = 8.0
 class Recipe:
     """What a network (`model` in :data:`ecgstudy.learn.MODELS`) reads and how it is trained.
 
-    It reads averaged beats or free windows of some `seconds`, and is trained on the auxiliary cohorts first
-    (`pretraining_...`) and then on the persons at hand; rates are the highest of one-cycle schedules, `noise` is in
-    standard deviations of a window. Each of the `auxiliary_leads` of a person counts as a class of its own.
+    It reads beats, averaged or `single` ones, or free windows of some `seconds`. It is trained on the auxiliary cohorts
+    first (`pretraining_...`, unless it is not `helped`) and then on the persons at hand; rates are the highest of
+    one-cycle schedules, `noise` is in standard deviations of a window, `warp` in logarithms of a factor (see
+    :func:`~ecgstudy.learn.batches.time_warp`). Each of the `auxiliary_leads` of a person counts as a class of its own.
+    Rows are drawn once, or, with so many `at_hand` of each recording, anew for each epoch. With `refit` it learns once
+    more, for as many epochs as were best, from the part too that the epoch was chosen on.
     """
 
     model: str
     beats: bool = False
+    single: bool = False
     seconds: float = 4.0
     pretraining_epochs: int = 12
     epochs: int = 20
@@ -49,14 +53,25 @@ class Recipe:
     learning_rate: float = 3e-3
     batch_size: int = 64
     noise: float = 0.15
+    warp: float = 0.0
     auxiliary_leads: tuple[str, ...] = ("I",)
+    helped: bool = True
+    at_hand: int = 0
+    refit: bool = False
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Seconds before and after the R peak that a network of beats reads."""
+        return SINGLE_SPAN_S if self.single else BEAT_SPAN_S
 
     def n_samples(self, fs: float) -> int:
         """Count the samples that the network reads."""
-        return round(BEAT_BEFORE_S * fs) + round(BEAT_AFTER_S * fs) if self.beats else round(self.seconds * fs)
+        return sum(round(part * fs) for part in self.span) if self.beats else round(self.seconds * fs)
 
     def cut(self, dataset: Dataset, parts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Windows of segments, shape (n, n_samples), and the row that each is of."""
+        if self.single:
+            return dataset.single_beats(parts)
         return dataset.averaged_beats(parts) if self.beats else dataset.windows(parts, self.n_samples(dataset.fs))
 
     def inputs(self, dataset: Dataset, parts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -97,16 +112,39 @@ class Recipe:
 
         The epoch is chosen by the loss on `validation`, segments of the same persons; without it the last is kept.
         """
+        rows, start = self._material(context, known, seed, helpers)
+        return self._fit(context, rows, seed, validation, start)
+
+    def refitted(
+        self, context: Context, known: pd.DataFrame, validation: pd.DataFrame, seed: int, helpers: pd.DataFrame
+    ) -> tuple[SignalModel, SignalModel]:
+        """Network as :meth:`trained` gives it, and one that learnt from `validation` too, for as many epochs as chosen.
+
+        The first alone may be asked about `validation`.
+        """
+        rows, start = self._material(context, known, seed, helpers)
+        first = self._run(context, rows, seed, validation, start)
+        # where nothing could be chosen on, all epochs stand
+        losses = first.history.get("val_loss", pd.Series(0.0, index=[self.epochs - 1]))
+        everything = pd.concat([known, validation], ignore_index=True)
+        again = replace(self, epochs=int(losses.idxmin()) + 1)
+        rows, start = self._material(context, everything, seed, helpers)
+        return first.model, again._fit(context, rows, seed, None, start)
+
+    def _material(
+        self, context: Context, known: pd.DataFrame, seed: int, helpers: pd.DataFrame
+    ) -> tuple["Rows", SignalModel | None]:
+        """Rows of persons and of some auxiliary ones, and the network that auxiliary records have trained (if any)."""
         rows, start = self._rows(context, known, max(1, ROWS // max(1, known[SUBJECT].nunique())), seed), None
         if not len(rows.persons):
             raise StudyError(f"no recording holds a window that {self.model} could learn from")
-        if len(helpers) and (helped := self.pretrained(context, helpers, seed)):
-            start, others = helped
+        if self.helped and len(helpers) and (learnt := self.pretrained(context, helpers, seed)):
+            start, others = learnt
             # cut to the shorter of the two lengths
             length = min(rows.windows.shape[1], others.windows.shape[1])
             both = (one._replace(windows=one.windows[:, :length]) for one in (rows, others))
-            rows = Rows(*map(np.concatenate, zip(*both, strict=True)))
-        return self._fit(context, rows, seed, validation, start)
+            rows = Rows(*(None if of[0] is None else np.concatenate(of) for of in zip(*both, strict=True)))
+        return rows, start
 
     def _create(self, context: Context, classes: dict[str, tuple[str, ...]], seed: int) -> SignalModel:
         fs = context.dataset.fs
@@ -121,6 +159,17 @@ class Recipe:
         validation: pd.DataFrame | None = None,
         start: SignalModel | None = None,
     ) -> SignalModel:
+        """Network of :meth:`_run`."""
+        return self._run(context, rows, seed, validation, start).model
+
+    def _run(
+        self,
+        context: Context,
+        rows: "Rows",
+        seed: int,
+        validation: pd.DataFrame | None = None,
+        start: SignalModel | None = None,
+    ) -> TrainedRun:
         """Build the sets, take over the trunk of `start`, and train or load."""
         classes = trainable_classes(rows.persons, context.people)
         model = self._create(context, classes, seed)
@@ -132,38 +181,44 @@ class Recipe:
             held = Rows.of(validation, *self.cut(context.dataset, validation))
             chosen_on = held.labelled(context.people, classes) if len(held.windows) else None
         # gain is left out because windows are standardised
-        augmentation = Augmentation(gain=0.0, noise=self.noise, wander=0.1)
+        augmentation = Augmentation(0.0, self.noise, 0.1, self.warp, self.span[0])
         settings = TrainingSettings(self.epochs, self.batch_size, seed, augmentation=augmentation)
         train = rows.labelled(context.people, classes)
-        return fit(model, train, chosen_on, settings, context.runs, context.device).model
+        return fit(model, train, chosen_on, settings, context.runs, context.device)
 
     def _rows(self, context: Context, parts: pd.DataFrame, each: int, seed: int) -> "Rows":
         """Draw the same number of rows for each person with a window, longer than the network reads where possible."""
-        rng, dataset = np.random.default_rng([seed, each]), context.dataset
-        if self.beats:
-            cut = dataset.averaged_beats(parts, each, rng)
+        rng, dataset, most = np.random.default_rng([seed, each]), context.dataset, self.at_hand or each
+        if self.single:
+            cut = dataset.single_beats(parts, most, BEAT_SLACK)
+        elif self.beats:
+            cut = dataset.averaged_beats(parts, most, rng)
         else:
             # as long as the shortest segment that holds a window, up to a limit
             lengths = dataset.pieces(parts).pipe(lambda pieces: pieces["stop"] - pieces["start"])
             shortest = lengths[lengths >= self.n_samples(dataset.fs)].min()
-            cut = dataset.windows(parts, int(np.fmin(shortest, round(ROW_S * dataset.fs))), each)
+            cut = dataset.windows(parts, int(np.fmin(shortest, round(ROW_S * dataset.fs))), most)
         rows = Rows.of(parts, *cut)
         if not len(rows.persons):
             return rows
         order = np.argsort(rows.persons, kind="stable")
         groups = np.split(order, np.unique(rows.persons[order], return_index=True)[1][1:])
-        # all of a person before any twice
-        repeated = [[rng.permutation(group) for _ in range(-(-each // len(group)))] for group in groups]
-        drawn = np.concatenate([np.concatenate(permuted)[:each] for permuted in repeated])
-        return Rows(*(column[drawn] for column in rows))
+        drawn = []
+        for group in groups:
+            n = max(each, len(group)) if self.at_hand else each
+            # all of a person before any twice
+            drawn.append(np.concatenate([rng.permutation(group) for _ in range(-(-n // len(group)))])[:n])
+        chosen = np.concatenate(drawn)
+        return Rows(*(column[chosen] for column in rows[:3]), np.full(len(chosen), each) if self.at_hand else None)
 
 
 class Rows(NamedTuple):
-    """Windows of shape (n, n_samples) with the person and the record of each."""
+    """Windows of shape (n, n_samples) with the person and the record of each; `draws` as in :class:`WindowSet`."""
 
     windows: np.ndarray
     persons: np.ndarray
     records: np.ndarray
+    draws: np.ndarray | None = None
 
     @classmethod
     def of(cls, parts: pd.DataFrame, windows: np.ndarray, owners: np.ndarray) -> "Rows":
@@ -173,7 +228,7 @@ class Rows(NamedTuple):
     def labelled(self, people: pd.DataFrame, classes: dict[str, tuple[str, ...]]) -> WindowSet:
         """Set to train or to choose on."""
         goals = targets(self.persons, people, classes)
-        return WindowSet(standardise(self.windows)[:, None], goals, self.persons, self.records)
+        return WindowSet(standardise(self.windows)[:, None], goals, self.persons, self.records, self.draws)
 
 
 def auxiliary_records(context: Context, but: str = "") -> pd.DataFrame:

@@ -11,10 +11,10 @@ from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS, Mean, ScoreMatrix
-from ecgstudy.experiment.attackers import Embedded
+from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.learn.classical import unit_rows
+from ecgstudy.experiment.templates import ENROLMENTS, Gallery
 
 EMBEDDED_AT_ONCE = 3000
 """Segments whose windows are in memory together."""
@@ -62,54 +62,61 @@ def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
     view = job.transform().fitted(context.dataset, split)
     viewed, fitted = view.of(context.dataset), context.fitted(job, fold)
 
-    def embed(part: str, segments: pd.DataFrame) -> Embedded:
+    def embed(part: str, segments: pd.DataFrame, reader: Fitted) -> Embedded:
         dataset = viewed if part in view.parts else context.dataset
         chunks = (segments[at : at + EMBEDDED_AT_ONCE] for at in range(0, max(len(segments), 1), EMBEDDED_AT_ONCE))
-        return Embedded.joined([fitted.embed(dataset, chunk.reset_index(drop=True)) for chunk in chunks])
+        return Embedded.joined([reader.embed(dataset, chunk.reset_index(drop=True)) for chunk in chunks])
 
-    enrolled, probed = embed("enrolment", split.enrolment), embed("probe", split.probe)
+    enrolled, probed = embed("enrolment", split.enrolment, fitted), embed("probe", split.probe, fitted)
     known, held = validation_trial(split)
+    first = fitted.before_refit
     return FoldScores(
-        trial(split.enrolment, enrolled, split.probe, probed),
-        trial(known, embed("train", known), held, embed("train", held)).sampled(),
+        trial(split.enrolment, enrolled, split.probe, probed, fitted.enrolment),
+        trial(known, embed("train", known, first), held, embed("train", held, first), fitted.enrolment).sampled(),
         split.probe[RECORD].to_numpy(dtype=str),
         _demographics(split.probe, probed, context.people, fitted.ages),
     )
 
 
 def trial(
-    enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded
+    enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded, rule: str = "mean"
 ) -> ScoreMatrix | StreamedMatrix:
-    """Score every usable probe against every enrolled person.
+    """Score every usable probe against every enrolled person, who is enrolled by a `rule` of ``ENROLMENTS``.
 
-    A person's gallery entry is the mean direction of the person's segments. Probes and persons without a
-    usable window keep their rows and columns, as NaN: the evaluation counts them against the attacker.
+    Probes and persons without a usable window keep their rows and columns, as NaN: the evaluation counts them against
+    the attacker.
     """
-    known, asked = enrolled.vectors, probed.vectors
-    usable = np.isfinite(known).all(axis=1)
     codes, persons = pd.factorize(enrolment[SUBJECT].to_numpy(dtype=str))
-    sums = np.zeros((len(persons), known.shape[1]))
-    np.add.at(sums, codes[usable], known[usable])
-    whose, gallery = probe[SUBJECT].to_numpy(dtype=str), unit_rows(sums)
-    if len(probe) * len(persons) > MOST_HELD_TRIALS:
-        return StreamedMatrix.of_vectors(asked, gallery, whose, persons)
-    return ScoreMatrix((asked @ gallery.T).astype(np.float32), whose, persons)
+    whose, streamed = probe[SUBJECT].to_numpy(dtype=str), len(probe) * len(persons) > MOST_HELD_TRIALS
+    known, asked = (part.vectors.astype(np.float32 if streamed else np.float64) for part in (enrolled, probed))
+    gallery = Gallery.enrolled(known, codes, len(persons), ENROLMENTS[rule])
+    if streamed:
+        return StreamedMatrix(partial(_block, gallery, asked), whose, persons)
+    return ScoreMatrix(gallery.scores(asked), whose, persons)
+
+
+def _block(gallery: Gallery, probed: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+    """Scores of some probes with everybody."""
+    return gallery.scores(probed[rows])
 
 
 def validation_trial(split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Segments that enrol and probe the persons of the validation part.
 
-    In closed-set splits the training part enrols and the validation part probes. For people never seen, a
-    validation person's first record enrols and the others probe; of a person with one record, its halves do.
+    In closed-set splits the training part enrols and the validation part probes. For people never seen, all records of
+    a validation person's first day enrol and those of later days probe; of a person with one day its first record
+    enrols and the others probe; of a person with one record, its halves do.
     """
     if not split.unseen_persons:
         return split.train, split.validation
     held = split.validation
-    nth, count = held.groupby(SUBJECT).cumcount(), held.groupby(SUBJECT)[RECORD].transform("size")
+    by_person = held.groupby(SUBJECT)
+    count, later = by_person[RECORD].transform("size"), held["session"] > by_person["session"].transform("min")
+    known = (by_person.cumcount() == 0).where(~later.groupby(held[SUBJECT]).transform("any"), ~later)
     middle = (held["start"] + held["stop"]) // 2
     single = count == 1
-    enrolment = held.assign(stop=held["stop"].where(~single, middle))[nth == 0]
-    probe = held.assign(start=held["start"].where(~single, middle))[(nth > 0) | single]
+    enrolment = held.assign(stop=held["stop"].where(~single, middle))[known]
+    probe = held.assign(start=held["start"].where(~single, middle))[~known | single]
     return enrolment.reset_index(drop=True), probe.reset_index(drop=True)
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from ecgstudy.errors import StudyError
 from ecgstudy.learn.base import UNKNOWN, Batch
 
+QRS_S = 0.06
+"""Seconds to either side of the R peak that no change of the heart rate moves."""
 _WANDER_HZ = (0.05, 0.5)  # the band of breathing and slow electrode drift
 
 
@@ -21,13 +23,16 @@ class WindowSet:
     """Windows with their labels and where they come from; refused where one is not a number or labels are missing.
 
     `samples` are float32 of shape (n, n_leads, n_samples), for training also longer than the model reads: each epoch
-    then cuts at random places. `targets` hold the class of each window for each task, see :func:`encode`.
+    then cuts at random places. `targets` hold the class of each window for each task, see :func:`encode`. With `draws`
+    an epoch sees so many windows of each subject (one number stands at all of a subject's), other ones each time;
+    without it all windows.
     """
 
     samples: np.ndarray
     targets: dict[str, np.ndarray]
     subjects: np.ndarray
     records: np.ndarray
+    draws: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would fail late or spoil a run silently."""
@@ -51,6 +56,7 @@ class WindowSet:
         for task in sorted(self.targets):
             digest.update(np.ascontiguousarray(self.targets[task], dtype="<i8"))
         digest.update(repr((list(map(str, self.subjects)), list(map(str, self.records)))).encode())
+        digest.update(b"" if self.draws is None else np.ascontiguousarray(self.draws, dtype="<i8"))
         return digest.hexdigest()
 
 
@@ -90,12 +96,15 @@ class Augmentation:
     """How strongly training windows are changed; person, sex and age stay what they are.
 
     Standard deviations: `gain` of the natural logarithm of a factor on the whole window; relative to each lead's own,
-    `noise` of white Gaussian noise and `wander` of the amplitude of one sine of 0.05-0.5 Hz and random phase.
+    `noise` of white Gaussian noise and `wander` of the amplitude of one sine of 0.05-0.5 Hz and random phase; `warp` of
+    the logarithm of the factor that time is stretched by, see :func:`time_warp`, around the R peak at `anchor_s`.
     """
 
     gain: float = 0.1
     noise: float = 0.05
     wander: float = 0.1
+    warp: float = 0.0
+    anchor_s: float = 0.0
 
 
 def augment(x: Tensor, fs: float, settings: Augmentation, generator: torch.Generator) -> Tensor:
@@ -110,6 +119,27 @@ def augment(x: Tensor, fs: float, settings: Augmentation, generator: torch.Gener
     wander = amplitude * torch.sin(2 * math.pi * (frequency * torch.arange(n_samples) / fs + phase))
     noise = settings.noise * torch.randn(x.shape, generator=generator)
     return gain * (x + spread * (wander + noise))
+
+
+def time_warp(x: Tensor, fs: float, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Stretch or shrink the time around the R peak of each window of `x` (n, n_leads, n_samples; `fs` in Hz).
+
+    What lies within :data:`QRS_S` of the R peak stays where it is, as the QRS complex does when the heart rate changes;
+    beyond it the time before and the time after are stretched by a random factor each, as PR and QT intervals are.
+    Samples are interpolated linearly, and beyond its ends a window goes on as it ends.
+    """
+    n, _, n_samples = x.shape
+    place = torch.arange(n_samples)
+    time = place / fs - settings.anchor_s
+    before, after = torch.exp(settings.warp * torch.randn(2, n, 1, generator=generator))
+    factor = torch.where(time < 0, before, after)
+    beyond = (time.abs() - QRS_S).clamp_min(0.0)
+    # the sample that is shown at a time was recorded nearer to the R peak where time is stretched
+    source = (place - time.sign() * beyond * (1 - 1 / factor) * fs).clamp(0, n_samples - 1)
+    left = source.long().clamp_max(max(n_samples - 2, 0))
+    share = (source - left).unsqueeze(1)
+    left = left.unsqueeze(1).expand(x.shape)
+    return x.gather(-1, left) * (1 - share) + x.gather(-1, left + 1) * share
 
 
 def random_crops(x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
@@ -138,7 +168,10 @@ class EpochBatches:
         self._samples = torch.from_numpy(np.ascontiguousarray(windows.samples, dtype=np.float32))
         self._targets = {task: torch.as_tensor(column, dtype=torch.int64) for task, column in windows.targets.items()}
         self._n_samples, self._fs = n_samples, fs
-        self._batch_size = min(batch_size, len(windows))
+        self._owners, self._draws = pd.factorize(windows.subjects)[0], windows.draws if seed is not None else None
+        _, first = np.unique(self._owners, return_index=True)
+        self._size = len(windows) if self._draws is None else int(self._draws[first].sum())
+        self._batch_size = min(batch_size, self._size)
         self._seed, self._epoch, self._augmentation = seed, 0, augmentation
         if seed is not None:
             self.sampler = self.batch_sampler = self  # where Lightning looks for `set_epoch`
@@ -149,8 +182,7 @@ class EpochBatches:
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        n = len(self._samples)
-        return -(-n // self._batch_size) if self._seed is None else n // self._batch_size
+        return -(-self._size // self._batch_size) if self._seed is None else self._size // self._batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches; the same seed and epoch give the same batches."""
@@ -159,9 +191,14 @@ class EpochBatches:
             state = np.random.SeedSequence((self._seed, self._epoch)).generate_state(1)
             generator.manual_seed(int(state[0]))
             order = torch.randperm(len(order), generator=generator)
+            if self._draws is not None:
+                nth = pd.Series(self._owners[order]).groupby(self._owners[order]).cumcount().to_numpy()
+                order = order[torch.from_numpy(nth < self._draws[order])]
         for number in range(len(self)):
             rows = order[number * self._batch_size : (number + 1) * self._batch_size]
             x = self._samples[rows]
+            if self._augmentation and self._augmentation.warp:
+                x = time_warp(x, self._fs, self._augmentation, generator)
             if x.shape[-1] > self._n_samples:
                 x = random_crops(x, self._n_samples, generator)
             if self._augmentation:
