@@ -10,7 +10,7 @@ import pytest
 
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, SubjectDisjoint
-from ecgstudy.experiment.attackers import ATTACKERS, FittedNetwork, NetworkAttacker, UntrainedAttacker, attackers_of
+from ecgstudy.experiment.attackers import ATTACKERS, FittedNetwork
 from ecgstudy.experiment.dataset import BEAT_SLACK
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import ROWS, Recipe, Rows
@@ -47,16 +47,6 @@ def test_it_is_as_small_as_its_model_and_reads_six_tenths_of_a_second() -> None:
     weights = sum(parameter.numel() for parameter in model.parameters())
     assert 125_000 < weights - 2 * model.hparams.embedding_dim < 140_000
     assert (model.hparams.margin, model.hparams.embedding_dim) == (0.3, 128)
-
-
-def test_every_enrolment_rule_is_a_candidate_with_the_same_network() -> None:
-    found = {name: attacker for name, attacker in ATTACKERS.items() if name.startswith("beatcnn")}
-    assert [attacker.enrolment for attacker in found.values()] == list(ENROLMENTS)
-    assert {attacker.recipe for attacker in found.values()} == {RECIPE}
-    assert len({repr(attacker) for attacker in found.values()}) == len(found)  # of which their values' keys are made
-    assert {attackers_of("demo")[name].recipe.epochs for name in found} == {5}
-    others = [a for a in ATTACKERS.values() if isinstance(a, NetworkAttacker) and a not in found.values()]
-    assert {a.enrolment for a in others if not isinstance(a, UntrainedAttacker)} == {"mean"}
 
 
 def test_many_beats_are_at_hand_and_an_epoch_draws_the_same_number_of_each_person(context: Context) -> None:
@@ -126,7 +116,6 @@ def test_it_is_fitted_again_on_what_the_epoch_was_chosen_on_for_as_many_epochs(
     assert records == everything
     assert more > few
     assert (fitted.model, fitted.before_refit.model) == ("network 2", "network 1")
-    assert fitted.before_refit.enrolment == fitted.enrolment
     # of people never seen the validation people stay unseen: they choose among attackers
     runs.clear()
     unseen = Job("synthetic", SubjectDisjoint(CrossDay()), "beatcnn", 0)
@@ -146,7 +135,7 @@ def test_the_validation_part_is_asked_of_the_network_that_has_not_seen_it(
             return ATTACKERS["template"].embed(dataset, segments)
 
     asked: dict[str, list[set]] = {}
-    fitted = Remembering("refitted", RECIPE, None, "max", "chosen on")
+    fitted = Remembering("refitted", RECIPE, None, "chosen on")
     monkeypatch.setattr(Context, "fitted", lambda *_: fitted)
     (split,) = context.splits(JOB)
     score(context, JOB)
@@ -158,16 +147,25 @@ def test_the_validation_part_is_asked_of_the_network_that_has_not_seen_it(
     assert asked == {"refitted": parts("enrolment", "probe"), "chosen on": parts("train", "validation")}
 
 
-def test_the_rule_of_an_attacker_enrols_test_and_validation_people(
+def test_every_rule_enrols_test_and_validation_people_from_the_same_embeddings(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rules = []
-    monkeypatch.setattr("ecgstudy.experiment.scores.trial", lambda *about: (rules.append(about[4]), trial(*about))[1])
-    monkeypatch.setattr(
-        Context, "fitted", lambda *_: replace(ATTACKERS["untrained"].fit(context, JOB, None), enrolment="max")
-    )
-    score(context, JOB)
-    assert rules == ["max", "max"]
+    job, asked = Job("synthetic", CrossDay(), "template", 0), []
+    embed = type(ATTACKERS["template"]).embed
+    monkeypatch.setattr(type(ATTACKERS["template"]), "embed", lambda *of: (asked.append(len(of[2])), embed(*of))[1])
+    found = score(context, job)
+    assert len(asked) == 4  # of each part once
+    assert found.rules == tuple(ENROLMENTS)
+    (split,) = context.splits(job)
+    fitted = ATTACKERS["template"]
+    known, probed = (embed(fitted, context.dataset, part) for part in (split.enrolment, split.probe))
+    for rule in ENROLMENTS:
+        one = found.under(rule)
+        assert one.attacker == ("template" if rule == "mean" else f"template_{rule}")
+        again = trial(split.enrolment, known, split.probe, probed, rule)
+        np.testing.assert_array_equal(one.folds[0].trials.scores, again.scores)
+    held = [found.under(rule).folds[0].validation.scores for rule in ENROLMENTS]
+    assert not any(np.array_equal(held[0], other) for other in held[1:])
 
 
 def test_it_learns_planted_persons(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from ecgstudy.experiment.attackers import ATTACKERS, CohortAttacker, TemplateAtt
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job, run
 from ecgstudy.experiment.scores import score
+from ecgstudy.experiment.selection import Choice
 from ecgstudy.reidentification.figures import gallery_figure
 from ecgstudy.reidentification.galleries import gallery_results
 from ecgstudy.reidentification.plan import control_jobs, gallery_work, shared
@@ -86,7 +87,7 @@ def test_one_network_learns_by_lot_on_the_first_cohort_of_each_protocol(context:
 
 def test_a_gallery_is_filled_up_with_one_record_of_each_of_the_others(context: Context) -> None:
     wide, jobs = gallery_work(context, 5)
-    assert {job.attacker for job in jobs} == {"transecg", "resnet1d", "beatnet", "template", "cohort_only"}
+    assert {job.attacker for job in jobs} == {"transecg", "resnet1d", "beatnet", "beatcnn", "template", "cohort_only"}
     assert [job.seed for job in jobs if job.attacker == "beatnet"] == [5, 6, 7]
     (split,), (inner,) = wide.splits(jobs[0]), CrossDay().splits(context.records("synthetic"), 100.0, 0)
     assert split.protocol == "cross_day_large_gallery"
@@ -153,30 +154,32 @@ def test_rank1_among_strangers_by_hand(context: Context, monkeypatch: pytest.Mon
     monkeypatch.setattr("ecgstudy.reidentification.galleries.MEASURED", (3, 4, 5))
     # a: one unheard and one known stranger ahead; b: its own neighbour ahead, whoever else is there
     jobs, sets = _values(context, {"template": [[5, 1, 9, 1, 1, 9], [7, 5, 1, 1, 1, 1]]})
-    resamples = Resamples.draw(["synthetic/a", "synthetic/b"], 0, 20)
-    rows = pd.DataFrame(columns=["cohort", "protocol", "attacker", "stands_for"])
-    found = gallery_results(context, jobs, sets, rows, resamples).set_index("name")
+    resamples = {"synthetic": Resamples.draw(["synthetic/a", "synthetic/b"], 0, 20)}
+    found = gallery_results(context, jobs, sets, {}, resamples).set_index("name")
     # of two unheard strangers one is ahead; of five slots' three drawn among four, two are ahead
     expected = {2: 1.0, 3: 1 / 2, 4: 0.0, 5: 0.0, 6: 0.0}
     for size, first in expected.items():
         assert found.loc[f"gallery.{size}.template.rank1", "value"] == pytest.approx(first / 2), size
     assert found["strangers"].tolist() == ["none", *["unknown to networks"] * 2, *["most known from pre-training"] * 2]
     assert set(found["protocol"]) == {"cross_day"}
-    assert gallery_results(context, [], {}, rows, resamples).empty
+    assert gallery_results(context, [], {}, {}, resamples).empty
 
 
 def test_the_best_attacker_is_who_it_is_in_the_evaluation(context: Context) -> None:
     good, bad = [[5, 1, 1, 1, 1, 1], [1, 5, 1, 1, 1, 1]], [[1, 5, 1, 1, 1, 1], [5, 1, 1, 1, 1, 1]]
     jobs, sets = _values(context, {"resnet1d": good, "beatnet": bad})
-    resamples = Resamples.draw(["synthetic/a", "synthetic/b"], 0, 20)
-    about = {"cohort": "synthetic", "protocol": "cross_day", "attacker": "best"}
+    resamples = {"synthetic": Resamples.draw(["synthetic/a", "synthetic/b"], 0, 20)}
+
+    def best(chosen: str, protocol: str = "cross_day") -> pd.Series:
+        ranking = pd.DataFrame({"rank1": 1.0, "eer": 0.0, "persons": 9}, index=["not here", chosen])
+        choices = {("synthetic", protocol): [Choice(frozenset(), "", ranking)]}
+        return gallery_results(context, jobs, sets, choices, resamples).set_index("name")["value"]
+
     for chosen, rank1 in (("resnet1d", 1.0), ("beatnet", 0.0), ("resnet1d + beatnet", 0.0)):
-        rows = pd.DataFrame([about | {"stands_for": chosen}])
-        found = gallery_results(context, jobs, sets, rows, resamples).set_index("name")["value"]
+        found = best(chosen)
         assert found["gallery.6.best.rank1"] == rank1
         assert found["gallery.6.resnet1d.rank1"] == 1.0
-    other = pd.DataFrame([about | {"stands_for": "resnet1d", "protocol": "cross_record"}])
-    assert "gallery.6.best.rank1" not in set(gallery_results(context, jobs, sets, other, resamples)["name"])
+    assert "gallery.6.best.rank1" not in best("resnet1d", "cross_record")
 
 
 def test_the_figure_shows_what_was_measured_beside_what_is_extrapolated() -> None:

@@ -126,7 +126,7 @@ class ScoredFold:
 
 
 def biometric_report(
-    folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator
+    folds: Sequence[ScoredFold], resamples: Resamples, rng: np.random.Generator, only: Sequence[str] = ()
 ) -> dict[str, Estimate]:
     """Identification, verification, linkability and disclosure, each with its interval.
 
@@ -142,6 +142,8 @@ def biometric_report(
         The persons to resample, those that `folds` were made with.
     rng : numpy.random.Generator
         Draws the label permutations of the D_sys null.
+    only : sequence of str
+        Some of :data:`HEADLINES`, where nothing else is asked.
 
     Returns
     -------
@@ -153,12 +155,12 @@ def biometric_report(
         each rests on the persons with a genuine trial.
     """
     n_persons = np.unique(np.concatenate([fold.tried for fold in folds])).size
-    everything = sum(fold.n_trials for fold in folds) <= MOST_RESAMPLED_TRIALS
+    everything = not only and sum(fold.n_trials for fold in folds) <= MOST_RESAMPLED_TRIALS
     alone = [fold.measure(np.ones(resamples.persons.size)) for fold in folds]
     values, probes = _means(alone), pd.concat([fold.bounded(own) for fold, own in zip(folds, alone, strict=True)])
     problems = [fold.problems() for fold in folds]
     reasons = {name: next((p[name] for p in problems if p[name]), "undefined in a fold") for name in values}
-    names = [name for name in values if everything or name in HEADLINES]
+    names = [*(only or (name for name in values if everything or name in HEADLINES))]
     found = bootstrap.bootstrap_each(
         lambda drawn: [*_means([fold.measure(drawn, everything) for fold in folds], names).values()],
         resamples,
@@ -166,7 +168,7 @@ def biometric_report(
         [reasons[name] for name in names],
     )
     estimates = dict(zip(names, found, strict=True))
-    for name in [name for name in values if name not in estimates]:
+    for name in [name for name in values if not only and name not in estimates]:
         reason = reasons[name] if math.isnan(values[name]) else "too many trials to resample this metric"
         estimates[name] = Estimate(values[name], n=n_persons, reason=reason)
     for name, estimate in estimates.items():
@@ -174,7 +176,7 @@ def biometric_report(
         if stem in probes:
             bounds = (probes[column].to_numpy() for column in (stem, "person", per_person))
             estimates[name] = bootstrap.with_exact_bounds(estimate, *bounds)
-    return estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
+    return estimates if only else estimates | {"d_sys_null": _d_sys_null(folds, n_persons, rng)}
 
 
 def _means(found: Sequence[Mapping[str, float]], names: Iterable[str] | None = None) -> dict[str, float]:

@@ -53,6 +53,10 @@ class StreamedMatrix:
         """Give the same trials with a `mean` of their scores in several matrices (this one among them)."""
         return replace(self, block=partial(_combined, mean, [other.block for other in others]))
 
+    def chosen(self, which: np.ndarray, matrices: Sequence["StreamedMatrix"]) -> "StreamedMatrix":
+        """Give the same trials, each probe's scores those of the matrix that `which` (n_probe,) names."""
+        return replace(self, block=partial(_chosen, which, [one.block for one in matrices]))
+
     def without_gaps(self) -> "StreamedMatrix":
         """Give probes and enrolled persons without a usable window the lowest score there can be."""
         return replace(self, block=partial(_filled, self.block))
@@ -165,6 +169,10 @@ def _levels(scores: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _combined(mean: Mean, blocks: Sequence[Block], rows: slice | np.ndarray) -> np.ndarray:
     return np.asarray(mean([block(rows) for block in blocks]), dtype=np.float32)
+
+
+def _chosen(which: np.ndarray, blocks: Sequence[Block], rows: slice | np.ndarray) -> np.ndarray:
+    return np.stack([block(rows) for block in blocks])[which[rows], np.arange(which[rows].size)]
 
 
 def _filled(block: Block, rows: slice | np.ndarray) -> np.ndarray:

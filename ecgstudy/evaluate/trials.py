@@ -97,6 +97,10 @@ class ScoreMatrix:
         """Give the same trials with a `mean` of their scores in several matrices (this one among them)."""
         return replace(self, scores=mean([other.scores for other in others]))
 
+    def chosen(self, which: np.ndarray, matrices: Sequence["ScoreMatrix"]) -> "ScoreMatrix":
+        """Give the same trials, each probe's scores those of the matrix that `which` (n_probe,) names."""
+        return replace(self, scores=np.stack([one.scores for one in matrices])[which, np.arange(which.size)])
+
     def sampled(self) -> "ScoreMatrix":
         """Give the trials that tables and figures can hold: all."""
         return self

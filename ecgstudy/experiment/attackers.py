@@ -17,7 +17,6 @@ from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import MOST_PERSONS, Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_records, group_ages, targets, trainable_classes
-from ecgstudy.experiment.templates import ENROLMENTS
 from ecgstudy.learn.base import SignalModel, class_probabilities, embed_windows
 from ecgstudy.learn.batches import standardise
 from ecgstudy.learn.classical import FeaturesGbm, template_embeddings, unit_rows
@@ -57,8 +56,6 @@ class Fitted(ABC):
 
     ages: np.ndarray | None = None
     """Mean age of the training persons of each age group, in years."""
-    enrolment: str = "mean"
-    """Rule of ``ENROLMENTS`` by which persons are enrolled."""
 
     @property
     def before_refit(self) -> "Fitted":
@@ -90,7 +87,6 @@ class NetworkAttacker(Attacker):
     """A network with its recipe, trained with the help of the auxiliary cohorts where there are any."""
 
     recipe: Recipe
-    enrolment: str = "mean"
     seedless: ClassVar[bool] = False
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedNetwork":
@@ -100,15 +96,15 @@ class NetworkAttacker(Attacker):
             learnt = self.recipe.pretrained(context, job.protocol.others, job.seed)
             if learnt is None:
                 raise StudyError("fewer than two persons of the other cohorts have a window to learn from")
-            return FittedNetwork(learnt[0], self.recipe, ages, self.enrolment)
+            return FittedNetwork(learnt[0], self.recipe, ages)
         own = context.records(job.cohort)
         helpers = pd.DataFrame() if (own["on_trial"] & own["auxiliary"]).any() else auxiliary_records(context)
         if self.recipe.refit and not split.unseen_persons:
             first, model = self.recipe.refitted(context, split.train, split.validation, job.seed, helpers)
-            return FittedNetwork(model, self.recipe, ages, self.enrolment, first)
+            return FittedNetwork(model, self.recipe, ages, first)
         validation = None if split.unseen_persons else split.validation
         model = self.recipe.trained(context, split.train, validation, job.seed, helpers)
-        return FittedNetwork(model, self.recipe, ages, self.enrolment)
+        return FittedNetwork(model, self.recipe, ages)
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,6 @@ class FittedNetwork(Fitted):
     model: SignalModel
     recipe: Recipe
     ages: np.ndarray | None = None
-    enrolment: str = "mean"
     first: SignalModel | None = None
 
     @property
@@ -270,11 +265,9 @@ _BEATCNN = Recipe(
     refit=True,
 )
 """After ECGXtractor: small, of single beats, without others' help, but with other beats each epoch."""
-_ENROLLED = {"beatcnn" if rule == "mean" else f"beatcnn_{rule}": rule for rule in ENROLMENTS}
-NETWORKS = ("transecg", "resnet1d", "beatnet", *_ENROLLED)
+NETWORKS = ("transecg", "resnet1d", "beatnet", "beatcnn")
 ATTACKERS: dict[str, Attacker] = {
-    **{recipe.model: NetworkAttacker(recipe) for recipe in (_TRANSECG, _RESNET, _BEATNET)},
-    **{name: NetworkAttacker(_BEATCNN, rule) for name, rule in _ENROLLED.items()},
+    **{recipe.model: NetworkAttacker(recipe) for recipe in (_TRANSECG, _RESNET, _BEATNET, _BEATCNN)},
     FEATURES: FeaturesAttacker(),
     TEMPLATE: TemplateAttacker(),
     UNTRAINED: UntrainedAttacker(_RESNET),

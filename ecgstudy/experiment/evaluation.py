@@ -1,12 +1,11 @@
 """From scores to results: the attacker is the ensemble of its seeds, its intervals come from resampling persons.
 
-Under "best" stands the attacker, or fusion of attackers, that was chosen on validation scores alone.
+Under "best" stands who was chosen on the recordings of other people (:mod:`ecgstudy.experiment.selection`).
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,20 +17,16 @@ from ecgstudy.evaluate.classification import classification_report, mae_report
 from ecgstudy.evaluate.results import estimate_results, result, results_table, unit_of
 from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
-from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.experiment.scores import ScoreSet, ensemble, mean_fold
+from ecgstudy.experiment.scores import ScoreSet, ensemble
+from ecgstudy.experiment.selection import BEST, Cells, Choice, best_of, candidates_of, choose
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
 REFERENCE = "transecg"
 """The other attackers are compared with this one, on identical trials."""
-BEST = "best"
-FUSIONS: dict[str, tuple[tuple[str, ...], bool]] = {
-    "resnet1d + beatnet": (("resnet1d", "beatnet"), False),
-    "networks + template": (("transecg", "resnet1d", "beatnet", "template"), True),
-}
-"""Attackers whose scores are averaged, and whether each is first standardised by its validation impostors."""
+ALSO_BY_RULE = ("rank1", "rank1_per_person", "eer")
+"""What is measured under every rule of enrolment."""
 SHORT = {"sex": "sex", "age_group": "age"}
 """Tasks as results name them."""
 CROSS_COHORT = "cross_cohort_"
@@ -39,22 +34,20 @@ UNSEEN = ("subject_disjoint_", CROSS_COHORT)
 """How the names of protocols begin whose validation people no network was trained on."""
 Attacks = dict[tuple[str, str, str], list[ScoreMatrix]]
 """Score matrices, one a fold, by cohort, protocol and attacker; of streamed ones the trials of some persons, drawn."""
-Cells = Mapping[tuple[str, str], Mapping[str, Sequence[ScoreSet]]]
-"""Score sets of all seeds by cohort and protocol, and by attacker."""
 
 
 class Evaluation(NamedTuple):
     """What the scores of a plan say.
 
     `rows` is a long table (:mod:`ecgstudy.evaluate.results`) with some more columns: seeds, lowest and highest (rank1
-    and eer of each training seed alone), p (of a difference to :data:`REFERENCE` on identical trials and resamples) and
-    stands_for (who was chosen, under "best"). `attacks` are the mean scores behind it all; `choices` has a row a cohort
-    and protocol: every candidate on the validation part.
+    and eer of each training seed alone), p (of a difference to :data:`REFERENCE` on identical trials and resamples),
+    stands_for (who was chosen, under "best") and, of the rows by another rule of enrolment, base (the attacker) and
+    rule. `attacks` are the mean scores behind it all, `choices` who was chosen for whom, by cohort and protocol.
     """
 
     rows: pd.DataFrame
     attacks: Attacks
-    choices: pd.DataFrame
+    choices: dict[tuple[str, str], list[Choice]]
 
 
 def cohort_resamples(score_sets: Sequence[ScoreSet], seed: int, n_resamples: int = RESAMPLES) -> dict[str, Resamples]:
@@ -80,17 +73,15 @@ def evaluate_all(score_sets: Sequence[ScoreSet], resamples: Mapping[str, Resampl
     sizes: dict[str, list[int]] = {}
     for s in score_sets:
         sizes.setdefault(s.cohort, []).extend(np.unique(fold.trials.gallery).size for fold in s.folds)
-    items = [
-        (attackers, resamples[cell[0]], _judges(cells, *cell), min(sizes[cell[0]])) for cell, attackers in cells.items()
-    ]
+    choices = choose(cells)
+    items = [(attackers, resamples[cell[0]], choices[cell], min(sizes[cell[0]])) for cell, attackers in cells.items()]
     found = list(in_parallel(_evaluate_cell, items, "cpu", "evaluation"))
-    rows, attacks, choices = [], {}, []
-    for cell, (evaluated, selection) in zip(cells, found, strict=True):
+    rows, attacks = [], {}
+    for cell, evaluated in zip(cells, found, strict=True):
         for attacker, (own, matrices) in evaluated.items():
             rows += own
             attacks[*cell, attacker] = matrices
-        choices.append(selection.row(*cell))
-    return Evaluation(results_table(rows), attacks, pd.DataFrame(choices))
+    return Evaluation(results_table(rows), attacks, choices)
 
 
 def _cells(score_sets: Iterable[ScoreSet]) -> Cells:
@@ -101,31 +92,33 @@ def _cells(score_sets: Iterable[ScoreSet]) -> Cells:
     return cells
 
 
-def _judges(cells: Cells, cohort: str, protocol: str) -> Mapping[str, Sequence[ScoreSet]] | None:
-    """Attackers whose validation people choose for a protocol: those of its cohort's first cross-cohort protocol.
-
-    None where the protocol has validation people of its own, or no other cohort has any.
-    """
-    if protocol.startswith(UNSEEN):
-        return None
-    found = (attackers for (of, name), attackers in cells.items() if of == cohort and name.startswith(CROSS_COHORT))
-    return next(found, None)
-
-
 def _evaluate_cell(
-    attackers: Mapping[str, Sequence[ScoreSet]],
-    resamples: Resamples,
-    judges: Mapping[str, Sequence[ScoreSet]] | None,
-    gallery: int,
-) -> tuple[dict[str, tuple[list[dict[str, object]], list[ScoreMatrix]]], "Selection"]:
+    attackers: Mapping[str, Sequence[ScoreSet]], resamples: Resamples, choices: Sequence[Choice], gallery: int
+) -> dict[str, tuple[list[dict[str, object]], list[ScoreMatrix]]]:
     """Evaluate the attackers of one cohort and protocol, the best one too, also in galleries of equal size."""
     reference = attackers.get(REFERENCE)
     found = {name: evaluate(sets, resamples, reference, gallery) for name, sets in attackers.items()}
-    selection = select(attackers, judges)
-    if (chosen := selection.chosen) is not None:
-        rows, attack = found.get(chosen) or evaluate(selection.score_sets, resamples, reference, gallery)
-        found[BEST] = [row | {"attacker": BEST, "stands_for": chosen} for row in rows], attack
-    return found, selection
+    best = best_of(candidates_of(attackers), choices)
+    for name, sets in attackers.items():
+        found[name][0].extend(_by_other_rules(sets, resamples))
+    if best is not None:
+        name, sets = best
+        rows, attack = found.get(name) or evaluate(sets, resamples, reference, gallery)
+        own = [row for row in rows if "rule" not in row]
+        found[BEST] = [row | {"attacker": BEST, "stands_for": name} for row in own], attack
+    return found
+
+
+def _by_other_rules(sets: Sequence[ScoreSet], resamples: Resamples) -> list[dict[str, object]]:
+    """Rows of :data:`ALSO_BY_RULE`, of the same embeddings when people are enrolled by other rules."""
+    rows = []
+    for rule in sets[0].others:
+        attack = ensemble([one.under(rule) for one in sets])
+        folds, rng = scored_folds(_without_gaps(attack), resamples), np.random.default_rng(resamples.seed)
+        report = biometric.biometric_report(folds, resamples, rng, ALSO_BY_RULE)
+        about = {"cohort": attack.cohort, "protocol": attack.protocol, "attacker": attack.attacker}
+        rows += estimate_results(report, **about, base=sets[0].attacker, rule=rule)
+    return rows
 
 
 def evaluate(
@@ -241,107 +234,3 @@ def _of_heads(task: str, rows: pd.DataFrame, resamples: Resamples) -> dict[str, 
     if task == "age_group":
         report |= mae_report(rows["age"].to_numpy(float), rows["expected_age"].to_numpy(float), persons, resamples)
     return report
-
-
-class Selection(NamedTuple):
-    """The choice for one cohort and protocol.
-
-    `separations` tell how well each candidate (a row) tells the people of the validation part of `judged_on` apart:
-    rank1, eer and d_prime, averaged over the folds. d' is the difference of the mean genuine and impostor scores over
-    the root of their mean variance; NaN where a fold has fewer than two trials of either kind or scores that do not
-    vary. `chosen` is None where rank1 and eer are defined for nobody.
-    """
-
-    separations: pd.DataFrame
-    chosen: str | None
-    score_sets: Sequence[ScoreSet]
-    judged_on: str
-
-    def row(self, cohort: str, protocol: str) -> dict[str, object]:
-        """Row of the table of choices: "rank-1 / EER" of each candidate in per cent."""
-        shown = {name: f"{100 * s.rank1:.1f} / {100 * s.eer:.1f}" for name, s in self.separations.iterrows()}
-        judged = "itself" if self.judged_on == protocol else "others"
-        return {"cohort": cohort, "protocol": protocol, "judged on": judged, **shown, "chosen": self.chosen or "none"}
-
-
-def select(
-    attackers: Mapping[str, Sequence[ScoreSet]], judges: Mapping[str, Sequence[ScoreSet]] | None = None
-) -> Selection:
-    """Choose the attacker that separates people best on the validation part.
-
-    The measures are those of the headline, rank-1 and then EER; d' decides where small validation parts leave ties.
-    (d' first would be a trap: it presumes Gaussian scores, and the feature model's are anything but.)
-    Scores of the probes are not read: a fusion of them is only built. `judges` are score sets of a protocol about
-    people never seen, whose validation people decide instead: where the same people are in training and validation,
-    the validation part is the end of the very recordings learnt from. Who has no scores there cannot be chosen.
-    """
-    candidates = candidates_of(attackers)
-    judged = candidates_of(judges) if judges else candidates
-    measured = {
-        name: np.mean([_separation(fold.validation) for fold in ensemble(sets).folds], axis=0)
-        for name, sets in judged.items()
-        if name in candidates
-    }
-    separations = pd.DataFrame.from_dict(measured, orient="index", columns=["rank1", "eer", "d_prime"])
-    ranked = separations.dropna(subset=["rank1", "eer"]).sort_values([*separations], ascending=[False, True, False])
-    chosen = ranked.index[0] if len(ranked) else None
-    judged_on = next((sets[0].protocol for sets in judged.values()), "")
-    return Selection(separations, chosen, candidates[chosen] if chosen else [], judged_on)
-
-
-def candidates_of(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
-    """Attackers and fusions that can be chosen: all but the control."""
-    candidates = {name: sets for name, sets in attackers.items() if name != UNTRAINED}
-    for name, (members, standardised) in FUSIONS.items():
-        if set(members) <= set(attackers):
-            candidates[name] = fuse(name, [attackers[member] for member in members], standardised)
-    return candidates
-
-
-def _separation(held: ScoreMatrix) -> tuple[float, float, float]:
-    """Rank-1, EER and d' of one fold's validation trials."""
-    if not held.scores.size:
-        return np.nan, np.nan, np.nan
-    own, impostor = _defined(held)
-    d_prime = np.nan
-    if min(own.size, impostor.size) > 1 and (spread := np.sqrt((own.var() + impostor.var()) / 2)) > 0:
-        d_prime = float((own.mean() - impostor.mean()) / spread)
-    return *rank1_and_eer([held.without_gaps()]), d_prime
-
-
-def _defined(held: ScoreMatrix) -> tuple[np.ndarray, np.ndarray]:
-    """Return the defined genuine and impostor scores."""
-    scores = held.scores.astype(np.float64)
-    defined = np.isfinite(scores)
-    return scores[held.genuine & defined], scores[~held.genuine & defined]
-
-
-def fuse(name: str, members: Sequence[Sequence[ScoreSet]], standardised: bool) -> list[ScoreSet]:
-    """Average the scores of several attackers on the same trials, seed by seed; one without a score abstains.
-
-    An attacker of one seed joins every seed of the others. `standardised` brings each attacker's scores to its
-    validation impostors' mean 0 and standard deviation 1 first.
-    """
-    fused = []
-    for number, one in enumerate(max(members, key=len)):
-        folds = []
-        for same in zip(*(sets[number % len(sets)].folds for sets in members), strict=True):
-            moments = [_impostor_moments(fold.validation) if standardised else (0.0, 1.0) for fold in same]
-            folds.append(mean_fold(same, partial(_mean_of_defined, moments=moments), pd.DataFrame()))
-        fused.append(replace(one, attacker=name, folds=tuple(folds)))
-    return fused
-
-
-def _impostor_moments(held: ScoreMatrix) -> tuple[float, float]:
-    """Mean and standard deviation of the validation impostor scores; 0 and 1 where there are too few."""
-    _, impostor = _defined(held)
-    if impostor.size < 2 or impostor.std() == 0:
-        return 0.0, 1.0
-    return float(impostor.mean()), float(impostor.std())
-
-
-def _mean_of_defined(matrices: Sequence[np.ndarray], moments: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Mean over the attackers that have a score, each standardised by its moments; NaN where none has."""
-    stack = np.stack([(scores - mean) / sd for scores, (mean, sd) in zip(matrices, moments, strict=True)])
-    counts = np.isfinite(stack).sum(axis=0)
-    return np.divide(np.nansum(stack, axis=0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)

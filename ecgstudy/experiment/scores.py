@@ -1,6 +1,6 @@
 """Scores of one attacker under one protocol: what is computed once and evaluated as often as one likes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,7 +14,7 @@ from ecgstudy.evaluate.trials import MOST_HELD_TRIALS, Mean, ScoreMatrix
 from ecgstudy.experiment.attackers import Embedded, Fitted
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.experiment.templates import ENROLMENTS, Gallery
+from ecgstudy.experiment.templates import ENROLMENTS, MEAN, Gallery
 
 EMBEDDED_AT_ONCE = 3000
 """Segments whose windows are in memory together."""
@@ -37,13 +37,32 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Scores of one attacker, cohort, protocol and seed; people of different folds are never compared."""
+    """Scores of one attacker, cohort, protocol and seed; people of different folds are never compared.
+
+    `folds` are scored by the `rule` of ``ENROLMENTS``, `others` by the other rules, from the same embeddings.
+    """
 
     cohort: str
     protocol: str
     attacker: str
     seed: int
     folds: tuple[FoldScores, ...]
+    others: Mapping[str, tuple[FoldScores, ...]] = field(default_factory=dict)
+    rule: str = MEAN
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Rules by which there are scores."""
+        return self.rule, *self.others
+
+    def named(self, rule: str) -> "ScoreSet":
+        """Give the attacker the name that it has under a rule."""
+        return self if rule == MEAN else replace(self, attacker=f"{self.attacker}_{rule}", rule=rule)
+
+    def under(self, rule: str) -> "ScoreSet":
+        """Scores by one rule alone."""
+        folds = self.folds if rule == self.rule else self.others[rule]
+        return replace(self, folds=folds, others={}).named(rule)
 
 
 def score(context: Context, job: Job) -> ScoreSet:
@@ -53,12 +72,13 @@ def score(context: Context, job: Job) -> ScoreSet:
         raise StudyError("no record enrols anybody")
     if any(split.probe.empty for split in splits):
         raise StudyError("no record is left that could be recognised")
-    folds = tuple(_fold(context, job, fold, split) for fold, split in enumerate(splits))
-    return ScoreSet(job.cohort, job.protocol.name, job.attacker, job.seed, folds)
+    folds = [_fold(context, job, fold, split) for fold, split in enumerate(splits)]
+    by_rule = {rule: tuple(fold[rule] for fold in folds) for rule in ENROLMENTS}
+    return ScoreSet(job.cohort, job.protocol.name, job.attacker, job.seed, by_rule.pop(MEAN), by_rule)
 
 
-def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
-    """Score one fold, each part of the split read through the job's view where the view changes it."""
+def _fold(context: Context, job: Job, fold: int, split: Split) -> dict[str, FoldScores]:
+    """Score one fold by every rule, each part of the split read through the job's view where the view changes it."""
     view = job.transform().fitted(context.dataset, split)
     viewed, fitted = view.of(context.dataset), context.fitted(job, fold)
 
@@ -69,17 +89,22 @@ def _fold(context: Context, job: Job, fold: int, split: Split) -> FoldScores:
 
     enrolled, probed = embed("enrolment", split.enrolment, fitted), embed("probe", split.probe, fitted)
     known, held = validation_trial(split)
-    first = fitted.before_refit
-    return FoldScores(
-        trial(split.enrolment, enrolled, split.probe, probed, fitted.enrolment),
-        trial(known, embed("train", known, first), held, embed("train", held, first), fitted.enrolment).sampled(),
-        split.probe[RECORD].to_numpy(dtype=str),
-        _demographics(split.probe, probed, context.people, fitted.ages),
-    )
+    learnt, chosen_on = (embed("train", part, fitted.before_refit) for part in (known, held))
+    records = split.probe[RECORD].to_numpy(dtype=str)
+    scored = {
+        rule: FoldScores(
+            trial(split.enrolment, enrolled, split.probe, probed, rule),
+            trial(known, learnt, held, chosen_on, rule).sampled(),
+            records,
+        )
+        for rule in ENROLMENTS
+    }
+    about = _demographics(split.probe, probed, context.people, fitted.ages)
+    return scored | {MEAN: replace(scored[MEAN], demographics=about)}
 
 
 def trial(
-    enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded, rule: str = "mean"
+    enrolment: pd.DataFrame, enrolled: Embedded, probe: pd.DataFrame, probed: Embedded, rule: str = MEAN
 ) -> ScoreMatrix | StreamedMatrix:
     """Score every usable probe against every enrolled person, who is enrolled by a `rule` of ``ENROLMENTS``.
 
@@ -157,4 +182,4 @@ def ensemble(score_sets: Sequence[ScoreSet]) -> ScoreSet:
         for column in [c for c in table if c.startswith("p_") or c == "expected_age"]:
             table[column] = np.mean([fold.demographics[column] for fold in same], axis=0)
         folds.append(mean_fold(same, partial(np.mean, axis=0), table))
-    return replace(first, seed=-1, folds=tuple(folds))
+    return replace(first, seed=-1, folds=tuple(folds), others={})

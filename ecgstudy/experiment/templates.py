@@ -30,13 +30,14 @@ class EnrolmentRule:
     normalised: bool = False
 
 
+MEAN = "mean"
 ENROLMENTS = {
-    "mean": EnrolmentRule(),
+    MEAN: EnrolmentRule(),
     "max": EnrolmentRule(several=True),
     "mean_normalised": EnrolmentRule(normalised=True),
     "max_normalised": EnrolmentRule(several=True, normalised=True),
 }
-"""Rules by the names that attackers give them."""
+"""Rules by name; every attacker is scored by each."""
 
 
 @dataclass(frozen=True)

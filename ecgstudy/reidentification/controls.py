@@ -9,8 +9,9 @@ import pandas as pd
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.results import INTERVAL, results_table
 from ecgstudy.experiment.attackers import UNTRAINED
-from ecgstudy.experiment.evaluation import BEST, Attacks, evaluate
+from ecgstudy.experiment.evaluation import Attacks, evaluate
 from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.tables import CELL
 
 PERMUTED = {"permuted_training_and_enrolment": "names by lot", "permuted_training": "names by lot in training alone"}

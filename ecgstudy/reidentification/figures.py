@@ -13,7 +13,8 @@ from scipy.stats import norm
 from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.trials import ScoreMatrix, cmc, det_curve, rank1_by_gallery_size
 from ecgstudy.experiment.attackers import UNTRAINED
-from ecgstudy.experiment.evaluation import BEST, Attacks
+from ecgstudy.experiment.evaluation import Attacks
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.tables import CELL, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 

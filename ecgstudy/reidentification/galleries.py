@@ -13,9 +13,10 @@ from ecgstudy.evaluate.protocols import training_parts
 from ecgstudy.evaluate.results import INTERVAL, estimate_results, results_table
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.evaluate.trials import ScoreMatrix
-from ecgstudy.experiment.evaluation import BEST, Attacks, candidates_of
+from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.scores import ScoreSet, ensemble
+from ecgstudy.experiment.selection import BEST, Choice, best_of, candidates_of
 from ecgstudy.reidentification.tables import CELL
 
 EXTRAPOLATED = ("cross_record", "cross_day")
@@ -26,13 +27,17 @@ MEASURED = (200, 500, 1000)
 
 
 def gallery_results(
-    context: Context, jobs: Sequence[Job], values: Mapping[str, ScoreSet], rows: pd.DataFrame, resamples: Resamples
+    context: Context,
+    jobs: Sequence[Job],
+    values: Mapping[str, ScoreSet],
+    choices: Mapping[tuple[str, str], Sequence[Choice]],
+    resamples: Mapping[str, Resamples],
 ) -> pd.DataFrame:
     """Rows ``gallery.<n>.<attacker>.rank1``: the people of one cohort sought among n, most of other cohorts.
 
     The own cohort's gallery stays whole and strangers are drawn to fill it up, exactly averaged over all draws: of
     those whom no network was pre-trained on while they suffice, else of all. `values` are the scores of `jobs` by name,
-    `rows` those of the evaluation, which tell who is "best". With columns people and strangers (who they are).
+    `choices` say who is "best". With columns people and strangers (who they are).
     """
     by_attacker: dict[str, list[ScoreSet]] = {}
     for job in jobs:
@@ -42,16 +47,15 @@ def gallery_results(
         return results_table([])
     cohort, protocol = jobs[0].cohort, jobs[0].protocol.inner.name
     about = {"cohort": cohort, "protocol": protocol}
-    best = rows[(rows[CELL] == list(about.values())).all(axis=1) & (rows["attacker"] == BEST)]
-    sets, fused = dict(by_attacker), candidates_of(by_attacker)
-    if len(best) and best["stands_for"].iloc[0] in fused:
-        sets[BEST] = fused[best["stands_for"].iloc[0]]
-    learnt = set(training_parts(jobs[0].protocol.others, context.split_seed)[0][SUBJECT])
+    sets: dict[str, Sequence[ScoreSet]] = dict(by_attacker)
+    if best := best_of(candidates_of(by_attacker), choices.get((cohort, protocol), ())):
+        sets[BEST] = best[1]
+    drawn, learnt = resamples[cohort], set(training_parts(jobs[0].protocol.others, context.split_seed)[0][SUBJECT])
     found = []
     for attacker, own in sets.items():
         (fold,) = ensemble(own).folds
         if isinstance(fold.trials, ScoreMatrix):  # others are too many to hold
-            found += _of_sizes(fold.trials.without_gaps(), cohort, learnt, resamples, about | {"attacker": attacker})
+            found += _of_sizes(fold.trials.without_gaps(), cohort, learnt, drawn, about | {"attacker": attacker})
     return results_table(found)
 
 

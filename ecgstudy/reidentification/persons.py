@@ -9,8 +9,9 @@ from ecgstudy.evaluate.biometric import per_person_risk
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import TEMPLATE
 from ecgstudy.experiment.dataset import Dataset
-from ecgstudy.experiment.evaluation import BEST, Attacks
+from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.spans import days_apart
 from ecgstudy.reidentification.tables import CELL, HEADLINES, LEAKY
 

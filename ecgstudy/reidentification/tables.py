@@ -15,8 +15,9 @@ from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, UNTRAINED
 from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
-from ecgstudy.experiment.evaluation import BEST, REFERENCE, RESAMPLES, UNSEEN
+from ecgstudy.experiment.evaluation import REFERENCE, RESAMPLES, UNSEEN
 from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS
 from ecgstudy.signals.features import FEATURES
 from ecgstudy.study.cache import commit
