@@ -23,6 +23,8 @@ from ecgstudy.experiment.selection import Choice
 from ecgstudy.reidentification.figures import gallery_figure
 from ecgstudy.reidentification.galleries import gallery_results
 from ecgstudy.reidentification.plan import control_jobs, gallery_work, shared
+from ecgstudy.reidentification.pooled import pooled_work
+from ecgstudy.reidentification.strangers import stranger_jobs
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 
@@ -105,10 +107,12 @@ def test_a_gallery_is_filled_up_with_one_record_of_each_of_the_others(context: C
 def test_all_jobs_can_be_shared(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecgstudy.reidentification.plan.open_usable_stores", lambda *_: (context.stores, None))
     monkeypatch.setattr("ecgstudy.reidentification.plan.cohorts_of", lambda _: [])
-    (_, known, _), (_, large, wide) = shared("real", 0, "cpu")
+    (_, known, _), (_, large, wide), (_, together, _), (_, read, _) = shared("real", 0, "cpu")
     assert {job.name for job in control_jobs(context, 0)} < {job.name for job in known}
     assert [job.name for job in large] == [job.name for job in gallery_work(context, 0)[1]]
     assert "cohort_only" in wide.attackers
+    assert [job.name for job in together] == [job.name for job in pooled_work(context, 0)[1]]
+    assert read == stranger_jobs(context, 0)
 
 
 def test_the_cohort_attacker_tells_cohorts_and_nobody_else(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

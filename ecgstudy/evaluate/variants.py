@@ -85,6 +85,24 @@ class LargeGallery(WithOthers):
         return [replace(split, protocol=self.name, enrolment=enrolment) for split, enrolment in both]
 
 
+@dataclass(frozen=True)
+class Pooled(WithOthers):
+    """The inner protocol among the others alone, people of several cohorts together; number `draw`."""
+
+    draw: int
+    claim: ClassVar[str] = "a person is recognised among people of several cohorts (leaky, and their devices differ)"
+    leaky: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """Name of the inner protocol and the number of the draw."""
+        return f"pooled_{self.inner.name}_{self.draw}"
+
+    def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
+        """One split a fold of the inner protocol; `records`, of the cohort that the job names, are not looked at."""
+        return [replace(split, protocol=self.name) for split in self.inner.splits(self.others, fs, seed)]
+
+
 def cut(stretches: pd.DataFrame, length: int, most: int) -> pd.DataFrame:
     """Cut stretches into pieces of `length` samples, `most` of each at most and evenly spread; shorter ones stay."""
     whole = ((stretches["stop"] - stretches["start"]) // length).clip(lower=1)

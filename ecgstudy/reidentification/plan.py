@@ -29,6 +29,8 @@ from ecgstudy.experiment.jobs import (
 from ecgstudy.experiment.networks import auxiliary_records
 from ecgstudy.experiment.scores import score
 from ecgstudy.ingestion.stores import open_usable_stores
+from ecgstudy.reidentification.pooled import pooled_work
+from ecgstudy.reidentification.strangers import read_strangers, stranger_jobs
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.config import effort
 
@@ -211,8 +213,10 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     stores, _ = open_usable_stores(profile, cohorts_of(profile), seed)
     context = open_context(profile, stores, device)
     yield score, [*plan(context, seed), *control_jobs(context, seed)], context
-    wide, jobs = gallery_work(context, seed)
-    yield score, jobs, wide
+    for work in (gallery_work, pooled_work):
+        opened, jobs = work(context, seed)
+        yield score, jobs, opened
+    yield read_strangers, stranger_jobs(context, seed), context
 
 
 def protocols_on_trial(context: Context, jobs: Sequence[Job]) -> list[Job]:
