@@ -16,10 +16,12 @@ from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
 from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, by_network, predict
+from ecgstudy.dual_task.sessions import session_order, spliced
 from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import Protocol, segments
 from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.learn.base import class_probabilities
 
 OURS = Attacker(seconds=4.0, amplitude=True, epochs=1)
 BUDGET = Budget((OURS,), (0,), {}, folds=2)
@@ -175,9 +177,77 @@ def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(context: Context) 
     assert set(rows["note"]) == {crossed.gap}
     assert set(rows["windows"]) == {len(crossed.windows)}
     # the first fold learnt from rest alone and knows no activity: only the third is read as a stream
-    protocol, heard = streaming.stream({("cross_electrode", DT4ECG): crossed})
+    protocol, heard = streaming.stream({("cross_electrode", DT4ECG): crossed}, told.records("synthetic"))
     assert protocol == "cross_electrode"
     assert set(heard.windows["fold"]) == {2}
+
+
+def test_windows_go_across_the_borders_of_a_persons_records(context: Context) -> None:
+    records = context.records("synthetic")
+    index = context.dataset.grid(segments(records), 4.0)
+    order = session_order(records)
+    rows, values = spliced(context.dataset, index, order)
+    # S004 alone has both activities: three windows hold one, two and three seconds of squats
+    both = records[records["subject_id"].str.endswith("S004")].set_index("activity")["record_id"]
+    assert rows["record_id"].tolist() == [both["squats"]] * 3
+    first = index[index["record_id"] == both["squats"]]["start"].iloc[0]
+    assert (rows["start"] + rows["n_samples"] - first).tolist() == [100, 200, 300]
+    last = index[index["record_id"] == both["rest"]].iloc[[-1]]
+    end, begin = context.dataset.gather(last)[0], context.dataset.lead(both["squats"], first, first + 400)
+    for share, own in zip((100, 200, 300), values, strict=True):
+        np.testing.assert_array_equal(own, np.concatenate([end[share:], begin[:share]]))
+    alone, none = spliced(context.dataset, index[index["record_id"] != both["rest"]], order)
+    assert len(alone) == len(none) == 0
+    # they are predicted beside the others, bear the activity that has begun, and count in streams alone
+    blocked = predictions(context, protocols.BlockedTime())
+    assert blocked.across["activity"].tolist() == ["squats"] * 3
+    assert np.stack(blocked.across["activity_shares"]).sum(axis=1) == pytest.approx([1, 1, 1])
+    stream = streaming.as_stream(blocked, records).windows
+    assert len(stream) == len(blocked.windows) + 3
+    changed_at = np.flatnonzero(stream["record_id"] == both["squats"])
+    assert stream["since"].iloc[changed_at[:4]].tolist() == [100, 200, 300, 400]
+    # shuffled windows are no session
+    assert predictions(context, protocols.RandomWindows(4.0)).across.empty
+
+
+def test_turned_windows_are_averaged(context: Context) -> None:
+    attacker, job = context.attackers[plan.ROLLED], Job("synthetic", protocols.BlockedTime(), plan.ROLLED, 0)
+    assert replace(attacker, rolls=1) == context.attackers[DT4ECG]
+    turned, plain = (predictions(context, job.protocol, name) for name in (plan.ROLLED, DT4ECG))
+    assert not np.allclose(turned.shares("person"), plain.shares("person"))
+    model, index = context.fitted(job).model, context.dataset.grid(context.splits(job)[0].probe, 4.0)
+    samples, names = attacker.read(context.dataset, index), turned.classes["person"]
+    by_hand = [
+        class_probabilities(model, np.roll(samples, turn, axis=-1), "person", names) for turn in (0, 100, 200, 300)
+    ]
+    np.testing.assert_allclose(turned.shares("person"), np.mean(by_hand, axis=0), rtol=1e-5)
+
+
+def test_an_ensemble_is_the_mean_of_its_seeds() -> None:
+    table = pd.DataFrame({"start": [0, 100], "fold": 0, "record_id": "r", "subject_id": "a", "activity": "rest"})
+    parts = []
+    for seed, sure in ((3, 0.9), (4, 0.2), (5, 0.3)):
+        shares = [np.array([sure, 1 - sure]), np.array([1.0, 0.0])]
+        own = table.assign(seed=seed, person_shares=shares, activity_shares=None, activity_predicted=None)
+        parts.append(own.assign(person_predicted=["a" if share[0] > 0.5 else "b" for share in shares]))
+    parts[2] = parts[2].iloc[:1]  # a seed may lack a window
+    one = Predictions(pd.concat(parts), classes={"person": ["a", "b"], "activity": ["rest", "run"]})
+    found = plan.ensembles({("p", DT4ECG): one, ("p", "resnet1d"): one, ("p", plan.ROLLED): one})
+    assert [*found] == [("p", plan.ENSEMBLE), ("p", plan.ROLLED_ENSEMBLE)]
+    together = found["p", plan.ENSEMBLE]
+    np.testing.assert_allclose(together.shares("person"), [[1.4 / 3, 1.6 / 3], [1.0, 0.0]])
+    assert together.windows["person_predicted"].tolist() == ["b", "a"]
+    assert together.windows["activity_predicted"].isna().all()
+    assert together.windows["seed"].unique().tolist() == [-1]
+
+
+def test_activities_that_are_taken_for_each_other_are_named() -> None:
+    table = pd.DataFrame({"activity": ["run"] * 4 + ["squats"] * 4 + ["rest"] * 2})
+    predicted = ["run", "run", "run", "squats", "squats", "squats", "run", "run", "rest", "run"]
+    told = tables.confusion_finding(Predictions(table.assign(activity_predicted=predicted)))
+    assert told == "Most often taken for each other: 25 % of run for squats and 50 % of squats for run."
+    right = Predictions(table.assign(activity_predicted=table["activity"]))
+    assert tables.confusion_finding(right) == "No activity was taken for another."
 
 
 def test_touching_segments_are_joined_and_others_kept_apart() -> None:
@@ -227,22 +297,25 @@ def test_an_attacker_is_built_and_trained_as_it_says(context: Context, monkeypat
 def test_a_window_that_fits_nowhere_is_no_candidate(context: Context) -> None:
     # 24 s: the part to choose on lasts 3.6 s, the part to learn from 9.8 s
     long, fits = (Attacker(seconds=seconds, epochs=1) for seconds in (4.0, 3.0))
-    chosen, table = plan.choose(context, "synthetic", replace(BUDGET, candidates=(long, fits)))
+    chosen, table, _ = plan.choose(context, "synthetic", replace(BUDGET, candidates=(long, fits)))
     assert chosen == fits
     assert table["note"].tolist() == ["no usable window of 4 s is left to choose on", ""]
     assert table["windows"].tolist() == [0, len(context.records("synthetic"))]
     assert table.loc[0, ["person_accuracy", "activity_accuracy", "mean"]].isna().all()
     assert table.loc[1, "mean"] == (table.loc[1, "person_accuracy"] + table.loc[1, "activity_accuracy"]) / 2
-    chosen, table = plan.choose(context, "synthetic", BUDGET)
+    chosen, table, _ = plan.choose(context, "synthetic", BUDGET)
     assert chosen == OURS
     assert table["mean"].isna().all()
 
 
 def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(_: object, jobs: list[Job]) -> dict[str, Predictions]:
-        table = pd.DataFrame({"subject_id": list("abab"), "activity": ["rest", "rest", "run", "run"]})
-        table = table.assign(person_predicted=list("aaab"), activity_predicted=table["activity"])
-        parts = [table.iloc[:2], table.iloc[1:], table.iloc[:2].assign(activity_predicted=None)]
+        # three moments of one record; the last candidate reads twice as much at a time and is asked at the last alone
+        table = pd.DataFrame({"subject_id": list("abb"), "activity": ["rest", "run", "run"], "record_id": "r"})
+        table = table.assign(person_predicted=list("aab"), activity_predicted=table["activity"])
+        table = table.assign(start=[0, 100, 200], n_samples=300)
+        late = table.assign(start=table["start"] - 300, n_samples=600).iloc[1:]
+        parts = [table.assign(person_predicted=list("bbb")), table.assign(person_predicted=list("aaa")), late]
         assert [job.seed for job in jobs] == [5, 5, 5]
         return {job.name: Predictions(part) for job, part in zip(jobs, parts, strict=True)}
 
@@ -250,11 +323,14 @@ def test_the_candidate_with_the_best_mean_of_both_tasks_is_chosen(monkeypatch: p
     monkeypatch.setattr(plan, "by_network", found)
     candidates = (OURS, Attacker(seconds=3.0), Attacker())
     context = Context("demo", {}, "cpu", {}, cache=Path())
-    chosen, table = plan.choose(context, "x", replace(BUDGET, candidates=candidates, seeds=(5, 6)))
-    assert chosen == candidates[1]
-    assert table["mean"].tolist() == [0.75, pytest.approx(5 / 6), 0.5]
+    chosen, table, validation = plan.choose(context, "x", replace(BUDGET, candidates=candidates, seeds=(5, 6)))
+    # over its own three windows the first would have the mean 5 / 6, and over the common two it has 1
+    assert chosen == candidates[0]
+    assert table["windows"].tolist() == [2, 2, 2]
+    assert table["mean"].tolist() == [1.0, 0.5, 0.75]
     assert table["amplitude"].tolist() == ["told", "not told", "not told"]
     assert "note" not in table
+    assert len(validation.windows) == 3  # to calibrate on, all of them
 
 
 def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Context) -> None:
@@ -269,6 +345,7 @@ def test_records_that_are_too_short_or_of_one_activity_end_the_stage(context: Co
 def test_the_most_frequent_reference_lead_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     store = SimpleNamespace(records=pd.DataFrame({"reference_lead": ["II", "II", "I"]}))
     monkeypatch.setattr(plan, "build_store", lambda *_, **__: store)
+    monkeypatch.setattr(plan, "without_copies", lambda stores, _: stores)
     assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu").lead == "II"
     assert plan.open_context("demo", "synthetic", 100.0, 0, "cpu", "V5").lead == "V5"
     assert plan.open_cohort("demo", "synthetic", 7).seed == 7
@@ -282,7 +359,8 @@ def test_the_plan_asks_dt4ecg_everything_and_the_others_one_question() -> None:
         asked.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
     names = ["random_windows", "blocked_time", "cross_electrode", "cross_activity", "leave_subject_out"]
     assert [name for name, attacker in asked if attacker == DT4ECG] == names
-    others = [attacker for name, attacker in asked if name == "blocked_time" and attacker != DT4ECG]
+    assert [name for name, attacker in asked if attacker == plan.ROLLED] == names
+    others = [attacker for name, attacker in asked if name == "blocked_time" and not attacker.startswith(DT4ECG)]
     assert others == [*plan.BASELINES, *plan.ABLATIONS]
     assert asked.pop(("activity_pairs", plan.ONE_ACTIVITY)) == [4]
     assert set(map(tuple, asked.values())) == {(4, 5, 6)}
@@ -299,7 +377,7 @@ def test_shared_jobs_are_the_notebooks_once_the_window_is_chosen(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "open_context", lambda *asked: context if asked[1:3] == ("synthetic", 100.0) else None)
-    monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None))
+    monkeypatch.setattr(plan, "choose", lambda *_: (OURS, None, None))
     ((work, jobs, shared),) = plan.shared("demo", 0, "cpu")
     budget = plan.budget_of("demo", 0)
     assert (work, jobs) == (predict, plan.plan("synthetic", OURS, budget))

@@ -242,6 +242,31 @@ def test_a_cell_whose_validation_cannot_choose_has_no_best() -> None:
     assert [one.ranking.empty for one in found.choices["toy", "cross_record"]] == [True]
     missing = tables.undefined_results(found.rows, pd.DataFrame())
     assert missing["metric"].tolist() == ["rank1", "eer", "tar_at_far_1e-2", "d_sys"]
-    assert missing["note"].str.contains("too small to choose").all()
+    assert missing["note"].str.contains("nobody to choose an attacker on").all()
     single = tables.undefined_results(found.rows.assign(protocol="random_windows"), pd.DataFrame())
     assert single.loc[single["protocol"] == "cross_record", "note"].str.contains("has one record").sum() == 4
+
+
+def test_tables_show_attackers_by_their_mean_and_every_rule_beside_it() -> None:
+    one = fake_score_set("template", noise=3.0)
+    other = fake_score_set("beatcnn", noise=1.0)
+    sets = [replace(one, others={"max": other.folds}), fake_score_set("untrained", noise=9.0)]
+    rows = evaluate_all(sets, {"toy": _resamples(one)}).rows
+    values = rows.set_index(["attacker", "metric"])["value"]
+    shown = tables.attacker_table(rows, "eer")
+    assert shown.columns.tolist() == ["cohort", "protocol", "template", "untrained", "best"]
+    assert shown["template"].tolist() == [values["template", "eer"]]
+    table = tables.enrolment_table(rows)
+    assert table["attacker"].tolist() == ["template"]  # the control is enrolled in one way only
+    expected = rank1_and_eer([other.folds[0].trials])
+    assert table[["rank1, max", "eer, max"]].to_numpy().tolist() == [pytest.approx(expected)]
+    assert table["rank1, mean"].tolist() == [values["template", "rank1"]]
+    assert tables.enrolment_table(rows.drop(columns=["base", "rule"])).empty
+
+
+def test_the_published_accuracies_stand_first() -> None:
+    row = {"attacker": "transecg", "metric": "person_accuracy", "value": 0.9, "low": 0.8, "high": 1.0}
+    table = tables.pooled_table(pd.DataFrame([row, row | {"metric": "sex_accuracy", "value": 0.7}]))
+    assert table["attacker"].tolist() == ["TransECG, published", "transecg"]
+    assert table["person_accuracy"].tolist() == [0.886, 0.9]
+    assert "age_accuracy" not in table

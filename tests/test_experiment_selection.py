@@ -15,7 +15,7 @@ from ecgstudy.experiment.selection import (
     FUSIONS,
     JUDGES,
     Choice,
-    best_of,
+    best_scores,
     candidates_of,
     choice_table,
     choose,
@@ -96,7 +96,7 @@ def test_each_person_is_sought_by_the_one_who_was_chosen_for_that_person() -> No
     }
     by_name = {name: found["toy", JUDGES[0]][0].ranking for name, found in rankings.items()}
     choices = [Choice(first, "", by_name["m2"]), Choice(others, "", by_name["m1"])]
-    name, (best,) = best_of(sets, choices)
+    name, (best,) = best_scores(sets, choices)
     assert name == "m2 | m1"
     (fold,) = best.folds
     found = fold.trials.searches.ahead == 0
@@ -117,7 +117,7 @@ def test_of_several_the_scores_are_brought_to_one_scale() -> None:
     sets = {m: [replace(_tried(m, True), folds=(fold,))] for m, fold in (("m1", m1), ("m2", m2))}
     ranking = choose(_cells([_judged("m1", [True] * 3)]))["toy", JUDGES[0]][0].ranking
     choices = [Choice(frozenset(FOLDS[0]), "", ranking), Choice(frozenset(FOLDS[1]), "", ranking.rename({"m1": "m2"}))]
-    _, (best,) = best_of(sets, choices)
+    _, (best,) = best_scores(sets, choices)
     np.testing.assert_allclose(best.folds[0].trials.scores[:2], (m1.trials.scores[:2] - 2) / 2)
 
 
@@ -200,11 +200,11 @@ def test_the_ensemble_of_all_seeds_is_judged_and_not_one_of_them() -> None:
 
 
 def test_where_nothing_is_ranked_nobody_is_best() -> None:
-    assert best_of({}, []) is None
+    assert best_scores({}, []) is None
     toy = toy_score_set(np.eye(2), "ab", "ab")
     choices = choose(_cells([toy]))["toy", "cross_record"]
     assert choices[0].ranking.empty
-    assert best_of({"template": [toy]}, choices) is None
+    assert best_scores({"template": [toy]}, choices) is None
     shown = choice_table({("toy", "cross_record"): choices}).iloc[0]
     assert (shown["chosen"], shown["chosen for"], shown["persons judged"]) == ("none", "all", 0)
 

@@ -112,7 +112,7 @@ def test_a_planted_sex_is_read_of_people_never_seen(context: Context, monkeypatc
 
     monkeypatch.setattr(strangers, "_cycles", planted)
     jobs = [job for job in stranger_jobs(context, 0) if job.view == "lead_I"]
-    rows = stranger_results([read_strangers(context, job) for job in jobs], jobs, 0)
+    rows = stranger_results({job.name: read_strangers(context, job) for job in jobs}, jobs, 0)
     found = rows.set_index(["cohort", "task", "metric"])["value"]
     assert found["one", "sex", "auroc"] > 0.9
     assert found["one", "sex", "accuracy"] > found["one", "sex", "majority"]
@@ -131,20 +131,21 @@ def _table(seed: int, right: float) -> pd.DataFrame:
 
 def test_numbers_by_hand() -> None:
     jobs = [StrangerJob(("c",), "lead_I", 0, seed) for seed in range(2)]
-    rows = stranger_results([_table(0, 0.3), _table(1, 0.8)], jobs, 0)
+    read = {job.name: _table(job.seed, right) for job, right in zip(jobs, (0.3, 0.8), strict=True)}
+    rows = stranger_results(read, jobs, 0)
     found = rows.set_index(["task", "metric"])["value"]
     # the mean over seeds puts d at .55
     assert found["sex", "accuracy"] == 1.0
     assert found["sex", "majority"] == 0.5
     assert found["age", "mae_years"] == pytest.approx(3.0)
     assert found["age", "mae_years_median"] == pytest.approx(20.0)
-    alone = stranger_results([_table(0, 0.3)], jobs[:1], 0).set_index(["task", "metric"])["value"]
+    alone = stranger_results({jobs[0].name: _table(0, 0.3)}, jobs, 0).set_index(["task", "metric"])["value"]
     assert alone["sex", "accuracy"] == 0.75
     shown = stranger_table(rows)
     assert shown["persons"].tolist() == [4, 4]
     assert shown.loc[shown["task"] == "age", "age error, years"].tolist() == pytest.approx([3.0])
     told = stranger_finding(rows)
     assert "c, lead I: sex AUROC 1, age error 3, years where naming the median age errs by 20." in told
-    nothing = stranger_results([], [], 0)
+    nothing = stranger_results({}, [], 0)
     assert "no cohort has twelve leads" in stranger_finding(nothing)
     assert stranger_table(nothing).empty

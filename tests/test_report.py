@@ -122,7 +122,7 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
         "names the right patient in 100 % (95 % interval 95.9 to 100) of the cases; guessing would in 1.12 %.",
         "(another recording, of whatever day",
         "37.5 % of later ECGs can be linked",  # no training does better here than the choice
-        "takes no training, only a comparison of average beats; the attacker that was chosen on validation scores does "
+        "takes no training, only a comparison of average beats; the attacker that was chosen on other people does "
         "so in 12.5 %.",
         "37.5 % of the patients are recognised every time",
         "What to do next",

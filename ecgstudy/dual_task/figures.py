@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ecgstudy.dual_task.plan import DT4ECG, TASKS, Predictions
-from ecgstudy.dual_task.streaming import SHOWN_SWITCHING, LongRecords, forward_filter, sessions
+from ecgstudy.dual_task.streaming import GUESS, USUAL, LongRecords, forward_filter, sessions
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.dataset import GRID_S, Dataset
 from ecgstudy.experiment.jobs import Context
@@ -33,9 +33,10 @@ def protocols_figure(results: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     protocols = [*results["protocol"].unique()]
     for ax, task in zip(axes, TASKS, strict=True):
-        for number, (model, own) in enumerate(results.groupby("model", sort=False)):
+        models = results.groupby("model", sort=False)
+        for number, (model, own) in enumerate(models):
             value, low, high = 100 * own.filter(like=f"{task}_accuracy").to_numpy().T
-            y = own["protocol"].map(protocols.index) + 0.22 * (number - 1)
+            y = own["protocol"].map(protocols.index) + 0.13 * (number - (len(models) - 1) / 2)
             # the value of all persons may fall outside a percentile interval by a rounding step
             ends = [(value - low).clip(0), (high - value).clip(0)]
             ax.errorbar(value, y, xerr=ends, fmt="o", color=PALETTE[number], capsize=3, label=model)
@@ -148,14 +149,14 @@ def beat_phases(
     return tuple(pd.DataFrame(rows, columns=time).groupby(activities).mean() for rows in (beats, seen))
 
 
-def session_figure(heard: Predictions, seconds: float) -> Figure:
+def session_figure(heard: Predictions, seconds: float, switching: float) -> Figure:
     """One person's whole session as a stream: activity and person over time with the truth; the median person."""
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, height_ratios=[3, 2])
     ordered = sorted(sessions(heard).values(), key=lambda session: session.accuracy("activity"))
     stream = ordered[len(ordered) // 2]
     names, person = stream.classes["activity"], stream.windows[SUBJECT].iloc[0]
     minutes = np.arange(len(stream.windows)) * GRID_S / 60
-    activity = forward_filter(stream.shares("activity"), SHOWN_SWITCHING, GRID_S / seconds)
+    activity = forward_filter(stream.shares("activity"), switching, GRID_S / seconds)
     extent = (0, minutes[-1], len(names) - 0.5, -0.5)
     top.imshow(activity.T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=extent)
     truth = pd.Index(names).get_indexer(stream.windows["activity"])
@@ -176,12 +177,15 @@ def session_figure(heard: Predictions, seconds: float) -> Figure:
 def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     """Delay against accuracy over how readily the stream changes its mind, and accuracy by seconds heard."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
-    left.plot(delays["delay"], 100 * delays["accuracy"], "o-", color=PALETTE[0])
-    for number, row in enumerate(delays.dropna(subset=["delay", "accuracy"]).itertuples()):
+    idle = delays["switching"].isin((GUESS, USUAL))
+    left.plot(delays["delay"][~idle], 100 * delays["accuracy"][~idle], "o-", color=PALETTE[0])
+    for number, row in enumerate(delays[~idle].dropna(subset=["delay", "accuracy"]).itertuples()):
         # on alternate sides: neighbours may lie close together
         place = {"xytext": (7, 3), "ha": "left"} if number % 2 else {"xytext": (-7, 3), "ha": "right"}
         where = (row.delay, 100 * row.accuracy)
         left.annotate(row.switching, where, textcoords="offset points", fontsize="small", **place)
+    for row in delays[idle].itertuples():
+        left.axhline(100 * row.accuracy, color="0.5", linewidth=0.8, linestyle=":", label=row.switching)
     left.set(title="activity: carried evidence", xlabel="median delay after a change (s)")
     left.set_ylabel("accuracy (% of seconds)")
     left.margins(0.2)

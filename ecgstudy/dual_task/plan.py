@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import groupby
 
 import numpy as np
@@ -14,6 +15,7 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.dual_task.sessions import session_order, spliced
 from ecgstudy.errors import DiskError, NotApplicableError, StudyError
 from ecgstudy.evaluate import protocols
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol, Split
@@ -37,8 +39,9 @@ class Attacker:
     """A network of this stage: a key of ``MODELS`` and its sizes, what it reads at a time and learns, and for how long.
 
     With `amplitude` it is told how large the signal is, as a second channel. A training window starts every `stride`
-    seconds. Every second was chosen on validation windows against every two of longer windows that are cut at random
-    places: where known stretches are short, long ones do not fit.
+    seconds; what it says of a window is the mean over `rolls` turns of it around its end. Every second was chosen on
+    validation windows against every two of longer windows that are cut at random places: where known stretches are
+    short, long ones do not fit.
     """
 
     model: str = "dt4ecg"
@@ -48,16 +51,27 @@ class Attacker:
     amplitude: bool = False
     epochs: int = 12
     stride: float = GRID_S
+    rolls: int = 1
 
     def read(self, dataset: Dataset, index: pd.DataFrame) -> np.ndarray:
-        """Give samples of windows, standardised, float32 of shape (n, 1 or 2, n_samples)."""
-        values = dataset.gather(index)[:, None]
+        """Give samples of windows as the network reads them, float32 of shape (n, 1 or 2, n_samples)."""
+        return self.prepared(dataset.gather(index))
+
+    def prepared(self, windows: np.ndarray) -> np.ndarray:
+        """Standardise windows (n, n_samples) and tell their amplitude where it is told."""
+        values = windows[:, None]
         samples = standardise(values)
         if not self.amplitude:
             return samples
         # 1.5 brings a lead in 12-bit counts near 0
         spread = np.log10(values.std(axis=-1, keepdims=True) + 1e-3) - 1.5
         return np.concatenate([samples, np.broadcast_to(spread, values.shape)], axis=1, dtype=np.float32)
+
+    def shares(self, model: SignalModel, samples: np.ndarray, task: str, names: Sequence[str]) -> np.ndarray:
+        """Probability of each class of a task for windows as :meth:`prepared`, shape (n, n_classes)."""
+        turns = np.linspace(0, samples.shape[-1], self.rolls, endpoint=False).astype(int)
+        turned = [class_probabilities(model, np.roll(samples, turn, axis=-1), task, names) for turn in turns]
+        return np.mean(turned, axis=0)
 
     def network(self, context: Context, seed: int, heads: Mapping[str, Sequence[str]]) -> SignalModel:
         """Build the network with its initial weights."""
@@ -91,6 +105,9 @@ class Attacker:
 
 
 DT4ECG, ONE_ACTIVITY, LONG_RECORDS = "dt4ecg", "dt4ecg_one_activity", "long_records"
+ROLLED, ENSEMBLE, ROLLED_ENSEMBLE = "dt4ecg_rolled", "dt4ecg_ensemble", "dt4ecg_rolled_ensemble"
+"""The same networks when each window is turned several times, when those of all seeds are asked together, and both."""
+ROLLS = 4
 BASELINES: dict[str, dict[str, object]] = {
     # as wide as DT4ECG and with as many passes over the data: the same budget
     "resnet1d": {"model": "resnet1d", "sizes": {"widths": [16, 32, 64]}},
@@ -137,7 +154,7 @@ class Budget:
 
     def attackers(self, ours: Attacker) -> dict[str, Attacker]:
         """Every attacker that reads as the chosen candidate does, by its name in metrics."""
-        changes = {DT4ECG: {}, **self.compared}
+        changes = {DT4ECG: {}, ROLLED: {"rolls": ROLLS}, **self.compared}
         # one activity gives a fraction of the windows, so of the steps
         changes[ONE_ACTIVITY] = {"epochs": 2 * ours.epochs}
         # ten enrolled minutes a person need no window every second
@@ -209,7 +226,7 @@ def plan(cohort: str, ours: Attacker, budget: Budget) -> list[Job]:
     jobs = [
         Job(cohort, protocol, attacker, seed)
         for protocol in protocols_of(ours, budget)
-        for attacker in (DT4ECG, *(budget.compared if isinstance(protocol, protocols.BlockedTime) else ()))
+        for attacker in (DT4ECG, ROLLED, *(budget.compared if isinstance(protocol, protocols.BlockedTime) else ()))
         for seed in budget.seeds
     ]
     # one seed: the matrix of activities is looked at, and no claim rests on a cell of it
@@ -220,13 +237,14 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     """Jobs of the stage that several processes may share, once the windows are chosen."""
     budget, cohort = budget_of(profile, seed), cohort_of(profile)
     context = open_context(profile, cohort, STORE_FS, seed, device)
-    ours, _ = choose(context, cohort, budget)
+    ours, *_ = choose(context, cohort, budget)
     yield predict, plan(cohort, ours, budget), replace(context, attackers=budget.attackers(ours))
 
 
 def nothing() -> pd.DataFrame:
     """Table of windows without a row."""
-    return pd.DataFrame(columns=["seed", "fold", SUBJECT, RECORD, "activity", *(f"{task}_predicted" for task in TASKS)])
+    answers = [f"{task}_{part}" for task in TASKS for part in ("predicted", "shares")]
+    return pd.DataFrame(columns=["seed", "fold", SUBJECT, RECORD, "start", "n_samples", "activity", *answers])
 
 
 @dataclass(frozen=True)
@@ -235,10 +253,13 @@ class Predictions:
 
     `windows` has one row a window: seed, fold, subject_id, record_id, start and n_samples (samples), activity; for
     each task the predicted name and the share of each class: None where the network has no such task, or cannot know
-    the person. It is empty where nothing is predicted at all. `gap` says why some folds, or all, are missing.
+    the person. It is empty where nothing is predicted at all. `across` are those of windows across the borders of
+    records (:func:`~ecgstudy.dual_task.sessions.spliced`), which count in streams alone. `gap` says why some folds, or
+    all, are missing.
     """
 
     windows: pd.DataFrame = field(default_factory=nothing)
+    across: pd.DataFrame = field(default_factory=nothing)
     classes: dict[str, list[str]] = field(default_factory=dict)
     histories: list[pd.DataFrame] = field(default_factory=list)
     gap: str = ""
@@ -283,33 +304,67 @@ def _fold(context: Context, job: Job, fold: int) -> Predictions:
     index = context.dataset.grid(split.probe, attacker.seconds)
     if index.empty:
         raise StudyError(NO_PROBE)
-    run = context.fitted(job, fold)
-    samples, known = attacker.read(context.dataset, index), classes(context, job.cohort)
-    windows = labelled(context, job.cohort, index).assign(fold=fold, seed=job.seed)
-    for task, names in known.items():
-        knows = task in run.model.heads and not (task == "person" and split.unseen_persons)
-        shares = class_probabilities(run.model, samples, task, names) if knows else None
-        windows[f"{task}_predicted"] = np.array(names, dtype=object)[shares.argmax(axis=1)] if knows else None
-        windows[f"{task}_shares"] = [*shares] if knows else None
-    return Predictions(windows, known, [run.history])
+    run, known = context.fitted(job, fold), classes(context, job.cohort)
+
+    def asked(rows: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
+        samples, windows = attacker.prepared(values), labelled(context, job.cohort, rows)
+        windows = windows.assign(fold=fold, seed=job.seed)
+        for task, names in known.items():
+            knows = task in run.model.heads and not (task == "person" and split.unseen_persons)
+            shares = attacker.shares(run.model, samples, task, names) if knows else None
+            windows[f"{task}_predicted"] = np.array(names, dtype=object)[shares.argmax(axis=1)] if knows else None
+            windows[f"{task}_shares"] = [*shares] if knows else None
+        return windows
+
+    windows, across = asked(index, context.dataset.gather(index)), nothing()
+    if split.probe[RECORD].is_unique:
+        borders = spliced(context.dataset, index, session_order(context.records(job.cohort)))
+        across = asked(*borders) if len(borders[0]) else across
+    return Predictions(windows, across, known, [run.history])
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of the same cohort, one below the other."""
-    windows = pd.concat([part.windows for part in parts], ignore_index=True)
-    return replace(parts[0], windows=windows, histories=[history for part in parts for history in part.histories])
+    windows, across = (below([getattr(part, name) for part in parts]) for name in ("windows", "across"))
+    histories = [history for part in parts for history in part.histories]
+    return replace(parts[0], windows=windows, across=across, histories=histories)
 
 
-def choose(context: Context, cohort: str, budget: Budget) -> tuple[Attacker, pd.DataFrame]:
-    """Candidate with the highest mean of both accuracies (the first where none can be scored), and all candidates.
+def below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of windows below each other; those without a row would change the types of the others."""
+    return pd.concat([table for table in tables if len(table)] or [nothing()], ignore_index=True)
 
+
+def ensembles(found: Mapping[tuple[str, str], Predictions]) -> dict[tuple[str, str], Predictions]:
+    """Give what DT4ECG's networks of all seeds say together, of windows as they are and turned."""
+    together = {DT4ECG: ENSEMBLE, ROLLED: ROLLED_ENSEMBLE}
+    return {(of, together[name]): _ensemble(one) for (of, name), one in found.items() if name in together}
+
+
+def _ensemble(one: Predictions) -> Predictions:
+    """Mean over the seeds of the shares of every window; those of windows that a seed lacks are of the others."""
+    same = one.windows.groupby(["fold", RECORD, "start"], sort=False).indices.values()
+    windows = one.windows.iloc[[rows[0] for rows in same]].assign(seed=-1).reset_index(drop=True)
+    for task, names in one.classes.items():
+        shares = one.windows[f"{task}_shares"].to_numpy()
+        if one.windows[f"{task}_predicted"].notna().all():
+            mean = np.array([np.mean([*shares[rows]], axis=0) for rows in same]).reshape(-1, len(names))
+            windows[f"{task}_shares"] = [*mean]
+            windows[f"{task}_predicted"] = np.array(names, dtype=object)[mean.argmax(axis=1)]
+    return replace(one, windows=windows, across=nothing())
+
+
+def choose(context: Context, cohort: str, budget: Budget) -> tuple[Attacker, pd.DataFrame, Predictions]:
+    """Candidate with the highest mean of both accuracies (the first where none has any), all, and what it predicts.
+
+    Windows that end when one of every candidate does are scored, so that all are asked about the same moments.
     Columns: seconds, amplitude, windows, person_accuracy, activity_accuracy, mean; where one cannot be scored: note.
     """
     attackers = {f"window_{at}": one for at, one in enumerate(budget.candidates)}
     jobs = [Job(cohort, Choice(), name, budget.seeds[0]) for name in attackers]
     found = by_network(run(predict, jobs, replace(context, attackers=attackers), "windows"), jobs)
     rows = []
-    for one, predictions in zip(budget.candidates, found.values(), strict=True):
+    for one, predictions in zip(budget.candidates, on_common_ends([*found.values()]), strict=True):
         row = {"seconds": f"{one.seconds:g}", "amplitude": "told" if one.amplitude else "not told"}
         scores = {f"{task}_accuracy": predictions.accuracy(task) for task in TASKS}
         mean = pd.Series(scores).mean()
@@ -317,8 +372,21 @@ def choose(context: Context, cohort: str, budget: Budget) -> tuple[Attacker, pd.
         note = nowhere if predictions.gap == NO_PROBE else predictions.gap
         rows.append({**row, "windows": len(predictions.windows), **scores, "mean": mean, "note": note})
     table = pd.DataFrame(rows)
-    best = budget.candidates[table["mean"].fillna(-1).argmax()]
-    return best, table if table["note"].any() else table.drop(columns="note")
+    best = int(table["mean"].fillna(-1).argmax())
+    shown = table if table["note"].any() else table.drop(columns="note")
+    return budget.candidates[best], shown, [*found.values()][best]
+
+
+def on_common_ends(found: Sequence[Predictions]) -> list[Predictions]:
+    """Windows alone that end when a window of every other does, of those that predict anything."""
+    ends = [pd.MultiIndex.from_arrays([one.windows[RECORD], _ends(one.windows)]) for one in found]
+    common = reduce(pd.MultiIndex.intersection, [own for own in ends if len(own)] or ends)
+    return [one.subset(own.isin(common)) for one, own in zip(found, ends, strict=True)]
+
+
+def _ends(windows: pd.DataFrame) -> pd.Series:
+    """Sample at which each window ends."""
+    return windows["start"] + windows["n_samples"]
 
 
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:

@@ -6,7 +6,7 @@ evidence, so each adds only the share of it that is new: step / window length.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch.utils.benchmark import Timer
 
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MitdbCohort
-from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, by_network, open_context, predict
+from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, below, by_network, open_context, predict
+from ecgstudy.dual_task.sessions import session_order
 from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
@@ -26,7 +27,10 @@ from ecgstudy.learn.base import SignalModel, class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
-SHOWN_SWITCHING = 0.01
+NOTICED_S = 5
+"""Seconds in a row that must be right for a change to count as noticed."""
+GUESS, USUAL = "uniform guess", "most frequent activity"
+"""What needs no signal: rows that a stream has to be set beside."""
 
 
 def forward_filter(probabilities: np.ndarray, switching: float, new_share: float) -> np.ndarray:
@@ -45,17 +49,31 @@ def forward_filter(probabilities: np.ndarray, switching: float, new_share: float
     return carried
 
 
-def stream(found: Mapping[tuple[str, str], Predictions]) -> tuple[str, Predictions]:
-    """Probes in order of time, as read by the first seed's networks that know person and activity; and the protocol.
+def stream(found: Mapping[tuple[str, str], Predictions], records: pd.DataFrame) -> tuple[str, Predictions]:
+    """Sessions as read by the first seed's networks that know person and activity; and the protocol.
 
     Each record is read by a network that never saw its electrode type; where the cohort has no two types, the last
     part of each record is read by the network of ``blocked_time``.
     """
     protocol = "blocked_time" if found["cross_electrode", DT4ECG].windows.empty else "cross_electrode"
-    predictions = found[protocol, DT4ECG]
-    windows = predictions.windows
-    known = windows[[f"{task}_predicted" for task in TASKS]].notna().all(axis=1)
-    return protocol, predictions.subset((known & (windows["seed"] == windows["seed"].min())).to_numpy())
+    return protocol, as_stream(found[protocol, DT4ECG], records)
+
+
+def as_stream(predictions: Predictions, records: pd.DataFrame) -> Predictions:
+    """Windows of the first seed person by person in the order of the session, those across borders at their place.
+
+    The column `since` says how many seconds of its record had been heard when a window ended. Networks that do not know
+    both person and activity are left out.
+    """
+    windows, across = predictions.windows, predictions.across
+    begins = windows.groupby(RECORD)["start"].min()
+    both = below([windows, across])
+    known = both[[f"{task}_predicted" for task in TASKS]].notna().all(axis=1) & (both["seed"] == both["seed"].min())
+    both = both[known].reset_index(drop=True)
+    nth = {record: number for number, record in enumerate(session_order(records)[RECORD])}
+    both["since"] = (both["start"] + both["n_samples"] - both[RECORD].map(begins)).astype(float)
+    order = both.assign(nth=both[RECORD].map(nth)).sort_values(["nth", "start"], kind="stable").index
+    return replace(predictions, windows=both.loc[order].reset_index(drop=True))
 
 
 def sessions(heard: Predictions) -> dict[str, Predictions]:
@@ -67,24 +85,49 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     """How long a change of activity takes to be noticed, against how often the decision is right.
 
     Columns: switching (text), accuracy (share of seconds decided rightly), delay (median seconds from the change to
-    the first right decision, over changes that are noticed), late (90th percentile), missed (share of changes never
-    noticed before the next), changes. NaN where there is no stream, or no change.
+    the first of :data:`NOTICED_S` right decisions in a row, over changes that are noticed), late (90th percentile),
+    missed (share of changes never noticed before the next), false_switches (a minute: the decision moves to an activity
+    that is not going on), changes. NaN where there is no stream, or no change. The last two rows need no signal.
     """
-    rows = []
-    for switching in SWITCHING:
-        hits, waits = [], []
-        for one in sessions(heard).values():
-            carried = forward_filter(one.shares("activity"), switching, GRID_S / seconds)
-            right = pd.Series(one.correct("activity", carried))
-            hits += [*right]
-            # each record but the first begins with a change; a window speaks when it is complete
-            for _, part in [*right.groupby(one.windows[RECORD], sort=False)][1:]:
-                waits.append(seconds + GRID_S * part.argmax() if part.any() else math.inf)
-        delay = pd.Series(waits, dtype=float)
-        noticed = delay[np.isfinite(delay)]
-        numbers = (noticed.median(), noticed.quantile(0.9), np.isinf(delay).mean(), len(delay))
-        rows.append((f"{switching:g}", pd.Series(hits, dtype=float).mean(), *numbers))
-    return pd.DataFrame(rows, columns=["switching", "accuracy", "delay", "late", "missed", "changes"])
+    rng, classes = np.random.default_rng(0), heard.classes["activity"]
+    usual = pd.Index(classes).get_indexer(heard.windows["activity"].mode()[:1])
+
+    def carried(switching: float) -> Callable[[Predictions], np.ndarray]:
+        return lambda one: forward_filter(one.shares("activity"), switching, GRID_S / seconds).argmax(axis=1)
+
+    deciders = {f"{switching:g}": carried(switching) for switching in SWITCHING}
+    deciders[GUESS] = lambda one: rng.integers(len(classes), size=len(one.windows))
+    deciders[USUAL] = lambda one: np.repeat(usual, len(one.windows))
+    rows = [(name, *_judged(heard, decide, seconds)) for name, decide in deciders.items()]
+    columns = ["switching", "accuracy", "delay", "late", "missed", "false_switches", "changes"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _judged(heard: Predictions, decide: Callable[[Predictions], np.ndarray], seconds: float) -> tuple[float, ...]:
+    """Numbers of a row of :func:`delay_table`."""
+    hits, waits, false, classes = [], [], 0, np.array(heard.classes["activity"])
+    for one in sessions(heard).values():
+        decided, windows = classes[decide(one)], one.windows
+        right = decided == windows["activity"].to_numpy()
+        hits += [*right]
+        false += np.count_nonzero((decided[1:] != decided[:-1]) & ~right[1:])
+        since = windows["since"].to_numpy() * seconds / windows["n_samples"].to_numpy()
+        # each record but the first begins with a change
+        for rows in [*windows.groupby(RECORD, sort=False).indices.values()][1:]:
+            padded = np.append(right[rows], np.zeros(NOTICED_S - 1, dtype=bool))
+            runs = np.lib.stride_tricks.sliding_window_view(padded, NOTICED_S).all(axis=1)
+            waits.append(since[rows][runs.argmax()] if runs.any() else math.inf)
+    delay = pd.Series(waits, dtype=float)
+    noticed, minutes = delay[np.isfinite(delay)], len(hits) * GRID_S / 60
+    shares = (pd.Series(hits, dtype=float).mean(), noticed.median(), noticed.quantile(0.9), np.isinf(delay).mean())
+    return *shares, false / minutes if minutes else math.nan, len(delay)
+
+
+def calibrated_switching(validation: Predictions, records: pd.DataFrame, seconds: float) -> float:
+    """Readiness to switch that decides most seconds rightly where nothing is tested; the middle one without any."""
+    table = delay_table(as_stream(validation, records), seconds).head(len(SWITCHING))
+    scores = table["accuracy"].fillna(-1)
+    return SWITCHING[int(scores.argmax()) if scores.max() >= 0 else len(SWITCHING) // 2]
 
 
 def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:

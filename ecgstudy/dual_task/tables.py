@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
+from ecgstudy.dual_task.streaming import GUESS, USUAL
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap, most_failures, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1, of_confusion
 from ecgstudy.evaluate.protocols import activities_of
@@ -177,9 +179,12 @@ def matrix_results(cohort: str, matrix: pd.DataFrame, n_persons: int) -> pd.Data
 
 def delay_results(cohort: str, delays: pd.DataFrame, n_persons: int) -> pd.DataFrame:
     """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`)."""
-    rows = delays.melt(["switching", "changes"], ["accuracy", "delay", "missed"], "metric")
-    view, metric = "switching_" + rows["switching"], rows["metric"]
-    n, unit = rows["changes"].where(metric != "accuracy", n_persons), np.where(metric == "delay", "s", "share")
+    metrics = ["accuracy", "delay", "missed", "false_switches"]
+    rows = delays.melt(["switching", "changes"], metrics, "metric")
+    named, metric = rows["switching"].str.replace(" ", "_"), rows["metric"]
+    view = named.where(rows["switching"].isin((GUESS, USUAL)), "switching_" + named)
+    n = rows["changes"].where(metric.isin(("delay", "missed")), n_persons)
+    unit = metric.map({"delay": "s", "false_switches": "a minute"}).fillna("share")
     note = np.where(rows["value"].isna(), "no change of activity was heard, or none was noticed", "")
     name = f"{cohort}.monitoring." + view + "." + metric.replace("accuracy", "activity_accuracy")
     about = {"cohort": cohort, "protocol": "monitoring", "attacker": DT4ECG, "task": "activity"}
@@ -194,18 +199,36 @@ def late_results(by_time: pd.DataFrame, n_persons: int) -> pd.DataFrame:
     return rows.assign(metric=metric, n=n_persons, name="mitdb.monitoring." + metric, **about)
 
 
-def monitoring_finding(protocol: str, delays: pd.DataFrame, milliseconds: float) -> str:
-    """Say in one sentence what reading as a stream gives."""
+def monitoring_finding(protocol: str, delays: pd.DataFrame, switching: float, milliseconds: float) -> str:
+    """Say in one sentence what reading as a stream gives, by the `switching` that was chosen beforehand."""
     rate = f"one window takes {milliseconds:.1f} ms on one processor core, and a new one comes every {GRID_S:.0f} s."
     if delays["accuracy"].isna().all():
         return f"No session could be read as a stream, for want of usable windows; {rate}"
-    best = delays.loc[delays["accuracy"].idxmax()]
+    rows = delays.set_index("switching")
+    own, guess = rows.loc[f"{switching:g}"], rows.loc[GUESS]
     change = "no change of activity was noticed"
-    if math.isfinite(best["delay"]):
-        never = f"{100 * best['missed']:.0f} % of the changes never are"
-        change = f"a change is noticed after {best['delay']:.0f} s (median; {never})"
-    right = f"the activity is right in at most {100 * best['accuracy']:.1f} % of the seconds"
-    return f"Read as a stream by the networks of {protocol.replace('_', ' ')}, {right}, and {change}; {rate}"
+    if math.isfinite(own["delay"]):
+        change = f"half of the changes that are noticed are after {own['delay']:.0f} s"
+    return (
+        f"Read as a stream by the networks of {protocol.replace('_', ' ')}, the activity is right in "
+        f"{100 * own['accuracy']:.1f} % of the seconds (a guess: {100 * guess['accuracy']:.1f} %); {change}, "
+        f"{100 * own['missed']:.0f} % never are (a guess: {100 * guess['missed']:.0f} %), with "
+        f"{own['false_switches']:.1f} false switches a minute; {rate}"
+    )
+
+
+def confusion_finding(predictions: Predictions) -> str:
+    """Say which two activities are taken for each other most often, both ways."""
+    windows = predictions.windows
+    share = pd.crosstab(windows["activity"], windows["activity_predicted"], normalize="index")
+    share = share.reindex(index=share.index, columns=share.index, fill_value=0.0)
+    both = share + share.T
+    pairs = [(both.loc[one, other], one, other) for one, other in combinations(share.index, 2)]
+    most, one, other = max(pairs, default=(0.0, "", ""))
+    if not most:
+        return "No activity was taken for another."
+    ways = [f"{100 * share.loc[a, b]:.0f} % of {a} for {b}" for a, b in ((one, other), (other, one))]
+    return f"Most often taken for each other: {' and '.join(ways)}.".replace("_", " ")
 
 
 def coverage_table(store: RecordStore, records: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.networks import CLASSES
 from ecgstudy.experiment.scores import ScoreSet, ensemble
-from ecgstudy.experiment.selection import BEST, Cells, Choice, best_of, candidates_of, choose
+from ecgstudy.experiment.selection import BEST, Cells, Choice, best_scores, candidates_of, choose
 from ecgstudy.study.parallel import in_parallel
 
 RESAMPLES = 1000
@@ -98,7 +98,7 @@ def _evaluate_cell(
     """Evaluate the attackers of one cohort and protocol, the best one too, also in galleries of equal size."""
     reference = attackers.get(REFERENCE)
     found = {name: evaluate(sets, resamples, reference, gallery) for name, sets in attackers.items()}
-    best = best_of(candidates_of(attackers), choices)
+    best = best_scores(candidates_of(attackers), choices)
     for name, sets in attackers.items():
         found[name][0].extend(_by_other_rules(sets, resamples))
     if best is not None:

@@ -134,7 +134,7 @@ def candidates_of(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequ
     return candidates
 
 
-def best_of(
+def best_scores(
     candidates: Mapping[str, Sequence[ScoreSet]], choices: Sequence[Choice]
 ) -> tuple[str, Sequence[ScoreSet]] | None:
     """Name of the chosen candidates, and scores in which every probe is sought by the one that was chosen for it.

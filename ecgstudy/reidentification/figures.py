@@ -18,9 +18,9 @@ from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.tables import CELL, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 
-SHOWN = ("transecg", "resnet1d", "beatnet", "features_gbm", "template", UNTRAINED, BEST)
-COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
-MARKERS = dict(zip(SHOWN, "osv^Dx*", strict=True))
+SHOWN = ("transecg", "resnet1d", "beatnet", "beatcnn", "features_gbm", "template", UNTRAINED, BEST)
+COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 4, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
+MARKERS = dict(zip(SHOWN, "osvP^Dx*", strict=True))
 PUBLISHED_TRANSECG = 0.886
 _LOWEST_RATE = 1e-3
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
@@ -64,7 +64,7 @@ def _draw_attackers(ax: Axes, rows: pd.DataFrame, named: Mapping[str, str] | Non
         values, low, high = own[["value", "low", "high"]].to_numpy(dtype=float).T
         reach = np.nan_to_num(np.abs(np.stack([values - low, high - values])))
         style = {"color": COLOURS[model], "marker": MARKERS[model], "markersize": 9 if model == BEST else 5}
-        places = [protocols.index(protocol) + 0.115 * (at - len(SHOWN) // 2) for protocol in own["protocol"]]
+        places = [protocols.index(protocol) + 0.1 * (at - len(SHOWN) // 2) for protocol in own["protocol"]]
         ax.errorbar(values, places, xerr=reach, label=model, linestyle="none", elinewidth=1, capsize=0, **style)
     ax.set_yticks(range(len(protocols)), [(named or {}).get(protocol, _spoken(protocol)) for protocol in protocols])
     ax.set_ylim(len(protocols) - 0.5, -0.5)

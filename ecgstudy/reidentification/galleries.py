@@ -16,7 +16,7 @@ from ecgstudy.evaluate.trials import ScoreMatrix
 from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.scores import ScoreSet, ensemble
-from ecgstudy.experiment.selection import BEST, Choice, best_of, candidates_of
+from ecgstudy.experiment.selection import BEST, Choice, best_scores, candidates_of
 from ecgstudy.reidentification.tables import CELL
 
 EXTRAPOLATED = ("cross_record", "cross_day")
@@ -48,7 +48,7 @@ def gallery_results(
     cohort, protocol = jobs[0].cohort, jobs[0].protocol.inner.name
     about = {"cohort": cohort, "protocol": protocol}
     sets: dict[str, Sequence[ScoreSet]] = dict(by_attacker)
-    if best := best_of(candidates_of(by_attacker), choices.get((cohort, protocol), ())):
+    if best := best_scores(candidates_of(by_attacker), choices.get((cohort, protocol), ())):
         sets[BEST] = best[1]
     drawn, learnt = resamples[cohort], set(training_parts(jobs[0].protocol.others, context.split_seed)[0][SUBJECT])
     found = []

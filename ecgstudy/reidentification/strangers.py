@@ -4,7 +4,7 @@ Cohorts whose records have the twelve leads are read together: people are drawn 
 read by networks that learnt from the people of all others, of every such cohort.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -120,12 +120,13 @@ def _labels(records: pd.DataFrame) -> pd.DataFrame:
     return attribute_table(records).assign(decade=decade.where(decade.notna(), None))
 
 
-def stranger_results(values: Iterable[pd.DataFrame], jobs: Sequence[StrangerJob], seed: int) -> pd.DataFrame:
+def stranger_results(values: Mapping[str, pd.DataFrame], jobs: Sequence[StrangerJob], seed: int) -> pd.DataFrame:
     """Rows of sex, of being over sixty and of the age in years, by cohort and view, of the mean over seeds.
 
-    Beside the age error stands that of naming everybody the median age of those learnt from, ``mae_years_median``.
+    `values` are what the jobs read, by name. Beside the age error stands ``mae_years_median``, that of naming everybody
+    the median age of those learnt from.
     """
-    found = [table.assign(view=job.view) for table, job in zip(values, jobs, strict=True)]
+    found = [values[job.name].assign(view=job.view) for job in jobs if job.name in values]
     if not found:
         return results_table([])
     keys = ["cohort", "view", "task", "person", "record"]

@@ -18,6 +18,7 @@ from ecgstudy.experiment.dataset import IDENTITY_LEAD
 from ecgstudy.experiment.evaluation import REFERENCE, RESAMPLES, UNSEEN
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.selection import BEST
+from ecgstudy.experiment.templates import MEAN
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS
 from ecgstudy.signals.features import FEATURES
 from ecgstudy.study.cache import commit
@@ -43,7 +44,7 @@ ONE_RECORD = "none: one record a person"
 EXPLAINED_WINDOWS = 100
 _LOOKED_FOR = ("rank1", "eer", "tar_at_far_1e-2", "d_sys")
 _ONE_RECORD = "Not defined: every person of this cohort has one record, so nobody can be sought in another one."
-_NO_CHOICE = "Not defined: the validation part is too small to choose an attacker."
+_NO_CHOICE = "Not defined: there is nobody to choose an attacker on."
 
 
 def undefined_results(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +97,7 @@ def protocol_table(context: Context, trialled: Sequence[Job], spans: pd.DataFram
 
 
 def best_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the attackers that were chosen on validation scores."""
+    """Rows of the attackers that were chosen on other people."""
     return rows[rows["attacker"] == BEST]
 
 
@@ -114,6 +115,26 @@ def disclosure_table(rows: pd.DataFrame) -> pd.DataFrame:
     plain = pivot(best_of(rows), CELL, shown={"zebra_worst": "zebra_tag", "cllr_min": "cllr_min"})
     tagged = plain.assign(zebra_tag=plain["zebra_tag"].map(zebra_tag))
     return pivot(best_of(rows), CELL, shown=shown, ends=INTERVAL).merge(tagged)
+
+
+def attacker_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One metric of every attacker, enrolment by its mean, a column an attacker."""
+    return pivot(rows[(rows["metric"] == metric) & rows["attacker"].isin((*ATTACKERS, BEST))], CELL, "attacker")
+
+
+def enrolment_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rank-1 and EER of every attacker, a column a rule of enrolment."""
+    own = rows.reindex(columns=[*CELL, "attacker", "metric", "value", "base", "rule"])
+    own = own[own["metric"].isin(("rank1", "eer")) & (own["attacker"].isin(own["base"].dropna()) | own["rule"].notna())]
+    rule = own["metric"] + ", " + own["rule"].fillna(MEAN).str.replace("_", " ")
+    return pivot(own.assign(attacker=own["base"].fillna(own["attacker"]), rule=rule), [*CELL, "attacker"], "rule")
+
+
+def pooled_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies of people of several cohorts together, what was published first."""
+    found = pivot(rows, ["attacker"], ends=INTERVAL)
+    published = {f"{task}_accuracy": values["TransECG"] for task, values in PAPER.items()}
+    return pd.concat([pd.DataFrame([{"attacker": "TransECG, published"} | published]), found])[[*found]]
 
 
 def contrast_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -245,7 +266,7 @@ def best_finding(best: pd.DataFrame, verification: pd.DataFrame) -> str:
         if row["protocol"] in HEADLINES
     ]
     told = "; ".join(parts) or "no headline protocol has one"
-    return f"Best attackers, chosen on validation scores: {told}."
+    return f"Best attackers, chosen on other people: {told}."
 
 
 def demographic_finding(paper: pd.DataFrame) -> str:

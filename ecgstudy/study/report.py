@@ -101,8 +101,8 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
     ]
     if stronger == "template":
         sentences.append(
-            "That takes no training, only a comparison of average beats; the attacker that was chosen on validation "
-            f"scores does so in {estimate_text(best)}."
+            "That takes no training, only a comparison of average beats; the attacker that was chosen on other "
+            f"people does so in {estimate_text(best)}."
         )
     elif template["value"] is not None:
         sentences.append(
