@@ -24,7 +24,7 @@ from ecgstudy.evaluate.streamed import StreamedMatrix
 from ecgstudy.evaluate.trials import ScoreMatrix
 from ecgstudy.experiment.attackers import ATTACKERS, Attacker, Embedded, Fitted
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all, scored_folds
-from ecgstudy.experiment.jobs import Context
+from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.experiment.networks import auxiliary_records
 from ecgstudy.experiment.scores import ScoreSet, _block
 from ecgstudy.experiment.templates import ENROLMENTS, Gallery
@@ -32,11 +32,11 @@ from ecgstudy.learn.train import make_trainer
 from ecgstudy.reidentification.controls import control_table
 from ecgstudy.reidentification.galleries import extrapolation_results
 from ecgstudy.reidentification.plan import (
+    notes,
     plan,
     protocols_of,
     protocols_on_trial,
     run_attackers,
-    size_notes,
 )
 from ecgstudy.reidentification.tables import undefined_results
 from ecgstudy.reidentification.trialfiles import save_scores, save_trials
@@ -207,7 +207,10 @@ def test_persons_recorded_again_are_on_trial_and_the_others_help(
     planned = plan(context, 0)
     assert {job.protocol.name for job in planned} >= ({"cross_record"} if again and tried else set())
     assert bool(planned) == bool(tried)
-    assert len(size_notes(context)) == (tried > 0 and again + once > 1000)
+    refused = pd.DataFrame([{"cohort": "own", "protocol": "cross_day", "reason": "Nobody came back."}] * 2)
+    told = notes(context, Outcome({}, refused))
+    assert told[0] == "own, cross day: Nobody came back."
+    assert len(told) == 1 + (tried > 0 and again + once > 1000)
     for job in planned:
         (split, *_) = context.splits(job)
         few = protocols.some_on_trial(split)

@@ -11,6 +11,7 @@ from fake_scores import fake_score_set, toy_score_set
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment.evaluation import Evaluation, cohort_resamples, evaluate, evaluate_all
+from ecgstudy.experiment.jobs import Outcome
 from ecgstudy.experiment.scores import ScoreSet
 from ecgstudy.reidentification import controls, tables
 from ecgstudy.reidentification.persons import risk_table
@@ -180,14 +181,17 @@ def test_tables_hold_what_was_evaluated(cell: Evaluation) -> None:
     assert list(contrasts)[3:] == [column.format(metric) for metric in ("rank1", "eer") for column in columns]
 
 
-def test_claims_stand_beside_what_names_drawn_by_lot_give(cell: Evaluation) -> None:
+def test_claims_stand_beside_what_names_drawn_by_lot_give(cell: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     resamples, parts = (
         {"toy": _resamples(fake_score_set("beatnet"), 50)},
         ("permuted_training_and_enrolment", "permuted_training"),
     )
     noise = dict(zip(parts, (30.0, 2.0), strict=True))
     by_lot = [fake_score_set("beatnet", noise=noise[part], protocol=f"{part}.cross_record") for part in parts]
-    drawn = controls.control_results(by_lot, resamples)
+    outcome = Outcome(dict(enumerate(by_lot)), pd.DataFrame(), {"abc"})
+    monkeypatch.setattr(controls, "run", lambda *_: outcome)
+    drawn, commits = controls.control_results(None, [], resamples)
+    assert commits == {"abc"}
     assert drawn["name"].tolist() == [
         f"control.{part}.cross_record.{metric}" for part in parts for metric in ("rank1", "eer")
     ]

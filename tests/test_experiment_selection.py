@@ -17,10 +17,10 @@ from ecgstudy.experiment.selection import (
     Choice,
     best_scores,
     candidates_of,
-    choice_table,
     choose,
     fuse,
 )
+from ecgstudy.reidentification.tables import choice_table
 
 NOISE = {"transecg": 2.0, "resnet1d": 1.5, "beatnet": 1.4, "features_gbm": 3.0, "template": 2.5}
 FOLDS = [["a0", "a1"], ["b0", "b1"], ["c0", "c1"]]

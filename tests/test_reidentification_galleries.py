@@ -17,11 +17,11 @@ from ecgstudy.evaluate.trials import rank1_and_eer
 from ecgstudy.evaluate.variants import LargeGallery, Permuted
 from ecgstudy.experiment.attackers import ATTACKERS, CohortAttacker, TemplateAttacker
 from ecgstudy.experiment.dataset import Dataset
-from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import score
 from ecgstudy.experiment.selection import Choice
+from ecgstudy.reidentification import galleries
 from ecgstudy.reidentification.figures import gallery_figure
-from ecgstudy.reidentification.galleries import gallery_results
 from ecgstudy.reidentification.plan import control_jobs, gallery_work, shared
 from ecgstudy.reidentification.pooled import pooled_work
 from ecgstudy.reidentification.strangers import stranger_jobs
@@ -154,22 +154,31 @@ def _values(context: Context, scores: dict[str, list[list[float]]]) -> tuple[lis
     return jobs, sets
 
 
+def _results(context: Context, jobs: list[Job], values: dict, *others: object) -> pd.DataFrame:
+    """Rows of what these jobs gave."""
+    *others, monkeypatch = others
+    monkeypatch.setattr(galleries, "run", lambda *_: Outcome(values, pd.DataFrame(), {"abc"}))
+    rows, commits = galleries.gallery_results(context, jobs, *others)
+    assert commits == ({"abc"} if jobs else set())
+    return rows
+
+
 def test_rank1_among_strangers_by_hand(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecgstudy.reidentification.galleries.MEASURED", (3, 4, 5))
     # a: one unheard and one known stranger ahead; b: its own neighbour ahead, whoever else is there
     jobs, sets = _values(context, {"template": [[5, 1, 9, 1, 1, 9], [7, 5, 1, 1, 1, 1]]})
     resamples = {"synthetic": Resamples.draw(["synthetic/a", "synthetic/b"], 0, 20)}
-    found = gallery_results(context, jobs, sets, {}, resamples).set_index("name")
+    found = _results(context, jobs, sets, {}, resamples, monkeypatch).set_index("name")
     # of two unheard strangers one is ahead; of five slots' three drawn among four, two are ahead
     expected = {2: 1.0, 3: 1 / 2, 4: 0.0, 5: 0.0, 6: 0.0}
     for size, first in expected.items():
         assert found.loc[f"gallery.{size}.template.rank1", "value"] == pytest.approx(first / 2), size
     assert found["strangers"].tolist() == ["none", *["unknown to networks"] * 2, *["most known from pre-training"] * 2]
     assert set(found["protocol"]) == {"cross_day"}
-    assert gallery_results(context, [], {}, {}, resamples).empty
+    assert _results(context, [], {}, {}, resamples, monkeypatch).empty
 
 
-def test_the_best_attacker_is_who_it_is_in_the_evaluation(context: Context) -> None:
+def test_the_best_attacker_is_who_it_is_in_the_evaluation(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = [[5, 1, 1, 1, 1, 1], [1, 5, 1, 1, 1, 1]], [[1, 5, 1, 1, 1, 1], [5, 1, 1, 1, 1, 1]]
     jobs, sets = _values(context, {"resnet1d": good, "beatnet": bad})
     resamples = {"synthetic": Resamples.draw(["synthetic/a", "synthetic/b"], 0, 20)}
@@ -177,7 +186,7 @@ def test_the_best_attacker_is_who_it_is_in_the_evaluation(context: Context) -> N
     def best(chosen: str, protocol: str = "cross_day") -> pd.Series:
         ranking = pd.DataFrame({"rank1": 1.0, "eer": 0.0, "persons": 9}, index=["not here", chosen])
         choices = {("synthetic", protocol): [Choice(frozenset(), "", ranking)]}
-        return gallery_results(context, jobs, sets, choices, resamples).set_index("name")["value"]
+        return _results(context, jobs, sets, choices, resamples, monkeypatch).set_index("name")["value"]
 
     for chosen, rank1 in (("resnet1d", 1.0), ("beatnet", 0.0), ("resnet1d + beatnet", 0.0)):
         found = best(chosen)

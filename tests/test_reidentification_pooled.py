@@ -9,8 +9,9 @@ import pytest
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.evaluate.trials import ScoreMatrix
 from ecgstudy.experiment.attackers import ATTACKERS
-from ecgstudy.experiment.jobs import Context
+from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.experiment.scores import FoldScores, ScoreSet
+from ecgstudy.reidentification import pooled
 from ecgstudy.reidentification.pooled import pooled_results, pooled_work
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
@@ -51,7 +52,9 @@ def test_every_draw_has_as_many_people_of_each_cohort_and_one_network_learns_fro
 def test_there_is_no_pool_of_one_cohort_nor_of_people_whose_sex_is_unknown(context: Context) -> None:
     alone = replace(context, stores={"one": context.stores["one"]})
     assert pooled_work(alone, 0)[1] == []
-    assert pooled_results(alone, [], {}).empty
+    rows, commits = pooled_results(alone, 0)
+    assert rows.empty
+    assert not commits
 
 
 def _scored(context: Context, jobs: list, scores: list[list[float]], guess: str) -> dict[str, ScoreSet]:
@@ -68,14 +71,23 @@ def _scored(context: Context, jobs: list, scores: list[list[float]], guess: str)
     return values
 
 
-def test_accuracies_by_hand(context: Context) -> None:
+def _results(context: Context, jobs: list, values: dict, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Rows of what these jobs gave; all others were refused."""
+    monkeypatch.setattr(pooled, "pooled_work", lambda *_: (context, jobs))
+    monkeypatch.setattr(pooled, "run", lambda *_: Outcome(values, pd.DataFrame(), {"abc"}))
+    rows, commits = pooled_results(context, 0)
+    assert commits == {"abc"}
+    return rows
+
+
+def test_accuracies_by_hand(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     _, jobs = pooled_work(context, 0)
     networks = jobs[::2]
     # the first is taken for somebody of the other cohort, the third for a neighbour
     lost = [[2, 1, 3, 0], [0, 2, 1, 1], [0, 0, 2, 3], [0, 0, 1, 2]]
     found = [[2, 1, 0, 0], [0, 2, 1, 1], [0, 0, 2, 3], [0, 0, 1, 2]]
     values = _scored(context, networks[:2], lost, "F") | _scored(context, networks[2:], found, "F")
-    rows = pooled_results(context, jobs, values).set_index("name")
+    rows = _results(context, jobs, values, monkeypatch).set_index("name")
     person = rows.loc["pooled.random_windows.transecg.person_accuracy"]
     assert person[["value", "low", "high", "n"]].tolist() == pytest.approx([(0.5 + 0.5 + 0.75) / 3, 0.5, 0.75, 8])
     assert person["note"].startswith("Mean of 3 draws of 8 people of one, two;")
@@ -88,11 +100,11 @@ def test_accuracies_by_hand(context: Context) -> None:
     assert not any("age" in name for name in rows.index)
 
 
-def test_the_majority_is_that_of_the_persons_own_cohort(context: Context) -> None:
+def test_the_majority_is_that_of_the_persons_own_cohort(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     sexes = ["F" if name.startswith("one/") else "M" for name in context.people.index]
     vars(context)["people"] = context.people.assign(sex=sexes)
     _, jobs = pooled_work(context, 0)
     values = _scored(context, jobs[:1], [[1, 0, 0, 0]] * 4, "F")
-    rows = pooled_results(context, jobs, values).set_index("name")["value"]
+    rows = _results(context, jobs, values, monkeypatch).set_index("name")["value"]
     assert rows["pooled.random_windows.cohort_majority.sex_accuracy"] == 1.0
     assert rows["pooled.random_windows.transecg.sex_accuracy"] == 0.5

@@ -1,5 +1,6 @@
 """Sex and age of people never seen: folds, what a network learns of planted people, and numbers by hand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import LeakageError, StudyError
 from ecgstudy.experiment.attackers import ATTACKERS
-from ecgstudy.experiment.jobs import Context
+from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.reidentification import strangers
 from ecgstudy.reidentification.strangers import (
     DECADES,
@@ -111,8 +112,11 @@ def test_a_planted_sex_is_read_of_people_never_seen(context: Context, monkeypatc
         return replace(cycles, cycles=shapes)
 
     monkeypatch.setattr(strangers, "_cycles", planted)
-    jobs = [job for job in stranger_jobs(context, 0) if job.view == "lead_I"]
-    rows = stranger_results({job.name: read_strangers(context, job) for job in jobs}, jobs, 0)
+    monkeypatch.setattr(strangers, "VIEWS", {"lead_I": ("I",)})
+    monkeypatch.setattr(
+        strangers, "run", lambda work, jobs, opened, _: Outcome({j.name: work(opened, j) for j in jobs}, pd.DataFrame())
+    )
+    rows, _ = stranger_results(context, 0)
     found = rows.set_index(["cohort", "task", "metric"])["value"]
     assert found["one", "sex", "auroc"] > 0.9
     assert found["one", "sex", "accuracy"] > found["one", "sex", "majority"]
@@ -129,23 +133,32 @@ def _table(seed: int, right: float) -> pd.DataFrame:
     return pd.concat([sex, years], ignore_index=True)
 
 
-def test_numbers_by_hand() -> None:
-    jobs = [StrangerJob(("c",), "lead_I", 0, seed) for seed in range(2)]
-    read = {job.name: _table(job.seed, right) for job, right in zip(jobs, (0.3, 0.8), strict=True)}
-    rows = stranger_results(read, jobs, 0)
+def _results(monkeypatch: pytest.MonkeyPatch, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of what networks of several seeds read, of whom the last job was refused."""
+    jobs = [StrangerJob(("c",), "lead_I", 0, seed) for seed in range(len(tables) + 1)]
+    values = {job.name: table for job, table in zip(jobs, tables, strict=False)}
+    monkeypatch.setattr(strangers, "stranger_jobs", lambda *_: jobs)
+    monkeypatch.setattr(strangers, "run", lambda *_: Outcome(values, pd.DataFrame(), {"abc"}))
+    rows, commits = stranger_results(None, 0)
+    assert commits == ({"abc"} if values else set())
+    return rows
+
+
+def test_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = _results(monkeypatch, [_table(0, 0.3), _table(1, 0.8)])
     found = rows.set_index(["task", "metric"])["value"]
     # the mean over seeds puts d at .55
     assert found["sex", "accuracy"] == 1.0
     assert found["sex", "majority"] == 0.5
     assert found["age", "mae_years"] == pytest.approx(3.0)
     assert found["age", "mae_years_median"] == pytest.approx(20.0)
-    alone = stranger_results({jobs[0].name: _table(0, 0.3)}, jobs, 0).set_index(["task", "metric"])["value"]
+    alone = _results(monkeypatch, [_table(0, 0.3)]).set_index(["task", "metric"])["value"]
     assert alone["sex", "accuracy"] == 0.75
     shown = stranger_table(rows)
     assert shown["persons"].tolist() == [4, 4]
     assert shown.loc[shown["task"] == "age", "age error, years"].tolist() == pytest.approx([3.0])
     told = stranger_finding(rows)
     assert "c, lead I: sex AUROC 1, age error 3, years where naming the median age errs by 20." in told
-    nothing = stranger_results({}, [], 0)
+    nothing = _results(monkeypatch, [])
     assert "no cohort has twelve leads" in stranger_finding(nothing)
     assert stranger_table(nothing).empty

@@ -335,7 +335,7 @@ def below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([table for table in tables if len(table)] or [nothing()], ignore_index=True)
 
 
-def ensembles(found: Mapping[tuple[str, str], Predictions]) -> dict[tuple[str, str], Predictions]:
+def _ensembles(found: Mapping[tuple[str, str], Predictions]) -> dict[tuple[str, str], Predictions]:
     """Give what DT4ECG's networks of all seeds say together, of windows as they are and turned."""
     together = {DT4ECG: ENSEMBLE, ROLLED: ROLLED_ENSEMBLE}
     return {(of, together[name]): _ensemble(one) for (of, name), one in found.items() if name in together}
@@ -390,7 +390,7 @@ def _ends(windows: pd.DataFrame) -> pd.Series:
 
 
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:
-    """Predictions by protocol and attacker, all seeds; where there are none: the gap.
+    """Predictions by protocol and attacker, all seeds, and DT4ECG's ensembles; where there are none: the gap.
 
     NotApplicableError where DT4ECG cannot learn both tasks of the first part of the records.
     """
@@ -405,7 +405,7 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
         raise NotApplicableError(
             f"{cohort} has usable records of one person or of one activity only; bring two of each."
         )
-    return found
+    return found | _ensembles(found)
 
 
 def labelled(context: Context, cohort: str, index: pd.DataFrame) -> pd.DataFrame:

@@ -106,19 +106,6 @@ def _ranked(parts: pd.DataFrame) -> pd.DataFrame:
     return found.dropna().sort_values(["rank1", "eer"], ascending=[False, True], kind="stable")
 
 
-def choice_table(choices: Mapping[tuple[str, str], Sequence[Choice]]) -> pd.DataFrame:
-    """One row a choice: who was chosen, for how many, judged on whom, and the next three (rank-1 / EER in %)."""
-    rows = []
-    for (cohort, protocol), made in choices.items():
-        for one in made:
-            first = one.ranking.head(4)
-            shown = [f"{name} {100 * row.rank1:.1f} / {100 * row.eer:.1f}" for name, row in first.iterrows()]
-            told = {"judged on": one.judged, "persons judged": int(one.ranking["persons"].max() if len(first) else 0)}
-            row = {"cohort": cohort, "protocol": protocol, "chosen for": len(one.persons) or "all", **told}
-            rows.append(row | {"chosen": (shown or ["none"])[0], "next": "; ".join(shown[1:])})
-    return pd.DataFrame(rows)
-
-
 def candidates_of(attackers: Mapping[str, Sequence[ScoreSet]]) -> dict[str, Sequence[ScoreSet]]:
     """Attackers and fusions under every rule of enrolment, but the control."""
     candidates = {}

@@ -1,7 +1,7 @@
 """Claims beside their controls: names drawn by lot before training and enrolment, and a network never trained."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.results import INTERVAL, results_table
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.evaluation import Attacks, evaluate
-from ecgstudy.experiment.scores import ScoreSet
+from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.experiment.scores import score
 from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.tables import CELL
 
@@ -18,11 +19,14 @@ PERMUTED = {"permuted_training_and_enrolment": "names by lot", "permuted_trainin
 """What is permuted, and what tables call it."""
 
 
-def control_results(score_sets: Iterable[ScoreSet], resamples: Mapping[str, Resamples]) -> pd.DataFrame:
-    """Rows ``control.<what is permuted>.<protocol>.rank1`` and ``.eer``, of jobs with names drawn by lot."""
-    rows = [row for s in score_sets for row in evaluate([s], resamples[s.cohort])[0]]
+def control_results(
+    context: Context, jobs: Sequence[Job], resamples: Mapping[str, Resamples]
+) -> tuple[pd.DataFrame, set[str]]:
+    """Rows ``control.<what is permuted>.<protocol>.rank1`` and ``.eer``, and the commits that made the scores."""
+    done = run(score, jobs, context, "controls")
+    rows = [row for s in done.values.values() for row in evaluate([s], resamples[s.cohort])[0]]
     named = [row | {"name": f"control.{row['protocol']}.{row['metric']}"} for row in rows]
-    return results_table(row for row in named if row["metric"] in ("rank1", "eer"))
+    return results_table(row for row in named if row["metric"] in ("rank1", "eer")), done.commits
 
 
 def control_table(rows: pd.DataFrame, controls: pd.DataFrame, attacks: Attacks) -> pd.DataFrame:

@@ -10,12 +10,12 @@ from ecgstudy.evaluate.biometric import mean_of_probes
 from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.extrapolation import TAILS, checked_rank1
 from ecgstudy.evaluate.protocols import training_parts
-from ecgstudy.evaluate.results import INTERVAL, estimate_results, results_table
+from ecgstudy.evaluate.results import INTERVAL, estimate_results, pivot, results_table
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.evaluate.trials import ScoreMatrix
 from ecgstudy.experiment.evaluation import Attacks
-from ecgstudy.experiment.jobs import Context, Job
-from ecgstudy.experiment.scores import ScoreSet, ensemble
+from ecgstudy.experiment.jobs import Context, Job, run
+from ecgstudy.experiment.scores import ScoreSet, ensemble, score
 from ecgstudy.experiment.selection import BEST, Choice, best_scores, candidates_of
 from ecgstudy.reidentification.tables import CELL
 
@@ -29,22 +29,22 @@ MEASURED = (200, 500, 1000)
 def gallery_results(
     context: Context,
     jobs: Sequence[Job],
-    values: Mapping[str, ScoreSet],
     choices: Mapping[tuple[str, str], Sequence[Choice]],
     resamples: Mapping[str, Resamples],
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, set[str]]:
     """Rows ``gallery.<n>.<attacker>.rank1``: the people of one cohort sought among n, most of other cohorts.
 
     The own cohort's gallery stays whole and strangers are drawn to fill it up, exactly averaged over all draws: of
-    those whom no network was pre-trained on while they suffice, else of all. `values` are the scores of `jobs` by name,
-    `choices` say who is "best". With columns people and strangers (who they are).
+    those whom no network was pre-trained on while they suffice, else of all. `choices` say who is "best". With
+    columns people and strangers (who they are); beside the rows stand the commits that made the scores.
     """
+    done = run(score, jobs, context, "galleries")
     by_attacker: dict[str, list[ScoreSet]] = {}
     for job in jobs:
-        if job.name in values:
-            by_attacker.setdefault(job.attacker, []).append(values[job.name])
+        if job.name in done.values:
+            by_attacker.setdefault(job.attacker, []).append(done.values[job.name])
     if not by_attacker:
-        return results_table([])
+        return results_table([]), set()
     cohort, protocol = jobs[0].cohort, jobs[0].protocol.inner.name
     about = {"cohort": cohort, "protocol": protocol}
     sets: dict[str, Sequence[ScoreSet]] = dict(by_attacker)
@@ -56,7 +56,12 @@ def gallery_results(
         (fold,) = ensemble(own).folds
         if isinstance(fold.trials, ScoreMatrix):  # others are too many to hold
             found += _of_sizes(fold.trials.without_gaps(), cohort, learnt, drawn, about | {"attacker": attacker})
-    return results_table(found)
+    return results_table(found), done.commits
+
+
+def gallery_table(measured: pd.DataFrame) -> pd.DataFrame:
+    """One row a size of the gallery, a column an attacker."""
+    return pivot(measured, [*CELL, "people", "strangers"], "attacker") if len(measured) else measured
 
 
 def _of_sizes(

@@ -90,9 +90,10 @@ def not_on_trial(context: Context) -> dict[str, str]:
     return reasons
 
 
-def size_notes(context: Context) -> list[str]:
-    """Say of every large cohort on trial what was bounded."""
-    notes = []
+def notes(context: Context, outcome: Outcome) -> list[str]:
+    """Say which protocols a cohort does not allow, and of every large cohort on trial what was bounded."""
+    refused = outcome.refusals.drop_duplicates(["cohort", "protocol"]).itertuples()
+    notes = [f"{row.cohort}, {row.protocol.replace('_', ' ')}: {row.reason}" for row in refused]
     for name in context.stores:
         records = context.records(name)
         persons, tried = records[SUBJECT].nunique(), records.loc[records["on_trial"], SUBJECT].nunique()

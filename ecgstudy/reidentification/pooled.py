@@ -1,6 +1,6 @@
 """The paper's experiment: one network for people of several cohorts, and what their cohort alone gives away."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,9 @@ from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.evaluate.variants import Pooled
 from ecgstudy.experiment.attackers import COHORT_ONLY, CohortAttacker
 from ecgstudy.experiment.evaluation import REFERENCE, SHORT
-from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.jobs import Context, Job, run
 from ecgstudy.experiment.networks import CLASSES
-from ecgstudy.experiment.scores import FoldScores, ScoreSet
+from ecgstudy.experiment.scores import FoldScores, score
 
 PEOPLE, DRAWS = 87, 10
 """As many as in arXiv 2503.13495, drawn anew so many times."""
@@ -43,17 +43,19 @@ def pooled_work(context: Context, seed: int) -> tuple[Context, list[Job]]:
     return opened, jobs
 
 
-def pooled_results(context: Context, jobs: Sequence[Job], values: Mapping[str, ScoreSet]) -> pd.DataFrame:
+def pooled_results(context: Context, seed: int) -> tuple[pd.DataFrame, set[str]]:
     """Rows ``pooled.random_windows.<attacker>.<person, sex or age>_accuracy``, the mean over the draws and their range.
 
     ``person_accuracy_within_cohort`` is of the same searches where only people of the own cohort are enrolled, so that
     its device gives nobody away; under :data:`OWN_MAJORITY` stands what naming the most frequent sex and age group of
-    everybody's cohort would give.
+    everybody's cohort would give. Beside them the commits that made the scores.
     """
+    opened, jobs = pooled_work(context, seed)
+    done = run(score, jobs, opened, "pooled")
     found: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
-        if job.name in values:
-            (fold,) = values[job.name].folds
+        if job.name in done.values:
+            (fold,) = done.values[job.name].folds
             for key, value in {**_persons(job.attacker, fold), **_labels(context, job, fold)}.items():
                 found.setdefault(key, []).append(value)
     people = jobs[0].protocol.others[SUBJECT].unique() if jobs else []
@@ -63,7 +65,7 @@ def pooled_results(context: Context, jobs: Sequence[Job], values: Mapping[str, S
         about = {"cohort": "pooled", "protocol": RandomWindows.name, "attacker": attacker}
         row = result(answer, float(np.mean(each)), "share", min(each), max(each), len(people), note, **about)
         rows.append(row | {"name": f"pooled.{RandomWindows.name}.{attacker}.{answer}"})
-    return results_table(rows)
+    return results_table(rows), done.commits
 
 
 def _persons(attacker: str, fold: FoldScores) -> dict[tuple[str, str], float]:

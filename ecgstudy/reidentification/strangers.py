@@ -4,7 +4,6 @@ Cohorts whose records have the twelve leads are read together: people are drawn 
 read by networks that learnt from the people of all others, of every such cohort.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.classification import classification_report, mae_report
 from ecgstudy.evaluate.results import INTERVAL, estimate_results, pivot, results_table
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, assert_disjoint, with_cohort
-from ecgstudy.experiment.jobs import SEXES, Context
+from ecgstudy.experiment.jobs import SEXES, Context, run
 from ecgstudy.study.config import effort
 
 FOLDS = 5
@@ -120,15 +119,17 @@ def _labels(records: pd.DataFrame) -> pd.DataFrame:
     return attribute_table(records).assign(decade=decade.where(decade.notna(), None))
 
 
-def stranger_results(values: Mapping[str, pd.DataFrame], jobs: Sequence[StrangerJob], seed: int) -> pd.DataFrame:
+def stranger_results(context: Context, seed: int) -> tuple[pd.DataFrame, set[str]]:
     """Rows of sex, of being over sixty and of the age in years, by cohort and view, of the mean over seeds.
 
-    `values` are what the jobs read, by name. Beside the age error stands ``mae_years_median``, that of naming everybody
-    the median age of those learnt from.
+    Beside the age error stands ``mae_years_median``, that of naming everybody the median age of those learnt from, and
+    beside the rows the commits that made what was read.
     """
-    found = [values[job.name].assign(view=job.view) for job in jobs if job.name in values]
+    jobs = stranger_jobs(context, seed)
+    done = run(read_strangers, jobs, context, "strangers")
+    found = [done.values[job.name].assign(view=job.view) for job in jobs if job.name in done.values]
     if not found:
-        return results_table([])
+        return results_table([]), set()
     keys = ["cohort", "view", "task", "person", "record"]
     everything = pd.concat(found)
     mean = everything.groupby(keys).mean(numeric_only=True)
@@ -144,7 +145,7 @@ def stranger_results(values: Mapping[str, pd.DataFrame], jobs: Sequence[Stranger
             report = classification_report(own["truth"].tolist(), shares, TASKS[task], persons, resamples)
         about = {"cohort": cohort, "protocol": "strangers", "attacker": "beats", "view": view}
         rows += estimate_results(report, **about, task="age" if task == "decade" else task)
-    return results_table(rows)
+    return results_table(rows), done.commits
 
 
 def stranger_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Tables and findings of the re-identification stage, made from its rows of results."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -17,7 +17,7 @@ from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
 from ecgstudy.experiment.evaluation import REFERENCE, RESAMPLES, UNSEEN
 from ecgstudy.experiment.jobs import Context, Job
-from ecgstudy.experiment.selection import BEST
+from ecgstudy.experiment.selection import BEST, Choice
 from ecgstudy.experiment.templates import MEAN
 from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS
 from ecgstudy.signals.features import FEATURES
@@ -96,6 +96,19 @@ def protocol_table(context: Context, trialled: Sequence[Job], spans: pd.DataFram
     return pd.DataFrame(rows).merge(spans[[*CELL, "gap"]], how="left")
 
 
+def choice_table(choices: Mapping[tuple[str, str], Sequence[Choice]]) -> pd.DataFrame:
+    """One row a choice: who was chosen, for how many, judged on whom, and the next three (rank-1 / EER in %)."""
+    rows = []
+    for (cohort, protocol), made in choices.items():
+        for one in made:
+            first = one.ranking.head(4)
+            shown = [f"{name} {100 * row.rank1:.1f} / {100 * row.eer:.1f}" for name, row in first.iterrows()]
+            told = {"judged on": one.judged, "persons judged": int(one.ranking["persons"].max() if len(first) else 0)}
+            row = {"cohort": cohort, "protocol": protocol, "chosen for": len(one.persons) or "all", **told}
+            rows.append(row | {"chosen": (shown or ["none"])[0], "next": "; ".join(shown[1:])})
+    return pd.DataFrame(rows)
+
+
 def best_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the attackers that were chosen on other people."""
     return rows[rows["attacker"] == BEST]
@@ -107,6 +120,17 @@ def best_table(rows: pd.DataFrame) -> pd.DataFrame:
     ranks = ("rank1", "rank1_per_person", "rank1_returners")
     found = pivot(best, [*CELL, "attacker"], shown=ranks, ends=INTERVAL)
     return found.merge(pivot(best, CELL, shown=("persons", "enrolled", "probes", "resolution")))
+
+
+def verification_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Verification and open set by the best attackers."""
+    rates = ("eer", "eer_per_person", "tar_at_far_1e-2", "dir_at_far_1e-2")
+    return pivot(best_of(rows), CELL, shown=rates, ends=INTERVAL)
+
+
+def tail_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """How the risk is spread over persons, by the best attackers."""
+    return pivot(best_of(rows), CELL, shown=("risk_median", "risk_p95", "risk_worst", "always_first", "never_first"))
 
 
 def disclosure_table(rows: pd.DataFrame) -> pd.DataFrame:

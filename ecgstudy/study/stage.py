@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -141,7 +141,7 @@ class Stage:
         self._record("metric", name, entry | ({"note": note} if note else {}))
         return value
 
-    def results(self, rows: pd.DataFrame) -> None:
+    def results(self, rows: pd.DataFrame, made_by: Collection[str] = ()) -> None:
         """Record every row of a results table as a metric; all rows of the stage are published as ``results.csv``.
 
         The file has the metric's name as its last column: what else rows have (a tier, a seed) stands in it alone.
@@ -151,7 +151,10 @@ class Stage:
         rows : pandas.DataFrame
             Columns cohort, protocol, attacker, view, task, metric, value, low, high, n, unit, note. A row's metric is
             named ``cohort[.task].protocol.attacker[.view].metric``, empty parts left out, or as its column `name` says.
+        made_by : collection of str
+            Commits that made what the rows rest on.
         """
+        self.commits({*made_by})
         for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
             name = row.get("name") or ".".join(filter(None, map(row.get, _NAMED_BY)))
             value, low, high = (math.nan if row.get(key) is None else row[key] for key in ("value", "low", "high"))
