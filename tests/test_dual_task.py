@@ -231,7 +231,7 @@ def test_an_ensemble_is_the_mean_of_its_seeds() -> None:
         own = table.assign(seed=seed, person_shares=shares, activity_shares=None, activity_predicted=None)
         parts.append(own.assign(person_predicted=["a" if share[0] > 0.5 else "b" for share in shares]))
     parts[2] = parts[2].iloc[:1]  # a seed may lack a window
-    one = Predictions(pd.concat(parts), classes={"person": ["a", "b"], "activity": ["rest", "run"]})
+    one = Predictions(pd.concat(parts), {"person": ["a", "b"], "activity": ["rest", "run"]})
     found = plan._ensembles({("p", DT4ECG): one, ("p", "resnet1d"): one, ("p", plan.ROLLED): one})
     assert [*found] == [("p", plan.ENSEMBLE), ("p", plan.ROLLED_ENSEMBLE)]
     together = found["p", plan.ENSEMBLE]

@@ -45,7 +45,7 @@ def heard() -> Predictions:
     index["activity_predicted"] = np.where(looks > 0.5, "rest", "run")
     index["activity_shares"] = [*np.stack([looks, 1 - looks], axis=1)]
     index["person_predicted"], index["person_shares"] = "p1", [np.array([0.9, 0.1])] * 10 + [np.array([0.4, 0.6])] * 10
-    return Predictions(index, classes={"person": ["p1", "p2"], "activity": ["rest", "run"]})
+    return Predictions(index, {"person": ["p1", "p2"], "activity": ["rest", "run"]})
 
 
 def test_delay_counts_from_the_change_to_the_first_of_five_right_decisions() -> None:

@@ -251,16 +251,19 @@ def test_the_feature_model_learns_from_the_training_part_alone(
     assert read[0] is split.train
 
 
-def test_networks_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
+def test_networks_of_beats_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
     seeds = {profile: {} for profile in ("real", "demo", "mine-quick")}
     for profile, counted in seeds.items():
         for job in plan(replace(context, profile=profile), seed=5):
             counted.setdefault((job.protocol.name, job.attacker), []).append(job.seed)
-    assert seeds["real"]["cross_day", "transecg"] == [5, 6, 7]
+    assert seeds["real"]["cross_day", "beatnet"] == seeds["real"]["cross_day", "beatcnn"] == [5, 6, 7]
+    assert seeds["real"]["cross_day", "transecg"] == [5]
+    assert ("cross_day_5s", "transecg") in seeds["real"]
+    assert ("cross_day_5s", "features_gbm") not in seeds["real"]
     assert seeds["real"]["cross_day", "template"] == seeds["real"]["cross_day", "untrained"] == [5]
-    assert seeds["demo"]["cross_day", "transecg"] == [5]
+    assert seeds["demo"]["cross_day", "beatnet"] == [5]
     assert ("leave_last_day", "transecg") not in seeds["demo"]
-    assert seeds["mine-quick"]["leave_last_day", "transecg"] == [5]
+    assert seeds["mine-quick"]["leave_last_day", "beatnet"] == [5]
     assert ("cross_cohort_cross_day", "features_gbm") not in seeds["real"]
     assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
 

@@ -259,10 +259,10 @@ class Predictions:
     """
 
     windows: pd.DataFrame = field(default_factory=nothing)
-    across: pd.DataFrame = field(default_factory=nothing)
     classes: dict[str, list[str]] = field(default_factory=dict)
     histories: list[pd.DataFrame] = field(default_factory=list)
     gap: str = ""
+    across: pd.DataFrame = field(default_factory=nothing)
 
     def subset(self, rows: ArrayLike) -> "Predictions":
         """Take some of the windows, by mask or position."""
@@ -320,7 +320,7 @@ def _fold(context: Context, job: Job, fold: int) -> Predictions:
     if split.probe[RECORD].is_unique:
         borders = spliced(context.dataset, index, session_order(context.records(job.cohort)))
         across = asked(*borders) if len(borders[0]) else across
-    return Predictions(windows, across, known, [run.history])
+    return Predictions(windows, known, [run.history], across=across)
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.protocols import CrossCohort
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split
+from ecgstudy.evaluate.variants import Shortened
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import MOST_PERSONS, Context, Job
 from ecgstudy.experiment.networks import CLASSES, Recipe, auxiliary_records, group_ages, targets, trainable_classes
@@ -70,8 +71,8 @@ class Fitted(ABC):
 class Attacker(ABC):
     """What a job fits: registered in :data:`ATTACKERS`, its ``repr`` says how it is trained."""
 
-    seedless: ClassVar[bool] = True
-    """Run once: nothing random, or a control."""
+    seeds: ClassVar[int] = 1
+    """Networks that are trained and asked together; one where nothing is random, and of a control."""
 
     def applies(self, protocol: Protocol) -> bool:
         """Whether the attacker takes part under a protocol."""
@@ -87,7 +88,11 @@ class NetworkAttacker(Attacker):
     """A network with its recipe, trained with the help of the auxiliary cohorts where there are any."""
 
     recipe: Recipe
-    seedless: ClassVar[bool] = False
+
+    @property
+    def seeds(self) -> int:
+        """As many as the recipe says."""
+        return self.recipe.seeds
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedNetwork":
         """Train; for people never seen there is no loss on the validation persons, so the last epoch is kept."""
@@ -137,7 +142,7 @@ class FittedNetwork(Fitted):
 class UntrainedAttacker(NetworkAttacker):
     """The control: the network with its initial weights."""
 
-    seedless: ClassVar[bool] = True
+    seeds: ClassVar[int] = 1
 
     def fit(self, context: Context, job: Job, split: Split) -> FittedNetwork:
         """Create the network and leave it as it is."""
@@ -170,8 +175,8 @@ class FeaturesAttacker(Attacker):
     """Gradient-boosted trees over PQRST features, one booster for persons and one a demographic task."""
 
     def applies(self, protocol: Protocol) -> bool:
-        """Not across cohorts: it grows a tree a person and round, and auxiliary cohorts have thousands of persons."""
-        return not isinstance(protocol, CrossCohort)
+        """Not across cohorts, since it grows a tree a person and round, nor again where only the probes are other."""
+        return not isinstance(protocol, CrossCohort | Shortened)
 
     def fit(self, context: Context, job: Job, split: Split) -> "FittedFeatures":
         """Train the boosters on the windows of a split's training part; refuses nobody to tell apart, or too many."""
@@ -243,8 +248,8 @@ def _spectra(dataset: Dataset, segments: pd.DataFrame) -> tuple[np.ndarray, np.n
 
 
 TEMPLATE, FEATURES, UNTRAINED, COHORT_ONLY = "template", "features_gbm", "untrained", "cohort_only"
-_TRANSECG = Recipe("transecg", pretraining_epochs=30, epochs=40, pretraining_rate=2e-3, learning_rate=2e-3)
-_RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"))
+_TRANSECG = Recipe("transecg", pretraining_epochs=30, epochs=40, pretraining_rate=2e-3, learning_rate=2e-3, seeds=1)
+_RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"), seeds=1)
 _LEADS = ("I", "II", "V2", "V5")
 _BEATNET = Recipe(
     "beatnet", beats=True, pretraining_epochs=18, epochs=12, batch_size=192, noise=0.1, auxiliary_leads=_LEADS

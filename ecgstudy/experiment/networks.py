@@ -40,7 +40,8 @@ class Recipe:
     one-cycle schedules, `noise` is in standard deviations of a window, `warp` in logarithms of a factor (see
     :func:`~ecgstudy.learn.batches.time_warp`). Each of the `auxiliary_leads` of a person counts as a class of its own.
     Rows are drawn once, or, with so many `at_hand` of each recording, anew for each epoch. With `refit` it learns once
-    more, for as many epochs as were best, from the part too that the epoch was chosen on.
+    more, for as many epochs as were best, from the part too that the epoch was chosen on. So many `seeds` are one
+    attacker: three of beats, one of free windows, which take ten times as long.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Recipe:
     helped: bool = True
     at_hand: int = 0
     refit: bool = False
+    seeds: int = 3
 
     @property
     def span(self) -> tuple[float, float]:

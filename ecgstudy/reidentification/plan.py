@@ -34,8 +34,6 @@ from ecgstudy.reidentification.strangers import read_strangers, stranger_jobs
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.config import effort
 
-SEEDS = 3
-DEMO_SEEDS = 1
 DEMO_PROTOCOLS = ("random_windows", "cross_record", "cross_record_5s", "cross_day", "subject_disjoint_cross_day")
 """The demo shows that the study runs, in minutes."""
 CONTROL, CONTROLLED = "beatnet", ("cross_day", "cross_record", "time_separated", "cross_activity")
@@ -124,12 +122,11 @@ def _on_trial(context: Context) -> list[str]:
 
 def _jobs(context: Context, cohort: str, protocol: Protocol, seed: int) -> list[Job]:
     """Jobs of every attacker that takes part under a protocol, with each seed of its training."""
-    seeds = DEMO_SEEDS if effort(context.profile) == "demo" else SEEDS
     return [
         Job(cohort, protocol, attacker, seed + number)
         for attacker, fitted in context.attackers.items()
         if fitted.applies(protocol)
-        for number in range(1 if fitted.seedless else seeds)
+        for number in range(1 if effort(context.profile) == "demo" else fitted.seeds)
     ]
 
 

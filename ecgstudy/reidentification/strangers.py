@@ -21,7 +21,7 @@ from ecgstudy.experiment.jobs import SEXES, Context, run
 from ecgstudy.study.config import effort
 
 FOLDS = 5
-SEEDS, EPOCHS = {"demo": 1, "real": 2}, {"demo": 3, "real": 30}
+EPOCHS = {"demo": 3, "real": 30}
 VIEWS = {"12_leads": STANDARD_LEADS, "lead_I": ("I",)}
 AGES = (0, 30, 40, 50, 60, 70, 80, 200)
 DECADES = tuple(map(str, range(len(AGES) - 1)))
@@ -33,7 +33,7 @@ SHOWN |= {"mae_years": "age error, years", "mae_years_median": "age error of the
 
 @dataclass(frozen=True)
 class StrangerJob:
-    """A network of one seed that reads the people of one fold of some cohorts in the leads of a view."""
+    """A network that reads the people of one fold of some cohorts in the leads of a view."""
 
     cohorts: tuple[str, ...]
     view: str
@@ -56,16 +56,15 @@ class StrangerJob:
 
 
 def stranger_jobs(context: Context, seed: int) -> list[StrangerJob]:
-    """Jobs of every view, fold and seed; none where no cohort with twelve leads states anybody's sex or age."""
+    """Jobs of every view and fold; none where no cohort with twelve leads states anybody's sex or age."""
     cohorts = tuple(
         name
         for name, store in context.stores.items()
         if store.records["usable_leads"].map(set(STANDARD_LEADS).issubset).mean() >= 0.5
         and store.records[["sex", "age"]].notna().any(axis=None)
     )
-    seeds = range(seed, seed + SEEDS[effort(context.profile)])
     folds = range(FOLDS) if cohorts else ()
-    return [StrangerJob(cohorts, view, fold, number) for view in VIEWS for fold in folds for number in seeds]
+    return [StrangerJob(cohorts, view, fold, seed) for view in VIEWS for fold in folds]
 
 
 def read_strangers(context: Context, job: StrangerJob) -> pd.DataFrame:
@@ -120,7 +119,7 @@ def _labels(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def stranger_results(context: Context, seed: int) -> tuple[pd.DataFrame, set[str]]:
-    """Rows of sex, of being over sixty and of the age in years, by cohort and view, of the mean over seeds.
+    """Rows of sex, of being over sixty and of the age in years, by cohort and view.
 
     Beside the age error stands ``mae_years_median``, that of naming everybody the median age of those learnt from, and
     beside the rows the commits that made what was read.
@@ -130,12 +129,8 @@ def stranger_results(context: Context, seed: int) -> tuple[pd.DataFrame, set[str
     found = [done.values[job.name].assign(view=job.view) for job in jobs if job.name in done.values]
     if not found:
         return results_table([]), set()
-    keys = ["cohort", "view", "task", "person", "record"]
-    everything = pd.concat(found)
-    mean = everything.groupby(keys).mean(numeric_only=True)
-    mean["truth"] = everything.groupby(keys)["truth"].first()
-    rows = []
-    for (cohort, view, task), own in mean.reset_index().groupby(["cohort", "view", "task"], sort=False):
+    everything, rows = pd.concat(found), []
+    for (cohort, view, task), own in everything.groupby(["cohort", "view", "task"], sort=False):
         resamples, persons = Resamples.draw(own["person"], seed), own["person"].to_numpy(dtype=str)
         if task == "decade":
             rules = {"mae_years": own["expected_age"], "mae_years_median": own["median_age"]}

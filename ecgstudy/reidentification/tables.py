@@ -19,7 +19,6 @@ from ecgstudy.experiment.evaluation import REFERENCE, RESAMPLES, UNSEEN
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.selection import BEST, Choice
 from ecgstudy.experiment.templates import MEAN
-from ecgstudy.reidentification.plan import DEMO_SEEDS, SEEDS
 from ecgstudy.signals.features import FEATURES
 from ecgstudy.study.cache import commit
 
@@ -150,7 +149,7 @@ def enrolment_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Rank-1 and EER of every attacker, a column a rule of enrolment."""
     own = rows.reindex(columns=[*CELL, "attacker", "metric", "value", "base", "rule"])
     own = own[own["metric"].isin(("rank1", "eer")) & (own["attacker"].isin(own["base"].dropna()) | own["rule"].notna())]
-    rule = own["metric"] + ", " + own["rule"].fillna(MEAN).str.replace("_", " ")
+    rule = own["metric"] + ", " + own["rule"].fillna(MEAN).astype(str).str.replace("_", " ")
     return pivot(own.assign(attacker=own["base"].fillna(own["attacker"]), rule=rule), [*CELL, "attacker"], "rule")
 
 
@@ -221,6 +220,7 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         f"{store.manifest['cohort_digest'][:8]}"
         for name, store in context.stores.items()
     ]
+    trained = ", ".join(f"{name} {one.seeds}" for name, one in context.attackers.items() if name in NETWORKS)
     points = {
         "people unseen in training beside the closed set": ", ".join(unseen) or "not possible with these cohorts",
         "another session as the headline": ", ".join(sessions) or "not possible: no cohort has a second day",
@@ -228,7 +228,7 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "data sets and people after filtering": "; ".join(counts),
         "preprocessing": f"0.5-40 Hz without phase shift, {context.dataset.fs:g} Hz, lead {IDENTITY_LEAD}, else the "
         "record's reference lead; windows standardised; R peaks at the record's own rate",
-        "seeds, intervals, paired tests": f"networks: mean over {SEEDS} seeds (demo, first look: {DEMO_SEEDS}); 95 % "
+        "seeds, intervals, paired tests": f"trained {trained} times (demo, first look: once); 95 % "
         f"intervals from {RESAMPLES} resamples of persons; paired bootstrap on identical trials",
         "enrolment and probe held apart": "split objects refuse shared samples, records, waveforms and, where claimed, "
         "persons; every trial is listed in trials/",
