@@ -232,8 +232,12 @@ def test_an_ensemble_is_the_mean_of_its_seeds() -> None:
         parts.append(own.assign(person_predicted=["a" if share[0] > 0.5 else "b" for share in shares]))
     parts[2] = parts[2].iloc[:1]  # a seed may lack a window
     one = Predictions(pd.concat(parts), {"person": ["a", "b"], "activity": ["rest", "run"]})
-    found = plan._ensembles({("p", DT4ECG): one, ("p", "resnet1d"): one, ("p", plan.ROLLED): one})
-    assert [*found] == [("p", plan.ENSEMBLE), ("p", plan.ROLLED_ENSEMBLE)]
+    alone = Predictions(parts[0], one.classes)
+    found = plan._with_ensembles(
+        {("p", DT4ECG): one, ("p", "resnet1d"): one, ("p", plan.ROLLED): one, ("q", DT4ECG): alone}
+    )
+    names = [DT4ECG, plan.ENSEMBLE, "resnet1d", plan.ROLLED, plan.ROLLED_ENSEMBLE]
+    assert [*found] == [*(("p", name) for name in names), ("q", DT4ECG)]
     together = found["p", plan.ENSEMBLE]
     np.testing.assert_allclose(together.shares("person"), [[1.4 / 3, 1.6 / 3], [1.0, 0.0]])
     assert together.windows["person_predicted"].tolist() == ["b", "a"]

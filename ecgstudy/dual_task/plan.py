@@ -335,10 +335,14 @@ def below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([table for table in tables if len(table)] or [nothing()], ignore_index=True)
 
 
-def _ensembles(found: Mapping[tuple[str, str], Predictions]) -> dict[tuple[str, str], Predictions]:
-    """Give what DT4ECG's networks of all seeds say together, of windows as they are and turned."""
-    together = {DT4ECG: ENSEMBLE, ROLLED: ROLLED_ENSEMBLE}
-    return {(of, together[name]): _ensemble(one) for (of, name), one in found.items() if name in together}
+def _with_ensembles(found: Mapping[tuple[str, str], Predictions]) -> dict[tuple[str, str], Predictions]:
+    """Put what DT4ECG's networks of several seeds say together behind each of their predictions."""
+    together, both = {DT4ECG: ENSEMBLE, ROLLED: ROLLED_ENSEMBLE}, {}
+    for (protocol, name), one in found.items():
+        both[protocol, name] = one
+        if name in together and len(one.windows["seed"].unique()) > 1:
+            both[protocol, together[name]] = _ensemble(one)
+    return both
 
 
 def _ensemble(one: Predictions) -> Predictions:
@@ -405,7 +409,7 @@ def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], P
         raise NotApplicableError(
             f"{cohort} has usable records of one person or of one activity only; bring two of each."
         )
-    return found | _ensembles(found)
+    return _with_ensembles(found)
 
 
 def labelled(context: Context, cohort: str, index: pd.DataFrame) -> pd.DataFrame:

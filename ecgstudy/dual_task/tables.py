@@ -137,7 +137,7 @@ def protocol_finding(cohort: str, rows: pd.DataFrame) -> str:
 
 def gaps_finding(rows: pd.DataFrame) -> str:
     """Say which protocols and attackers have no predictions, or not of all folds, and why."""
-    gaps = rows[rows["gap"] != ""].drop_duplicates(["protocol", "attacker"])
+    gaps = rows[rows["gap"] != ""].drop_duplicates(["protocol", "gap"])
     named = [f"{row.protocol.replace('_', ' ')} ({row.attacker}): {row.gap}" for row in gaps.itertuples()]
     return f"What could not be asked: {'; '.join(named) or 'nothing'}."
 
