@@ -209,14 +209,17 @@ def test_where_nothing_is_ranked_nobody_is_best() -> None:
     assert (shown["chosen"], shown["chosen for"], shown["persons judged"]) == ("none", "all", 0)
 
 
-def test_the_table_of_choices_shows_the_next_best() -> None:
+def test_the_table_of_choices_shows_the_next_best_and_protocols_of_one_choice_together() -> None:
     sets = [_judged(attacker, [True] * 3) for attacker in NOISE]
+    sets += [_tried(attacker, True) for attacker in NOISE]
     table = choice_table(choose(_cells(sets)))
-    assert table["chosen for"].tolist() == [2, 2, 2]
+    assert table["fold"].tolist() == [1, 2, 3]
+    assert table["chosen for"].tolist() == ["2", "2", "2"]
     assert table["persons judged"].tolist() == [4, 4, 4]
     assert table["chosen"].tolist() == ["transecg 100.0 / 0.0"] * 3
     assert table["next"].iloc[0].count("100.0 / 0.0") == 3
     assert table["judged on"].iloc[0] == "toy, subject disjoint cross day, other folds"
+    assert set(table["protocols"]) == {"subject disjoint cross day, cross day"}
 
 
 def test_fusions_by_hand() -> None:

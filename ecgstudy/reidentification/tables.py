@@ -96,16 +96,27 @@ def protocol_table(context: Context, trialled: Sequence[Job], spans: pd.DataFram
 
 
 def choice_table(choices: Mapping[tuple[str, str], Sequence[Choice]]) -> pd.DataFrame:
-    """One row a choice: who was chosen, for how many, judged on whom, and the next three (rank-1 / EER in %)."""
+    """One row a choice: who was chosen, for how many, judged on whom, and the next three (rank-1 / EER in %).
+
+    Protocols for which the same was chosen stand on one row.
+    """
     rows = []
     for (cohort, protocol), made in choices.items():
-        for one in made:
+        for fold, one in enumerate(made, start=1):
             first = one.ranking.head(4)
             shown = [f"{name} {100 * row.rank1:.1f} / {100 * row.eer:.1f}" for name, row in first.iterrows()]
-            told = {"judged on": one.judged, "persons judged": int(one.ranking["persons"].max() if len(first) else 0)}
-            row = {"cohort": cohort, "protocol": protocol, "chosen for": len(one.persons) or "all", **told}
-            rows.append(row | {"chosen": (shown or ["none"])[0], "next": "; ".join(shown[1:])})
-    return pd.DataFrame(rows)
+            row = {
+                "cohort": cohort,
+                "fold": fold,
+                "chosen for": str(len(one.persons) or "all"),
+                "judged on": one.judged,
+            }
+            row |= {"persons judged": int(one.ranking["persons"].max() if len(first) else 0)}
+            row |= {"chosen": (shown or ["none"])[0], "next": "; ".join(shown[1:])}
+            rows.append(row | {"protocols": protocol.replace("_", " ")})
+    table = pd.DataFrame(rows)
+    same = [column for column in table if column != "protocols"]
+    return table.groupby(same, sort=False)["protocols"].agg(", ".join).reset_index()
 
 
 def best_of(rows: pd.DataFrame) -> pd.DataFrame:
