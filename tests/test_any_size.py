@@ -177,7 +177,7 @@ def _store(n_again: int, n_once: int, seconds: float = 10.0, **columns: object) 
     leads = [("I",)] * len(table)
     records = table.assign(usable_leads=leads, leads=leads, reference_lead="I", **columns)
     manifest = {"key": f"{n_again} {n_once}", "cohort_digest": "d"}
-    return SimpleNamespace(records=records, fs=FS, manifest=manifest, folder="none")
+    return SimpleNamespace(records=records, fs=FS, manifest=manifest, folder="none", exclusions=table.head(0))
 
 
 def _context(tmp_path: Path, attackers: dict[str, Attacker] | None = None, **stores: SimpleNamespace) -> Context:

@@ -153,7 +153,7 @@ def test_a_cohort_of_people_recorded_once_is_auxiliary_and_trains_the_cross_coho
     inner = ["cross_record", "cross_day", "leave_last_day"]
     known = [name + end for name in inner for end in ("", "_5s")]
     unseen = [f"subject_disjoint_{name}" for name in inner[:2]] + [f"cross_cohort_{name}" for name in inner]
-    assert names == ["random_windows", *known, *unseen]
+    assert names == ["random_windows", "overlapping_windows", *known, *unseen]
     assert [protocol.name for protocol in protocols_of("others", context)] == ["random_windows"]
 
 
@@ -265,6 +265,7 @@ def test_networks_of_beats_have_three_seeds_in_the_real_profile_and_one_in_the_d
     assert ("leave_last_day", "transecg") not in seeds["demo"]
     assert seeds["mine-quick"]["leave_last_day", "beatnet"] == [5]
     assert ("cross_cohort_cross_day", "features_gbm") not in seeds["real"]
+    assert {attacker for of, attacker in seeds["real"] if of == "overlapping_windows"} == {"transecg"}
     assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
 
 

@@ -116,3 +116,8 @@ def test_the_inflation_figure_names_gap_and_seconds_and_compares_equal_galleries
         "cross day\nanother day, 6.5 days later (4 to 9), 20 s",
     ]
     assert ax.containers[0].lines[0].get_xdata().tolist() == [0.7, 0.4]
+    assert len(ax.patches) == 1  # the leaky one stands on grey
+    leakier = [row | {"protocol": "overlapping_windows"} for row in rows[:2]]
+    spans = pd.concat([SPANS, SPANS.assign(protocol="overlapping_windows").head(1)]).fillna(20)
+    (ax,) = inflation_figure(pd.DataFrame([*rows, *leakier]), spans).axes
+    assert len(ax.patches) == 2

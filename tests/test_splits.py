@@ -9,7 +9,14 @@ import pytest
 
 from ecgstudy.errors import LeakageError, StudyError
 from ecgstudy.evaluate import protocols, splits
-from ecgstudy.evaluate.protocols import CrossCohort, CrossDay, CrossRecord, LeaveLastDay, RandomWindows
+from ecgstudy.evaluate.protocols import (
+    CrossCohort,
+    CrossDay,
+    CrossRecord,
+    LeaveLastDay,
+    OverlappingWindows,
+    RandomWindows,
+)
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, WAVEFORM, Protocol, Split, assert_disjoint, with_cohort
 
 FS = 100.0
@@ -131,6 +138,21 @@ def test_random_windows_never_share_a_sample_and_probe_about_a_fifth() -> None:
     pd.testing.assert_frame_equal(both, split.enrolment.sort_values([RECORD, "start"], ignore_index=True))
     assert _only(RandomWindows(5.0), records).digest == split.digest
     assert RandomWindows(5.0).splits(records, FS, seed=1)[0].digest != split.digest
+
+
+def test_overlapping_windows_share_half_of_their_samples_and_nothing_else_may() -> None:
+    records = _records([(f"r{n}", f"p{n}", 1) for n in range(20)] + [("short", "p0", 1)], seconds=50)
+    records.loc[20, "store_samples"] = 499
+    split = _only(OverlappingWindows(5.0), records)
+    starts = pd.concat([split.enrolment, split.probe])
+    assert len(starts) == 20 * 19
+    assert set(starts["start"]) == {*range(0, 4501, 250)}
+    assert (starts["stop"] - starts["start"] == 500).all()
+    assert OverlappingWindows.leaky
+    assert OverlappingWindows().digest != RandomWindows().digest
+    with pytest.raises(LeakageError, match="share samples"):
+        replace(split, overlapping=False)
+    assert not _only(RandomWindows(5.0), records).overlapping
 
 
 def test_random_windows_of_a_record_are_limited_and_nobody_is_probed_who_is_not_enrolled() -> None:

@@ -84,15 +84,17 @@ class RandomWindows(Protocol):
         "a window is recognised among windows of the same recordings (leaky: what most papers report)"
     )
     leaky: ClassVar[bool] = True
+    stride: ClassVar[float] = 1.0
 
     def splits(self, records: pd.DataFrame, fs: float, seed: int) -> list[Split]:
         """Draw 20 % of the windows as probes and 10 % of the rest to choose on."""
         records, length = drawn(records, MOST_SHUFFLED, seed), round(self.seconds * fs)
-        counts = (records["store_samples"] // length).to_numpy()
+        step = round(self.stride * length)
+        counts = ((records["store_samples"] - length) // step + 1).clip(lower=0).to_numpy()
         rows = np.repeat(np.arange(len(records)), counts)
         windows = segments(records.iloc[rows])
         nth = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
-        windows = windows.assign(start=nth * length, stop=(nth + 1) * length)
+        windows = windows.assign(start=nth * step, stop=nth * step + length)
         rng = np.random.default_rng(seed)
         shuffled = windows.iloc[rng.permutation(len(windows))]
         windows = shuffled.groupby(RECORD).head(self.most).sort_index().reset_index(drop=True)
@@ -100,7 +102,18 @@ class RandomWindows(Protocol):
         probed, chosen_on = draw < 0.2, (draw >= 0.2) & (draw < 0.28)
         known, probe = windows[~probed], windows[probed]
         parts = (windows[~probed & ~chosen_on], windows[chosen_on], known, probe[probe[SUBJECT].isin(known[SUBJECT])])
-        return [Split(self.name, *(part.reset_index(drop=True) for part in parts), within_record=True)]
+        parts = (part.reset_index(drop=True) for part in parts)
+        return [Split(self.name, *parts, within_record=True, overlapping=self.stride < 1)]
+
+
+class OverlappingWindows(RandomWindows):
+    """As :class:`RandomWindows`, of windows that share half of their samples with each neighbour."""
+
+    name: ClassVar[str] = "overlapping_windows"
+    claim: ClassVar[str] = (
+        "nothing: half of every probe was learnt from and enrolled (leakier: what some papers report)"
+    )
+    stride: ClassVar[float] = 0.5
 
 
 class CrossRecord(ClosedSet):

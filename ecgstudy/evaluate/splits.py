@@ -24,7 +24,8 @@ class Split:
 
     The parts are segments, columns :data:`SEGMENT_COLUMNS`; what is chosen is chosen on `validation`, and `probe` is
     scored once. With `unseen_persons` the claim is about people whom no network was trained or chosen on; with
-    `within_record` enrolment and probe may be cut from one record (never from the same samples).
+    `within_record` enrolment and probe may be cut from one record (never from the same samples). An `overlapping` split
+    leaks on purpose: it shows what shuffled windows that overlap are worth.
     """
 
     protocol: str
@@ -34,10 +35,13 @@ class Split:
     probe: pd.DataFrame
     unseen_persons: bool = False
     within_record: bool = False
+    overlapping: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to be a split that leaks."""
         known = {name: getattr(self, name) for name in PARTS[:3]}
+        if self.overlapping:
+            return
         for name, part in known.items():
             _refuse_shared_samples(part, self.probe, name, "probe")
         _refuse_shared_samples(self.train, self.validation, "train", "validation")

@@ -15,7 +15,7 @@ from ecgstudy.evaluate.trials import ScoreMatrix, cmc, det_curve, rank1_by_galle
 from ecgstudy.experiment.attackers import UNTRAINED
 from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.selection import BEST
-from ecgstudy.reidentification.tables import CELL, LEAKY, papers_and_honest
+from ecgstudy.reidentification.tables import CELL, LEAKIER, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 
 SHOWN = ("transecg", "resnet1d", "beatnet", "beatcnn", "features_gbm", "template", UNTRAINED, BEST)
@@ -71,8 +71,7 @@ def _draw_attackers(ax: Axes, rows: pd.DataFrame, named: Mapping[str, str] | Non
     ax.grid(axis="y", visible=False)
     for border in range(1, len(protocols)):
         ax.axhline(border - 0.5, color="0.85", linewidth=0.8)
-    if LEAKY in protocols:
-        row = protocols.index(LEAKY)
+    for row in (protocols.index(leaky) for leaky in (LEAKY, LEAKIER) if leaky in protocols):
         ax.axhspan(row - 0.5, row + 0.5, color="0.5", alpha=0.15, linewidth=0)
     return protocols
 
@@ -113,7 +112,7 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame, measured: pd.Da
 
 def _holds_here(protocol: str) -> bool:
     """Whether a protocol holds, for whole records, and its networks learn from the cohort on trial."""
-    return protocol != LEAKY and "cohort" not in protocol and not protocol.endswith("_5s")
+    return protocol not in (LEAKY, LEAKIER) and "cohort" not in protocol and not protocol.endswith("_5s")
 
 
 def det_figure(attacks: Attacks) -> Figure:

@@ -13,7 +13,7 @@ from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.spans import days_apart
-from ecgstudy.reidentification.tables import CELL, HEADLINES, LEAKY
+from ecgstudy.reidentification.tables import CELL, HEADLINES, LEAKIER, LEAKY
 
 MISSED = (*CELL, "person", "probes", "missed", "days later", "bpm enrolled", "bpm missed", "bpm change %")
 
@@ -28,7 +28,7 @@ def risk_table(attacks: Attacks) -> pd.DataFrame:
     """
     tables = [pd.DataFrame(columns=[*CELL, "person", "rank1", "risk"])]
     for (cohort, protocol, attacker), attack in attacks.items():
-        if attacker in (BEST, TEMPLATE) and protocol != LEAKY:
+        if attacker in (BEST, TEMPLATE) and protocol not in (LEAKY, LEAKIER):
             risk = per_person_risk(attack).assign(cohort=cohort, protocol=protocol)
             tables.append(risk.assign(risk=1 - risk["eer"])[tables[0].columns])
     found = pd.concat(tables[1:] or tables).groupby([*CELL, "person"], as_index=False).max()

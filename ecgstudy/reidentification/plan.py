@@ -16,6 +16,7 @@ from ecgstudy.evaluate.streamed import BINS
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS
 from ecgstudy.evaluate.variants import LargeGallery, Permuted, Shortened
 from ecgstudy.experiment.attackers import COHORT_ONLY, NETWORKS, TEMPLATE, UNTRAINED, CohortAttacker, attackers_of
+from ecgstudy.experiment.evaluation import REFERENCE
 from ecgstudy.experiment.jobs import (
     LEAST_ON_TRIAL,
     LONG_RECORD_S,
@@ -68,7 +69,8 @@ def protocols_of(name: str, context: Context) -> list[Protocol]:
     if len(others):
         unseen += [protocols.CrossCohort(others, protocol) for protocol in inner if protocol.name != "cross_electrode"]
     known = chain.from_iterable((protocol, Shortened(protocol)) for protocol in inner)
-    return [protocols.RandomWindows(), *known, *unseen]
+    leakier = [protocols.OverlappingWindows()] if {protocol.name for protocol in inner} & {"cross_record"} else []
+    return [protocols.RandomWindows(), *leakier, *known, *unseen]
 
 
 def not_on_trial(context: Context) -> dict[str, str]:
@@ -121,11 +123,15 @@ def _on_trial(context: Context) -> list[str]:
 
 
 def _jobs(context: Context, cohort: str, protocol: Protocol, seed: int) -> list[Job]:
-    """Jobs of every attacker that takes part under a protocol, with each seed of its training."""
+    """Jobs of every attacker that takes part under a protocol, with each seed of its training.
+
+    Overlapping windows are asked of TransECG alone: whoever has learnt half of a probe knows it.
+    """
+    asked = [REFERENCE] if isinstance(protocol, protocols.OverlappingWindows) else [*context.attackers]
     return [
         Job(cohort, protocol, attacker, seed + number)
         for attacker, fitted in context.attackers.items()
-        if fitted.applies(protocol)
+        if attacker in asked and fitted.applies(protocol)
         for number in range(1 if effort(context.profile) == "demo" else fitted.seeds)
     ]
 

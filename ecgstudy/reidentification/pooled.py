@@ -28,12 +28,12 @@ def pooled_work(context: Context, seed: int) -> tuple[Context, list[Job]]:
     People are of all cohorts that state sex, as many of each; there are no jobs where only one cohort does.
     TransECG learns from them alone: people of its pre-training would be on trial.
     """
+    records = {name: context.records(name) for name, store in context.stores.items() if store.records["sex"].any()}
+    if len(records) < 2:
+        return context, []
     attacker = context.attackers[REFERENCE]
     alone = replace(attacker, recipe=replace(attacker.recipe, helped=False))
     opened = replace(context, attackers={REFERENCE: alone, COHORT_ONLY: CohortAttacker()})
-    records = {name: context.records(name) for name, store in context.stores.items() if store.records["sex"].any()}
-    if len(records) < 2:
-        return opened, []
     jobs = []
     for draw in range(DRAWS):
         each = np.diff(np.linspace(0, PEOPLE, len(records) + 1).astype(int))
