@@ -1,6 +1,6 @@
 """Half-hour records: early minutes against late ones, and planted classes of beats that a release keeps or loses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,10 @@ STATED = {101: "a", 106: "b", 201: "twice", 100: "c", 103: "d", 202: "twice"}
 
 
 class Beating(Cohort):
-    """A minute of each record, a beat every 0.8 s: every fourth is wide and turned down, and annotated so."""
+    """A minute of each record, a beat every 0.8 s: every fourth has a deep T wave, and is annotated as ventricular.
+
+    R peaks are where they would be, or the time of a released beat would tell what its shape does not.
+    """
 
     name: ClassVar[str] = COHORT
     licence: ClassVar[str] = "MIT"
@@ -43,28 +46,35 @@ class Beating(Cohort):
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows = []
         for number, person in STATED.items():
-            at, wide = self._beats(number)
-            letters = np.where(wide != (number == 201), "V", "N")
+            at, deep = self._beats(number)
+            letters = np.where(deep != (number == 201), "V", "N")
             row = {"record_id": f"{number}/0", "subject_id": person, "session": 1, "fs": FS, "leads": ("II",)}
             row |= {"n_samples": round(SECONDS * FS), "unit": "mV", "source": str(number)}
             rows.append(row | {"beat_s": tuple(at), "beat_class": "".join(letters)})
         return as_tables(pd.DataFrame(rows), [])
 
     def _beats(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give the times of the beats of a record, and whether each is wide."""
-        at = np.arange(0.5 + number % 7 / 20, SECONDS - 0.5, RR_S)
+        """Give the times of the beats of a record, and whether each is ventricular."""
+        at = np.arange(0.5 + number % 13 / 30, SECONDS - 0.5, RR_S)
         return at, np.arange(len(at)) % 4 == 3
 
     def signal(self, record_id: str) -> Signal:
         """Make the samples."""
         times, values = np.arange(round(SECONDS * FS)) / FS, 0.0
-        for at, wide in zip(*self._beats(int(record_id.split("/")[0])), strict=True):
-            values = values + (-1.5 if wide else 1.0) * np.exp(-0.5 * ((times - at) / (0.06 if wide else 0.02)) ** 2)
+        for at, deep in zip(*self._beats(int(record_id.split("/")[0])), strict=True):
+            values = values + np.exp(-0.5 * ((times - at) / 0.02) ** 2)
+            values = values + (-0.3 if deep else 0.2) * np.exp(-0.5 * ((times - at - 0.25) / 0.04) ** 2)
         return Signal(values[None].astype(np.float32), FS, ("II",), "mV")
 
     def digest(self) -> str:
         """Of nothing but the class."""
         return "beating"
+
+
+@pytest.fixture(autouse=True)
+def _patient_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few beats make one step an epoch."""
+    monkeypatch.setattr(long_records, "EPOCHS", 200)
 
 
 @pytest.fixture(scope="module")
@@ -175,14 +185,14 @@ def test_recordings_are_the_minutes_that_enrol_and_probe_with_their_own_beats(ha
 
 
 def test_early_minutes_enrol_and_late_ones_probe(half_hours: EarlyAndLate) -> None:
-    records = half_hours.records().assign(sha256="a", store_samples=3000)
+    records = half_hours.records().assign(sha256=["a", "b", "c"], store_samples=3000)
     (split,) = LaterMinutes().splits(records, 10.0, 0)
     assert split.enrolment["record_id"].tolist() == ["100/0", "100/750"]
     assert split.probe["record_id"].tolist() == ["100/1500"]
 
 
 @pytest.fixture
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = Resamples.draw
     monkeypatch.setattr(Resamples, "draw", lambda persons, seed: draw(persons, seed, 20))
 
@@ -230,3 +240,30 @@ def test_where_no_beats_are_annotated_the_question_is_refused_with_its_reason(tm
     assert reason.startswith("Not applicable, because no cohort here has half-hour records")
     with pytest.raises(NotApplicableError, match="no cohort but MIT-BIH"):
         long_records.long_context(_context(tmp_path, [COHORT]))
+
+
+def test_people_to_learn_from_are_read_in_lead_ii_and_attacked_minutes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitors = SyntheticCohort(20, 2, 1, seed=2)
+    monkeypatch.setattr(long_records, "open_cohort", lambda _: None)
+    monkeypatch.setattr(long_records, "EarlyAndLate", lambda *_: visitors)
+    stores = {
+        name: build_store(cohort, tmp_path, delineate=False, workers=1)
+        for name, cohort in {"synthetic": SyntheticCohort(24, 1, 1, seed=1), COHORT: visitors}.items()
+    }
+    context = Context("demo", stores, "cpu", attackers("demo"), cache=tmp_path)
+    inner = long_records.long_context(context)
+    assert inner.lead == "II"
+    assert [*inner.stores] == ["synthetic", COHORT]
+    assert inner.attackers["beatnet"].recipe.auxiliary_leads == ("II",)
+    assert "inversion" not in inner.attackers
+    jobs = long_records.later_jobs(inner, {"own_cycle.own": {COHORT: "somewhere"}}, 0)
+    assert {(job.cohort, job.protocol.name, job.seed) for job in jobs} == {(COHORT, "later_minutes", 0)}
+    assert {(job.view, job.tier) for job in jobs} == {(RAW, REFERENCE), ("own_cycle.own", SEMI)}
+    assert {job.attacker for job in jobs} == {*inner.attackers}
+    (split,) = inner.splits(jobs[0])
+    assert not split.train["subject_id"].str.startswith(COHORT).any()
+    monkeypatch.setattr(long_records, "EarlyAndLate", lambda *_: SyntheticCohort(19, 2, 1, seed=3))
+    with pytest.raises(NotApplicableError, match="fewer than 20 persons"):
+        long_records.long_context(context)

@@ -57,10 +57,9 @@ BEFORE_S, AFTER_S = 0.25, 0.45
 """Seconds of a beat, around its annotation."""
 MATCH_S = 0.15
 """Seconds between an R peak that was found and the annotation of its beat, at most (EC57)."""
-HIDDEN, DECAY, EPOCHS, NETWORKS_ASKED = 32, 1.0, 8, 3
-FARTHEST = 6.0
-"""The reader: units of its one layer, weight decay, epochs, networks whose mean is asked, and standard deviations
-beyond which an input is cut off. Chosen on the persons of :data:`DS1`, by cross-validation."""
+HIDDEN, DECAY, BATCH, EPOCHS, NETWORKS_ASKED, FARTHEST = 32, 1.0, 256, 8, 3, 6.0
+"""The reader: units of its one layer, weight decay, beats a step, epochs, networks whose mean is asked, and standard
+deviations beyond which an input is cut off. Chosen by cross-validation on the persons of :data:`DS1`."""
 RETIMED = "Not defined: heartbeats are drawn at other times, so that no released beat is an annotated one."
 
 
@@ -206,8 +205,9 @@ def _chances(inputs: np.ndarray, truth: pd.Series, questions: np.ndarray, seed: 
     mean, spread = known.mean(), known.std().replace(0, 1)
     scaled, asked = (((each - mean) / spread).fillna(0).clip(-FARTHEST, FARTHEST) for each in (known, asked))
     weights, found = np.sqrt(compute_sample_weight("balanced", truth)), []
+    batch = min(BATCH, len(truth))
     for number in range(seed, seed + NETWORKS_ASKED):
-        network = MLPClassifier((HIDDEN,), alpha=DECAY, batch_size=256, max_iter=EPOCHS, random_state=number)
+        network = MLPClassifier((HIDDEN,), alpha=DECAY, batch_size=batch, max_iter=EPOCHS, random_state=number)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # few epochs are meant
             network.fit(scaled, truth, sample_weight=weights)
