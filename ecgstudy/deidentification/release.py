@@ -61,6 +61,9 @@ PROTECTIONS: dict[str, Protection] = {
     "bottleneck.8": Bottleneck(prototypes=8),
     "bottleneck_retimed.128": Bottleneck(prototypes=128, retiming=COARSE),
     "bottleneck_retimed.32": Bottleneck(prototypes=32, retiming=COARSE),
+    "bottleneck_retimed.8": Bottleneck(prototypes=8, retiming=COARSE),
+    "bottleneck_findings.third": Bottleneck(findings=0.33),
+    "findings_retimed.third": Bottleneck(prototypes=128, findings=0.33, retiming=COARSE),
     "conditional_vae.labels": ConditionalVAE(),
 }
 """Protections by ``<method>.<strength>``, as metrics name them."""
