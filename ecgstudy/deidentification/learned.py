@@ -53,7 +53,6 @@ CODE_NOISE, SHAPE_NOISE = 0.05, 0.1
 """Standard deviations of noise on codes and on shapes while a decoder learns, so that it does not lean on details."""
 
 
-LEAST_CODE = -1.0
 ABSENCE = -0.5
 """Correlation with the sum of the other diagnoses below which one is their absence."""
 
@@ -334,14 +333,14 @@ class Bottleneck(_Told):
     findings: float = 1.0
     utility: float = 5.0
     codebook: KMeans | None = None
-    bounds: np.ndarray | float = LEAST_CODE
+    bounds: np.ndarray | float = np.nan
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "Bottleneck":
         """Train readers and decoder, and place the prototypes."""
         readers = Readers.trained(people, self.told, seed, runs, self.thorough)
         codes = _code(readers.held_out)
         bounds = _bounds(codes, self.findings)
-        codes = np.maximum(codes, bounds)
+        codes = np.fmax(codes, bounds)
         coder = _fit_coder(people, codes, readers, CoderWeights(self.utility), seed, self.thorough.steps)
         n = min(self.prototypes, len(np.unique(codes, axis=0)))
         book = KMeans(n, n_init=4, random_state=seed).fit(codes) if n else None
@@ -349,16 +348,16 @@ class Bottleneck(_Told):
 
     def prepare(self, release: CycleSet, seed: int) -> Prepared:
         """Decode."""
-        codes = np.maximum(_code(self.readers.read(release)), self.bounds)
+        codes = np.fmax(_code(self.readers.read(release)), self.bounds)
         if self.codebook is not None:
             codes = self.codebook.cluster_centers_[self.codebook.predict(codes)]
         return Rendered(_cycles(self.coder, codes, release), self.retiming)
 
 
 def _bounds(codes: np.ndarray, share: float) -> np.ndarray | float:
-    """Codes below which a diagnosis does not speak, (n_diagnoses,); above all codes for their absence."""
+    """Codes below which a diagnosis does not speak, (n_diagnoses,), or NaN; 1 for their absence."""
     if share >= 1:
-        return LEAST_CODE
+        return np.nan
     bounds = np.quantile(codes, 1 - share, axis=0).astype(codes.dtype)
     if codes.shape[1] > 1:
         others = codes.sum(axis=1, keepdims=True) - codes
