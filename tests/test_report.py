@@ -9,7 +9,8 @@ import pytest
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import STAGES
-from ecgstudy.study.report import build_report, estimate_text, number_text
+from ecgstudy.study.report import build_report
+from ecgstudy.study.words import estimate_text, number_text
 from ecgstudy.study.stage import Stage
 
 FIRST = STAGES[0].name

@@ -1,20 +1,28 @@
-"""The report's front page: what the study asks, and the headline numbers of every finished stage.
+"""The report: the front page of a profile, and a site of all its notebooks.
 
-It only reads the files that the stages left (``metrics.json``, ``report.json``, figures); it computes nothing.
+It only reads the files that the stages left (``metrics.json``, ``report.json``, tables, figures); it computes nothing.
 """
 
 import json
+import re
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import most_failures
-from ecgstudy.study.cache import write_text
+from ecgstudy.study.cache import alone, write_text
 from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
-from ecgstudy.study.stage import STORY, read_metrics
+from ecgstudy.study.site import build_site, glossary_page, notebook_page
+from ecgstudy.study.stage import STORY, read_metrics, table_html
+from ecgstudy.study.words import estimate_text, exact, number_text
 
+SUMMARY = STAGES[-1].name
 LINKING = {
     "cross_day": "of a later day",
     "cross_record": "another recording, of whatever day",
@@ -26,24 +34,109 @@ UNKNOWN = "Whether patients can be linked is not known"
 
 
 def build_report(profile: str) -> Path:
-    """Write ``index.html`` and ``summary.md`` of a profile that has a finished stage; return the page's path."""
+    """Write the site (``index.html``) and ``summary.md`` of a profile that has a finished stage; return the page's path.
+
+    The site holds the notebooks of all finished stages, a glossary and the front page, and opens from disk.
+    """
     folder = results_dir(check_profile(profile))
     sections = [_section(profile, info) for info in STAGES]
     if not any(section["finished"] for section in sections):
         raise StudyError(f"{folder} holds no finished stage; run `make study PROFILE={profile}` first.")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    content = {"question": QUESTION, "profile": profile, "note": PROFILES[profile], "sections": sections}
-    content["answers"] = steward_answers(profile) if is_own(profile) else []
-    content["linked"] = any(answer["headline"] != UNKNOWN for answer in content["answers"])
-    for template, target in (("index.html.j2", "index.html"), ("summary.md.j2", "summary.md")):
-        write_text(folder / target, environment.get_template(template).render(content))
+    content = _front(profile, sections)
+    with alone(folder / "report", f"the report of the profile {profile}"), tempfile.TemporaryDirectory() as draft:
+        source = Path(draft, "pages")
+        source.mkdir()
+        captions = _write_pages(source, folder, content)
+        build_site(source, folder, f"ecgstudy ({profile})", captions)
+    write_text(folder / "summary.md", _templates().get_template("summary.md.j2").render(content))
     return folder / "index.html"
+
+
+def _write_pages(source: Path, folder: Path, content: dict) -> dict[str, dict[str, str]]:
+    """Write the pages' sources: front page, notebooks, glossary; return each page's CSV files by their captions."""
+    import nbformat
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
+    templates, captions = _templates(), {}
+    for section in content["sections"]:
+        if not section["finished"]:
+            continue
+        info = section["info"]
+        executed = folder / info.name / f"{info.name}.ipynb"
+        if executed.is_file():
+            notebook = nbformat.read(executed, as_version=4)
+        else:  # the stage was run by hand, in JupyterLab
+            notebook = new_notebook(cells=[new_markdown_cell(f"# {info.title}")])
+        card = next((card for card in content["findings"] if card["stage"] == info.name), None)
+        short = templates.get_template("short.md.j2").render(section | {"card": card})
+        nbformat.write(notebook_page(notebook, info, folder / info.name, short), source / f"{info.name}.ipynb")
+        captions[info.name] = {t["caption"]: f"{info.name}/tables/{t['name']}.csv" for t in section["tables"]}
+    pages = {"index.md": templates.get_template("index.md.j2").render(content), "glossary.md": glossary_page()}
+    for name, text in pages.items():
+        (source / name).write_text(text, encoding="utf-8")
+    return captions | {"index": captions.get(SUMMARY, {})}
+
+
+def _templates() -> Environment:
+    """Templates of Markdown: texts are escaped, so that nothing in them is taken for markup."""
+    loader = FileSystemLoader(TEMPLATES)
+    shared = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, finalize=_escaped, **shared)
+    picture = Environment(loader=loader, autoescape=True, **shared).get_template("dots.svg.j2")
+
+    def dots(drawn: str) -> Markup:
+        """Numbers of a finding, with intervals and chance, as SVG; `drawn` is JSON."""
+        drawing = json.loads(drawn)
+        for row in drawing["rows"]:
+            row["text"] = estimate_text(row | {"low": None})
+        drawing["label"] = "; ".join(f"{row['label']}: {row['text']}" for row in drawing["rows"])
+        return Markup(picture.render(drawing, at=lambda value: round(4 + 292 * value, 1)))
+
+    environment.globals["dots"] = dots
+    return environment
+
+
+def _escaped(value: object) -> object:
+    """Keep Markdown from taking characters of a text for its own; what is marked up (``| e``, ``| safe``) stays."""
+    return value if isinstance(value, Markup) else Markup(re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", str(value)))
+
+
+def _front(profile: str, sections: list[dict]) -> dict:
+    """What the front page says: the answers to a steward, and of the summary's tables what is there."""
+    answers, tables = steward_answers(profile) if is_own(profile) else [], _summary_tables(profile)
+    findings, lead = tables["findings"][1].to_dict("records"), QUESTION
+    if findings and not answers:
+        best = findings[0]
+        lead = f"{best['headline']}: {best['number']} {best['phrase']}; guessing: {best['chance']}."
+    counts = [int(number.split()[0].replace(",", "")) for number in tables["data_cards"][1].get("persons", [])]
+    pages = {
+        name: Markup(table_html(frame, caption)) if len(frame) else "" for name, (caption, frame) in tables.items()
+    }
+    return {
+        "question": QUESTION,
+        "profile": profile,
+        "note": PROFILES[profile],
+        "version": version("ecgstudy"),
+        "sections": sections,
+        "lead": lead,
+        "answers": answers,
+        "linked": any(answer["headline"] != UNKNOWN for answer in answers),
+        "findings": findings,
+        "not_found": [Markup(words) for words in tables["not_found"][1].get("not_found", [])],
+        "verdicts": (sections[-1].get("findings") or [""])[0],
+        "people": f"{sum(counts):,} people in {len(counts)} cohorts. " if counts else "",
+        "pages": pages,
+    }
+
+
+def _summary_tables(profile: str) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Captions and texts of the tables that stage 07 left for the front page; empty ones where it left none."""
+    found = dict.fromkeys(("findings", "claims", "not_found", "risks", "data_cards", "risk_cards"), ("", pd.DataFrame()))
+    section = _section(profile, STAGES[-1])
+    for table in section["tables"] if section["finished"] else ():
+        path = results_dir(profile) / SUMMARY / "tables" / f"{table['name']}.csv"
+        found[table["name"]] = table["caption"], pd.read_csv(path, dtype=str, keep_default_na=False)
+    return found
 
 
 def _section(profile: str, info: StageInfo) -> dict:
@@ -54,9 +147,10 @@ def _section(profile: str, info: StageInfo) -> dict:
     except (StudyError, OSError, json.JSONDecodeError):
         return {"info": info, "finished": False}
     metrics, about = content["metrics"], content["provenance"]
-    headlines = [
-        line | metrics[line["metric"]] | {"text": estimate_text(metrics[line["metric"]])} for line in story["headlines"]
-    ]
+    headlines = []
+    for line in story["headlines"]:
+        metric = exact(line["metric"], metrics[line["metric"]])
+        headlines.append(line | metric | {"text": estimate_text(metric)})
     made = f"commit {about['commit'][:10]}, seed {about['seed']}, {about['device']}, {about['seconds']:.0f} s"
     if "artefact_commits" in about:
         made += f"; rests on artefacts of commits {', '.join(made_by[:10] for made_by in about['artefact_commits'])}"
@@ -124,21 +218,3 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
 def _share_text(metric: dict) -> str:
     """Put a share of persons into words; of none or all, resampling them gives an interval without width: left out."""
     return estimate_text(metric | ({"low": None} if metric["value"] in (0, 1) else {}))
-
-
-def estimate_text(metric: dict) -> str:
-    """Put one metric into words: value, unit (shares in per cent) and 95 % interval, or why it is undefined."""
-    if metric["value"] is None:
-        return metric["note"]
-    factor, unit = (100, "%") if metric["unit"] == "share" else (1, metric["unit"])
-    text = f"{number_text(factor * metric['value'])} {unit}".strip()
-    if metric["low"] is None or metric["high"] is None:
-        return text
-    return f"{text} (95 % interval {number_text(factor * metric['low'])} to {number_text(factor * metric['high'])})"
-
-
-def number_text(value: float) -> str:
-    """Write a number for readers: whole numbers with thousands, others to three significant digits."""
-    if float(value).is_integer():
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,211 @@
+"""Pages of the report: executed notebooks and the front page, built by Sphinx to open from disk without a network."""
+
+import base64
+import csv
+import html
+import io
+import re
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecgstudy.errors import StudyError
+from ecgstudy.study.config import TEMPLATES, StageInfo
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
+    from nbformat import NotebookNode
+    from sphinx.application import Sphinx
+
+WIDGETS = "application/vnd.jupyter.widget-view+json"
+SETTINGS: dict[str, Any] = {
+    "project": "ecgstudy",
+    "extensions": ["myst_nb", "sphinx_design", "sphinx_togglebutton"],
+    "myst_enable_extensions": ["colon_fence"],
+    "nb_execution_mode": "off",
+    "nb_ipywidgets_js": {},  # the default asks the network for scripts
+    "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"],
+    "html_theme": "sphinx_book_theme",
+    "html_theme_options": {"use_download_button": False, "use_fullscreen_button": False, "navbar_persistent": []},
+    "html_context": {"default_mode": "auto"},
+    "html_css_files": ["site.css"],
+    "html_js_files": ["site.js"],
+    "html_copy_source": False,
+    "html_show_copyright": False,
+    "html_show_search_summary": False,  # a page from disk may not read its neighbours
+    "html_use_index": False,
+    "html_permalinks": False,
+    "togglebutton_hint": "show",
+}
+KEPT = ("_static", "_images", "_sphinx_design_static", "searchindex.js")
+_UNUSED = ("*.map", "locales", "docutils.conf", "*.po", "*.mo")
+_NUMBER = re.compile(r"[-\d][^a-z]{0,12}(\([-\d.,]+ to [-\d.,]+\))?$")
+_LONG = 60
+_NO_TERMS = {"a", "code", "pre", "h1", "h2", "h3", "h4", "figcaption", "script", "style", "svg", "button", "summary"}
+
+
+def build_site(source: Path, target: Path, title: str, captions: Mapping[str, Mapping[str, str]]) -> None:
+    """Build the pages of `source` (Markdown and notebooks) and put them into the folder `target`, ``index.html`` last.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with ``index.md``; gets what Sphinx leaves over.
+    target : Path
+        Folder of a profile's results; pages of an older site there are replaced, stages' folders stay.
+    title : str
+        Name of the site.
+    captions : mapping
+        By page: address of the CSV file by the caption of its table.
+    """
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+    built, told = source / "_site", io.StringIO()
+    static = source / "_own"
+    static.mkdir()
+    for name in ("site.css", "site.js"):
+        shutil.copyfile(TEMPLATES / name, static / name)
+    settings = SETTINGS | {"html_title": title, "html_static_path": [str(static)]}
+    settings["exclude_patterns"] = ["_own", "_site", "_doctrees"]
+    with patch_docutils(), docutils_namespace():
+        app = Sphinx(source, None, built, source / "_doctrees", "html", settings, status=None, warning=told)
+        app.connect("html-page-context", lambda app, page, _t, context, _d: _dress_page(app, page, context, captions))
+        app.build()
+    if app.statuscode or not (built / "index.html").is_file():
+        raise StudyError(f"The pages of {target} could not be built: {told.getvalue().strip()}")
+    for pattern in _UNUSED:
+        for file in [*(built / "_static").rglob(pattern)]:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    for older in target.glob("*.html"):
+        older.unlink()
+    for made in sorted(built.iterdir(), key=lambda path: path.name == "index.html"):
+        if made.name in KEPT or made.suffix == ".html":
+            shutil.rmtree(target / made.name, ignore_errors=True)
+            shutil.move(made, target / made.name)
+
+
+def _dress_page(app: "Sphinx", page: str, context: dict, captions: Mapping[str, Mapping[str, str]]) -> None:
+    """Give the tables of a page their look and links, and the first mention of each word its meaning."""
+    from bs4 import BeautifulSoup
+
+    if not context.get("body"):
+        return
+    soup = BeautifulSoup(context["body"], "html.parser")
+    for table in soup.find_all("table"):
+        dress_table(soup, table, captions.get(page, {}))
+    if page != "glossary":
+        _explain(soup)
+    context["body"] = str(soup)
+
+
+def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str]) -> None:
+    """Put a table into a box that scrolls, say code names in words, and link its CSV file, found by the caption."""
+    for style in table.find_previous_siblings("style"):
+        style.decompose()
+    for part in table.find_all(True):
+        part.attrs = {key: value for key, value in part.attrs.items() if key in ("scope", "title", "href")}
+    for cell in table.find_all(["td", "th"]):
+        text = cell.get_text().strip()
+        if cell.name == "td" and (kind := "number" if _NUMBER.match(text) else "long" if len(text) > _LONG else ""):
+            cell["class"] = kind
+        _in_words(soup, cell)
+    for heading in table.select("thead th"):
+        heading["scope"] = "col"
+    caption = table.find("caption")
+    file = files.get(caption.get_text().strip()) if caption else None
+    if file:
+        caption.append(" ")
+        link = soup.new_tag("a", href=file, attrs={"class": "csv"})
+        link.string = "CSV"
+        caption.append(link)
+    table["class"] = "data"
+    table.wrap(soup.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
+
+
+def _in_words(soup: "BeautifulSoup", cell: "Tag") -> None:
+    """Say a cell's code names (joined by " + ") in words, the names in the tooltip."""
+    if cell.find(True) or not cell.string:
+        return
+    text = cell.string.strip()
+    parts = [read_words()[1].get(part.replace(" ", "_")) for part in text.split(" + ")]
+    if all(parts):
+        said = soup.new_tag("span", title=text)
+        said.string = " + ".join(parts)
+        cell.string.replace_with(said)
+
+
+def _explain(soup: "BeautifulSoup") -> None:
+    """Link the first mention of each word of the glossary on a page, its meaning in the tooltip."""
+    from sphinx.util.nodes import _make_id
+
+    meanings, left = read_words()[0], set(read_words()[0])
+    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, meanings), key=len, reverse=True))})\b")
+    for text in soup.find_all(string=pattern):
+        if any(parent.name in _NO_TERMS for parent in text.parents):
+            continue
+        found = next((match for match in pattern.finditer(text) if match[1] in left), None)
+        if found:
+            left.discard(found[1])
+            anchor = f"glossary.html#{_make_id(f'term-{found[1]}')}"
+            link = soup.new_tag("a", href=anchor, title=meanings[found[1]], attrs={"class": "word"})
+            link.string = found[1]
+            text.replace_with(text[: found.start()], link, text[found.end() :])
+
+
+@cache
+def read_words() -> tuple[dict[str, str], dict[str, str]]:
+    """Meanings by word, and words by code name, from ``templates/words.csv``."""
+    with (TEMPLATES / "words.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["term"]: row["meaning"] for row in rows}, {
+        code: row["term"] for row in rows for code in row["codes"].split()
+    }
+
+
+def glossary_page() -> str:
+    """Markdown of the glossary."""
+    entries = "\n\n".join(f"{term}\n  {meaning}" for term, meaning in sorted(read_words()[0].items(), key=_by_word))
+    return f"# Glossary\n\nWhat the words of this report mean.\n\n```{{glossary}}\n{entries}\n```\n"
+
+
+def _by_word(entry: tuple[str, str]) -> str:
+    """Sort key of the glossary."""
+    return entry[0].lower()
+
+
+def notebook_page(notebook: "NotebookNode", info: StageInfo, folder: Path, short: str) -> "NotebookNode":
+    """Copy of an executed notebook for the site: "in short" on top, code folded away, figures from the stage's files.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        The executed notebook; its first cell begins with the title.
+    info : StageInfo
+        Its stage.
+    folder : Path
+        The stage's results, whose figures stand in for the pictures that the notebook holds a second time.
+    short : str
+        Markdown of what stands on top.
+    """
+    figures = {path.read_bytes(): path for path in (folder / "figures").glob("*.png")}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+            for output in cell.outputs:
+                data = output.get("data", {})
+                if data.pop(WIDGETS, None):
+                    data.clear()
+                    data["text/markdown"] = "*A viewer stands here in JupyterLab (`make lab`).*"
+                figure = figures.get(base64.b64decode(data.get("image/png", "")))
+                if figure:
+                    alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
+                    stem = f"{info.name}/figures/{figure.stem}"
+                    picture = f'<img src="{stem}.png" alt="{alt}">'
+                    data.clear()
+                    data["text/html"] = f'<figure><a href="{stem}.svg" title="open large">{picture}</a></figure>'
+    title, _, prose = notebook.cells[0].source.partition("\n")
+    notebook.cells[0].source = "\n".join([title, "", short, prose])
+    return notebook

@@ -1,0 +1,208 @@
+"""The tables of the summary: lists that stand beside this file, filled with the numbers of the stages."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from ecgstudy.data.cohorts import REGISTRY
+from ecgstudy.evaluate.results import result, results_table
+from ecgstudy.study.config import STAGES, is_own
+from ecgstudy.summary.evidence import Evidence, bound, share_text
+
+MISSING, LEAKY, NOT = "missing", "holds only under a leaky split", "not reproduced"
+VERDICTS = ("reproduced", "exceeded", LEAKY, NOT, "not testable on public data", "not tested here", MISSING)
+SYNTHETIC = "no verdict: synthetic"
+CLAIM_COLUMNS = ["claim", "verdict", "published", "honest", "leaky", "chance", "what differs", "paper"]
+HONEST = ("cross_day", "cross_record", "time_separated", "cross_activity", "cross_electrode")
+"""Protocols of the risk card, the strongest claim first."""
+
+
+def listed(name: str) -> pd.DataFrame:
+    """One of the lists beside this file, texts only."""
+    return pd.read_csv(Path(__file__).with_name(f"{name}.csv"), dtype=str, keep_default_na=False)
+
+
+def claims_table(evidence: Evidence) -> pd.DataFrame:
+    """Every claim of the papers: their number, ours under a leaky and under an honest split, chance and verdict.
+
+    Records of one's own judge no paper: the table is empty.
+    """
+    rows: list[dict[str, str]] = []
+    for claim in [] if is_own(evidence.profile) else listed("claims").to_dict("records"):
+        published = float(claim["published"])
+        found = [evidence.find(claim[side]) for side in ("leaky", "honest", "chance")]
+        said = claim["answer"] or verdict(published, claim["better"] == "high", *found)
+        if evidence.profile == "demo" and not claim["answer"] and said != MISSING:
+            said = SYNTHETIC
+        rows.append(
+            {
+                "claim": claim["claim"],
+                "verdict": said,
+                "published": share_text(published, claim["unit"]),
+                "honest": evidence.told(claim["honest"]),
+                "leaky": evidence.told(claim["leaky"]),
+                "chance": evidence.told(claim["chance"]),
+                "what differs": evidence.fill(claim["differs"]),
+                "paper": claim["paper"],
+            }
+        )
+    judged = [row for row in rows if row["verdict"] in VERDICTS[:4]]
+    return pd.DataFrame(judged + [row for row in rows if row not in judged], columns=CLAIM_COLUMNS)
+
+
+def verdict(published: float, high_is_good: bool, leaky: dict, honest: dict, chance: dict) -> str:
+    """Judge a claim by the interval of the honest number, and by the leaky one where that falls short.
+
+    A number that is not beyond chance reproduces nothing, whatever was published.
+    """
+    if honest["value"] is None:
+        return MISSING
+    sign = 1 if high_is_good else -1
+    worst, best = sorted(sign * bound(honest, end) for end in ("low", "high"))
+    lucky = high_is_good and chance["value"] is not None and worst <= bound(chance, "high")
+    if not lucky and best >= sign * published:
+        return "exceeded" if worst > sign * published else "reproduced"
+    reached = leaky["value"] is not None and max(sign * bound(leaky, end) for end in ("low", "high")) >= sign * published
+    return LEAKY if reached else NOT
+
+
+def verdict_results(claims: pd.DataFrame) -> pd.DataFrame:
+    """How many claims have which verdict, as rows of the results table."""
+    counts = claims["verdict"].value_counts()
+    rows = [
+        result(said.replace(" ", "_"), int(counts.get(said, 0)), "claims", n=len(claims), task="claims")
+        for said in VERDICTS
+    ]
+    return results_table(rows)
+
+
+def verdict_finding(claims: pd.DataFrame) -> str:
+    """One sentence: how many claims have which verdict."""
+    counts = claims["verdict"].value_counts()
+    said = [f"{counts[verdict]} {verdict}" for verdict in (*VERDICTS, SYNTHETIC) if verdict in counts]
+    return f"Of {len(claims)} published numbers: {', '.join(said)}." if said else "No paper is judged by own records."
+
+
+def findings_table(evidence: Evidence) -> pd.DataFrame:
+    """One row a stage: a headline that its rule chooses, the number it rests on, chance, and how sure it is.
+
+    A finding whose numbers are missing is left out; `rows` holds what its figure draws, as JSON.
+    """
+    rows = []
+    for card in listed("cards").to_dict("records"):
+        holds = evidence.holds(card["rule"])
+        if holds is None or evidence.find(card["metric"])["value"] is None:
+            continue
+        number, interval = evidence.card(card["metric"])
+        drawn = [pair.split("=") for pair in card["rows"].split("|")]
+        drawn = [{"label": label} | evidence.find(names) for label, names in drawn]
+        chance = evidence.find(card["chance"])
+        rows.append(
+            {
+                "stage": card["stage"],
+                "headline": card["headline"] if holds else card["otherwise"],
+                "number": number,
+                "interval": interval,
+                "phrase": evidence.fill(card["phrase"]),
+                "chance": evidence.card(card["chance"])[0],
+                "sure": evidence.fill(card["sure"]),
+                "rows": json.dumps({"rows": [r for r in drawn if r["value"] is not None], "chance": chance["value"]}),
+            }
+        )
+    return pd.DataFrame(rows, columns=["stage", "headline", "number", "interval", "phrase", "chance", "sure", "rows"])
+
+
+def nulls_table(evidence: Evidence) -> pd.DataFrame:
+    """What was looked for and not found: whatever its rule does not show beyond its interval."""
+    rows = listed("nulls").to_dict("records")
+    words = [evidence.fill(row["words"]) for row in rows if evidence.holds(row["rule"]) is False]
+    return pd.DataFrame({"not_found": words})
+
+
+def risks_table(evidence: Evidence) -> pd.DataFrame:
+    """Release situation by attacker: the measured risk, what guessing gives, and what was not tested."""
+    rows = listed("risks").to_dict("records")
+    shown = [row for row in rows if evidence.find(row["metric"])["value"] is not None]
+    return pd.DataFrame(
+        {
+            "released": row["release"],
+            "attacker": row["attacker"],
+            "risk": evidence.told(row["metric"]),
+            "which is": evidence.fill(row["measured"]),
+            "chance": evidence.card(row["chance"])[0],
+            "not tested": evidence.fill(row["untested"]),
+        }
+        for row in shown
+    )
+
+
+def risk_cards(evidence: Evidence) -> pd.DataFrame:
+    """One row a cohort and protocol that holds: who is named, among how many, and how unequal that is."""
+    metrics = evidence.stages.get("02", {"metrics": {}})["metrics"]
+    rows = []
+    for cohort in dict.fromkeys(name.split(".")[0] for name in metrics):
+        for protocol in HONEST:
+            stem = f"02:{cohort}.{protocol}"
+            if evidence.find(f"{stem}.best.rank1")["value"] is not None:
+                rows.append(
+                    {
+                        "cohort": cohort,
+                        "protocol": protocol,
+                        "persons": evidence.card(f"{stem}.best.persons")[0],
+                        "gallery": evidence.card(f"{stem}.best.enrolled")[0],
+                        "named right": evidence.told(f"{stem}.best.rank1"),
+                        "chance": evidence.card(f"1/{stem[:2]}:{cohort}.{protocol}.best.enrolled")[0],
+                        "without training": evidence.told(f"{stem}.template.rank1"),
+                        "named every time": evidence.card(f"{stem}.best.always_first")[0],
+                        "EER": evidence.told(f"{stem}.best.eer"),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def data_cards(evidence: Evidence) -> pd.DataFrame:
+    """One row a cohort of stage 01: people, records, version, licence and DOI."""
+    metrics = evidence.stages.get("01", {"metrics": {}})["metrics"]
+    rows = []
+    for cohort in [name.split(".")[0] for name in metrics if name.endswith(".persons")]:
+        kind = REGISTRY.get(cohort)
+        counts = {what: evidence.card(f"01:{cohort}.{what}")[0] for what in ("persons", "records", "minutes")}
+        about = {"version": kind.version, "licence": kind.licence, "DOI": kind.doi} if kind else {}
+        rows.append({"cohort": cohort, **counts, **about})
+    return pd.DataFrame(rows)
+
+
+def model_cards(evidence: Evidence) -> pd.DataFrame:
+    """One row a model: what it reads and learns, what it is for and not for, and one number of it."""
+    models = listed("models").rename(columns={"not_for": "not for"})
+    return models.assign(number=[evidence.told(name) for name in models["number"]])
+
+
+def checklist(evidence: Evidence, kind: str) -> pd.DataFrame:
+    """One of the checklists, "REFORMS" or "biometric", its answers filled from the stages' manifests."""
+    about = [content["provenance"] for content in evidence.stages.values()]
+    versions = {name: text for made in about for name, text in made["versions"].items()}
+    manifest = {
+        "{commits}": ", ".join(sorted({made["commit"][:10] for made in about})),
+        "{versions}": ", ".join(f"{name} {text}" for name, text in sorted(versions.items())),
+        "{seed}": ", ".join(sorted({str(made["seed"]) for made in about})),
+    }
+    rows = listed("checklists")
+    rows = rows[rows["list"].str.startswith(kind)].assign(answer=lambda kept: kept["answer"].map(evidence.fill))
+    for name, text in manifest.items():
+        rows["answer"] = rows["answer"].str.replace(name, text or MISSING, regex=False)
+    return rows.rename(columns={"list": "point"})
+
+
+def costs_table(evidence: Evidence) -> pd.DataFrame:
+    """One row a stage: seconds, device and commit of the run, or that it is missing."""
+    rows = []
+    for info in STAGES:
+        about = evidence.stages.get(info.name[:2], {}).get("provenance")
+        row = {"stage": info.title, "seconds": None, "device": "", "commit": MISSING}
+        if about:
+            row |= {"seconds": about["seconds"], "device": about["device"], "commit": about["commit"][:10]}
+        if info.name[:2] != "07":
+            rows.append(row)
+    return pd.DataFrame(rows)
