@@ -31,7 +31,7 @@ ROWS = pd.DataFrame(
 
 
 def _executed(folder: Path) -> nbformat.NotebookNode:
-    """An executed notebook with a table, the stage's figure, a picture of its own, a viewer and a word to explain."""
+    """Make an executed notebook with a table, the stage's figure, a viewer and a word to explain."""
     picture = base64.b64encode(next((folder / "figures").glob("*.png")).read_bytes()).decode()
     html = table_html(pd.concat([ROWS] * 8), "All attackers.")
     outputs = [
@@ -153,7 +153,7 @@ def test_a_browser_shows_every_page_at_both_widths_and_asks_nobody(site: Path) -
 
 
 def _sort_and_unfold(page: Page, site: Path) -> None:
-    """The long table shows ten rows, then all; a click on a heading sorts it by its numbers, undefined ones last."""
+    """Unfold the long table, and sort it by a click on a heading: by numbers, undefined ones last."""
     page.open(f"{site / FIRST}.html", 1366)
     shown = "[...document.querySelectorAll('tbody tr')].filter((row) => row.checkVisibility()).length"
     assert page.ask(shown) == 10

@@ -187,7 +187,7 @@ def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -
     (stage.folder / "trials").mkdir()
     (stage.folder / "trials" / "old.csv").write_text("old")
     stage.finish()
-    for page in ("90_trial.html", "90_trial.ipynb", "90_trial.failed.ipynb", "results.csv"):
+    for page in ("90_trial.ipynb", "90_trial.failed.ipynb", "results.csv"):
         (results / page).write_text("of the last papermill run")
     before = {path: path.read_bytes() for path in results.rglob("*.*")}
     stage = Stage.open("90_trial", PARAMETERS)
@@ -199,7 +199,7 @@ def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -
     stage.finish()
     made = ["figures/new.png", "figures/new.svg", "tables/new.csv", "trials/new.csv", "metrics.json", "report.json"]
     found = [path.relative_to(results).as_posix() for path in results.rglob("*.*")]
-    assert sorted(found) == sorted([*made, "90_trial.html", "90_trial.ipynb"])
+    assert sorted(found) == sorted([*made, "90_trial.ipynb"])
 
 
 def test_a_publication_that_breaks_off_does_not_look_finished(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,11 @@ NUMBERS = {
         "ecgid.cross_record.template.rank1": (0.9, 0.8, 0.95, 89),
     }
 }
-COUNTS = {"ecgid.cross_day.best.enrolled": 90, "ecgid.cross_day.transecg.enrolled": 90, "ecgid.cross_day.best.persons": 20}
+COUNTS = {
+    "ecgid.cross_day.best.enrolled": 90,
+    "ecgid.cross_day.transecg.enrolled": 90,
+    "ecgid.cross_day.best.persons": 20,
+}
 COUNTS |= {"ecgid.cross_day.best.probes": 83, "ecgid.age.subject_disjoint_cross_record.transecg.majority": 0.71}
 
 

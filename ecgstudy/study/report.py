@@ -6,6 +6,7 @@ It only reads the files that the stages left (``metrics.json``, ``report.json``,
 import json
 import re
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +35,7 @@ UNKNOWN = "Whether patients can be linked is not known"
 
 
 def build_report(profile: str) -> Path:
-    """Write the site (``index.html``) and ``summary.md`` of a profile that has a finished stage; return the page's path.
+    """Write the site (``index.html``) and ``summary.md`` of a profile with a finished stage; return the page's path.
 
     The site holds the notebooks of all finished stages, a glossary and the front page, and opens from disk.
     """
@@ -102,10 +103,10 @@ def _escaped(value: object) -> object:
 
 
 def _front(profile: str, sections: list[dict]) -> dict:
-    """What the front page says: the answers to a steward, and of the summary's tables what is there."""
+    """Gather what the front page says: answers to a steward, and of the summary's tables what is there."""
     answers, tables = steward_answers(profile) if is_own(profile) else [], _summary_tables(profile)
     findings, lead = tables["findings"][1].to_dict("records"), QUESTION
-    if findings and not answers:
+    if findings and profile == "real":
         best = findings[0]
         lead = f"{best['headline']}: {best['number']} {best['phrase']}; guessing: {best['chance']}."
     counts = [int(number.split()[0].replace(",", "")) for number in tables["data_cards"][1].get("persons", [])]
@@ -130,12 +131,15 @@ def _front(profile: str, sections: list[dict]) -> dict:
 
 
 def _summary_tables(profile: str) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Captions and texts of the tables that stage 07 left for the front page; empty ones where it left none."""
-    found = dict.fromkeys(("findings", "claims", "not_found", "risks", "data_cards", "risk_cards"), ("", pd.DataFrame()))
+    """Read the tables that stage 07 left for the front page; empty ones where it left none."""
+    found = dict.fromkeys(
+        ("findings", "claims", "not_found", "risks", "data_cards", "risk_cards"), ("", pd.DataFrame())
+    )
     section = _section(profile, STAGES[-1])
     for table in section["tables"] if section["finished"] else ():
         path = results_dir(profile) / SUMMARY / "tables" / f"{table['name']}.csv"
-        found[table["name"]] = table["caption"], pd.read_csv(path, dtype=str, keep_default_na=False)
+        with suppress(pd.errors.EmptyDataError):
+            found[table["name"]] = table["caption"], pd.read_csv(path, dtype=str, keep_default_na=False)
     return found
 
 

@@ -96,6 +96,8 @@ def _dress_page(app: "Sphinx", page: str, context: dict, captions: Mapping[str, 
     soup = BeautifulSoup(context["body"], "html.parser")
     for table in soup.find_all("table"):
         dress_table(soup, table, captions.get(page, {}))
+    for code in soup.find_all("code", string=re.compile(r"^tables/\w+\.csv$")):
+        code.wrap(soup.new_tag("a", href=f"{page}/{code.get_text()}"))
     if page != "glossary":
         _explain(soup)
     context["body"] = str(soup)
@@ -109,7 +111,7 @@ def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str]) -
         part.attrs = {key: value for key, value in part.attrs.items() if key in ("scope", "title", "href")}
     for cell in table.find_all(["td", "th"]):
         text = cell.get_text().strip()
-        if cell.name == "td" and (kind := "number" if _NUMBER.match(text) else "long" if len(text) > _LONG else ""):
+        if cell.name == "td" and (kind := _kind(text)):
             cell["class"] = kind
         _in_words(soup, cell)
     for heading in table.select("thead th"):
@@ -123,6 +125,13 @@ def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str]) -
         caption.append(link)
     table["class"] = "data"
     table.wrap(soup.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
+
+
+def _kind(text: str) -> str:
+    """Say what a cell holds, for its width: a number, words, a sentence, or ("") a word or two."""
+    if _NUMBER.match(text):
+        return "number"
+    return "long" if len(text) > _LONG else "words" if len(text) > _LONG / 4 else ""
 
 
 def _in_words(soup: "BeautifulSoup", cell: "Tag") -> None:

@@ -28,7 +28,7 @@ def estimate_text(metric: dict, interval: str = "95 % interval ") -> str:
 
 
 def interval_text(metric: dict) -> str:
-    """The bounds of a metric's interval in words, "" where it has none."""
+    """Put the bounds of a metric's interval into words, "" where it has none."""
     if metric["value"] is None or metric["low"] is None or metric["high"] is None:
         return ""
     return " to ".join(number_text(_factor(metric) * metric[end]) for end in ("low", "high"))

@@ -33,7 +33,7 @@ class Evidence:
         return found
 
     def find(self, names: str) -> dict:
-        """The first defined number of several names, as a metric; its value is None, with a reason, where none is.
+        """Find the first defined number of several names, as a metric; its value is None, with a reason, where none is.
 
         A name may be a number ("0.5", "10%"), or "1/" before a name: the reciprocal.
         """
@@ -96,7 +96,7 @@ class Evidence:
 
 
 def bound(metric: dict, end: str) -> float:
-    """A bound of a number's interval; the number itself where it has none."""
+    """Give a bound of a number's interval; the number itself where it has none."""
     return metric["value"] if metric[end] is None else metric[end]
 
 

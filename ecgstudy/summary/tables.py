@@ -63,8 +63,9 @@ def verdict(published: float, high_is_good: bool, leaky: dict, honest: dict, cha
     lucky = high_is_good and chance["value"] is not None and worst <= bound(chance, "high")
     if not lucky and best >= sign * published:
         return "exceeded" if worst > sign * published else "reproduced"
-    reached = leaky["value"] is not None and max(sign * bound(leaky, end) for end in ("low", "high")) >= sign * published
-    return LEAKY if reached else NOT
+    if leaky["value"] is None:
+        return NOT
+    return LEAKY if max(sign * bound(leaky, end) for end in ("low", "high")) >= sign * published else NOT
 
 
 def verdict_results(claims: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +115,7 @@ def findings_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def nulls_table(evidence: Evidence) -> pd.DataFrame:
-    """What was looked for and not found: whatever its rule does not show beyond its interval."""
+    """List what was looked for and not found: whatever its rule does not show beyond its interval."""
     rows = listed("nulls").to_dict("records")
     words = [evidence.fill(row["words"]) for row in rows if evidence.holds(row["rule"]) is False]
     return pd.DataFrame({"not_found": words})
