@@ -88,7 +88,7 @@ def test_every_link_and_picture_of_every_page_is_there_and_nothing_is_remote(sit
 
 def test_a_notebook_opens_in_short_folds_its_code_and_shows_the_stages_own_figure(site: Path) -> None:
     article = _soup(site / f"{FIRST}.html").find("article")
-    text = article.get_text(" ")
+    text = " ".join(article.get_text(" ").split())
     assert text.index("A stage") < text.index("In short") < text.index("The EER")
     assert "Half of it & more." in text
     assert article.select_one("details.hide summary")
