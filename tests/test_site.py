@@ -120,7 +120,7 @@ def test_tables_say_code_names_in_words_link_their_csv_and_stay_escaped() -> Non
     assert cells[2][2]["class"] == "long"
     assert soup.caption.a["href"] == "01/tables/attackers.csv"
     assert soup.find("style") is None
-    assert soup.table.parent["class"] == "wide"
+    assert soup.table.parent["class"] == ["wide"]
 
 
 def test_every_code_name_stands_once_and_every_word_has_a_meaning() -> None:

@@ -111,8 +111,11 @@ def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str]) -
         part.attrs = {key: value for key, value in part.attrs.items() if key in ("scope", "title", "href")}
     for cell in table.find_all(["td", "th"]):
         text = cell.get_text().strip()
-        if cell.name == "td" and (kind := _kind(text)):
+        kind = _kind(text) if cell.name == "td" else ""
+        if kind:
             cell["class"] = kind
+        if kind == "number":  # breaks before its interval only
+            cell.string = text.replace(" to ", "\xa0to\xa0").replace(" %", "\xa0%")
         _in_words(soup, cell)
     for heading in table.select("thead th"):
         heading["scope"] = "col"

@@ -42,7 +42,7 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
                 "published": share_text(published, claim["unit"]),
                 "honest": evidence.told(claim["honest"]),
                 "leaky": evidence.told(claim["leaky"]),
-                "chance": evidence.told(claim["chance"]),
+                "chance": evidence.card(claim["chance"])[0],
                 "what differs": evidence.fill(claim["differs"]),
                 "paper": claim["paper"],
             }
