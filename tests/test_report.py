@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
@@ -137,3 +138,16 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
     assert page.index("Whether patients") < page.index("because there is nobody.") < page.index("Stages")
     assert "PSEUDONYM" not in page
     assert "**Whether patients can be linked is not known.** Not app" in (tmp_path / "mine" / "summary.md").read_text()
+
+
+def test_the_summary_s_tables_are_of_its_own_stage_and_never_those_of_the_last_stage_there_is(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ecgstudy.study.report.STAGES", STAGES[:1])
+    stage = Stage.open(FIRST, {"profile": "demo", "seed": 0, "device": "cpu", "fs": 100.0})
+    bounds = pd.DataFrame({"eer": [0.1, None], "eer_low": [0.05, None], "eer_high": [0.2, None]})
+    stage.table("claims", bounds, "Numbers with intervals.")
+    stage.finish()
+    page = _text(build_report("demo"))
+    assert "The papers' claims" not in page
+    assert "What we found" not in page

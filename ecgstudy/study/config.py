@@ -39,6 +39,7 @@ class StageInfo:
     needs: tuple[str, ...] = ()
 
 
+SUMMARY = "07_summary"
 STAGES = (
     StageInfo(
         "01_ingestion",
@@ -76,7 +77,7 @@ STAGES = (
         needs=("01_ingestion",),
     ),
     StageInfo(
-        "07_summary",
+        SUMMARY,
         "Summary",
         "What was found, what was not, and which claims of the papers hold?",
         needs=(

@@ -6,7 +6,6 @@ It only reads the files that the stages left (``metrics.json``, ``report.json``,
 import json
 import re
 import tempfile
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,12 +17,23 @@ from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import most_failures
 from ecgstudy.study.cache import alone, write_text
-from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
+from ecgstudy.study.config import (
+    PROFILES,
+    QUESTION,
+    STAGES,
+    SUMMARY,
+    TEMPLATES,
+    StageInfo,
+    check_profile,
+    is_own,
+    results_dir,
+)
 from ecgstudy.study.site import build_site, glossary_page, notebook_page
-from ecgstudy.study.stage import STORY, read_metrics, table_html
-from ecgstudy.study.words import estimate_text, exact, number_text
+from ecgstudy.study.stage import STORY, read_metrics
+from ecgstudy.study.words import estimate_text, exact, number_text, table_html
 
-SUMMARY = STAGES[-1].name
+SHOWN = ("claims", "risks", "data_cards", "risk_cards")
+"""Tables of the summary that the front page shows as they are."""
 LINKING = {
     "cross_day": "of a later day",
     "cross_record": "another recording, of whatever day",
@@ -104,15 +114,18 @@ def _escaped(value: object) -> object:
 
 def _front(profile: str, sections: list[dict]) -> dict:
     """Gather what the front page says: answers to a steward, and of the summary's tables what is there."""
-    answers, tables = steward_answers(profile) if is_own(profile) else [], _summary_tables(profile)
-    findings, lead = tables["findings"][1].to_dict("records"), QUESTION
+    answers = steward_answers(profile) if is_own(profile) else []
+    summary = next((section for section in sections if section["info"].name == SUMMARY), {"finished": False})
+    captions = {table["name"]: table["caption"] for table in summary["tables"]} if summary["finished"] else {}
+    folder = results_dir(profile) / SUMMARY / "tables"
+    tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False) for name in captions}
+    findings = tables["findings"].to_dict("records") if "findings" in tables else []
+    lead = QUESTION
     if findings and profile == "real":
         best = findings[0]
         lead = f"{best['headline']}: {best['number']} {best['phrase']}; guessing: {best['chance']}."
-    counts = [int(number.split()[0].replace(",", "")) for number in tables["data_cards"][1].get("persons", [])]
-    pages = {
-        name: Markup(table_html(frame, caption)) if len(frame) else "" for name, (caption, frame) in tables.items()
-    }
+    counts = [metric["value"] for name, metric in sections[0].get("metrics", {}).items() if name.endswith(".persons")]
+    counts = [count for count in counts if count]
     return {
         "question": QUESTION,
         "profile": profile,
@@ -123,24 +136,13 @@ def _front(profile: str, sections: list[dict]) -> dict:
         "answers": answers,
         "linked": any(answer["headline"] != UNKNOWN for answer in answers),
         "findings": findings,
-        "not_found": [Markup(words) for words in tables["not_found"][1].get("not_found", [])],
-        "verdicts": (sections[-1].get("findings") or [""])[0],
-        "people": f"{sum(counts):,} people in {len(counts)} cohorts. " if counts else "",
-        "pages": pages,
+        "not_found": [Markup(words) for words in tables["not_found"]["not_found"]] if "not_found" in tables else [],
+        "verdicts": summary["findings"][0] if captions else "",
+        "people": f"{sum(counts):,.0f} people in {len(counts)} cohort{'s' * (len(counts) > 1)}. " if counts else "",
+        "pages": {
+            name: Markup(table_html(tables[name], captions[name])) for name in SHOWN if len(tables.get(name, ()))
+        },
     }
-
-
-def _summary_tables(profile: str) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Read the tables that stage 07 left for the front page; empty ones where it left none."""
-    found = dict.fromkeys(
-        ("findings", "claims", "not_found", "risks", "data_cards", "risk_cards"), ("", pd.DataFrame())
-    )
-    section = _section(profile, STAGES[-1])
-    for table in section["tables"] if section["finished"] else ():
-        path = results_dir(profile) / SUMMARY / "tables" / f"{table['name']}.csv"
-        with suppress(pd.errors.EmptyDataError):
-            found[table["name"]] = table["caption"], pd.read_csv(path, dtype=str, keep_default_na=False)
-    return found
 
 
 def _section(profile: str, info: StageInfo) -> dict:
@@ -158,7 +160,7 @@ def _section(profile: str, info: StageInfo) -> dict:
     made = f"commit {about['commit'][:10]}, seed {about['seed']}, {about['device']}, {about['seconds']:.0f} s"
     if "artefact_commits" in about:
         made += f"; rests on artefacts of commits {', '.join(made_by[:10] for made_by in about['artefact_commits'])}"
-    return story | {"info": info, "finished": True, "headlines": headlines, "made": made}
+    return story | {"info": info, "finished": True, "headlines": headlines, "made": made, "metrics": metrics}
 
 
 def steward_answers(profile: str) -> list[dict[str, str]]:
@@ -192,15 +194,16 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
     rank1, persons, enrolled, always, worst = (said(protocol, name, stronger) for name in names)
     seconds = metrics.get(f"{cohort}.{protocol}.probe_seconds", {})
     sentences = [
-        f"Somebody who holds one earlier ECG of each of {number_text(enrolled['value'])} patients and gets another ECG "
-        f"of one of {number_text(persons['value'])} of them ({LINKING[protocol]}"
-        + (f", {number_text(seconds['value'])} s long" if seconds else "")
+        f"Somebody who holds one earlier ECG of each of {enrolled['value']:,.0f} patients and gets another ECG "
+        f"of one of {persons['value']:,.0f} of them ({LINKING[protocol]}"
+        + (f", {estimate_text(seconds)} long" if seconds else "")
         + f") names the right patient in {_share_text(rank1)} of the cases; guessing would in "
-        f"{number_text(100 / enrolled['value'])} %."
+        f"{number_text(1 / enrolled['value'], 'share')} %."
     ]
     if rank1["value"] in (0, 1):
-        bound = 100 * most_failures(persons["value"], 0.975)
-        bound = f"as low as {number_text(100 - bound)} %" if rank1["value"] else f"as high as {number_text(bound)} %"
+        most = most_failures(persons["value"], 0.975)
+        low, high = number_text(1 - most, "share"), number_text(most, "share")
+        bound = f"as low as {low} %" if rank1["value"] else f"as high as {high} %"
         sentences.append(f"Of so few patients that says little: among all it may be {bound} (exact 97.5 % bound).")
     if stronger == "template":
         sentences.append(
@@ -210,12 +213,12 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
     elif template["value"] is not None:
         sentences.append(f"Comparing average beats, without any training, already does so in {_share_text(template)}.")
     if always["value"] is not None and worst["value"] is not None:
-        told = "all" if worst["value"] == 1 else f"{number_text(100 * worst['value'])} % or more"
+        told = "all" if worst["value"] == 1 else f"{number_text(worst['value'], 'share')} % or more"
         sentences.append(
-            f"{number_text(100 * always['value'])} % of the patients are recognised every time; the worst-off tenth "
+            f"{number_text(always['value'], 'share')} % of the patients are recognised every time; the worst-off tenth "
             f"are told from others in {told} of the comparisons."
         )
-    share = number_text(100 * rank1["value"])
+    share = number_text(rank1["value"], "share")
     return {"cohort": cohort, "headline": f"{share} % of later ECGs can be linked", "text": " ".join(sentences)}
 
 

@@ -1,7 +1,6 @@
 """Pages of the report: executed notebooks and the front page, built by Sphinx to open from disk without a network."""
 
 import base64
-import csv
 import html
 import io
 import re
@@ -11,8 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import TEMPLATES, StageInfo
+from ecgstudy.study.words import table_html
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -43,6 +45,7 @@ KEPT = ("_static", "_images", "_sphinx_design_static", "searchindex.js")
 _UNUSED = ("*.map", "locales", "docutils.conf", "*.po", "*.mo")
 _NUMBER = re.compile(r"[-\d][^a-z]{0,12}(\([-\d.,]+ to [-\d.,]+\))?$")
 _LONG = 60
+_TEXTS = dict.fromkeys(("record_id", "commit", "version"), str)
 _NO_TERMS = {"a", "code", "pre", "h1", "h2", "h3", "h4", "figcaption", "script", "style", "svg", "button", "summary"}
 
 
@@ -58,7 +61,7 @@ def build_site(source: Path, target: Path, title: str, captions: Mapping[str, Ma
     title : str
         Name of the site.
     captions : mapping
-        By page: address of the CSV file by the caption of its table.
+        By page: CSV file, as a path in `target`, by the caption of its table.
     """
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
@@ -72,7 +75,12 @@ def build_site(source: Path, target: Path, title: str, captions: Mapping[str, Ma
     settings["exclude_patterns"] = ["_own", "_site", "_doctrees"]
     with patch_docutils(), docutils_namespace():
         app = Sphinx(source, None, built, source / "_doctrees", "html", settings, status=None, warning=told)
-        app.connect("html-page-context", lambda app, page, _t, context, _d: _dress_page(app, page, context, captions))
+        app.connect(
+            "html-page-context",
+            lambda app, page, _template, context, _tree: _dress_page(
+                app, page, context, captions.get(page, {}), target
+            ),
+        )
         app.build()
     if app.statuscode or not (built / "index.html").is_file():
         raise StudyError(f"The pages of {target} could not be built: {told.getvalue().strip()}")
@@ -87,7 +95,7 @@ def build_site(source: Path, target: Path, title: str, captions: Mapping[str, Ma
             shutil.move(made, target / made.name)
 
 
-def _dress_page(app: "Sphinx", page: str, context: dict, captions: Mapping[str, Mapping[str, str]]) -> None:
+def _dress_page(app: "Sphinx", page: str, context: dict, files: Mapping[str, str], folder: Path) -> None:
     """Give the tables of a page their look and links, and the first mention of each word its meaning."""
     from bs4 import BeautifulSoup
 
@@ -95,18 +103,30 @@ def _dress_page(app: "Sphinx", page: str, context: dict, captions: Mapping[str, 
         return
     soup = BeautifulSoup(context["body"], "html.parser")
     for table in soup.find_all("table"):
-        dress_table(soup, table, captions.get(page, {}))
+        dress_table(soup, table, files, folder)
     for code in soup.find_all("code", string=re.compile(r"^tables/\w+\.csv$")):
         code.wrap(soup.new_tag("a", href=f"{page}/{code.get_text()}"))
     if page != "glossary":
-        _explain(soup)
+        terms = app.env.get_domain("std").get_objects()
+        _explain(soup, {name: anchor for name, _, kind, _, anchor, _ in terms if kind == "term"})
     context["body"] = str(soup)
 
 
-def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str]) -> None:
-    """Put a table into a box that scrolls, say code names in words, and link its CSV file, found by the caption."""
+def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str], folder: Path) -> None:
+    """Put a table into a box that scrolls, say code names in words, and link its CSV file, found by the caption.
+
+    What the file holds is what is shown, so that all pages write numbers alike, whenever their notebooks were run.
+    """
     for style in table.find_previous_siblings("style"):
         style.decompose()
+    caption = table.caption.get_text().strip() if table.caption else ""
+    if caption in files:
+        frame = pd.read_csv(folder / files[caption], dtype=_TEXTS, keep_default_na=False, na_values=[""])
+        written = type(soup)(table_html(frame, caption), "html.parser").table
+        table.replace_with(written)
+        table = written
+        link = soup.new_tag("a", href=files[caption], attrs={"class": "csv"}, string="CSV")
+        table.caption.extend([" ", link])
     for part in table.find_all(True):
         part.attrs = {key: value for key, value in part.attrs.items() if key in ("scope", "title", "href")}
     for cell in table.find_all(["td", "th"]):
@@ -119,13 +139,6 @@ def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str]) -
         _in_words(soup, cell)
     for heading in table.select("thead th"):
         heading["scope"] = "col"
-    caption = table.find("caption")
-    file = files.get(caption.get_text().strip()) if caption else None
-    if file:
-        caption.append(" ")
-        link = soup.new_tag("a", href=file, attrs={"class": "csv"})
-        link.string = "CSV"
-        caption.append(link)
     table["class"] = "data"
     table.wrap(soup.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
 
@@ -149,43 +162,36 @@ def _in_words(soup: "BeautifulSoup", cell: "Tag") -> None:
         cell.string.replace_with(said)
 
 
-def _explain(soup: "BeautifulSoup") -> None:
+def _explain(soup: "BeautifulSoup", anchors: Mapping[str, str]) -> None:
     """Link the first mention of each word of the glossary on a page, its meaning in the tooltip."""
-    from sphinx.util.nodes import _make_id
-
-    meanings, left = read_words()[0], set(read_words()[0])
-    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, meanings), key=len, reverse=True))})\b")
+    meanings, left = read_words()[0], set(anchors)
+    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, anchors), key=len, reverse=True))})\b")
     for text in soup.find_all(string=pattern):
         if any(parent.name in _NO_TERMS for parent in text.parents):
             continue
         found = next((match for match in pattern.finditer(text) if match[1] in left), None)
         if found:
             left.discard(found[1])
-            anchor = f"glossary.html#{_make_id(f'term-{found[1]}')}"
-            link = soup.new_tag("a", href=anchor, title=meanings[found[1]], attrs={"class": "word"})
-            link.string = found[1]
-            text.replace_with(text[: found.start()], link, text[found.end() :])
+            about = {"href": f"glossary.html#{anchors[found[1]]}", "title": meanings[found[1]], "class": "word"}
+            text.replace_with(
+                text[: found.start()], soup.new_tag("a", attrs=about, string=found[1]), text[found.end() :]
+            )
 
 
 @cache
 def read_words() -> tuple[dict[str, str], dict[str, str]]:
     """Meanings by word, and words by code name, from ``templates/words.csv``."""
-    with (TEMPLATES / "words.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {row["term"]: row["meaning"] for row in rows}, {
-        code: row["term"] for row in rows for code in row["codes"].split()
-    }
+    words = pd.read_csv(TEMPLATES / "words.csv", keep_default_na=False)
+    codes = words.assign(codes=words["codes"].str.split()).explode("codes")
+    return dict(zip(words["term"], words["meaning"], strict=True)), dict(
+        zip(codes["codes"], codes["term"], strict=True)
+    )
 
 
 def glossary_page() -> str:
     """Markdown of the glossary."""
-    entries = "\n\n".join(f"{term}\n  {meaning}" for term, meaning in sorted(read_words()[0].items(), key=_by_word))
-    return f"# Glossary\n\nWhat the words of this report mean.\n\n```{{glossary}}\n{entries}\n```\n"
-
-
-def _by_word(entry: tuple[str, str]) -> str:
-    """Sort key of the glossary."""
-    return entry[0].lower()
+    entries = "\n\n".join(f"{term}\n  {meaning}" for term, meaning in read_words()[0].items())
+    return f"# Glossary\n\nWhat the words of this report mean.\n\n```{{glossary}}\n:sorted:\n\n{entries}\n```\n"
 
 
 def notebook_page(notebook: "NotebookNode", info: StageInfo, folder: Path, short: str) -> "NotebookNode":
