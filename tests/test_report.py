@@ -10,10 +10,12 @@ import pytest
 from bs4 import BeautifulSoup
 
 from ecgstudy.errors import StudyError
-from ecgstudy.study.config import STAGES
+from ecgstudy.study.config import STAGES, SUMMARY
 from ecgstudy.study.report import build_report
 from ecgstudy.study.stage import Stage
 from ecgstudy.study.words import estimate_text, number_text
+from ecgstudy.summary import tables
+from ecgstudy.summary.evidence import Evidence
 
 FIRST = STAGES[0].name
 
@@ -43,7 +45,7 @@ def _text(page: Path) -> str:
 
 def test_front_page_and_summary_show_numbers_intervals_and_the_reason_of_an_undefined_one(results: Path) -> None:
     page = _text(build_report("demo"))
-    assert "1.23 % (95 % interval 1 to 2)" in page
+    assert "1.2 % (95 % interval 1.0 to 2.0)" in page
     assert "1,234" in page
     assert "one person <is> no gallery" in page
     assert "Half of it & more." in page
@@ -51,7 +53,7 @@ def test_front_page_and_summary_show_numbers_intervals_and_the_reason_of_an_unde
     assert "rests on artefacts of commits 1234567890, abcdef0123" in page
     assert "identity, sex and age" not in page
     summary = (results / "summary.md").read_text()
-    assert "| equal error rate | 1.23 % (95 % interval 1 to 2) | 1,234 |" in summary
+    assert "| equal error rate | 1.2 % (95 % interval 1.0 to 2.0) | 1,234 |" in summary
     rows = re.findall(r"^\|.*\|$", summary, flags=re.MULTILINE)
     assert {row.count("|") for row in rows} == {4}
     assert f"![a rising line]({FIRST}/figures/line.png)" in summary
@@ -66,11 +68,15 @@ def test_a_profile_without_results_is_a_sentence(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(310, "310"), (21799, "21,799"), (3.0, "3"), (0.98765, "0.988"), (12345.6, "12,346"), (-8.26, "-8.26")],
+    ("value", "unit", "text"),
+    [
+        *((310, "records", "310"), (21799, "", "21,799"), (3.0, "s", "3"), (12345.6, "s", "12,346")),
+        *((-8.26, "ms", "-8.26"), (0.98765, "", "0.988"), (1.0, "", "1.000"), (0.98765, "share", "98.8")),
+        *((1.0, "share", "100.0"), (0.000126, "share", "0.0")),
+    ],
 )
-def test_numbers_are_written_for_readers(value: float, text: str) -> None:
-    assert number_text(value) == text
+def test_numbers_are_written_for_readers(value: float, unit: str, text: str) -> None:
+    assert number_text(value, unit) == text
 
 
 def test_a_count_has_no_interval() -> None:
@@ -108,17 +114,17 @@ def test_the_front_page_of_own_records_opens_with_what_a_steward_asks(
     first = page[: page.index("Stages")]
     assert re.search(r'names the patients of <a .*href="02_reidentification/tables/risk_by_person.csv"', html)
     for words in (
-        "75 % of later ECGs can be linked",
+        "75.0 % of later ECGs can be linked",
         "earlier ECG of each of 50 patients and gets another ECG of one of 40 of them",
-        "10 s long) names the right patient in 75 % of the cases; guessing would in 2 %.",
-        "already does so in 25 % (95 % interval 20 to 30).",
-        "50 % of the patients are recognised every time; the worst-off tenth are told from others in 98 % or more of",
-        "100 % of the patients are recognised every time; the worst-off tenth are told from others in all of the comp",
-        "60 % of later ECGs can be linked",  # another day is the stronger claim
+        "10 s long) names the right patient in 75.0 % of the cases; guessing would in 2.0 %.",
+        "already does so in 25.0 % (95 % interval 20.0 to 30.0).",
+        "50.0 % of the patients are recognised every time; the worst-off tenth are told from others in 98.0 % or more",
+        "100.0 % of the patients are recognised every time; the worst-off tenth are told from others in all of the",
+        "60.0 % of later ECGs can be linked",  # another day is the stronger claim
         "Whether patients can be linked is not known",
         "Every person has one record.",
-        "names the right patient in 100 % of the cases; guessing would in 1.12 %. Of so few patients that says little: "
-        "among all it may be as low as 95.9 % (exact 97.5 % bound)",  # Clopper and Pearson's for 89 of 89
+        "names the right patient in 100.0 % of the cases; guessing would in 1.1 %. Of so few patients that says "
+        "little: among all it may be as low as 95.9 % (exact 97.5 % bound)",  # Clopper and Pearson's for 89 of 89
         "(another recording, of whatever day",
         "37.5 % of later ECGs can be linked",  # no training does better here than the choice
         "takes no training, only a comparison of average beats; the attacker that was chosen on validation scores does "
@@ -151,3 +157,23 @@ def test_the_summary_s_tables_are_of_its_own_stage_and_never_those_of_the_last_s
     page = _text(build_report("demo"))
     assert "The papers' claims" not in page
     assert "What we found" not in page
+
+
+def test_the_front_page_says_what_is_missing_and_keeps_words_that_stand_for_numbers(results: Path) -> None:
+    stage = Stage.open(SUMMARY, {"profile": "demo", "seed": 0, "device": "cpu"})
+    evidence = Evidence("demo")
+    stage.table("claims", tables.claims_table(evidence), "Claims.")
+    stage.table("findings", tables.findings_table(evidence), "Findings.", show=False)
+    stage.table("not_found", tables.nulls_table(evidence), "Not found.")
+    stage.table("risks", tables.risks_table(evidence), "Risks.")
+    stage.table("risk_cards", tables.risk_cards(evidence), "Risk cards.")
+    stage.table("data_cards", tables.data_cards(evidence), "Cohorts.")
+    stage.finding("Of so many published numbers: none.")
+    stage.finish()
+    page = _text(build_report("demo"))
+    assert "Of so many published numbers: none." in page
+    assert "not tested here" in page
+    assert "missing: stage 02 has not been run to its end" in page
+    assert page.count("This stage has not been run to its end yet.") == len(STAGES) - 2
+    for absent in ("What we found", "What we did not find", "If you hold ECGs", "Cohorts", "people in"):
+        assert absent not in page

@@ -16,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from ecgstudy.study.config import STAGES
 from ecgstudy.study.report import build_report
 from ecgstudy.study.site import WIDGETS, dress_table, notebook_page, read_words
-from ecgstudy.study.stage import Stage, table_html
+from ecgstudy.study.stage import Stage
+from ecgstudy.study.words import table_html
 
 FIRST = STAGES[0].name
 ROWS = pd.DataFrame(
@@ -53,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         stage.metric("c.eer", 0.0123, 0.01, 0.02, n=1234, unit="share")
         stage.headline("c.eer", "equal error rate")
         stage.finding("Half of it & more.")
-        stage.table("attackers", ROWS, "All attackers.")
+        stage.table("attackers", pd.concat([ROWS] * 8), "All attackers.")
         figure, ax = plt.subplots()
         ax.plot([0, 1])
         stage.figure("line", figure, "a caption", "a rising line")
@@ -108,17 +109,23 @@ def test_a_picture_that_no_figure_of_the_stage_is_stays_in_the_notebook(tmp_path
     assert notebook.cells[1].outputs[0]["data"]["image/png"] == picture
 
 
-def test_tables_say_code_names_in_words_link_their_csv_and_stay_escaped() -> None:
-    soup = BeautifulSoup(table_html(ROWS, "All attackers."), "html.parser")
-    dress_table(soup, soup.table, {"All attackers.": "01/tables/attackers.csv"})
+def test_tables_say_code_names_in_words_show_their_csv_and_stay_escaped(tmp_path: Path) -> None:
+    soup = BeautifulSoup(table_html(ROWS.assign(rank1=0.9), "All attackers."), "html.parser")
+    ROWS.to_csv(tmp_path / "attackers.csv", index=False)
+    dress_table(soup, soup.table, {"All attackers.": "attackers.csv"}, tmp_path)
     cells = [row.find_all("td") for row in soup.select("tbody tr")]
     assert cells[0][0].get_text() == "residual network + network on averaged beats"
     assert cells[0][0].span["title"] == "resnet1d + beatnet"
     assert cells[1][0].get_text() == "comparison of average beats"
     assert cells[2][0].get_text() == "<b>unknown</b>"
-    assert [cell["class"] for cell in cells[0][1:2]] == ["number"]
+    assert [row[1].get_text() for row in cells] == [
+        "50.0\xa0% (40.0\xa0to\xa060.0)",
+        "25.0\xa0% (20.0\xa0to\xa030.0)",
+        "-",
+    ]
+    assert cells[0][1]["class"] == "number"
     assert cells[2][2]["class"] == "long"
-    assert soup.caption.a["href"] == "01/tables/attackers.csv"
+    assert soup.caption.a["href"] == "attackers.csv"
     assert soup.find("style") is None
     assert soup.table.parent["class"] == ["wide"]
 

@@ -1,5 +1,6 @@
 """The summary's verdicts and sentences follow from the stages' numbers; what is missing is said to be missing."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ from ecgstudy.study.config import STAGES
 from ecgstudy.study.stage import Stage
 from ecgstudy.study.words import estimate_text, exact
 from ecgstudy.summary import tables
-from ecgstudy.summary.evidence import NAMED, Evidence
+from ecgstudy.summary.evidence import Evidence
 
 NUMBERS = {
     "02_reidentification": {
@@ -88,11 +89,11 @@ def test_claims_are_judged_by_what_is_there_and_the_rest_is_missing(evidence: Ev
     day = claims.loc["names the person: another day"]
     assert day[["verdict", "honest", "leaky", "chance"]].tolist() == [
         tables.LEAKY,
-        "58 % (36 to 82)",
-        "95 % (93 to 97)",
-        "1.11 %",
+        "58.0 % (36.0 to 82.0)",
+        "95.0 % (93.0 to 97.0)",
+        "1.1 %",
     ]
-    assert "The chosen attacker reaches 89 % (76 to 100)." in day["what differs"]
+    assert "The chosen attacker reaches 89.0 % (76.0 to 100.0)." in day["what differs"]
     assert claims.loc["names the person: another recording", "verdict"] == "reproduced"
     late = claims.loc["names the activity: another electrode"]
     assert late["verdict"] == tables.MISSING
@@ -118,14 +119,24 @@ def test_own_records_judge_no_paper_and_synthetic_ones_give_no_verdict(
 def test_findings_nulls_and_risks_stand_on_numbers(evidence: Evidence) -> None:
     (finding,) = tables.findings_table(evidence).to_dict("records")
     assert finding["headline"] == "One ECG is enough to find its owner on another day"
-    assert (finding["number"], finding["interval"], finding["chance"]) == ("89 %", "76 to 100", "1.11 %")
+    assert (finding["number"], finding["interval"], finding["chance"]) == ("89.0 %", "76.0 to 100.0", "1.1 %")
     assert "20 persons came back, with 83" in finding["sure"]
     assert "the right one of 90 persons" in finding["phrase"]
     (null,) = tables.nulls_table(evidence)["not_found"]
-    assert "56 % (46 to 66); always naming the commonest is right in 71 %" in null
-    assert "89 % (76 to 100)" in tables.risks_table(evidence)["risk"].tolist()
+    assert "56.0 % (46.0 to 66.0); always naming the commonest is right in 71.0 %" in null
+    assert "89.0 % (76.0 to 100.0)" in tables.risks_table(evidence)["risk"].tolist()
     cards = tables.risk_cards(evidence).set_index("protocol")
-    assert cards.loc["cross_record", "named right"] == "100 % (95.9 to 100)"  # Clopper and Pearson's for 89 of 89
+    assert cards.loc["cross_record", "named right"] == "100.0 % (95.9 to 100.0)"  # Clopper and Pearson's for 89 of 89
+
+
+def test_a_missing_number_is_said_in_words_wherever_it_stands(evidence: Evidence) -> None:
+    gone = "missing: stage 03 has not been run to its end"
+    name = "03:motion.cross_activity.dt4ecg.person_accuracy"
+    assert [evidence.value(asked) for asked in (name, f"1/{name}", f"n:{name}", f"1/n:{name}")] == [gone] * 4
+    assert evidence.fill(f"of {{v:{name}}}") == f"of {gone}"
+    assert evidence.value("1/n:02:ecgid.cross_day.best.rank1") == "5.0 %"
+    assert len(tables.data_cards(evidence)) == 0
+    assert len(tables.risk_cards(Evidence("mine"))) == len(tables.risks_table(Evidence("mine"))) == 0
 
 
 def test_a_rule_needs_both_intervals_apart(evidence: Evidence) -> None:
@@ -139,8 +150,8 @@ def test_a_rule_needs_both_intervals_apart(evidence: Evidence) -> None:
 
 def test_exact_bounds_where_all_or_none_succeed() -> None:
     whole = {"value": 1.0, "low": 1.0, "high": 1.0, "n": 89, "unit": "share"}
-    assert estimate_text(exact("c.p.a.rank1", whole)) == "100 % (95 % interval 95.9 to 100)"
-    assert estimate_text(exact("c.p.a.rank1_per_person", whole | {"value": 0.0})) == "0 % (95 % interval 0 to 4.06)"
+    assert estimate_text(exact("c.p.a.rank1", whole)) == "100.0 % (95 % interval 95.9 to 100.0)"
+    assert estimate_text(exact("c.p.a.rank1_per_person", whole | {"value": 0.0})) == "0.0 % (95 % interval 0.0 to 4.1)"
     assert exact("c.p.a.eer", whole) is whole
     assert exact("c.p.a.rank1", whole | {"value": 0.9})["low"] == 1.0
 
@@ -148,10 +159,8 @@ def test_exact_bounds_where_all_or_none_succeed() -> None:
 def test_lists_name_stages_that_there_are_and_rules_that_can_be_read(evidence: Evidence) -> None:
     stages = {stage.name[:2] for stage in STAGES}
     for name in ("claims", "cards", "nulls", "risks", "models", "checklists"):
-        listed = tables.listed(name)
-        asked = [found[1] for text in listed.to_numpy().ravel() for found in NAMED.findall(text)]
-        asked += [n for text in listed.to_numpy().ravel() for n in text.split() if n.partition("1/")[2][2:3] == ":"]
-        assert {name[:2] for name in asked if name[2:3] == ":"} <= stages
+        asked = re.findall(r"\b(\d\d):[a-z]", " ".join(tables.listed(name).to_numpy().ravel()))
+        assert set(asked) <= stages
     for rule in [*tables.listed("cards")["rule"], *tables.listed("nulls")["rule"]]:
         assert rule.split(" ")[1] in "<>"
         evidence.holds(rule)

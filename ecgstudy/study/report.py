@@ -140,7 +140,8 @@ def _front(profile: str, sections: list[dict]) -> dict:
         "verdicts": summary["findings"][0] if captions else "",
         "people": f"{sum(counts):,.0f} people in {len(counts)} cohort{'s' * (len(counts) > 1)}. " if counts else "",
         "pages": {
-            name: Markup(table_html(tables[name], captions[name])) for name in SHOWN if len(tables.get(name, ()))
+            name: Markup(table_html(tables[name], captions[name])) if len(tables.get(name, ())) else ""
+            for name in SHOWN
         },
     }
 

@@ -8,16 +8,21 @@ from functools import cached_property
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import STAGES, is_own
 from ecgstudy.study.stage import read_metrics
-from ecgstudy.study.words import estimate_text, exact, interval_text, number_text
+from ecgstudy.study.words import estimate_text, exact
 
 PUBLIC = re.compile(r"\b(ecgid|ludb|mitdb|motion|ptbxl)\b")
 """Cohorts that the lists of this stage name; other profiles ask the same of their own."""
-NAMED = re.compile(r"\{(n:)?(\d\d:[^}]+)\}")
+FILLED = re.compile(r"\{(v:)?([^{}]+)\}")
+_BLANK = {"value": None, "low": None, "high": None, "n": None, "unit": "", "note": ""}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Numbers of a profile's finished stages; a name is the stage's number and the metric's, "02:ecgid.persons"."""
+    """Numbers of a profile's finished stages; a name is the stage's number and the metric's, "02:ecgid.persons".
+
+    A name may also be a number ("0.5", "10%"), "n:" before a name (how many observations its number rests on), or "1/"
+    before a name (the reciprocal); of several names, with spaces between, the first defined number counts.
+    """
 
     profile: str
 
@@ -33,33 +38,30 @@ class Evidence:
         return found
 
     def find(self, names: str) -> dict:
-        """Find the first defined number of several names, as a metric; its value is None, with a reason, where none is.
-
-        A name may be a number ("0.5", "10%"), or "1/" before a name: the reciprocal.
-        """
-        reasons = [""]
-        for name in names.split():
-            found = self._one(name)
-            if found["value"] is not None:
-                return found
-            reasons.append(found["note"])
-        return {"value": None, "low": None, "high": None, "n": None, "unit": "", "note": reasons[-1]}
+        """Find a number as a metric; its value is None, with a reason, where there is none."""
+        found = [self._one(name) for name in names.split()] or [_BLANK]
+        return next((metric for metric in found if metric["value"] is not None), found[-1])
 
     def _one(self, name: str) -> dict:
         """One number by one name."""
-        blank = {"value": None, "low": None, "high": None, "n": None, "unit": "share", "note": ""}
         if name.startswith("1/"):
             of = self._one(name[2:])
-            return blank | {"value": of["value"] and 1 / of["value"], "note": of.get("note", "")}
+            return _BLANK | (
+                {"value": 1 / of["value"], "unit": "share"} if of["value"] else {"note": of.get("note", "")}
+            )
+        if name.startswith("n:"):
+            of = self._one(name[2:])
+            return _BLANK | {"value": of["n"], "note": of.get("note", "")}
         if ":" not in name:
-            share = name.endswith("%")
-            return blank | {"value": float(name.strip("%")) / (100 if share else 1), "unit": "share" if share else ""}
+            return _BLANK | (
+                {"value": float(name[:-1]) / 100, "unit": "share"} if "%" in name else {"value": float(name)}
+            )
         stage, metric = name.split(":")
         stand_in = "own-1" if is_own(self.profile) else "synthetic" if self.profile == "demo" else r"\1"
         metric = PUBLIC.sub(stand_in, metric)
         if stage not in self.stages:
-            return blank | {"note": f"missing: stage {stage} has not been run to its end"}
-        found = self.stages[stage]["metrics"].get(metric, blank | {"note": "missing: not measured"})
+            return _BLANK | {"note": f"missing: stage {stage} has not been run to its end"}
+        found = self.stages[stage]["metrics"].get(metric, _BLANK | {"note": "missing: not measured"})
         if "auroc" in metric.rpartition(".")[2]:
             found = found | {"unit": ""}
         elif ".share." in metric or "mass_in" in metric:
@@ -70,19 +72,13 @@ class Evidence:
         """Put a number with its interval into words, or the reason why there is none."""
         return estimate_text(self.find(names), interval="")
 
-    def card(self, names: str) -> tuple[str, str]:
-        """Value of a number, in words, and its interval ("" where it has none)."""
-        found = self.find(names)
-        return estimate_text(found | {"low": None}), interval_text(found)
+    def value(self, names: str) -> str:
+        """Put a number into words without its interval."""
+        return estimate_text(self.find(names) | {"low": None})
 
     def fill(self, text: str) -> str:
-        """Replace every ``{name}`` by its number in words, and ``{n:name}`` by how many observations it rests on."""
-
-        def words(match: re.Match) -> str:
-            found = self.find(match[2])
-            return str(found["n"]) if match[1] else estimate_text(found, interval="")
-
-        return NAMED.sub(words, text)
+        """Replace every ``{name}`` by its number in words, and ``{v:name}`` by that without its interval."""
+        return FILLED.sub(lambda found: self.value(found[2]) if found[1] else self.told(found[2]), text)
 
     def holds(self, rule: str) -> bool | None:
         """Whether "a > b" or "a < b" holds beyond both intervals; None where a number is missing."""
@@ -98,8 +94,3 @@ class Evidence:
 def bound(metric: dict, end: str) -> float:
     """Give a bound of a number's interval; the number itself where it has none."""
     return metric["value"] if metric[end] is None else metric[end]
-
-
-def share_text(value: float, unit: str) -> str:
-    """Write a published number as ours are written."""
-    return f"{number_text(100 * value)} %" if unit == "%" else number_text(value)

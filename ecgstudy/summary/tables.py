@@ -7,8 +7,9 @@ import pandas as pd
 
 from ecgstudy.data.cohorts import REGISTRY
 from ecgstudy.evaluate.results import result, results_table
-from ecgstudy.study.config import STAGES, is_own
-from ecgstudy.summary.evidence import Evidence, bound, share_text
+from ecgstudy.study.config import STAGES, SUMMARY, is_own
+from ecgstudy.study.words import interval_text
+from ecgstudy.summary.evidence import FILLED, Evidence, bound
 
 MISSING, LEAKY, NOT = "missing", "holds only under a leaky split", "not reproduced"
 VERDICTS = ("reproduced", "exceeded", LEAKY, NOT, "not testable on public data", "not tested here", MISSING)
@@ -16,6 +17,15 @@ SYNTHETIC = "no verdict: synthetic"
 CLAIM_COLUMNS = ["claim", "verdict", "published", "honest", "leaky", "chance", "what differs", "paper"]
 HONEST = ("cross_day", "cross_record", "time_separated", "cross_activity", "cross_electrode")
 """Protocols of the risk card, the strongest claim first."""
+RISK_CARD = {
+    "persons": "{v:02:*.best.persons}",
+    "gallery": "{v:02:*.best.enrolled}",
+    "named right": "{02:*.best.rank1}",
+    "chance": "{v:1/02:*.best.enrolled}",
+    "without training": "{02:*.template.rank1}",
+    "named every time": "{v:02:*.best.always_first}",
+    "EER": "{02:*.best.eer}",
+}
 
 
 def listed(name: str) -> pd.DataFrame:
@@ -39,10 +49,10 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
             {
                 "claim": claim["claim"],
                 "verdict": said,
-                "published": share_text(published, claim["unit"]),
+                "published": f"{100 * published:.1f} %" if claim["unit"] == "%" else f"{published:.3f}",
                 "honest": evidence.told(claim["honest"]),
                 "leaky": evidence.told(claim["leaky"]),
-                "chance": evidence.card(claim["chance"])[0],
+                "chance": evidence.value(claim["chance"]),
                 "what differs": evidence.fill(claim["differs"]),
                 "paper": claim["paper"],
             }
@@ -95,20 +105,21 @@ def findings_table(evidence: Evidence) -> pd.DataFrame:
         holds = evidence.holds(card["rule"])
         if holds is None or evidence.find(card["metric"])["value"] is None:
             continue
-        number, interval = evidence.card(card["metric"])
-        drawn = [pair.split("=") for pair in card["rows"].split("|")]
-        drawn = [{"label": label} | evidence.find(names) for label, names in drawn]
-        chance = evidence.find(card["chance"])
+        drawn = [
+            {"label": label} | evidence.find(names)
+            for label, _, names in (row.partition("=") for row in card["rows"].split("|"))
+        ]
+        drawn = [row for row in drawn if row["value"] is not None]
         rows.append(
             {
                 "stage": card["stage"],
                 "headline": card["headline"] if holds else card["otherwise"],
-                "number": number,
-                "interval": interval,
+                "number": evidence.value(card["metric"]),
+                "interval": interval_text(evidence.find(card["metric"])),
                 "phrase": evidence.fill(card["phrase"]),
-                "chance": evidence.card(card["chance"])[0],
+                "chance": evidence.value(card["chance"]),
                 "sure": evidence.fill(card["sure"]),
-                "rows": json.dumps({"rows": [r for r in drawn if r["value"] is not None], "chance": chance["value"]}),
+                "rows": json.dumps({"rows": drawn, "chance": evidence.find(card["chance"])["value"]}),
             }
         )
     return pd.DataFrame(rows, columns=["stage", "headline", "number", "interval", "phrase", "chance", "sure", "rows"])
@@ -123,19 +134,9 @@ def nulls_table(evidence: Evidence) -> pd.DataFrame:
 
 def risks_table(evidence: Evidence) -> pd.DataFrame:
     """Release situation by attacker: the measured risk, what guessing gives, and what was not tested."""
-    rows = listed("risks").to_dict("records")
-    shown = [row for row in rows if evidence.find(row["metric"])["value"] is not None]
-    return pd.DataFrame(
-        {
-            "released": row["release"],
-            "attacker": row["attacker"],
-            "risk": evidence.told(row["metric"]),
-            "which is": evidence.fill(row["measured"]),
-            "chance": evidence.card(row["chance"])[0],
-            "not tested": evidence.fill(row["untested"]),
-        }
-        for row in shown
-    )
+    rows = listed("risks")
+    measured = [evidence.find(FILLED.match(risk)[2])["value"] is not None for risk in rows["risk"]]
+    return rows[measured].map(evidence.fill)
 
 
 def risk_cards(evidence: Evidence) -> pd.DataFrame:
@@ -144,22 +145,10 @@ def risk_cards(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for cohort in dict.fromkeys(name.split(".")[0] for name in metrics):
         for protocol in HONEST:
-            stem = f"02:{cohort}.{protocol}"
-            if evidence.find(f"{stem}.best.rank1")["value"] is not None:
-                rows.append(
-                    {
-                        "cohort": cohort,
-                        "protocol": protocol,
-                        "persons": evidence.card(f"{stem}.best.persons")[0],
-                        "gallery": evidence.card(f"{stem}.best.enrolled")[0],
-                        "named right": evidence.told(f"{stem}.best.rank1"),
-                        "chance": evidence.card(f"1/{stem[:2]}:{cohort}.{protocol}.best.enrolled")[0],
-                        "without training": evidence.told(f"{stem}.template.rank1"),
-                        "named every time": evidence.card(f"{stem}.best.always_first")[0],
-                        "EER": evidence.told(f"{stem}.best.eer"),
-                    }
-                )
-    return pd.DataFrame(rows)
+            if evidence.find(f"02:{cohort}.{protocol}.best.rank1")["value"] is not None:
+                told = {of: evidence.fill(text.replace("*", f"{cohort}.{protocol}")) for of, text in RISK_CARD.items()}
+                rows.append({"cohort": cohort, "protocol": protocol} | told)
+    return pd.DataFrame(rows, columns=["cohort", "protocol", *RISK_CARD])
 
 
 def data_cards(evidence: Evidence) -> pd.DataFrame:
@@ -168,16 +157,15 @@ def data_cards(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for cohort in [name.split(".")[0] for name in metrics if name.endswith(".persons")]:
         kind = REGISTRY.get(cohort)
-        counts = {what: evidence.card(f"01:{cohort}.{what}")[0] for what in ("persons", "records", "minutes")}
+        counts = {what: evidence.value(f"01:{cohort}.{what}") for what in ("persons", "records", "minutes")}
         about = {"version": kind.version, "licence": kind.licence, "DOI": kind.doi} if kind else {}
         rows.append({"cohort": cohort, **counts, **about})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["cohort", "persons", "records", "minutes", "version", "licence", "DOI"])
 
 
 def model_cards(evidence: Evidence) -> pd.DataFrame:
     """One row a model: what it reads and learns, what it is for and not for, and one number of it."""
-    models = listed("models").rename(columns={"not_for": "not for"})
-    return models.assign(number=[evidence.told(name) for name in models["number"]])
+    return listed("models").map(evidence.fill)
 
 
 def checklist(evidence: Evidence, kind: str) -> pd.DataFrame:
@@ -189,21 +177,20 @@ def checklist(evidence: Evidence, kind: str) -> pd.DataFrame:
         "{versions}": ", ".join(f"{name} {text}" for name, text in sorted(versions.items())),
         "{seed}": ", ".join(sorted({str(made["seed"]) for made in about})),
     }
-    rows = listed("checklists")
-    rows = rows[rows["list"].str.startswith(kind)].assign(answer=lambda kept: kept["answer"].map(evidence.fill))
+    rows = listed("checklists").rename(columns={"list": "point"})
     for name, text in manifest.items():
         rows["answer"] = rows["answer"].str.replace(name, text or MISSING, regex=False)
-    return rows.rename(columns={"list": "point"})
+    return rows[rows["point"].str.startswith(kind)].map(evidence.fill)
 
 
 def costs_table(evidence: Evidence) -> pd.DataFrame:
     """One row a stage: seconds, device and commit of the run, or that it is missing."""
-    rows = []
-    for info in STAGES:
-        about = evidence.stages.get(info.name[:2], {}).get("provenance")
-        row = {"stage": info.title, "seconds": None, "device": "", "commit": MISSING}
-        if about:
-            row |= {"seconds": about["seconds"], "device": about["device"], "commit": about["commit"][:10]}
-        if info.name[:2] != "07":
-            rows.append(row)
-    return pd.DataFrame(rows)
+    about = [evidence.stages.get(info.name[:2], {}).get("provenance", {}) for info in STAGES if info.name != SUMMARY]
+    return pd.DataFrame(
+        {
+            "stage": [info.title for info in STAGES if info.name != SUMMARY],
+            "seconds": [made.get("seconds") for made in about],
+            "device": [made.get("device", "") for made in about],
+            "commit": [made.get("commit", MISSING)[:10] for made in about],
+        }
+    )
