@@ -119,8 +119,8 @@ def test_tables_say_code_names_in_words_show_their_csv_and_stay_escaped(tmp_path
     assert cells[1][0].get_text() == "comparison of average beats"
     assert cells[2][0].get_text() == "<b>unknown</b>"
     assert [row[1].get_text() for row in cells] == [
-        "50.0\xa0% (40.0\xa0to\xa060.0)",
-        "25.0\xa0% (20.0\xa0to\xa030.0)",
+        "50.0 % (40.0\xa0to\xa060.0)",
+        "25.0 % (20.0\xa0to\xa030.0)",
         "-",
     ]
     assert cells[0][1]["class"] == "number"

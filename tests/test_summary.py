@@ -120,7 +120,7 @@ def test_findings_nulls_and_risks_stand_on_numbers(evidence: Evidence) -> None:
     (finding,) = tables.findings_table(evidence).to_dict("records")
     assert finding["headline"] == "One ECG is enough to find its owner on another day"
     assert (finding["number"], finding["interval"], finding["chance"]) == ("89.0 %", "76.0 to 100.0", "1.1 %")
-    assert "20 persons came back, with 83" in finding["sure"]
+    assert "83 persons of 20 persons" in finding["sure"]
     assert "the right one of 90 persons" in finding["phrase"]
     (null,) = tables.nulls_table(evidence)["not_found"]
     assert "56.0 % (46.0 to 66.0); always naming the commonest is right in 71.0 %" in null

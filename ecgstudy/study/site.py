@@ -109,7 +109,7 @@ def _dress_page(app: "Sphinx", page: str, context: dict, files: Mapping[str, str
     if page != "glossary":
         terms = app.env.get_domain("std").get_objects()
         _explain(soup, {name: anchor for name, _, kind, _, anchor, _ in terms if kind == "term"})
-    context["body"] = str(soup)
+    context["body"] = str(soup).replace(" %", "\xa0%")
 
 
 def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str], folder: Path) -> None:
@@ -135,7 +135,7 @@ def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str], f
         if kind:
             cell["class"] = kind
         if kind == "number":  # breaks before its interval only
-            cell.string = text.replace(" to ", "\xa0to\xa0").replace(" %", "\xa0%")
+            cell.string = text.replace(" to ", "\xa0to\xa0")
         _in_words(soup, cell)
     for heading in table.select("thead th"):
         heading["scope"] = "col"
