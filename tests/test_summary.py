@@ -122,7 +122,7 @@ def test_findings_nulls_and_risks_stand_on_numbers(evidence: Evidence) -> None:
     assert (finding["number"], finding["interval"], finding["chance"]) == ("89.0 %", "76.0 to 100.0", "1.1 %")
     assert "83 persons of 20 persons" in finding["sure"]
     assert "the right one of 90 persons" in finding["phrase"]
-    (null,) = tables.nulls_table(evidence)["not_found"]
+    (null,) = tables.nulls_table(evidence)["found"]
     assert "56.0 % (46.0 to 66.0); always naming the commonest is right in 71.0 %" in null
     assert "89.0 % (76.0 to 100.0)" in tables.risks_table(evidence)["risk"].tolist()
     cards = tables.risk_cards(evidence).set_index("protocol")

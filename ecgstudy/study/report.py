@@ -136,7 +136,7 @@ def _front(profile: str, sections: list[dict]) -> dict:
         "answers": answers,
         "linked": any(answer["headline"] != UNKNOWN for answer in answers),
         "findings": findings,
-        "not_found": [Markup(words) for words in tables["not_found"]["not_found"]] if "not_found" in tables else [],
+        "not_found": tables["not_found"].to_numpy().tolist() if "not_found" in tables else [],
         "verdicts": summary["findings"][0] if captions else "",
         "people": f"{sum(counts):,.0f} people in {len(counts)} cohort{'s' * (len(counts) > 1)}. " if counts else "",
         "pages": {

@@ -44,6 +44,7 @@ SETTINGS: dict[str, Any] = {
 KEPT = ("_static", "_images", "_sphinx_design_static", "searchindex.js")
 _UNUSED = ("*.map", "locales", "docutils.conf", "*.po", "*.mo")
 _NUMBER = re.compile(r"[-\d][^a-z]{0,12}(\([-\d.,]+ to [-\d.,]+\))?$")
+_CODE = re.compile(r"[a-z]+(_[a-z]+)+")
 _LONG = 60
 _TEXTS = dict.fromkeys(("record_id", "commit", "version"), str)
 _NO_TERMS = {"a", "code", "pre", "h1", "h2", "h3", "h4", "figcaption", "script", "style", "svg", "button", "summary"}
@@ -155,11 +156,15 @@ def _in_words(soup: "BeautifulSoup", cell: "Tag") -> None:
     if cell.find(True) or not cell.string:
         return
     text = cell.string.strip()
-    parts = [read_words()[1].get(part.replace(" ", "_")) for part in text.split(" + ")]
+    names = read_words()[1]
+    parts = [names.get(part.replace(" ", "_"), _spoken(part)) for part in text.split(" + ")]
     if all(parts):
-        said = soup.new_tag("span", title=text)
-        said.string = " + ".join(parts)
-        cell.string.replace_with(said)
+        cell.string.replace_with(soup.new_tag("span", title=text, string=" + ".join(parts)))
+
+
+def _spoken(name: str) -> str:
+    """Code name in words, "" where it is none."""
+    return name.replace("_", " ") if _CODE.fullmatch(name) else ""
 
 
 def _explain(soup: "BeautifulSoup", anchors: Mapping[str, str]) -> None:

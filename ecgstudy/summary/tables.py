@@ -127,9 +127,9 @@ def findings_table(evidence: Evidence) -> pd.DataFrame:
 
 def nulls_table(evidence: Evidence) -> pd.DataFrame:
     """List what was looked for and not found: whatever its rule does not show beyond its interval."""
-    rows = listed("nulls").to_dict("records")
-    words = [evidence.fill(row["words"]) for row in rows if evidence.holds(row["rule"]) is False]
-    return pd.DataFrame({"not_found": words})
+    rows = listed("nulls")
+    held = [evidence.holds(rule) is False for rule in rows.pop("rule")]
+    return rows[held].map(evidence.fill)
 
 
 def risks_table(evidence: Evidence) -> pd.DataFrame:
