@@ -115,13 +115,6 @@ def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
     return notebook
 
 
-def heading_of(notebook: "NotebookNode") -> str:
-    """Text of the notebook's first level-1 heading, "" where there is none."""
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = re.search(r"^# (.*)$", prose, re.MULTILINE)
-    return heading[1].strip() if heading else ""
-
-
 def notebook_path(stage: str) -> Path:
     """Source notebook of a stage; :class:`StudyError` names the stages there are."""
     path = notebooks_dir() / f"{stage}.ipynb"

@@ -90,21 +90,8 @@ def _write_pages(source: Path, folder: Path, content: dict) -> dict[str, dict[st
 
 def _templates() -> Environment:
     """Templates of Markdown: texts are escaped, so that nothing in them is taken for markup."""
-    loader = FileSystemLoader(TEMPLATES)
     shared = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, finalize=_escaped, **shared)
-    picture = Environment(loader=loader, autoescape=True, **shared).get_template("dots.svg.j2")
-
-    def dots(drawn: str) -> Markup:
-        """Numbers of a finding, with intervals and chance, as SVG; `drawn` is JSON."""
-        drawing = json.loads(drawn)
-        for row in drawing["rows"]:
-            row["text"] = estimate_text(row | {"low": None})
-        drawing["label"] = "; ".join(f"{row['label']}: {row['text']}" for row in drawing["rows"])
-        return Markup(picture.render(drawing, at=lambda value: round(4 + 292 * value, 1)))
-
-    environment.globals["dots"] = dots
-    return environment
+    return Environment(loader=FileSystemLoader(TEMPLATES), finalize=_escaped, **shared)
 
 
 def _escaped(value: object) -> object:
@@ -120,6 +107,10 @@ def _front(profile: str, sections: list[dict]) -> dict:
     folder = results_dir(profile) / SUMMARY / "tables"
     tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False) for name in captions}
     findings = tables["findings"].to_dict("records") if "findings" in tables else []
+    for card in findings:
+        card["drawn"] = json.loads(card["rows"])
+        for row in card["drawn"]["rows"]:
+            row["text"] = estimate_text(row | {"low": None})
     lead = QUESTION
     if findings and profile == "real":
         best = findings[0]

@@ -83,7 +83,7 @@ def shown_table(frame: pd.DataFrame, caption: str = "") -> pd.DataFrame:
     return shown.rename(columns=lambda column: str(column).replace("_", " "))
 
 
-def _column_text(columns: pd.DataFrame, caption: str) -> list[str]:
+def _column_text(columns: pd.DataFrame, caption: str) -> pd.Series:
     """Write a column (a number, and the bounds of its interval if there are any) with the same decimals; words stay."""
     name = str(columns.columns[0])
     numbers = columns.apply(pd.to_numeric, errors="coerce").astype(float)
@@ -96,13 +96,9 @@ def _column_text(columns: pd.DataFrame, caption: str) -> list[str]:
     # else as many decimals as tell the numbers of a column apart, by the middle one; none of counts
     decimals = 3 - sum(np.median(np.abs(found)) > np.array([1, 3, 99])) if (found % 1).any() else 0
     scale, sign, decimals = (100, " %", 1) if share else (1, "", decimals)
-    form = f"{{:,.{decimals}f}}".format
-    texts = []
-    for said, (value, *bounds) in zip(columns.iloc[:, 0], scale * numbers.to_numpy(), strict=True):
-        if np.isnan(value):
-            texts.append(said if isinstance(said, str) and said else "-")
-        elif bounds and np.isfinite(bounds).all():
-            texts.append(f"{form(value)}{sign} ({' to '.join(map(form, bounds))})")
-        else:
-            texts.append(f"{form(value)}{sign}")
-    return texts
+    said = (scale * numbers).map(f"{{:,.{decimals}f}}".format)
+    text = said.iloc[:, 0] + sign
+    if said.shape[1] > 1:
+        text = text.where(numbers.isna().any(axis=1), text + " (" + said.iloc[:, 1] + " to " + said.iloc[:, 2] + ")")
+    words = columns.iloc[:, 0].map(lambda cell: cell if isinstance(cell, str) and cell else "-")
+    return text.where(numbers.iloc[:, 0].notna(), words)
