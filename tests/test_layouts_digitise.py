@@ -10,12 +10,16 @@ from PIL import Image
 
 from ecgstudy.__main__ import main
 from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.data.simulator.heart import CONDITIONS
+from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
 from ecgstudy.layouts import page as page_module
 from ecgstudy.layouts.digitise import digitise, read_page
+from ecgstudy.layouts.images import agreement
 from ecgstudy.layouts.layout import layout_named
 from ecgstudy.layouts.page import load_picture
 from ecgstudy.layouts.printout import Printout, Style, draw
+from ecgstudy.layouts.words import letters_on_traces
 
 FS, SECONDS = 500, 10
 
@@ -206,6 +210,24 @@ def test_waves_beside_column_edges_and_under_names_are_read() -> None:
     height, printed = (np.nanmax(each, axis=1) - np.nanmin(each, axis=1) for each in (values, printout.values))
     assert np.abs(height / printed - 1).max() < 0.1
     assert _snr(printout, values) > 20
+
+
+def test_blank_paper_beside_ink_has_no_names() -> None:
+    ink = np.zeros((400, 400), np.float32)
+    ink[140:144, 40:] = np.random.default_rng(0).random((4, 360))
+    _, n_found = letters_on_traces(ink, [("aVR", 50, 150), ("V1", 50, 150), ("V4", 50, 150)], [])
+    assert n_found == 0
+
+
+def test_one_stroke_of_a_name_on_its_trace_decides_nothing() -> None:
+    # the first I of II stands apart, where Cabrera's order has I, and the limb leads nearly keep to that order's law
+    cohort = SyntheticCohort(100, 2, 1, fs=250, diagnoses=dict.fromkeys(CONDITIONS, 0.8 / len(CONDITIONS)))
+    signal = cohort.signal("S001_1_rest_1")
+    style = Style(grid="none", separators="dotted", pulse="right", names="trace", pen_mm=0.43)
+    printout = draw(signal.values, signal.leads, signal.fs, layout_named("3x4+II"), 200, style)
+    reading = read_page(printout.image)
+    assert reading.layout.name == "3x4+II"
+    assert agreement(printout, reading)["snr_db"] > 15
 
 
 def test_a_folder_a_forbidden_name_and_a_page_about_pdf_are_told_apart(tmp_path: Path) -> None:

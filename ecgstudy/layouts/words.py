@@ -131,6 +131,8 @@ def _match(window: np.ndarray, name: str, font: int, height: int) -> tuple[float
     if word.shape[0] >= window.shape[0] or word.shape[1] >= window.shape[1]:
         return 0.0, 0, 0, np.zeros((1, 1), bool)
     alike = cv2.matchTemplate(window, word, cv2.TM_CCOEFF_NORMED)
+    written = cv2.matchTemplate(window, np.ones_like(word), cv2.TM_CCORR)
+    alike[written < 0.5 * word.sum()] = 0  # OpenCV calls blank paper a perfect match
     _, best, _, (column, row) = cv2.minMaxLoc(alike)
     return best, column, row, cv2.dilate(word, np.ones((3, 3))) > 0.3
 
