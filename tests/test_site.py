@@ -130,6 +130,14 @@ def test_tables_say_code_names_in_words_show_their_csv_and_stay_escaped(tmp_path
     assert soup.table.parent["class"] == ["wide"]
 
 
+def test_a_table_whose_file_holds_nothing_stays_as_its_notebook_shows_it(tmp_path: Path) -> None:
+    (tmp_path / "nothing.csv").write_text("\n")
+    for file in ("nothing.csv", "gone.csv"):
+        soup = BeautifulSoup(table_html(ROWS, "All attackers."), "html.parser")
+        dress_table(soup, soup.table, {"All attackers.": file}, tmp_path)
+        assert len(soup.select("tbody tr")) == len(ROWS)
+
+
 def test_every_code_name_stands_once_and_every_word_has_a_meaning() -> None:
     meanings, names = read_words()
     assert all(meanings.values())

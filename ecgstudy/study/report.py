@@ -81,7 +81,8 @@ def _write_pages(source: Path, folder: Path, content: dict) -> dict[str, dict[st
         card = next((card for card in content["findings"] if card["stage"] == info.name), None)
         short = templates.get_template("short.md.j2").render(section | {"card": card})
         nbformat.write(notebook_page(notebook, info, folder / info.name, short), source / f"{info.name}.ipynb")
-        captions[info.name] = {t["caption"]: f"{info.name}/tables/{t['name']}.csv" for t in section["tables"]}
+        files = pd.Series({t["name"]: t["caption"] for t in section["tables"]}, dtype=str).drop_duplicates(keep=False)
+        captions[info.name] = {caption: f"{info.name}/tables/{name}.csv" for name, caption in files.items()}
     pages = {"index.md": templates.get_template("index.md.j2").render(content), "glossary.md": glossary_page()}
     for name, text in pages.items():
         (source / name).write_text(text, encoding="utf-8")

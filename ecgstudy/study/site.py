@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,12 +123,12 @@ def dress_table(soup: "BeautifulSoup", table: "Tag", files: Mapping[str, str], f
         style.decompose()
     caption = table.caption.get_text().strip() if table.caption else ""
     if caption in files:
-        frame = pd.read_csv(folder / files[caption], dtype=_TEXTS, keep_default_na=False, na_values=[""])
-        written = type(soup)(table_html(frame, caption), "html.parser").table
-        table.replace_with(written)
-        table = written
-        link = soup.new_tag("a", href=files[caption], attrs={"class": "csv"}, string="CSV")
-        table.caption.extend([" ", link])
+        with suppress(FileNotFoundError, pd.errors.EmptyDataError):  # a file taken away, a table without columns
+            frame = pd.read_csv(folder / files[caption], dtype=_TEXTS, keep_default_na=False, na_values=[""])
+            written = type(soup)(table_html(frame, caption), "html.parser").table
+            table.replace_with(written)
+            table = written
+        table.caption.extend([" ", soup.new_tag("a", href=files[caption], attrs={"class": "csv"}, string="CSV")])
     for part in table.find_all(True):
         part.attrs = {key: value for key, value in part.attrs.items() if key in ("scope", "title", "href")}
     for cell in table.find_all(["td", "th"]):
