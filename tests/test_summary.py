@@ -62,7 +62,7 @@ NONE = _number(None)
         (NONE, _number(0.86, 0.7, 0.9), _number(0.75), tables.NOT),  # no better than the commonest class
         (_number(0.9), _number(0.86, 0.7, 0.9), _number(0.75), tables.LEAKY),
         (_number(0.9), NONE, NONE, tables.MISSING),
-        (NONE, _number(0.86), _number(0.5), "exceeded"),  # without an interval
+        (_number(0.9), _number(0.86), _number(0.5), tables.BARE),
     ],
 )
 def test_a_verdict_follows_from_the_honest_interval_then_from_the_leaky_one(
