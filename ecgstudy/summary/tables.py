@@ -64,7 +64,7 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
 def verdict(published: float, high_is_good: bool, leaky: dict, honest: dict, chance: dict) -> str:
     """Judge a claim by the interval of the honest number, and by the leaky one where that falls short.
 
-    A number that is not beyond chance reproduces nothing, whatever was published; one without an interval judges nothing.
+    A number that is not beyond chance reproduces nothing, whatever was published; one without an interval judges none.
     """
     if honest["value"] is None or honest["low"] is None:
         return MISSING if honest["value"] is None else BARE
