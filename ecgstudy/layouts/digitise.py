@@ -27,6 +27,10 @@ LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 Einthoven's law: worse is refused."""
 UNREAD_INK, MOST_UNREAD = 0.5, 0.02
 """Ink that must be explained, and the share of it that may lie beside all lines: more is refused."""
+MOST_SHARED, NO_WAVE_MV = (0.08, 0.35), 0.05
+"""Share of the waves' power in ink that two lines share, of the page and of a lead: more is refused, as it is unknown
+whose the waves are; what a flat line is given, mV."""
+TANGLED = "traces run into each other or into writing; print the page with fewer rows or at a lower gain."
 UNMEASURED = 0.75
 """Confidence where no grid tells how a page was bent or tilted."""
 SURE_NAMES, SURE_LAW = 2, 3.0
@@ -52,7 +56,7 @@ class Reading:
     layout: Layout
     fs: float  # Hz
     values: np.ndarray  # float32 (12, n_samples), mV; NaN where the page shows nothing
-    confidence: np.ndarray  # float (12,), 0 to 1: ink under the line that is its own, and agreement with other leads
+    confidence: np.ndarray  # float (12,), 0 to 1: waves in ink of its own, and agreement with other leads
     scale: float  # pixels a mm of the picture
     page: Page
     drawn: tuple[tuple[str, np.ndarray], ...]  # lead, and its points (n, 2) as x and y on the flat page
@@ -105,9 +109,7 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     lines = follow(ink, rows, ends, len(layout.strips), names)
     reading = _reading(page, layout, lines, frame, frame.sampled(lines, fs), fs)
     if _unread(np.where(small | names, 0, ink), reading, ends, lines.pen) > MOST_UNREAD:
-        raise StudyError(
-            "traces run into each other or into writing; print the page with fewer rows or at a lower gain."
-        )
+        raise StudyError(TANGLED)
     return reading
 
 
@@ -313,7 +315,7 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.
     """Give each lead its samples and its confidence."""
     n_samples = traces.shape[1]
     values = np.full((len(STANDARD_LEADS), n_samples), np.nan, np.float32)
-    confidence, drawn = np.zeros(len(STANDARD_LEADS)), []
+    confidence, drawn, powers = np.zeros(len(STANDARD_LEADS)), [], []
     segments = _segments(layout, traces)
     segments += [(lead, len(layout.rows) + at, slice(0, n_samples), 1.0) for at, lead in enumerate(layout.strips)]
     law = 1 - _lawless(layout, traces)
@@ -327,7 +329,12 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.
             raise StudyError(f"no trace was found for lead {lead}; scan the whole page again.")
         at = STANDARD_LEADS.index(lead)
         values[at, part] = sign * traces[row, part]
-        own = float((covered & ~lines.shared[row, columns]).mean())
+        power = (traces[row, part] - np.median(traces[row, part])) ** 2 + NO_WAVE_MV**2
+        powers.append([power.sum(), power[lines.shared[row, columns]].sum()])
+        own = covered.mean() * max(0.0, 1 - 2 * powers[-1][1] / powers[-1][0])
         confidence[at] = own * (law if lead in LIMB else 1) * (1 if page.is_exact else UNMEASURED)
         drawn.append((lead, np.stack([x, frame.zero[row] - traces[row, part] * PX * frame.gain], axis=1)))
+    every, shared = np.array(powers).T
+    if shared.sum() > MOST_SHARED[0] * every.sum() or (shared > MOST_SHARED[1] * every).any():
+        raise StudyError(TANGLED)
     return Reading(layout, fs, values, confidence, page.scale, page, tuple(drawn))
