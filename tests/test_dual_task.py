@@ -182,7 +182,7 @@ def test_a_fold_that_cannot_be_asked_does_not_stop_the_others(context: Context) 
     assert set(heard.windows["fold"]) == {2}
 
 
-def test_windows_go_across_the_borders_of_a_persons_records(context: Context) -> None:
+def test_windows_go_across_the_borders_of_a_persons_records(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     records = context.records("synthetic")
     index = context.dataset.grid(segments(records), 4.0)
     order = session_order(records)
@@ -206,8 +206,12 @@ def test_windows_go_across_the_borders_of_a_persons_records(context: Context) ->
     assert len(stream) == len(blocked.windows) + 3
     changed_at = np.flatnonzero(stream["record_id"] == both["squats"])
     assert stream["since"].iloc[changed_at[:4]].tolist() == [100, 200, 300, 400]
-    # shuffled windows are no session
-    assert predictions(context, protocols.RandomWindows(4.0)).across.empty
+    # several pieces of a record are no session
+    job = Job("synthetic", protocols.BlockedTime(), DT4ECG, 0)
+    halves = pd.concat([segments(records, 0, 0.5), segments(records, 0.5, 1)], ignore_index=True)
+    (split,) = context.splits(job)
+    monkeypatch.setattr(Context, "splits", lambda *_: [replace(split, probe=halves, overlapping=True)])
+    assert predict(context, job).across.empty
 
 
 def test_turned_windows_are_averaged(context: Context) -> None:
