@@ -15,7 +15,8 @@ from ecgstudy.data.base import Signal
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import plan, streaming, tables
-from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, Predictions, by_network, predict
+from ecgstudy.dual_task.plan import DT4ECG, Attacker, Budget, Choice, by_network, predict
+from ecgstudy.dual_task.predictions import Predictions
 from ecgstudy.dual_task.sessions import session_order, spliced
 from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate import protocols

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecgstudy.dual_task import figures, streaming, tables
-from ecgstudy.dual_task.plan import Predictions
+from ecgstudy.dual_task.predictions import Predictions
 from ecgstudy.dual_task.sessions import session_order
 from ecgstudy.dual_task.streaming import accuracy_by_time, delay_table, forward_filter, milliseconds_per_window
 from ecgstudy.learn.models import create_model

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.dual_task import figures, tables
-from ecgstudy.dual_task.plan import Predictions
+from ecgstudy.dual_task.predictions import Predictions
 from ecgstudy.dual_task.tables import estimate
 from ecgstudy.evaluate.protocols import BlockedTime, RandomWindows
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ecgstudy.dual_task.plan import DT4ECG, TASKS, Predictions
+from ecgstudy.dual_task.plan import DT4ECG
+from ecgstudy.dual_task.predictions import TASKS, Predictions
 from ecgstudy.dual_task.streaming import GUESS, USUAL, LongRecords, forward_filter, sessions
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.dataset import GRID_S, Dataset

@@ -8,13 +8,13 @@ from itertools import groupby
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.data.synthetic import SyntheticCohort
+from ecgstudy.dual_task.predictions import TASKS, Predictions, joined, nothing
 from ecgstudy.dual_task.sessions import session_order, spliced
 from ecgstudy.errors import DiskError, NotApplicableError, StudyError
 from ecgstudy.evaluate import protocols
@@ -29,8 +29,6 @@ from ecgstudy.learn.train import TrainedRun, TrainingSettings, fit
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.study.config import cache_dir, effort, is_own
 
-TASKS = {"person": SUBJECT, "activity": "activity"}
-"""What networks predict, and the column that holds the truth."""
 NO_PROBE = "no usable window is left to test on"
 
 
@@ -241,47 +239,6 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     yield predict, plan(cohort, ours, budget), replace(context, attackers=budget.attackers(ours))
 
 
-def nothing() -> pd.DataFrame:
-    """Table of windows without a row."""
-    answers = [f"{task}_{part}" for task in TASKS for part in ("predicted", "shares")]
-    return pd.DataFrame(columns=["seed", "fold", SUBJECT, RECORD, "start", "n_samples", "activity", *answers])
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What networks predict of their probes, folds and seeds one below the other.
-
-    `windows` has one row a window: seed, fold, subject_id, record_id, start and n_samples (samples), activity; for
-    each task the predicted name and the share of each class: None where the network has no such task, or cannot know
-    the person. It is empty where nothing is predicted at all. `across` are those of windows across the borders of
-    records (:func:`~ecgstudy.dual_task.sessions.spliced`), which count in streams alone. `gap` says why some folds, or
-    all, are missing.
-    """
-
-    windows: pd.DataFrame = field(default_factory=nothing)
-    classes: dict[str, list[str]] = field(default_factory=dict)
-    histories: list[pd.DataFrame] = field(default_factory=list)
-    gap: str = ""
-    across: pd.DataFrame = field(default_factory=nothing)
-
-    def subset(self, rows: ArrayLike) -> "Predictions":
-        """Take some of the windows, by mask or position."""
-        return replace(self, windows=self.windows.iloc[rows].reset_index(drop=True))
-
-    def shares(self, task: str) -> np.ndarray:
-        """Share of each class in each window, shape (n, n_classes)."""
-        return np.array([*self.windows[f"{task}_shares"]]).reshape(-1, len(self.classes[task]))
-
-    def accuracy(self, task: str) -> float:
-        """Share of windows whose class is predicted; NaN for a task without a prediction for every window."""
-        predicted = self.windows[f"{task}_predicted"]
-        return float((predicted == self.windows[TASKS[task]]).mean()) if predicted.notna().all() else math.nan
-
-    def correct(self, task: str, shares: np.ndarray) -> np.ndarray:
-        """Whether the likeliest class of each window is the true one."""
-        return np.array(self.classes[task])[shares.argmax(axis=1)] == self.windows[TASKS[task]].to_numpy()
-
-
 def predict(context: Context, job: Job) -> Predictions:
     """Train the job's attacker on every split and predict its probes; splits that cannot be asked are left out."""
     splits, parts, gaps = context.splits(job), [], {}
@@ -321,18 +278,6 @@ def _fold(context: Context, job: Job, fold: int) -> Predictions:
         borders = spliced(context.dataset, index, session_order(context.records(job.cohort)))
         across = asked(*borders) if len(borders[0]) else across
     return Predictions(windows, known, [run.history], across=across)
-
-
-def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of the same cohort, one below the other."""
-    windows, across = (below([getattr(part, name) for part in parts]) for name in ("windows", "across"))
-    histories = [history for part in parts for history in part.histories]
-    return replace(parts[0], windows=windows, across=across, histories=histories)
-
-
-def below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of windows below each other; those without a row would change the types of the others."""
-    return pd.concat([table for table in tables if len(table)] or [nothing()], ignore_index=True)
 
 
 def _with_ensembles(found: Mapping[tuple[str, str], Predictions]) -> dict[tuple[str, str], Predictions]:

@@ -16,7 +16,8 @@ from torch.utils.benchmark import Timer
 
 from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.public import MitdbCohort
-from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, TASKS, Predictions, below, by_network, open_context, predict
+from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, by_network, open_context, predict
+from ecgstudy.dual_task.predictions import TASKS, Predictions, below
 from ecgstudy.dual_task.sessions import session_order
 from ecgstudy.errors import DiskError, StudyError
 from ecgstudy.evaluate.protocols import TimeSeparated

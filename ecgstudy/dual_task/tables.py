@@ -12,7 +12,8 @@ from sklearn.metrics import confusion_matrix
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
-from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS, TASKS, Predictions
+from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS
+from ecgstudy.dual_task.predictions import TASKS, Predictions
 from ecgstudy.dual_task.streaming import GUESS, USUAL
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap, most_failures, paired_difference
 from ecgstudy.evaluate.classification import accuracy, macro_f1, of_confusion
