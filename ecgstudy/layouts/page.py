@@ -254,7 +254,7 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     """Fetch the page, take shadows and the grid away, and keep the ink."""
     flat = _sampled(picture, nodes, size, border=255)
     inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes, size) > 127
-    dark = np.where(inside & ~_blots(flat), darkness(flat), 0)
+    dark = np.where(inside & ~_blots(flat, inside), darkness(flat), 0)
     grid = _median_cells(dark)
     left = np.clip(dark - grid, 0, None) / np.clip(1 - grid, 0.25, None)
     hidden = grid > 0.5
@@ -266,11 +266,12 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale), is_exact, nodes)
 
 
-def _blots(flat: np.ndarray) -> np.ndarray:
-    """Where the picture is dark over more than a pen's width: a table, a hand, a bar; bool (h, w)."""
+def _blots(flat: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Where the picture is dark over more than a pen's width, or at its edge: a table, a hand, a bar; bool (h, w)."""
     small = cv2.resize(flat.max(axis=2), None, fx=1 / 4, fy=1 / 4, interpolation=cv2.INTER_AREA)
+    beyond = cv2.resize((~inside).astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
     dark = (small < 0.55 * np.percentile(small, 80)).astype(np.uint8)
-    blots = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((2 * PX // 4 + 1,) * 2))
+    blots = cv2.morphologyEx(dark | beyond, cv2.MORPH_OPEN, np.ones((2 * PX // 4 + 1,) * 2)) & dark
     return cv2.resize(cv2.dilate(blots, np.ones((5, 5))), flat.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
