@@ -22,6 +22,8 @@ NAME_MM = 12.0
 """How far from the beginning of its trace a lead's name stands."""
 WIDE_APART = 40 * PX
 """Names so far from each other tell how a row is tilted, pixels."""
+SURE = 4.0
+"""Standard errors by which rows must converge to be believed."""
 SNAP_MM = 0.1
 """How near to a line of the grid traces begin at that line: what prints its own paper begins at one."""
 
@@ -78,14 +80,17 @@ def straightened(picture: np.ndarray, page: Page) -> Page:
         return page
     marks = _named(words, rows)
     if sum(np.ptp(marks[marks[:, 0] == row, 1]) > WIDE_APART for row in np.unique(marks[:, 0])) < 2:
-        parts = [np.array_split(np.arange(first, last + 1), 8) for _, (first, last), _ in found]
+        parts = [np.array_split(np.arange(first, last + 1), max(COLUMNS)) for _, (first, last), _ in found]
         marks = np.array(
             [(row, part.mean(), np.median(found[row][0][part])) for row in range(len(rows)) for part in parts[row]]
         )
     points = np.array([(row, x) for row, pair in enumerate(ends) for x in pair])
-    there = np.column_stack([points[:, 1], _levelled(marks, points, rows)])
+    heights = _levelled(marks, points, rows)
+    if heights is None:  # as if it was but turned: what should be upright leans as what should be level
+        lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]
+        heights = rows[points[:, 0].astype(int)] - lean * (points[:, 1] - points[:, 1].mean())
     squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), np.repeat(rows, 2) / PX], axis=1)
-    return straighten(picture, page, there, squares)
+    return straighten(picture, page, np.column_stack([points[:, 1], heights]), squares)
 
 
 def _named(words: Sequence[Word], rows: np.ndarray) -> np.ndarray:
@@ -95,21 +100,26 @@ def _named(words: Sequence[Word], rows: np.ndarray) -> np.ndarray:
     return np.array([mark for mark in near if abs(mark[2] - rows[mark[0]] + 0.3 * pitch) < 0.5 * pitch]).reshape(-1, 3)
 
 
-def _levelled(marks: np.ndarray, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _levelled(marks: np.ndarray, points: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
     """Heights of rows, given as (n, 2) with x, by marks, (n, 3), that stand level in every row: row, x and y.
 
-    Rows are tilted, and converge where the page was tilted too.
+    Rows are tilted, and converge where the page was tilted too. None where the marks do not tell that they converge.
     """
     middle, kept = points[:, 1].mean(), np.ones(len(marks), bool)
 
     def design(places: np.ndarray) -> np.ndarray:
         row, x = places[:, 0].astype(int), places[:, 1] - middle
-        return np.column_stack([row[:, None] == np.arange(len(rows)), x, x * (rows[row] - rows.mean())])
+        return np.column_stack([row[:, None] == np.arange(len(rows)), x, x * (rows[row] - rows.mean()) / np.ptp(rows)])
 
     for _ in range(3):  # what is no name stands anywhere
-        found = np.linalg.lstsq(design(marks[kept]), marks[kept, 2], rcond=None)[0]
+        terms = design(marks[kept])
+        found = np.linalg.lstsq(terms, marks[kept, 2], rcond=None)[0]
         off = np.abs(marks[:, 2] - design(marks) @ found)
+        spread = np.sqrt((off[kept] ** 2).sum() / max(kept.sum() - terms.shape[1], 1))
+        error = spread * np.sqrt(np.linalg.pinv(terms.T @ terms)[-1, -1])
         kept = off <= max(3 * np.median(off[kept]), 2.0)
+    if abs(found[-1]) < SURE * error:
+        return None
     found[: len(rows)] = rows
     return design(points) @ found
 
