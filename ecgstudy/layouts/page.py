@@ -32,6 +32,8 @@ WORKING_SIDE = 2800
 """Longer side that a picture is brought to, pixels: a page of 300 mm keeps 9 a mm."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MM_PER_INCH = 25.4
+EDGE_MM = 30
+"""Least length of what is seen beside the page, if only narrowly."""
 _CELL = PX * BIG_SQUARE
 
 
@@ -271,7 +273,11 @@ def _blots(flat: np.ndarray, inside: np.ndarray) -> np.ndarray:
     small = cv2.resize(flat.max(axis=2), None, fx=1 / 4, fy=1 / 4, interpolation=cv2.INTER_AREA)
     beyond = cv2.resize((~inside).astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
     dark = (small < 0.55 * np.percentile(small, 80)).astype(np.uint8)
-    blots = cv2.morphologyEx(dark | beyond, cv2.MORPH_OPEN, np.ones((2 * PX // 4 + 1,) * 2)) & dark
+    wide = np.ones((2 * PX // 4 + 1,) * 2)
+    beside = cv2.morphologyEx(dark | beyond, cv2.MORPH_OPEN, wide) & dark
+    _, marks, boxes, _ = cv2.connectedComponentsWithStats(beside, connectivity=8)
+    beside[boxes[marks, 2:4].max(axis=2) < EDGE_MM * PX // 4] = 0  # where a trace ends at the picture's edge
+    blots = cv2.morphologyEx(dark, cv2.MORPH_OPEN, wide) | beside
     return cv2.resize(cv2.dilate(blots, np.ones((5, 5))), flat.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
