@@ -19,6 +19,7 @@ from ecgstudy.layouts.images import agreement
 from ecgstudy.layouts.layout import layout_named
 from ecgstudy.layouts.page import load_picture
 from ecgstudy.layouts.printout import Printout, Style, draw
+from ecgstudy.layouts.ruler import grid_vectors
 from ecgstudy.layouts.trace import follow
 from ecgstudy.layouts.words import Word, letters_on_traces
 
@@ -243,6 +244,17 @@ def test_a_page_without_a_grid_that_was_seen_from_aside_is_straightened(layout: 
         printout.image, cv2.getPerspectiveTransform(corners, moved), (width, height), borderValue=(255, 255, 255)
     )
     assert agreement(printout, read_page(picture))["snr_db"] > 14
+
+
+def test_a_grid_whose_spacing_seems_wider_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(lines: np.ndarray) -> tuple[np.ndarray, float]:
+        steps, unit = grid_vectors(lines)
+        return steps / 1.5, unit
+
+    monkeypatch.setattr(page_module, "grid_vectors", found)
+    page = page_module.flatten(_printed("3x4").image)
+    assert page.is_exact
+    assert page.scale == pytest.approx(200 / 25.4, rel=0.005)
 
 
 def test_the_edge_of_a_table_is_no_row() -> None:

@@ -32,6 +32,8 @@ WORKING_SIDE = 2800
 """Longer side that a picture is brought to, pixels: a page of 300 mm keeps 9 a mm."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MM_PER_INCH = 25.4
+LEAST_SEEN = 0.5
+"""Share of the picture in which a grid must be seen whose spacing was not told for certain."""
 EDGE_MM = 30
 """Least length of what is seen beside the page, if only narrowly."""
 _CELL = PX * BIG_SQUARE
@@ -124,6 +126,11 @@ def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
     lines = grid_lines(picture)
     vectors = grid_vectors(lines)
     points = None if vectors is None else grid_points(lines, *vectors)
+    if points is None and vectors is not None:  # of a grid that was drawn in pixels every third half line stands out
+        steps = vectors[0] * 1.5
+        points = grid_points(lines, steps, vectors[1])
+        if points is not None and len(points[0]) * (2 / np.hypot(*steps[0])) ** 2 < LEAST_SEEN * lines.size:
+            points = None
     if points is not None:
         to_mm, _ = cv2.findHomography(*points, cv2.RANSAC, 0.6)
         if to_mm is not None:
