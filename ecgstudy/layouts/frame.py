@@ -22,6 +22,8 @@ NAME_MM = 12.0
 """How far from the beginning of its trace a lead's name stands."""
 WIDE_APART = 40 * PX
 """Names so far from each other tell how a row is tilted, pixels."""
+FEW_ROWS = 6
+"""Lines of more rows run into each other, and do not tell how a row is tilted."""
 SURE = 4.0
 """Standard errors by which rows must converge to be believed."""
 SNAP_MM = 0.1
@@ -79,13 +81,14 @@ def straightened(picture: np.ndarray, page: Page) -> Page:
     if np.abs(np.diff(ends) / PX / SPEED - USUAL_S).max() > 0.5:
         return page
     marks = _named(words, rows)
-    if sum(np.ptp(marks[marks[:, 0] == row, 1]) > WIDE_APART for row in np.unique(marks[:, 0])) < 2:
+    by_names = sum(np.ptp(marks[marks[:, 0] == row, 1]) > WIDE_APART for row in np.unique(marks[:, 0])) >= 2
+    if not by_names:
         parts = [np.array_split(np.arange(first, last + 1), max(COLUMNS)) for _, (first, last), _ in found]
         marks = np.array(
             [(row, part.mean(), np.median(found[row][0][part])) for row in range(len(rows)) for part in parts[row]]
         )
     points = np.array([(row, x) for row, pair in enumerate(ends) for x in pair])
-    heights = _levelled(marks, points, rows)
+    heights = _levelled(marks, points, rows) if by_names or len(rows) <= FEW_ROWS else None
     if heights is None:  # as if it was but turned: what should be upright leans as what should be level
         lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]
         heights = rows[points[:, 0].astype(int)] - lean * (points[:, 1] - points[:, 1].mean())
