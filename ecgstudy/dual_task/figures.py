@@ -44,7 +44,7 @@ def protocols_figure(results: pd.DataFrame) -> Figure:
         ax.set(title=task, xlabel="accuracy (% of windows)")
     axes[0].set_yticks(range(len(protocols)), map(plain, protocols))
     axes[0].set_ylim(len(protocols) - 0.4, -0.6)
-    axes[0].legend(loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -186,8 +186,10 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
         where = (row.delay, 100 * row.accuracy)
         left.annotate(row.switching, where, textcoords="offset points", fontsize="small", **place)
     for row in delays[idle].itertuples():
-        left.axhline(100 * row.accuracy, color="0.5", linewidth=0.8, linestyle=":", label=row.switching)
-    left.set(title="activity: carried evidence", xlabel="median delay after a change (s)")
+        left.axhline(100 * row.accuracy, color="0.4", linewidth=0.8, linestyle=":")
+        named = {"ha": "right", "va": "bottom", "fontsize": "small", "color": "0.3"}
+        left.text(0.99, 100 * row.accuracy, row.switching, transform=left.get_yaxis_transform(), **named)
+    left.set(title="activity, by switches expected a second", xlabel="median delay after a change (s)")
     left.set_ylabel("accuracy (% of seconds)")
     left.margins(0.2)
     for number, (task, rows) in enumerate(by_time.groupby("task", sort=False)):
