@@ -70,7 +70,7 @@ def test_a_few_records_of_ones_own_have_no_panel_of_beats(store: RecordStore, mo
     monkeypatch.setattr(figures, "average_beats", lambda _: beats)
     for persons, panels in ((9, 1), (10, 2)):
         own = pd.DataFrame({"subject_id": range(persons), "reference_lead": "II"})
-        drawn = figures.beats_figure({"own-1": SimpleNamespace(records=own), "fake": store})
+        drawn = figures.beats_figure({"own-1": SimpleNamespace(records=own, fs=10.0), "fake": store})
         assert len(drawn.axes) == panels
     plt.close("all")
 

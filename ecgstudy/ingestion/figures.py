@@ -13,8 +13,9 @@ from matplotlib.patches import Patch
 from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.signals.delineation import WAVES
 from ecgstudy.signals.features import average_beat
+from ecgstudy.signals.preprocess import resample
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.plots import PALETTE, WAVE_COLOURS, ecg_paper, paper_size
+from ecgstudy.study.plots import PALETTE, PULSE_S, WAVE_COLOURS, calibration_pulse, ecg_paper, paper_size
 
 FEWEST_OWN_PERSONS = 10
 FEWEST_BEATS = 3
@@ -22,6 +23,11 @@ BEAT_S = (0.3, 0.5)
 """Seconds of an average beat before and after its R peak."""
 EXAMPLE_SECONDS = 3.0
 EXAMPLE_HEIGHT_MV = 2.5
+DRAWN_FS = 500.0
+"""Hz. At a store's rate an R wave is a triangle; its band ends below half that rate, so the curve between is known."""
+BEATS_A_ROW = 3
+LOWEST = -3.0
+"""Lowest amplitude drawn in parts of the R peak: where that is small, the band of few records would flatten the rest."""
 ENLARGED = 1.6
 """Screens show a true-sized strip too small; the grid keeps the scale."""
 SEX_COLOURS = {"women": PALETTE[0], "men": PALETTE[1], "not stated": PALETTE[7]}
@@ -70,15 +76,17 @@ def _draw_example(ax: Axes, name: str, store: RecordStore) -> None:
     record_id = (complete if len(complete) else store.records)["record_id"].iloc[0]
     record = store.records.set_index("record_id").loc[record_id]
     first = complete.loc[complete["record_id"] == record_id, "p_onset"].min() - 0.2 if len(complete) else 0.0
+    lead = store.signal(record_id)[record["leads"].index(record["reference_lead"])]
     start = max(0, int(first * store.fs))
     stop = start + int(EXAMPLE_SECONDS * store.fs)
-    values = store.signal(record_id)[record["leads"].index(record["reference_lead"]), start:stop]
+    values = resample(lead[start:stop], store.fs, DRAWN_FS)
     if record["unit"] == "mV":
-        middle = np.round((values.max() + values.min()) / 2, 1)
-        ecg_paper(ax, (0, EXAMPLE_SECONDS), (middle - EXAMPLE_HEIGHT_MV / 2, middle + EXAMPLE_HEIGHT_MV / 2))
+        low = np.round((values.max() + values.min()) / 2, 1) - EXAMPLE_HEIGHT_MV / 2
+        ecg_paper(ax, (-PULSE_S, EXAMPLE_SECONDS), (low, low + EXAMPLE_HEIGHT_MV))
+        calibration_pulse(ax, np.median(values))
     else:
         ax.set(xlim=(0, EXAMPLE_SECONDS), xlabel="time (s)", ylabel=f"amplitude ({record['unit']})")
-    ax.plot(np.arange(len(values)) / store.fs, values, color="black", linewidth=1)
+    ax.plot(np.arange(len(values)) / DRAWN_FS, values, color="black", linewidth=1)
     beats = store.beats.set_index("record_id").loc[[record_id]]
     for wave, span in _SPANS.items():
         for onset, offset in beats[list(span)].to_numpy():
@@ -118,17 +126,23 @@ def beats_figure(stores: Mapping[str, RecordStore]) -> Figure:
         for name, store in stores.items()
         if not name.startswith(OWN_PREFIX) or store.records["subject_id"].nunique() >= FEWEST_OWN_PERSONS
     }
-    figure, axes = plt.subplots(1, len(stores), figsize=(2.6 * len(stores) + 0.6, 3), sharey=True, squeeze=False)
-    for ax, (name, store) in zip(axes[0], stores.items(), strict=True):
+    columns = max(1, min(BEATS_A_ROW, len(stores)))
+    rows = max(1, -(-len(stores) // columns))
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns + 0.6, 3 * rows), squeeze=False)
+    for ax, (name, store) in zip(axes.flat, stores.items(), strict=False):
         beats = average_beats(store)
         colour = PALETTE[1] if name == "synthetic" else PALETTE[0]
-        milliseconds = 1000 * beats.columns.to_numpy(dtype=float)
-        low, middle, high = beats.quantile([0.1, 0.5, 0.9]).to_numpy()
+        low, middle, high = resample(beats.quantile([0.1, 0.5, 0.9]).to_numpy(), store.fs, DRAWN_FS)
+        milliseconds = 1000 * (beats.columns[0] + np.arange(len(middle)) / DRAWN_FS)
         ax.fill_between(milliseconds, low, high, color=colour, alpha=0.25, linewidth=0)
         ax.plot(milliseconds, middle, color=colour)
         leads = ", ".join(store.records["reference_lead"].value_counts().index[:2])
-        ax.set(title=f"{name}\nlead {leads}, n = {len(beats)}", xlabel="time from R peak (ms)", ylim=(-0.8, 1.25))
-    axes[0, 0].set_ylabel("amplitude / R amplitude")
+        ax.set(title=f"{name}\nlead {leads}, n = {len(beats)}", xlabel="time from R peak (ms)")
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], LOWEST))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("amplitude / R amplitude")
+    for ax in axes.flat[len(stores) :]:
+        ax.set_visible(False)
     return figure
 
 

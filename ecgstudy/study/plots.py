@@ -12,6 +12,8 @@ PALETTE = sns.color_palette("colorblind")
 WAVE_COLOURS = {"P": PALETTE[0], "QRS": PALETTE[3], "T": PALETTE[2]}
 PAPER_SPEED = 25.0  # mm/s
 PAPER_GAIN = 10.0  # mm/mV
+PULSE_S = 0.4
+"""Room that a calibration pulse takes to the left of a trace."""
 _MM_PER_INCH = 25.4
 
 
@@ -45,6 +47,13 @@ def ecg_paper(ax: Axes, seconds: tuple[float, float], millivolts: tuple[float, f
     ax.tick_params(which="both", length=0)
     for spine in ax.spines.values():
         spine.set_color("#e79a9a")
+
+
+def calibration_pulse(ax: Axes, baseline: float) -> None:
+    """Draw the pulse of 1 mV and 0.2 s before the start of a trace, and say speed and gain, on ECG paper."""
+    ax.plot([-0.3, -0.3, -0.1, -0.1], baseline + np.array([0, 1, 1, 0]), color="black", linewidth=1)
+    scale = f"{PAPER_SPEED:g} mm/s, {PAPER_GAIN:g} mm/mV"
+    ax.text(0.99, 0.03, scale, ha="right", va="bottom", fontsize="small", transform=ax.transAxes)
 
 
 def strip_figure(millivolts: np.ndarray, fs: float) -> Figure:
