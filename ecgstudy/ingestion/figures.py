@@ -27,7 +27,7 @@ DRAWN_FS = 500.0
 """Hz. At a store's rate an R wave is a triangle; its band ends below half that rate, so the curve between is known."""
 BEATS_A_ROW = 3
 LOWEST = -3.0
-"""Lowest amplitude drawn in parts of the R peak: where that is small, the band of few records would flatten the rest."""
+"""Lowest amplitude drawn, in R peaks: where that is small, the band of few records would flatten all else."""
 ENLARGED = 1.6
 """Screens show a true-sized strip too small; the grid keeps the scale."""
 SEX_COLOURS = {"women": PALETTE[0], "men": PALETTE[1], "not stated": PALETTE[7]}
