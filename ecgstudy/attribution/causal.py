@@ -1,10 +1,10 @@
-"""Which wave an attacker really uses: the fall of its accuracy when a wave is taken from every probe beat.
+"""Which wave and which interval an attacker really uses: what recognition loses when it is taken from every probe.
 
-Enrolment stays as recorded. A wave is taken away by putting the average wave of the cohort's other persons in its
-place (:class:`WaveSplice`, a view of the probes); the reverse keeps one wave and replaces all others. The control puts
-the person's OWN average wave in place of every beat's: what that costs is the price of averaging and of the joints.
-Intervals between waves and the level of the recording at the joints stay the person's own, so the effects are
-those of the waves' shapes.
+Enrolment stays as recorded. A wave or an interval is taken away by putting the average of the cohort's other persons in
+its place (:class:`FactorExchange`, a view of the probes). What that costs is partly the price of averaging and of the
+joints, so the person's OWN average is put in its place too, and a *cost* is the loss with the others' average less the
+loss with the own one, paired by person. What is still recognised when all waves and intervals are average is *the
+rest*: fine timing from beat to beat, waves that could not be found, what no average holds.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,55 +12,71 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from ecgstudy.attribution.shares import mean_shares, shares
-from ecgstudy.attribution.waves import GRID, WAVES, Windows, person_averages, splice, wave_spans
+from ecgstudy.attribution.cases import audited_jobs, known_fiducials
+from ecgstudy.attribution.exchange import (
+    FACTORS,
+    INTERVALS,
+    Average,
+    exchanged,
+    intervals_of,
+    mean_average,
+    person_averages,
+    prolonged,
+)
+from ecgstudy.attribution.waves import GRID, WAVES, fiducial_points
 from ecgstudy.evaluate.biometric import eer_statistic, rank1_statistic
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each, ratio
-from ecgstudy.evaluate.results import interval, intervals
+from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each, ratio
+from ecgstudy.evaluate.protocols import some_on_trial
+from ecgstudy.evaluate.results import intervals
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Fitted
 from ecgstudy.experiment.dataset import Dataset, View
 from ecgstudy.experiment.evaluation import scored_folds
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import trial
 
-ALL = "all"
-"""Stands for all waves at once."""
-REPLACED, KEPT, OWN_AVERAGE = "replaced", "kept", "own average"
-"""What is done to every probe beat."""
-CONDITIONS = (
-    *((REPLACED, wave) for wave in (*WAVES, ALL)),
-    *((KEPT, wave) for wave in WAVES),
-    *((OWN_AVERAGE, wave) for wave in (*WAVES, ALL)),
-)
-"""Changes and the waves that they are about. All waves replaced: what intervals and levels give away alone."""
+ALL_WAVES, ALL_INTERVALS, EVERYTHING = "all waves", "all intervals", "everything"
+TAKEN: Mapping[str, tuple[str, ...]] = {factor: (factor,) for factor in FACTORS} | {
+    ALL_WAVES: WAVES,
+    ALL_INTERVALS: INTERVALS,
+    EVERYTHING: FACTORS,
+}
+"""What is taken away at once. What recognises people with everything taken away is the rest."""
+OTHERS, OWN = "others' average", "own average"
 MEASURES = ("rank1", "eer")
-UNKNOWN = np.full((len(WAVES), GRID.size), np.nan)
-"""Average waves of a person of whom no wave is known: nothing is replaced."""
-UNORDERED = "all waves have the same share or the same effect"
+UNKNOWN = Average(np.full((1, len(WAVES), GRID.size), np.nan), np.full(len(INTERVALS), np.nan))
+"""Average of a person of whom nothing is known: nothing is replaced."""
+_REACH_S = 60.0  # by which a long record is prolonged at most before its time is warped
 
 
 @dataclass(frozen=True)
-class WaveSplice(View):
-    """Recordings in which some waves are replaced by average ones, shape (n_waves, n_grid), by record."""
+class FactorExchange(View):
+    """Recordings in which some factors are replaced by those of average beats, by record."""
 
-    averages: Mapping[str, np.ndarray]
-    replaced: tuple[str, ...]
+    averages: Mapping[str, Average]
+    taken: tuple[str, ...]
 
     def scaled(self, dataset: Dataset, record_id: str, start: int, values: np.ndarray) -> np.ndarray:
-        """Replace the waves that lie wholly inside the segment."""
-        spans = wave_spans(dataset.fiducials(record_id, start, start + len(values)), len(values))
-        return splice(values, spans, self.averages[record_id], self.replaced, dataset.fs)
+        """Replace the waves that lie wholly inside the segment, and the segment's mean intervals."""
+        average, n_samples = self.averages[record_id], len(values)
+        fiducials, _ = known_fiducials(dataset, record_id, start, start + n_samples)
+        more = round(min(n_samples / dataset.fs, _REACH_S) * dataset.fs) if set(self.taken) & set(INTERVALS) else 0
+        longer, beats = prolonged(values[None], fiducials, more) if more else (values[None], fiducials)
+        points, taken = fiducial_points(beats), np.isin(FACTORS, self.taken)
+        change = np.where(taken[len(WAVES) :], average.intervals - intervals_of(fiducial_points(fiducials)), 0)
+        waves = np.where(taken[: len(WAVES), None], average.waves, np.nan)
+        return exchanged(longer, points, dataset.fs, waves, change)[0][0, more : more + n_samples]
 
 
 @dataclass(frozen=True)
-class Effects:
-    """An attacker on the recordings as they are and under every condition, to be weighted by persons.
+class Costs:
+    """An attacker on the recordings as they are and with each of :data:`TAKEN` replaced, to be weighted by persons.
 
-    `measure` goes from the persons' multiplicities to rank-1 and EER, shape (1 + n_conditions, 2), the recordings as
-    they are first. `known` counts the waves of each kind that could be replaced, a beat, shape (n_waves,): what the
-    delineation did not find and what the ends of a probe cut through stays as recorded.
+    `measure` goes from the persons' multiplicities to rank-1 and EER: shape (1 + 2 n_taken, 2), the recordings as they
+    are first, then with others' averages, then with own ones. `known` counts the waves of each kind that could be
+    replaced, a beat, shape (n_waves,): what the delineation did not find and what the ends of a probe cut through
+    stays as recorded.
     """
 
     measure: Callable[[np.ndarray], np.ndarray]
@@ -68,35 +84,45 @@ class Effects:
     known: np.ndarray
 
     def losses(self, multiplicity: np.ndarray) -> np.ndarray:
-        """Fall of rank-1 and rise of EER under each of :data:`CONDITIONS`, shape (n_conditions, 2)."""
-        found = self.measure(multiplicity)
-        return (found[1:] - found[0]) * [-1, 1] + 0.0  # no negative zeros
-
-    def wave_ranks(self, multiplicity: np.ndarray) -> np.ndarray:
-        """Ranks of the waves, shape (4, n_waves): by the losses when each is replaced, and by what it alone keeps."""
-        replaced, kept = (
-            self.losses(multiplicity)[[CONDITIONS.index((change, wave)) for wave in WAVES]].T
-            for change in (REPLACED, KEPT)
-        )
-        return rankdata([*replaced, *-kept], axis=1, nan_policy="propagate")
+        """Fall of rank-1 and rise of EER with others' averages less with own ones, shape (n_taken, 2)."""
+        _, others, own = np.split(self.measure(multiplicity), [1, 1 + len(TAKEN)])
+        return (others - own) * [-1, 1] + 0.0  # no negative zeros
 
 
-def wave_effects(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resamples) -> Effects:
-    """Let an attacker recognise a split's probes as they are and under every condition."""
+def audit_costs(context: Context, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, Outcome]:
+    """Measure what every factor costs the audited networks: :func:`cost_table` and :func:`order_table`."""
+    outcome = run(cost_tables, audited_jobs(context, seed), context, "the causal check")
+    costs, orders = (pd.concat(tables, ignore_index=True) for tables in zip(*outcome.values.values(), strict=True))
+    return costs, orders, outcome
+
+
+def cost_tables(context: Context, job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of one network."""
+    split = some_on_trial(context.splits(job)[0])
+    resamples = Resamples.draw(np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]]), job.seed)
+    costs = factor_costs(context.fitted(job), split, context.dataset, resamples)
+    tables = cost_table(costs, resamples), order_table(costs, resamples)
+    return tuple(table.assign(cohort=job.cohort, model=job.attacker) for table in tables)
+
+
+def factor_costs(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resamples) -> Costs:
+    """Let an attacker recognise a split's probes as they are and with everything taken away in turn."""
     owner = dict(zip(split.probe[RECORD], split.probe[SUBJECT], strict=True))
     own, known = _averages(dataset, split.probe)
-    others = _of_others(_averages(dataset, split.enrolment)[0], set(owner.values()))
+    enrolled_averages = _averages(dataset, split.enrolment)[0]
+    others = {
+        person: mean_average([average for name, average in enrolled_averages.items() if name != person])
+        for person in set(owner.values())
+    }
     views = [View()]
-    for change, wave in CONDITIONS:
-        averages = own if change == OWN_AVERAGE else others
+    for averages in (others, own):
         by_record = {record: averages.get(person, UNKNOWN) for record, person in owner.items()}
-        views.append(WaveSplice(by_record, _replaced(change, wave)))
+        views += [FactorExchange(by_record, taken) for taken in TAKEN.values()]
     enrolled = fitted.embed(dataset, split.enrolment)
     measures = []
     for view in views:
         probed = fitted.embed(view.of(dataset), split.probe)
-        matrix = trial(split.enrolment, enrolled, split.probe, probed).without_gaps()
-        fold = scored_folds([matrix], resamples)
+        fold = scored_folds([trial(split.enrolment, enrolled, split.probe, probed).without_gaps()], resamples)
         measures.append((rank1_statistic(fold), eer_statistic(fold)))
     found: dict[bytes, np.ndarray] = {}
 
@@ -106,87 +132,58 @@ def wave_effects(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resa
             found[key] = np.array([[rank1(multiplicity), eer(multiplicity)] for rank1, eer in measures])
         return found[key]
 
-    return Effects(measure, len(set(owner.values())), known)
+    return Costs(measure, len(set(owner.values())), known)
 
 
-def _replaced(change: str, wave: str) -> tuple[str, ...]:
-    """Waves that a condition replaces."""
-    named = WAVES if wave == ALL else (wave,)
-    return tuple(w for w in WAVES if w not in named) if change == KEPT else named
-
-
-def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Average waves of each person, shape (n_waves, n_grid), NaN where none is known; and the known waves a beat."""
+def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, Average], np.ndarray]:
+    """Average beat of each person, and the known waves a beat."""
     recordings, n_beats = [], 0
     for piece in dataset.pieces(segments).itertuples():
         values = dataset.segment(piece.record_id, piece.start, piece.stop)
-        fiducials = dataset.fiducials(piece.record_id, piece.start, piece.stop)
+        fiducials, _ = known_fiducials(dataset, piece.record_id, piece.start, piece.stop)
         n_beats += len(fiducials)
-        recordings.append((piece.subject_id, values, wave_spans(fiducials, len(values))))
+        recordings.append((piece.subject_id, values[None], fiducial_points(fiducials)))
     averages, known = person_averages(recordings)
     return averages, ratio(known, n_beats)
 
 
-def _of_others(own: Mapping[str, np.ndarray], persons: set[str]) -> dict[str, np.ndarray]:
-    """Mean over everybody else's average waves, for each of `persons`; NaN for a wave that nobody else has."""
-    everybody = np.stack(list(own.values()))
-    total, count = np.nansum(everybody, axis=0), np.isfinite(everybody).sum(axis=0)
-    averages = {}
-    for person in persons:
-        mine = own.get(person, UNKNOWN)
-        averages[person] = ratio(total - np.nan_to_num(mine), count - np.isfinite(mine))
-    return averages
+def cost_table(costs: Costs, resamples: Resamples) -> pd.DataFrame:
+    """Tell what taking each factor away costs, with paired, person-clustered bootstrap intervals.
 
-
-def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
-    """Fall of rank-1 and rise of EER under each condition, with paired, person-clustered bootstrap intervals.
-
-    One row a condition: change, wave; rank1 and eer under it; rank1_fall and eer_rise against the recordings as they
-    are, with ``_low`` and ``_high``; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed);
-    persons; reason.
+    One row a factor (and all waves, all intervals, everything): factor; rank1 and eer with others' average, own_rank1
+    and own_eer with the own one; rank1_cost and eer_cost with ``_low`` and ``_high``; as_recorded_rank1 and
+    as_recorded_eer; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed); persons; reason.
     """
-    reasons = [f"{name} is undefined on these probes" for _ in CONDITIONS for name in MEASURES]
-    losses = bootstrap_each(lambda drawn: effects.losses(drawn).ravel(), resamples, effects.n_persons, reasons)
-    measured = effects.measure(np.ones(resamples.persons.size))[1:]
+    names = [f"{measure}_cost" for measure in MEASURES]
+    reasons = [f"{name} is undefined on these probes" for _ in TAKEN for name in names]
+    found = bootstrap_each(lambda drawn: costs.losses(drawn).ravel(), resamples, costs.n_persons, reasons)
+    whole, others, own = np.split(costs.measure(np.ones(resamples.persons.size)), [1, 1 + len(TAKEN)])
     rows = []
-    for at, (change, wave) in enumerate(CONDITIONS):
-        found = dict(zip(("rank1_fall", "eer_rise"), losses[2 * at : 2 * at + 2], strict=True))
-        reason = next((estimate.reason for estimate in found.values() if estimate.reason), None)
-        row = {"change": change, "wave": wave} | dict(zip(MEASURES, measured[at], strict=True)) | intervals(found)
-        row["waves_a_beat"] = effects.known[[WAVES.index(w) for w in _replaced(change, wave)]].min()
-        rows.append(row | {"persons": effects.n_persons, "reason": reason})
+    for at, (factor, taken) in enumerate(TAKEN.items()):
+        estimates = dict(zip(names, found[2 * at : 2 * at + 2], strict=True))
+        row = {"factor": factor} | dict(zip(MEASURES, others[at], strict=True))
+        row |= {f"own_{measure}": value for measure, value in zip(MEASURES, own[at], strict=True)} | intervals(
+            estimates
+        )
+        row |= {f"as_recorded_{measure}": value for measure, value in zip(MEASURES, whole[0], strict=True)}
+        replaced = [WAVES.index(factor) for factor in taken if factor in WAVES]
+        row["waves_a_beat"] = costs.known[replaced].min() if replaced else np.nan
+        reason = next((estimate.reason for estimate in estimates.values() if estimate.reason), None)
+        rows.append(row | {"persons": costs.n_persons, "reason": reason})
     return pd.DataFrame(rows)
 
 
-def agreement_table(
-    relevances: Mapping[str, np.ndarray], windows: Windows, effects: Effects, resamples: Resamples
-) -> pd.DataFrame:
-    """Rank correlation of each method's shares of the waves with what each wave does to recognition.
+def order_table(costs: Costs, resamples: Resamples) -> pd.DataFrame:
+    """Paired test of the order of the two dearest factors, by measure: first, second, measure, difference, p."""
+    whole, rows = costs.losses(np.ones(resamples.persons.size))[: len(FACTORS)], []
+    for at, measure in enumerate(MEASURES):
+        first, second = np.argsort(-np.nan_to_num(whole[:, at], nan=-np.inf), kind="stable")[:2]
 
-    Six waves are few: an interval from -1 to 1 says that they cannot be ordered. One row a method and effect:
-    "replaced.rank1" and "replaced.eer" are the loss when the wave is replaced, "kept.rank1" and "kept.eer" what is left
-    when it alone is kept. 1 = the method ranks the waves as recognition does.
-    """
-    rows = []
-    for method, relevance in relevances.items():
-        found = share_agreement(shares(relevance, windows.codes), windows.persons, effects, resamples)
-        for effect, estimate in found.items():
-            about = {"method": method, "effect": effect, "persons": estimate.n, "reason": estimate.reason}
-            rows.append(about | interval("correlation", estimate))
+        def difference(drawn: np.ndarray, first: int = first, second: int = second, at: int = at) -> tuple[float]:
+            losses = costs.losses(drawn)[:, at]
+            return (losses[first] - losses[second],)
+
+        (found,) = bootstrap_each(difference, resamples, costs.n_persons, [f"{measure} is undefined on these probes"])
+        row = {"measure": measure, "first": FACTORS[first], "second": FACTORS[second]}
+        rows.append(row | intervals({"difference": found}) | {"p": found.p})
     return pd.DataFrame(rows)
-
-
-def share_agreement(
-    parts: np.ndarray, persons: np.ndarray, effects: Effects, resamples: Resamples
-) -> dict[str, Estimate]:
-    """Rank correlations of one method's shares with each effect; both sides are resampled together."""
-    of_method = mean_shares(parts, persons, resamples)
-
-    def correlations(multiplicity: np.ndarray) -> np.ndarray:
-        own = rankdata(of_method(multiplicity)[0], nan_policy="propagate")
-        with np.errstate(invalid="ignore", divide="ignore"):  # NaN where all are tied
-            return np.corrcoef(np.vstack([own, effects.wave_ranks(multiplicity)]))[0, 1:]
-
-    names = [f"{change}.{measure}" for change in (REPLACED, KEPT) for measure in MEASURES]
-    estimates = bootstrap_each(correlations, resamples, np.unique(persons).size, [UNORDERED] * len(names))
-    return dict(zip(names, estimates, strict=True))

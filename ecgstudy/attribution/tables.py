@@ -1,147 +1,206 @@
-"""What the stage tells: tables of cases and shares, results, the verdict on every method, and on the paper's claims."""
+"""What the stage tells: tables of methods, people and shares, rows of results, and the sentences on them."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.attribution.cases import LEAKY, NETWORKS, Case
-from ecgstudy.attribution.methods import METHODS
-from ecgstudy.attribution.shares import NO_RELEVANCE, share_table, shares
-from ecgstudy.attribution.waves import REGIONS, WAVES, on_common_samples, region_masks
-from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.results import INTERVAL, pivot, result
+from ecgstudy.attribution.cases import NETWORKS, Case
+from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
+from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING
+from ecgstudy.attribution.methods import LEAST_REMOVED, METHODS, NONE, ZERO, asked_beside, by_wave, controls_of
+from ecgstudy.attribution.planted import SHAPE, TIMING
+from ecgstudy.attribution.shares import (
+    NO_RELEVANCE,
+    drawn_means,
+    drawn_shares,
+    estimate,
+    evidence_removed,
+    mean_effects,
+    nearest_control,
+)
+from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
+from ecgstudy.data.public import LudbCohort
+from ecgstudy.evaluate.bootstrap import Resamples, ratio
+from ecgstudy.evaluate.results import interval, intervals, result
+from ecgstudy.experiment.jobs import Context
+from ecgstudy.ingestion.stores import study_cohort
+from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, transfer_boundaries
 
-LEAST_MASS = 0.80
-"""Share of its mass that a method has to put in the planted wave."""
-LEAST_HIGHEST = 0.95
-"""Or else the share of windows in which the planted wave has to have the highest enrichment."""
-MOST_DELTA = 0.05
-"""Relative convergence delta up to which a method counts as complete."""
-SOURCES = ("automatic", "reference")
-"""Who drew the boundaries: the delineator, or cardiologists and the simulator."""
-PAPER = (("sex", "R wave", 58.29), ("age_group", "P-R interval", 46.29))
-"""Task, region and share of attention in per cent that TransECG's authors publish (arXiv 2503.13495)."""
-PAPER_METHOD = "last_attention"
-HOLDS, LONG = "holds", "holds only because the wave is long"
-FAILS, UNKNOWN = "does not hold", "cannot be judged"
-OUTSIDE = {"R wave": ("P", "PR", "ST", "T", "TP"), "P-R interval": ("ST", "T", "TP")}
-"""Waves that lie outside a claimed region, with which its share is compared."""
-SHOWN = ["method", "model", "planted", "highest", "pointing", "randomised_correlation", "deletion_gap", "causal"]
-"""Columns of the scoreboard that fit a page."""
-CONTROL = "a control: it cannot know the network"
-CAUSAL_EFFECT = "replaced.eer"
-"""The effect that `causal.<method>.rank_correlation` compares with: the rise of the EER when a wave is replaced.
-
-Rank-1 falls for few waves only, and ties say nothing about order.
-"""
+BASELINES = (DONOR, EVERYBODY, OWN_TIMING, ZERO, NONE)
+"""Of several trusted methods the one with the first of these baselines speaks for all: it removes most evidence."""
+ENDS = ("", "_low", "_high")
 
 
-def refusal_table(refusals: pd.DataFrame) -> pd.DataFrame:
-    """List what cannot be explained, and why, each once."""
-    return refusals[["cohort", "protocol", "task", "reason"]].drop_duplicates()
+class Chosen(NamedTuple):
+    """The method that speaks for a network, and whether it is trusted for timing too."""
+
+    method: str
+    baseline: str
+    timing: bool
+
+
+def chosen(verdicts: pd.DataFrame, model: str) -> Chosen | None:
+    """Trusted method that speaks for a network: one that is trusted for shape and timing where there is any."""
+    trusted = verdicts[verdicts["trusted"] & (verdicts["model"] == model)]
+    kinds = trusted.groupby(["method", "baseline"])["kind"].agg(set)
+    found = [Chosen(*pair, TIMING in of) for pair, of in kinds.items() if SHAPE in of]
+    order = list(METHODS)
+    return min(found, key=lambda c: (not c.timing, BASELINES.index(c.baseline), order.index(c.method)), default=None)
 
 
 def method_table() -> pd.DataFrame:
-    """List the methods: what each needs, and where it is described."""
-    told = {True: "yes", False: "no"}
-    rows = [(m.name, m.needs, told[m.signed], told[m.complete], m.reference) for m in METHODS.values()]
-    return pd.DataFrame(rows, columns=["method", "needs", "signed", "promises completeness", "source"])
+    """List the methods: what each needs, what it compares with, and where it is described."""
+    rows = [
+        (
+            m.name,
+            "factors" if m.by_factor else "samples",
+            m.needs,
+            ", ".join(m.baselines).replace("_", " "),
+            m.reference,
+        )
+        for m in METHODS.values()
+    ]
+    return pd.DataFrame(rows, columns=["method", "by", "needs", "baselines", "source"])
 
 
-def case_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """List what is explained, how often each network is right, and what was left out."""
-    rows: dict[tuple[str, ...], dict[str, object]] = {}
+def case_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
+    """List what is explained, how often each network is right, what was left out, what each baseline removes."""
+    rows = []
     for case in cases:
-        place = {"cohort": case.cohort, "protocol": case.protocol, "task": case.task}
-        counts = {"windows": len(case.windows), "persons": np.unique(case.windows.persons).size}
-        counts["persons on trial"] = case.on_trial
-        left_out = {"not delineated": int(case.attempts["reason"].notna().sum()), "unlabelled": case.unlabelled}
-        row = rows.setdefault(tuple(place.values()), place | counts | left_out)
-        row[f"{case.model} right"] = case.accuracy
-    table = pd.DataFrame(rows.values())
-    return table[[*table.columns.drop([*left_out]), *left_out]]
-
-
-def completeness_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """Say whether methods that promise completeness keep it, over cases: median and largest relative delta."""
-    rows = [(case.model, method, delta) for case in cases for method, delta in case.incompleteness.items()]
-    grouped = pd.DataFrame(rows, columns=["model", "method", "delta"]).groupby(["model", "method"], sort=False)["delta"]
-    table = grouped.agg(cases="size", median_delta="median", worst_delta="max").reset_index()
-    return table.assign(kept=np.where(table["worst_delta"] <= MOST_DELTA, "yes", "no"))
+        persons = case.windows.persons
+        row = {"cohort": case.cohort, "protocol": case.protocol, "model": case.model, "windows": len(persons)}
+        row |= {"persons": np.unique(persons).size, "on_trial": case.on_trial, "right": case.right.mean()}
+        row["not delineated"] = int(case.attempts["reason"].notna().sum())
+        row["with transferred boundaries"] = int(case.attempts["transferred"].sum())
+        resamples = Resamples.draw(persons, seed)
+        for baseline, gone in case.answers.removed.items():
+            found = evidence_removed(gone[:, case.right], persons[case.right], resamples)
+            row |= interval(f"removed_{baseline}", found)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def failure_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """Count the windows that could not be delineated, each once, by cohort, sex and age group and by reason.
+    """Count the windows that could not be delineated, each once, by sex and age group within each cohort, by reason.
 
-    A table by wave speaks of those whose waves could be found. One row a class: class_of, name ("unknown" where not
-    known), persons, windows, left_out, rate (share left out) and one column a reason that occurs.
+    One row a class: cohort, class_of, name ("unknown" where not known), persons, windows, transferred (windows with a
+    boundary from the record's median beat), left_out, rate (share left out) and one column a reason that occurs.
     """
     attempts = pd.concat([case.attempts for case in cases], ignore_index=True).drop_duplicates(["record", "start"])
-    classes = ["cohort", "sex", "age_group"]
-    each = attempts.melt(["person", "reason"], classes, "class_of", "name").fillna({"name": "unknown"})
-    grouped = each.groupby(["class_of", "name"])
-    table = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), left_out=("reason", "count"))
+    attempts["everybody"] = "all"
+    kept, classes = ["cohort", "person", "reason", "transferred"], ["everybody", "sex", "age_group"]
+    each = attempts.melt(kept, classes, "class_of", "name").fillna({"name": "unknown"})
+    grouped = each.groupby(["cohort", "class_of", "name"], sort=False)
+    table = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), transferred=("transferred", "sum"))
+    table["left_out"] = grouped["reason"].count()
     table["rate"] = table["left_out"] / table["windows"]
-    reasons = pd.get_dummies(each["reason"]).groupby([each["class_of"], each["name"]]).sum()
-    return table.join(reasons).loc[classes].reset_index()
+    return table.join(each.groupby(["cohort", "class_of", "name"])["reason"].value_counts().unstack()).reset_index()  # noqa: PD010
 
 
-def all_shares(cases: Sequence[Case], seed: int) -> pd.DataFrame:
-    """Shares, times and enrichments of waves and of TransECG's regions, for every case and method.
+def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
+    """Errors of automatic and of transferred boundaries against the cardiologists' on LUDB; empty without LUDB.
 
-    Columns cohort, protocol, model, task, method, accuracy (of the network on these windows), kind, and those of
-    :func:`ecgstudy.attribution.shares.share_table`; a cohort's persons are drawn once for all methods. Kinds are "wave"
-    and "region", and where a case has reference boundaries :data:`SOURCES`, its waves on the samples that both know.
+    Every point of a beat is also placed as if it had not been found, from the record's other beats. Records that the
+    delineators were chosen on are left out. One row a point: point, beats, and median, median absolute and 90 % absolute
+    error in ms, automatic and transferred.
     """
-    owners = pd.concat([pd.Series(case.windows.persons, [case.cohort] * len(case.windows)) for case in cases])
-    resamples = {cohort: Resamples.draw(persons, seed) for cohort, persons in owners.groupby(level=0)}
-    keys = ["cohort", "protocol", "model", "task", "method", "accuracy", "kind"]
-    tables = {}
+    if LudbCohort.name not in context.stores:
+        return pd.DataFrame()
+    cohort, store, errors = study_cohort(LudbCohort.name, seed), context.stores[LudbCohort.name], []
+    beats = dict(iter(store.beats.groupby("record_id")))
+    for at, row in enumerate(cohort.records().itertuples()):
+        if row.record_id not in beats or at % CHOSEN_ON_EVERY == 0:
+            continue
+        lead = store.records.set_index("record_id").loc[row.record_id, "reference_lead"]
+        true = fiducials_of_boundaries(cohort.boundaries(row.record_id, lead), 1000 / row.fs, 0.0)
+        own = {name: 1000 * beats[row.record_id][name].to_numpy(dtype=float) for name in FIDUCIAL_COLUMNS}
+        nearest = np.abs(own["r_peak"][:, None] - true["r_peak"].to_numpy()).argmin(axis=0)
+        for name in [column for column in FIDUCIAL_COLUMNS if column != "r_peak"]:
+            moved = np.full(own[name].size, np.nan)
+            for beat in range(own[name].size):
+                gap = {**own, name: np.where(np.arange(own[name].size) == beat, np.nan, own[name])}
+                moved[beat] = transfer_boundaries(gap)[0][name][beat]
+            both = {"automatic": own[name], "transferred": moved}
+            found = {k: places[nearest] - true[name].to_numpy() for k, places in both.items()}
+            errors.append(pd.DataFrame(found).assign(point=name))
+    grouped = pd.concat(errors).dropna().groupby("point", sort=False)
+    table = pd.DataFrame({"beats": grouped.size()})
+    for name in ("automatic", "transferred"):
+        table[f"{name}_median"] = grouped[name].median()
+        table[f"{name}_absolute"] = grouped[name].agg(lambda error: error.abs().median())
+        table[f"{name}_90_percent"] = grouped[name].agg(lambda error: error.abs().quantile(0.9))
+    return table.reset_index()
+
+
+def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Shares of all factors by every method, and the paired test of the first two of the method that is believed.
+
+    shares: one row a case, method, baseline and factor: cohort, protocol, model, method, baseline, control, trusted (on
+    this network, for this kind of factor); share, enrichment (share of a wave over its share of time) and minus_control
+    (share less that of the nearest control, paired by person), each with ``_low`` and ``_high``; persons; reason.
+    orders: cohort, model, method, baseline, first, second, difference with its interval, p.
+    """
+    trusted = set(
+        verdicts.loc[verdicts["trusted"], ["model", "method", "baseline", "kind"]].itertuples(index=False, name=None)
+    )
+    rows, orders = [], []
     for case in cases:
-        codes, about = case.windows.codes, (case.cohort, case.protocol, case.model, case.task)
-        masks = np.stack([region_masks(points, codes.shape[1]) for points in case.windows.fiducials])
-        kinds = {"wave": (codes, None, WAVES), "region": (codes, masks, tuple(REGIONS))}
-        if case.reference_codes is not None:
-            common = on_common_samples(codes, case.reference_codes)
-            kinds |= {source: (known, None, WAVES) for source, known in zip(SOURCES, common, strict=True)}
-        for method, relevance in case.relevance.items():
-            for kind, (known, marked, names) in kinds.items():
-                parts = shares(relevance, known, marked)
-                table = share_table(parts, case.windows.persons, resamples[case.cohort], names)
-                tables[(*about, method, case.accuracy, kind)] = table
-    return pd.concat(tables, names=keys).reset_index(keys).reset_index(drop=True)
+        persons, about = case.windows.persons[case.right], {"cohort": case.cohort, "protocol": case.protocol}
+        if not persons.size:
+            continue
+        resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons).size
+        evenly = by_wave(np.ones(case.windows.codes.shape), case.windows.codes)[case.right]
+        time = drawn_means(pd.DataFrame(evenly).groupby(persons).mean(), resamples)
+
+        def drawn(
+            *asked: str, case: Case = case, persons: np.ndarray = persons, r: Resamples = resamples
+        ) -> np.ndarray:
+            return drawn_shares(mean_effects(case.answers.effects[asked][case.right], persons), r)
+
+        for name, baseline, _ in [key for key in case.answers.effects if key[2] == ""]:
+            method = METHODS[name]
+            row = about | {"model": case.model, "method": name, "baseline": baseline, "control": method.control}
+            gone = case.answers.removed.get(baseline)
+            left = 1.0 if gone is None else evidence_removed(gone[:, case.right], persons, resamples).value
+            own, factors = drawn(name, baseline, ""), FACTORS if method.by_factor and baseline != OWN_TIMING else WAVES
+            others = [] if method.control else [drawn(*asked) for asked in asked_beside(method, baseline)]
+            for at, factor in enumerate(factors):
+                kind = SHAPE if factor in WAVES else TIMING
+                numbers = {"share": own[:, at]}
+                numbers |= {"enrichment": ratio(own[:, at], time[:, at])} if kind == SHAPE else {}
+                numbers |= {"minus_control": nearest_control(own[:, at], [o[:, at] for o in others])} if others else {}
+                found = {key: estimate(values, n_persons) for key, values in numbers.items()}
+                reason = None if left >= LEAST_REMOVED else f"the baseline removes {left:.0%} of the evidence only"
+                found = dict.fromkeys(found) if reason else found
+                about_factor = {"factor": factor, "trusted": (case.model, name, baseline, kind) in trusted}
+                rows.append(row | about_factor | intervals(found) | {"persons": n_persons, "reason": reason})
+        if (speaks := chosen(verdicts, case.model)) and (speaks.method, speaks.baseline, "") in case.answers.effects:
+            own = drawn(speaks.method, speaks.baseline, "")
+            first, second = np.argsort(-own[0], kind="stable")[:2]
+            found = estimate(own[:, first] - own[:, second], n_persons)
+            order = about | {"model": case.model, "method": speaks.method, "baseline": speaks.baseline}
+            order |= {"first": FACTORS[first], "second": FACTORS[second]} | intervals({"difference": found})
+            orders.append(order | {"p": found.p})
+    return pd.DataFrame(rows), pd.DataFrame(orders)
+
+
+def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
+    """Share of each factor less that of the deviation from the same baseline, a row a person, a column a factor."""
+    persons = case.windows.persons[case.right]
+    control = next(other.name for other, _ in controls_of(METHODS[method], baseline))
+    both = [mean_effects(case.answers.effects[name, baseline, ""][case.right], persons) for name in (method, control)]
+    own, other = (sizes.div(sizes.sum(axis=1), axis=0) for sizes in both)
+    return own - other
 
 
 def first_network(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """Rows of the first of the networks that each group of `keys` has: a method's figures are those."""
-    order = table["model"].map(NETWORKS.index)
+    """Rows of the first of the networks that have a number for each group of `keys`, of any where none has."""
+    order = table["model"].map({name: at for at, name in enumerate(NETWORKS)}).fillna(len(NETWORKS))
+    order = order + len(NETWORKS) * table["reason"].notna()
     return table[order == order.groupby([table[key] for key in keys]).transform("min")]
-
-
-def main_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows that stand for a cohort, task and method in metric names.
-
-    They are of the first of the networks that the method applies to, and of
-    the first protocol that holds (the leaky one only where a cohort allows nothing else).
-    """
-    keys = ["cohort", "task", "method"]
-    leaky = table["protocol"] == LEAKY
-    rows = first_network(table[leaky == leaky.groupby([table[key] for key in keys]).transform("min")], *keys)
-    return rows[rows["protocol"] == rows.groupby(keys)["protocol"].transform("first")]
-
-
-def boundary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Enrichment and shares by automatic and by reference boundaries, of :func:`all_shares`.
-
-    One row a cohort, model, task, method and wave; empty where no cohort has reference boundaries.
-    """
-    keys = ["cohort", "model", "task", "method", "wave"]
-    ends = {"share": "_share"} | {f"enrichment{end}": end for end in INTERVAL.values()}
-    wide = pivot(table[table["kind"].isin(SOURCES)], ["protocol", *keys, "persons"], "kind", SOURCES, ends)
-    first = [*keys, "automatic_share", "reference_share", "persons"]
-    return wide[[*first, *wide.columns.drop([*first, "protocol"])]]
 
 
 def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
@@ -152,194 +211,107 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
         reason = row["reason"] if isinstance(row.get("reason"), str) else NO_RELEVANCE
         n = int(row["persons"]) if pd.notna(row.get("persons")) else None
         for column in columns:
-            value, low, high = (float(row[f"{column}{end}"]) for end in ("", "_low", "_high"))
+            value, low, high = (float(row.get(f"{column}{end}", math.nan)) for end in ENDS)
             note = "" if math.isfinite(value) else f"Not defined: {reason}."
-            metric = ".".join(str(part) for part in (row["method"], column, row.get("wave")) if part)
+            metric = ".".join(str(row[key]) for key in ("method", "baseline", "factor") if row.get(key)) + f".{column}"
             found = result(metric, value, "", low, high, n, note, attacker=row["model"], **about)
-            rows.append(found | {"name": name.format(column=column, **row)})
+            rows.append(found | {"name": name.format(column=column, **row).replace(" ", "_")})
     return pd.DataFrame(rows, dtype=object)
 
 
-def planted_results(planted: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
-    """``planted.<wave>.<method>.mass_in_wave``, ``.pointing`` and ``.lowest_cohort`` of each method's first network."""
-    keys = ["wave", "method", "model"]
-    lowest = by_seed.sort_values("mass_in_wave", kind="stable").drop_duplicates(keys)
-    named = {f"mass_in_wave{end}": f"lowest_cohort{end}" for end in ("", "_low", "_high")}
-    chosen = first_network(planted[planted["applies"]], "wave", "method")
-    chosen = chosen.merge(lowest.rename(columns=named)[[*keys, *named.values()]], on=keys)
-    return results(chosen, "planted.{wave}.{method}.{column}", "mass_in_wave", "pointing", "lowest_cohort")
-
-
-def share_results(main: pd.DataFrame) -> pd.DataFrame:
-    """``<cohort>.<task>.<method>.share.<wave>`` and ``.enrichment.<wave>``; R stands for the R wave alone."""
-    chosen = main[(main["kind"] == "wave") | ((main["kind"] == "region") & (main["wave"] == "R wave"))]
-    named = {"wave": chosen["wave"].replace("R wave", "R"), "task": chosen["task"].str.split("_").str[0]}
-    return results(chosen.assign(**named), "{cohort}.{task}.{method}.{column}.{wave}", "share", "enrichment")
-
-
-def audit_results(sanity: pd.DataFrame, audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Sanity, faithfulness (the lower gap of the infills) and causal agreement of each method's first network."""
-    known = sanity.dropna(subset="randomised_correlation")
-    known = pd.concat([known, sanity[~sanity["method"].isin(known["method"])]])  # undefined on every network
-    faithful = first_network(audits["faithfulness"], "method").sort_values("deletion_gap", kind="stable")
-    causal = causal_rows(audits).rename(columns=lambda name: name.replace("correlation", "rank_correlation"))
+def planted_results(planted: pd.DataFrame) -> pd.DataFrame:
+    """``planted.<cue>.<method>.<baseline>.mass_in_cue``, ``.margin_over_control``, and what each baseline removes."""
+    first = first_network(planted, "cue", "method", "baseline")
+    methods, removing = first[~first["control"]], first[first["baseline"] != NONE]
     parts = [
-        results(first_network(known, "method"), "sanity.{method}.{column}", "randomised_correlation"),
-        results(faithful.drop_duplicates("method"), "faithfulness.{method}.{column}", "deletion_gap"),
-        results(causal, "causal.{method}.{column}", "rank_correlation"),
+        results(first, "planted.{cue}.{method}.{baseline}.{column}", "mass_in_cue"),
+        results(methods, "planted.{cue}.{method}.{baseline}.{column}", "margin_over_control"),
+        results(removing.drop_duplicates(["cue", "baseline"]), "{column}.planted.{cue}.{baseline}", "evidence_removed"),
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def causal_rows(audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Row of :data:`CAUSAL_EFFECT` of each method's first network."""
-    return first_network(audits["causal"].query("effect == @CAUSAL_EFFECT"), "method")
+def people_results(cases: pd.DataFrame, shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Shares, causal costs and what baselines remove, of real people, each method's of the first network it applies to."""
+    removed = cases[cases["model"] == NETWORKS[0]].melt(["cohort", "model", "persons"], var_name="baseline")
+    named = removed["baseline"].str.extract(r"^removed_(?P<baseline>.+?)(?P<end>_low|_high)?$")
+    removed = removed.drop(columns="baseline").join(named).dropna(subset="baseline").fillna({"end": ""})
+    removed["end"] = "evidence_removed" + removed["end"]
+    keys = ["cohort", "model", "persons", "baseline"]
+    removed = removed.assign(value=removed["value"].astype(float)).pivot_table("value", keys, "end").reset_index()
+    first = first_network(shares, "cohort", "method", "baseline")
+    about = "{cohort}.person.{method}.{baseline}.{column}.{factor}"
+    parts = [
+        results(removed, "{column}.{cohort}.person.{baseline}", "evidence_removed"),
+        results(first, about, "share"),
+        results(first[first["factor"].isin(WAVES)], about, "enrichment"),
+        results(first[~first["control"]], about, "minus_control"),
+        results(costs, "causal.{factor}.{model}.{column}", "rank1_cost", "eer_cost"),
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
-def spread_table(by_seed: pd.DataFrame, most: int = 5) -> pd.DataFrame:
-    """Mass in the planted wave of the methods that are best on average, a column a cohort."""
-    best = by_seed.groupby("method")["mass_in_wave"].mean().nlargest(most).index
-    own = by_seed[by_seed["method"].isin(best)].dropna(subset="mass_in_wave")
-    wide = own.pivot_table(index=["wave", "model", "method"], columns="cohort_seed", values="mass_in_wave", sort=False)
-    return wide.rename(columns=lambda seed: f"cohort {seed}").reset_index().rename_axis(columns=None)
-
-
-def sanity_table(parts: pd.DataFrame, permuted: pd.DataFrame) -> pd.DataFrame:
-    """Sum each method up: how much of the explanation is left when nothing of the network is.
-
-    One row a method and model of :func:`ecgstudy.attribution.audits.randomisation_table`: randomised_correlation with
-    ``_low`` and ``_high`` (end of the cascade), untrained (level of another fresh network), reason, and permuted
-    (correlation with a network of permuted labels, from :func:`ecgstudy.attribution.planted.audit_planted`).
-    """
-    keys = ["model", "method"]
-    ends = parts[parts["kind"] == "cascading"].drop_duplicates(keys, keep="last")
-    untrained = parts[parts["kind"] == "untrained"].rename(columns={"correlation": "untrained"})
-    table = ends.rename(columns=lambda name: name.replace("correlation", "randomised_correlation"))
-    table = table.merge(untrained[[*keys, "untrained"]], on=keys).merge(permuted, on=keys, how="left")
-    measured = [f"randomised_correlation{end}" for end in ("", "_low", "_high")]
-    return table[[*keys, *measured, "untrained", "reason", "permuted"]]
-
-
-def verdicts(planted: pd.DataFrame) -> pd.DataFrame:
-    """Judge every method on every network it was audited on (:func:`ecgstudy.attribution.planted.planted_table`).
-
-    A method is trusted where, for every planted wave, it puts :data:`LEAST_MASS` of its mass in that wave or that
-    wave has the highest enrichment in :data:`LEAST_HIGHEST` of the windows. Controls are never trusted.
-
-    One row a method and network: method, model, applies, planted (lowest mass over the waves), planted_wave (where),
-    highest and pointing (lowest over the waves), trusted, reason (why not, else None).
-    """
+def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
+    """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not; undefined where nobody can say."""
     rows = []
-    for (model, method), own in planted.groupby(["model", "method"], sort=False):
-        failed = "; ".join(dict.fromkeys(filter(None, map(_failure, own.to_dict("records")))))
-        mass, highest, pointing = own[["mass_in_wave", "highest", "pointing"]].min(skipna=False)
-        where = None if np.isnan(mass) else own.loc[own["mass_in_wave"].idxmin(), "wave"]
-        control, applies = own[["control", "applies"]].all()
-        row = {"method": method, "model": model, "applies": applies, "planted": mass, "planted_wave": where}
-        row |= {"highest": highest, "pointing": pointing, "trusted": not failed and not control}
-        rows.append(row | {"reason": CONTROL if control else failed or None})
-    return pd.DataFrame(rows)
+    for row in claims[claims["leads"] == "twelve"].to_dict("records"):
+        value = VALUES.get(row["verdict"], math.nan)
+        note = f"{row['verdict']}: {row['reason'] or 'its interval reaches both sides'}."
+        found = result("verdict", value, "", n=row["persons"], note=note, cohort=row["cohort"], task=row["task"])
+        rows.append(found | {"name": f"claims.{row['claim']}.{row['cohort']}.verdict"})
+    return pd.DataFrame(rows, dtype=object)
 
 
-def _failure(row: dict[str, object]) -> str | None:
-    """Why a method fails on one planted wave; None where it passes."""
-    if not row["applies"]:
-        return row["reason"]
-    if np.isnan(row["mass_in_wave"]):
-        return f"{row['wave']}: {row['reason']}"
-    if row["mass_in_wave"] >= LEAST_MASS or row["highest"] >= LEAST_HIGHEST:
-        return None
-    return f"{row['wave']}: mass {row['mass_in_wave']:.2f}, highest enrichment in {row['highest']:.0%} of windows"
+def trust_finding(verdicts: pd.DataFrame) -> str:
+    """Name the methods that passed, by network and kind, and count near misses."""
+    parts = []
+    for (model, kind), own in verdicts.groupby(["model", "kind"], sort=False):
+        named = [f"{row.method} from {row.baseline}" for row in own[own["trusted"]].itertuples()]
+        told = ", ".join(named).replace("_", " ") or "none"
+        parts.append(f"for {kind} on {model}: {told} ({own['near'].sum()} near misses)")
+    return f"Methods that find what was planted, and beat every control: {'; '.join(parts)}."
 
 
-def scoreboard(planted: pd.DataFrame, sanity: pd.DataFrame, audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Lay all audits of every method side by side.
-
-    One row a method: method, model (the first network it applies to), planted, planted_wave, highest and pointing
-    (:func:`verdicts`), randomised_correlation, permuted, deletion_gap and insertion_gap (lowest over the infills),
-    causal, trusted, reason (why not), elsewhere (what the other network says: trusted, or why not). NaN: not measured.
-    """
-    verdict = verdicts(planted)
-    board = first_network(verdict[verdict["applies"]], "method")
-    other = verdict.drop(index=board.index).set_index("method")
-    elsewhere = other["model"] + ": " + other["reason"].where(~other["trusted"], "trusted")
-    measured = ["randomised_correlation", "permuted", "deletion_gap", "insertion_gap"]
-    gaps = audits["faithfulness"].groupby(["method", "model"], as_index=False)[measured[2:]].min()
-    for table in (sanity[["method", "model", *measured[:2]]], gaps):
-        board = board.merge(table, on=["method", "model"], how="left")
-    board = board.set_index("method").reindex([name for name in METHODS if name in set(board["method"])])
-    board["causal"] = causal_rows(audits).set_index("method")["correlation"]
-    board["elsewhere"] = elsewhere
-    columns = ["method", "model", "planted", "planted_wave", "highest", "pointing", *measured, "causal"]
-    return board.reset_index()[[*columns, "trusted", "reason", "elsewhere"]]
-
-
-def trust_finding(board: pd.DataFrame) -> str:
-    """Name the methods that passed."""
-    trusted = board.loc[board["trusted"], "method"]
+def order_finding(orders: pd.DataFrame) -> str:
+    """Say which factor comes first for each cohort and network, and whether that order is established."""
+    parts = []
+    for row in orders.to_dict("records"):
+        sure = row["difference_low"] > 0
+        told = (
+            f"{row['first']} before {row['second']}"
+            if sure
+            else f"{row['first']} and {row['second']}, in no sure order"
+        )
+        low, high = 100 * row["difference_low"], 100 * row["difference_high"]
+        parts.append(f"{row['cohort']}, {row['model']}: {told} (difference {low:.0f} to {high:.0f} points)")
     return (
-        f"{len(trusted)} of {len(board)} methods and controls find the planted answer in all three waves: "
-        f"{', '.join(trusted).replace('_', ' ') or 'none'}. The study's conclusions rest on these only."
+        f"People are told apart by {'; '.join(parts)}."
+        if parts
+        else "No method is trusted to say what tells people apart."
     )
 
 
-def effect_finding(effects: pd.DataFrame) -> str:
-    """Say which wave's replacement costs each network most."""
-    own = effects[(effects["change"] == "replaced") & effects["wave"].isin(WAVES)].dropna(subset="eer_rise")
+def cost_finding(costs: pd.DataFrame, orders: pd.DataFrame) -> str:
+    """Say which factor costs each network most, whether that is established, and what the rest still recognises."""
     parts = []
-    for row in own.loc[own.groupby("model", sort=False)["eer_rise"].idxmax()].to_dict("records"):
-        rise, low, high, fall = (100 * row[key] for key in ("eer_rise", "eer_rise_low", "eer_rise_high", "rank1_fall"))
-        told = f"EER +{rise:.1f} points, {low:.1f} to {high:.1f}; rank-1 -{fall:.1f} points"
-        parts.append(f"{row['model']}: {row['wave']} ({told})")
-    return f"Replacing one wave by other people's average, the dearest loss is that of {'; '.join(parts)}."
-
-
-def paper_table(table: pd.DataFrame) -> pd.DataFrame:
-    """TransECG's published shares of attention beside ours, with what the region's length alone would give."""
-    ours = table[(table["method"] == PAPER_METHOD) & (table["kind"] == "region")]
-    claims = pd.DataFrame(PAPER, columns=["task", "wave", "published"])
-    rows = claims.assign(published=claims["published"] / 100).merge(ours, on=["task", "wave"])
-    intervals = [f"{name}{end}" for name in ("share", "enrichment") for end in ("", "_low", "_high")]
-    columns = ["task", "region", "published", "cohort", "protocol", "persons", "accuracy", *intervals, "time"]
-    return rows.rename(columns={"wave": "region"})[columns]
-
-
-def judge(rows: pd.DataFrame, region: str) -> str:
-    """Judge the claim that a region has the largest share, on rows of :func:`all_shares` of one case and method.
-
-    It *holds* where the region's share is larger than that of every wave outside it and its enrichment is above 1
-    (the whole 95 % interval). Where its share is the largest though it is no denser than its length explains, the claim
-    *holds only because the wave is long*. Otherwise it *does not hold*.
-    """
-    claimed = rows[(rows["kind"] == "region") & (rows["wave"] == region)]
-    outside = rows[(rows["kind"] == "wave") & rows["wave"].isin(OUTSIDE[region])]
-    if claimed.empty or claimed[["share", "enrichment_low"]].isna().to_numpy().any():
-        return UNKNOWN
-    if not claimed["share"].item() > outside["share"].max():
-        return FAILS
-    return HOLDS if claimed["enrichment_low"].item() > 1 else LONG
-
-
-def claim_table(table: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """Judge each claim, cohort and protocol: by the paper's own network and method, and by each trusted method."""
-    trusted, rows = board.loc[board["trusted"], "method"], []
-    for task, region, published in PAPER:
-        for (cohort, protocol), part in table[table["task"] == task].groupby(["cohort", "protocol"], sort=False):
-            first = first_network(part, "method")
-            votes = [f"{method}: {judge(first[first['method'] == method], region)}" for method in trusted]
-            by_paper = part[(part["method"] == PAPER_METHOD) & (part["model"] == "transecg")]
-            row = {"task": task, "region": region, "published": published / 100, "cohort": cohort}
-            row |= {"protocol": protocol, "leaky": "yes" if protocol == LEAKY else "no"}
-            row |= {"by_attention": judge(by_paper, region)}
-            rows.append(row | {"by_trusted": "; ".join(votes) or "no method passed the audit on planted truth"})
-    return pd.DataFrame(rows)
+    for row in orders[orders["measure"] == "eer"].to_dict("records"):
+        own = costs[costs["model"] == row["model"]].set_index("factor")
+        dear, rest = own.loc[row["first"]], own.loc["everything"]
+        ends = (100 * dear[f"eer_cost{end}"] for end in ENDS)
+        told = "{}: {} (EER {:+.1f} points, {:.1f} to {:.1f}".format(row["model"], row["first"], *ends)
+        told += ", more than" if row["difference_low"] > 0 else ", not surely more than"
+        parts.append(
+            f"{told} {row['second']}); with all waves and intervals average, the EER is {100 * rest['eer']:.1f} %"
+        )
+    return f"Others' average in place of the own one costs most for {'; '.join(parts)}."
 
 
 def claim_finding(claims: pd.DataFrame) -> str:
-    """Count the verdicts of each claim over cohorts and protocols."""
+    """State the trusted verdict on each claim, and beside it what the rejected method would have said."""
     parts = []
-    for (task, region), own in claims.groupby(["task", "region"], sort=False):
-        told = ", ".join(f"{verdict} in {n}" for verdict, n in own["by_attention"].value_counts().items())
-        parts.append(f"{region} for {task.replace('_', ' ')}: {told}")
-    by = "The paper's claims by its own method (last-layer attention), over cohorts and protocols"
-    return f"{by}: {'; '.join(parts)}."
+    for row in claims[claims["leads"] == "twelve"].to_dict("records"):
+        why = f", because {row['reason']}" if row["verdict"] == UNJUDGED else ""
+        paper = f"; by attention: {row['by_attention']}" if isinstance(row.get("by_attention"), str) else ""
+        parts.append(f"{row['region']} for {row['task']} on {row['cohort']}: {row['verdict']}{why}{paper}")
+    told = f"The paper's claims by trusted methods, beside its own ({ATTENTION.replace('_', ' ')}): "
+    return told + ("; ".join(parts) or "no cohort has the leads and people to judge them") + "."

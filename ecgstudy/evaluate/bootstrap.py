@@ -107,7 +107,7 @@ def bootstrap_each(
     values = [float(value) for value in statistics(np.ones(resamples.persons.size))]
     draws = np.array([statistics(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
     both = zip(values, draws.T, if_undefined, strict=True)
-    return [_interval(value, column, n_persons, reason) for value, column, reason in both]
+    return [percentile_interval(value, column, n_persons, reason) for value, column, reason in both]
 
 
 def paired_difference(
@@ -149,7 +149,7 @@ def most_failures(n: int, confidence: float) -> float:
     return 1 - (1 - confidence) ** (1 / n)
 
 
-def _interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
+def percentile_interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
     """Percentile interval and tail probability over the defined draws."""
     defined = draws[~np.isnan(draws)]
     if math.isnan(value):
