@@ -15,28 +15,9 @@ import pandas as pd
 
 from ecgstudy.attribution.cases import AROUND_S, evenly
 from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows
-from ecgstudy.attribution.methods import (
-    LEAST_REMOVED,
-    METHODS,
-    NONE,
-    ZERO,
-    Question,
-    attribute,
-    by_wave,
-    controls_of,
-    effects,
-    fresh,
-    removed,
-)
+from ecgstudy.attribution.methods import METHODS, NONE, ZERO, Question, ask, attribute, by_wave, controls_of
 from ecgstudy.attribution.planted import FINE, NETWORKS, SHAPE
-from ecgstudy.attribution.shares import (
-    drawn_means,
-    drawn_shares,
-    estimate,
-    evidence_removed,
-    mean_effects,
-    nearest_control,
-)
+from ecgstudy.attribution.shares import Spoken, drawn_means, estimates, over_nearest, pooled, spoken
 from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, region_masks, wave_codes
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
@@ -264,46 +245,25 @@ def subset(question: Question, said: np.ndarray, most: int) -> Question:
     return replace(question, windows=replace(windows, **arrays))
 
 
-def by_trusted(
-    job: ClaimJob, asked: list[Question], resamples: Resamples
-) -> tuple[str, str, np.ndarray, list[np.ndarray], int] | None:
-    """Shares of factors by the first trusted method whose baseline removes the evidence, and by its controls.
-
-    Method, baseline, drawn shares, those of the controls, persons; None where there is no such method.
-    """
+def by_trusted(job: ClaimJob, asked: list[Question], resamples: Resamples) -> tuple[dict[str, str], Spoken, int] | None:
+    """Ask the first trusted method whose baseline removes the evidence: which, what it says, of how many; or None."""
     persons = np.concatenate([question.windows.persons for question in asked])
     for name, baseline in job.methods:
-        method = METHODS[name]
-        if baseline != NONE:
-            gone = np.concatenate([removed(question, baseline) for question in asked], axis=1)
-            if not evidence_removed(gone, persons, resamples).value >= LEAST_REMOVED:
-                continue
-        others = [(other, of, question_itself) for other, of in controls_of(method, baseline)]
-        who = [(method, baseline, question_itself), *others, (method, baseline, fresh)]
-        drawn = []
-        for one, of, ask_whom in who:
-            found = np.concatenate([effects(one, of, ask_whom(question)) for question in asked])
-            drawn.append(drawn_shares(mean_effects(found, persons), resamples))
-        return name, baseline, drawn[0], drawn[1:], np.unique(persons).size
+        pairs = ((METHODS[name], baseline), *controls_of(METHODS[name], baseline))
+        answers = pooled([ask(question, pairs) for question in asked])
+        found = spoken(answers, METHODS[name], baseline, np.ones(len(persons), dtype=bool), persons, resamples)
+        if not found.reason:
+            return {"method": name, "baseline": baseline}, found, np.unique(persons).size
     return None
 
 
-def question_itself(question: Question) -> Question:
-    """Ask the network itself."""
-    return question
-
-
-def judged(
-    claim: Claim, method: str, baseline: str, drawn: np.ndarray, controls: list[np.ndarray], n_persons: int
-) -> dict[str, object]:
-    """Verdict on a claim from shares of factors, everybody's and each resample's."""
+def judged(claim: Claim, about: dict[str, str], found: Spoken, n_persons: int) -> dict[str, object]:
+    """Verdict on a claim from shares of factors."""
     inside = np.isin(FACTORS, claim.factors)
-    over_others = drawn[:, inside].sum(axis=1) - drawn[:, ~inside].max(axis=1)
-    over_control = nearest_control(drawn[:, inside].sum(axis=1), [other[:, inside].sum(axis=1) for other in controls])
-    numbers = {"share": drawn[:, inside].sum(axis=1), "over_others": over_others, "over_control": over_control}
-    found = {name: estimate(values, n_persons) for name, values in numbers.items()}
-    row = {"method": method, "baseline": baseline, "verdict": verdict(found["over_others"], found["over_control"])}
-    return row | intervals(found)
+    share, *controls = (drawn[:, inside].sum(axis=1) for drawn in (found.own, *found.controls))
+    numbers = {"share": share, "over_others": share - found.own[:, ~inside].max(axis=1)}
+    known = estimates(numbers | {"over_control": over_nearest(share, controls)}, n_persons)
+    return about | {"verdict": verdict(known["over_others"], known["over_control"])} | intervals(known)
 
 
 def verdict(over_others: Estimate, over_control: Estimate) -> str:
@@ -330,6 +290,7 @@ def by_attention(claim: Claim, asked: list[Question], resamples: Resamples) -> d
         parts.append(pd.DataFrame(columns).groupby(windows.persons).mean())
     means = pd.concat(parts)
     drawn = dict(zip(means, drawn_means(means, resamples).T, strict=True))
-    more = [estimate(drawn["attention"] - drawn[other], len(means)) for other in ("outside", "time")]
-    row = intervals({"attention": estimate(drawn["attention"], len(means))}) | {"by_attention": verdict(*more)}
+    numbers = {name: drawn["attention"] - drawn[name] for name in ("outside", "time")}
+    found = estimates({"attention": drawn["attention"]} | numbers, len(means))
+    row = intervals({"attention": found["attention"]}) | {"by_attention": verdict(found["outside"], found["time"])}
     return row | {"time": drawn["time"][0], "reach": drawn["reach"][0]}

@@ -87,7 +87,8 @@ def retimed(points: Points, change: np.ndarray, centre: float) -> tuple[np.ndarr
     pr, qrs, qt, rr = change
     was = {name: points[name] for name in _KNOTS}
     onset = was["qrs_onset"]
-    to = {"p_onset": was["p_onset"] - pr, "p_offset": was["p_offset"] - pr, "qrs_onset": onset}
+    later = np.fmin(-pr, onset - was["p_offset"])  # P ends where QRS begins at the latest
+    to = {"p_onset": was["p_onset"] + later, "p_offset": was["p_offset"] + later, "qrs_onset": onset}
     to |= {"qrs_offset": was["qrs_offset"] + qrs, "t_offset": was["t_offset"] + qt}
     place = (was["t_onset"] - was["qrs_offset"]) / (was["t_offset"] - was["qrs_offset"])
     to["t_onset"] = to["qrs_offset"] + place * (to["t_offset"] - to["qrs_offset"])
@@ -165,6 +166,10 @@ class Windows:
             values = getattr(self, name)
             if values is not None and values.shape != shape:
                 raise ValueError(f"{name} of shape {shape} expected, got {values.shape}")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle no exchanges: what they rendered is large and made again in seconds."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def __len__(self) -> int:
         """Count the windows."""

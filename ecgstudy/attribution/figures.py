@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ecgstudy.attribution.cases import Case, known_fiducials
 from ecgstudy.attribution.exchange import FACTORS, INTERVALS, Windows
-from ecgstudy.attribution.methods import METHODS, NONE, Question, attribute
+from ecgstudy.attribution.methods import METHODS, ZERO, Question, attribute
 from ecgstudy.attribution.waves import BOUNDARIES
 from ecgstudy.experiment.dataset import without_lead
 from ecgstudy.experiment.jobs import Context
@@ -141,7 +141,7 @@ def person_figure(beats: Mapping[str, MeanBeat], effects: pd.DataFrame) -> Figur
 
 
 def planted_figure(planted: pd.DataFrame, column: str, label: str) -> Figure:
-    """Methods and baselines down, cues across, one panel a network: a column in colour and number; refused ones empty."""
+    """Methods and baselines down, cues across, one panel a network: a column in colour and number, if known."""
     models = list(planted["model"].unique())
     cues = list(planted["cue"].unique())
     methods = [f"{row.method}, {row.baseline}".replace("_", " ") for row in planted.itertuples()]
@@ -151,7 +151,12 @@ def planted_figure(planted: pd.DataFrame, column: str, label: str) -> Figure:
         1, len(models), figsize=(3 + 4.2 * len(models), 1.5 + 0.3 * len(order)), sharey=True, squeeze=False
     )
     for ax, model in zip(axes[0], models, strict=True):
-        grid = wide[wide["model"] == model].pivot_table(column, "name", "cue", sort=False).reindex(order, columns=cues)
+        grid = (
+            wide[wide["model"] == model]
+            .pivot_table(column, "name", "cue", sort=False)
+            .reindex(order, columns=cues)
+            .astype(float)
+        )
         style = {"vmin": -1 if column.startswith("margin") else 0, "vmax": 1, "annot": True, "fmt": ".2f"}
         sns.heatmap(grid, ax=ax, cmap="coolwarm" if style["vmin"] else "viridis", cbar_kws={"label": label}, **style)
         ax.set(title=model, xlabel="", ylabel="")
@@ -171,11 +176,11 @@ def interval_figure(panels: Mapping[str, pd.DataFrame], column: str, label: str)
     return figure
 
 
-def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray, method: str) -> Figure:
-    """One beat of a window (1, 1, n_samples), coloured by how much each sample spoke for a person."""
+def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray) -> Figure:
+    """One beat of a window (1, 1, n_samples), coloured by how much each sample spoke for a person, by gradients."""
     fs = model.hparams.fs
     asked = Question(model, PERSON, Windows(window, target, fs, seed=0))
-    found = np.abs(attribute(METHODS[method], NONE, asked)[0])
+    found = np.abs(attribute(METHODS["integrated_gradients"], ZERO, asked)[0])
     before, after = round(BEFORE_S * fs), round(AFTER_S * fs)
     start = int(np.argmax(np.abs(window[0, 0, before:-after])))  # the R peak stands out
     cut = slice(start, start + before + after)

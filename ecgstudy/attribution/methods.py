@@ -13,7 +13,7 @@ What is explained is a *contrast*: the logit of the true class less the mean of 
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -33,7 +33,7 @@ from ecgstudy.learn.models import create_model
 
 CHUNK = 64
 """Windows that are explained at a time; it bounds memory and does not change the answer."""
-N_STEPS = 16
+N_STEPS = 24
 """Gauss-Legendre steps of integrated gradients."""
 PATH_STEPS, PATH_STEP = 8, 0.05
 """Those of gradients along the exchange, and the share by which its tangents are measured."""
@@ -261,12 +261,6 @@ def saliency(question: Question, chunk: Chunk) -> Tensor:
     return _passed_back(attr.Saliency(question.contrast), chunk)
 
 
-@_method("Shrikumar et al., arXiv 1605.01713, 2016", GRADIENTS)
-def input_x_gradient(question: Question, chunk: Chunk) -> Tensor:
-    """Window times gradient."""
-    return _passed_back(attr.InputXGradient(question.contrast), chunk)
-
-
 @_method("Selvaraju et al., ICCV 2017", CONVOLUTION)
 def grad_cam(question: Question, chunk: Chunk) -> Tensor:
     """Channels of the last stage weighted by their mean gradient, summed, negative sums set to 0, interpolated."""
@@ -275,37 +269,17 @@ def grad_cam(question: Question, chunk: Chunk) -> Tensor:
     return attr.LayerAttribution.interpolate(coarse, (chunk.x.shape[-1],), interpolate_mode="linear")
 
 
-def rollout(maps: Tensor) -> Tensor:
-    """Attention (n_layers, n, heads, tokens, tokens) that flows from the first layer to the last, (n, tokens, tokens).
+@_method("Wang et al., arXiv 2503.13495, 2025", ATTENTION)
+def last_attention(question: Question, chunk: Chunk) -> Tensor:
+    """Class token's row of the last layer's attention, averaged over heads, as TransECG's authors read it.
 
-    Abnar & Zuidema, section 3: heads are averaged, the residual connection counts as half, layers are multiplied.
+    A patch's weight is shared evenly by its samples.
     """
-    layers = 0.5 * maps.mean(dim=2) + 0.5 * torch.eye(maps.shape[-1], device=maps.device)
-    flow = layers[0]
-    for layer in layers[1:]:
-        flow = layer @ flow
-    return flow
-
-
-def _of_class_token(question: Question, chunk: Chunk, combine: Callable[[Tensor], Tensor]) -> Tensor:
-    """Row of the class token in the combined maps; a patch's weight is shared evenly by its samples."""
     model = question.contrast.model
     lengths = torch.tensor([end - start for start, end in model.patch_bounds], device=model.device)
     with torch.no_grad():
-        weights = combine(model.attention_maps(chunk.x))[:, 0, 1:]
+        weights = model.attention_maps(chunk.x)[-1].mean(dim=1)[:, 0, 1:]
     return (weights / lengths).repeat_interleave(lengths, dim=1).unsqueeze(1)
-
-
-@_method("Abnar & Zuidema, ACL 2020", ATTENTION)
-def attention_rollout(question: Question, chunk: Chunk) -> Tensor:
-    """Class token's row of the :func:`rollout`."""
-    return _of_class_token(question, chunk, rollout)
-
-
-@_method("Wang et al., arXiv 2503.13495, 2025", ATTENTION)
-def last_attention(question: Question, chunk: Chunk) -> Tensor:
-    """Class token's row of the last layer's attention, averaged over heads, as TransECG's authors read it."""
-    return _of_class_token(question, chunk, lambda maps: maps[-1].mean(dim=1))
 
 
 @_method("control", SIGNAL, control=True)
@@ -443,10 +417,10 @@ class Answers:
     refusals: dict[str, str] = field(default_factory=dict)
 
 
-def ask(question: Question, codes: np.ndarray | None = None) -> Answers:
-    """Ask every method with every baseline; and all but the controls also about a network that has learnt nothing."""
+def ask(question: Question, pairs: Sequence[tuple[Method, str]] = PAIRS, codes: np.ndarray | None = None) -> Answers:
+    """Ask methods with their baselines; and all but the controls also about a network that has learnt nothing."""
     answers, twin = Answers(), fresh(question)
-    for method, baseline in PAIRS:
+    for method, baseline in pairs:
         if reason := not_applicable(method, question.model):
             answers.refusals[method.name] = reason
             continue

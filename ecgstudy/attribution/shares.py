@@ -5,15 +5,56 @@ cancels; a share is the sum over persons of the size of one factor's mean effect
 resampled by person, all answers with the same draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.attribution.exchange import FACTORS
+from ecgstudy.attribution.methods import LEAST_REMOVED, NONE, Answers, Method, asked_beside
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap, percentile_interval, person_means, ratio
 
 NO_RELEVANCE = "the method gives no window any relevance"
+
+
+class Spoken(NamedTuple):
+    """What a method and its controls say of everybody (first row) and of each resample: shares of factors.
+
+    Of shape (1 + n_resamples, n_factors) each, `controls` in the order of ``methods.asked_beside``. `removed` is the
+    share of the evidence that the baseline removes, None without one, and `reason` why no share is given, else None.
+    """
+
+    own: np.ndarray
+    controls: list[np.ndarray]
+    removed: Estimate | None
+    reason: str | None
+
+
+def spoken(
+    answers: Answers, method: Method, baseline: str, right: np.ndarray, persons: np.ndarray, resamples: Resamples
+) -> Spoken:
+    """Shares by a method and its controls, of windows that the network gets `right` (bool, (n,)) of `persons` (n,)."""
+    removed = None
+    if baseline != NONE:
+        removed = evidence_removed(answers.removed[baseline][:, right], persons[right], resamples)
+    keys = [(method.name, baseline, ""), *(() if method.control else asked_beside(method, baseline))]
+    sizes = (mean_effects(answers.effects[key][right], persons[right]) for key in keys)
+    own, *controls = (drawn_shares(of_persons, resamples) for of_persons in sizes)
+    reason = NO_RELEVANCE if np.isnan(own[0]).all() else None
+    if removed and not removed.value >= LEAST_REMOVED:
+        reason = f"the baseline removes {removed.value:.0%} of the evidence only"
+    return Spoken(own, controls, removed, reason)
+
+
+def pooled(parts: Sequence[Answers]) -> Answers:
+    """Answers about several sets of windows as one; of deltas the largest."""
+    joined = {
+        name: {key: np.concatenate([getattr(p, name)[key] for p in parts], axis) for key in getattr(parts[0], name)}
+        for name, axis in (("effects", 0), ("removed", 1))
+    }
+    incomplete = {key: max(part.incomplete[key] for part in parts) for key in parts[0].incomplete}
+    return Answers(**joined, incomplete=incomplete, refusals=parts[0].refusals)
 
 
 def mean_effects(effects: np.ndarray, persons: np.ndarray) -> pd.DataFrame:
@@ -34,15 +75,17 @@ def drawn_shares(sizes: pd.DataFrame, resamples: Resamples) -> np.ndarray:
     return ratio(means, means.sum(axis=1, keepdims=True))
 
 
-def estimate(drawn: np.ndarray, n_persons: int, reason: str = NO_RELEVANCE) -> Estimate:
-    """Value of everybody with its interval over the resamples, from (1 + n_resamples,) numbers."""
-    return percentile_interval(float(drawn[0]), drawn[1:], n_persons, reason)
+def estimates(numbers: Mapping[str, np.ndarray], n_persons: int) -> dict[str, Estimate]:
+    """Values of everybody with their intervals over the resamples, from (1 + n_resamples,) numbers each."""
+    return {
+        name: percentile_interval(float(drawn[0]), drawn[1:], n_persons, NO_RELEVANCE)
+        for name, drawn in numbers.items()
+    }
 
 
-def nearest_control(drawn: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarray:
-    """Difference from the control that comes nearest, (1 + n_resamples,): of all controls the least favourable one."""
-    differences = [drawn - control for control in controls]
-    return min(differences, key=lambda difference: np.nan_to_num(np.abs(difference[0]), nan=np.inf))
+def over_nearest(own: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarray:
+    """Difference, (1 + n_resamples,), from the control that comes nearest: the least favourable one."""
+    return min((own - control for control in controls), key=lambda difference: np.nan_to_num(abs(difference[0]), nan=9))
 
 
 def evidence_removed(gone: np.ndarray, persons: np.ndarray, resamples: Resamples) -> Estimate:
@@ -54,6 +97,6 @@ def evidence_removed(gone: np.ndarray, persons: np.ndarray, resamples: Resamples
 
     def share(multiplicity: np.ndarray) -> float:
         before, after = means(multiplicity)
-        return float(min(1.0, ratio(before - after, before)))
+        return float(np.minimum(1.0, ratio(before - after, before)))  # NaN stays NaN
 
     return bootstrap(share, resamples, np.unique(persons).size, "the network knows no more than chance")

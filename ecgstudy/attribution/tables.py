@@ -10,16 +10,16 @@ import pandas as pd
 from ecgstudy.attribution.cases import NETWORKS, Case
 from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
 from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING
-from ecgstudy.attribution.methods import LEAST_REMOVED, METHODS, NONE, ZERO, asked_beside, by_wave, controls_of
+from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, by_wave, controls_of
 from ecgstudy.attribution.planted import SHAPE, TIMING
 from ecgstudy.attribution.shares import (
     NO_RELEVANCE,
     drawn_means,
-    drawn_shares,
-    estimate,
+    estimates,
     evidence_removed,
     mean_effects,
-    nearest_control,
+    over_nearest,
+    spoken,
 )
 from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
 from ecgstudy.data.public import LudbCohort
@@ -104,8 +104,8 @@ def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
     """Errors of automatic and of transferred boundaries against the cardiologists' on LUDB; empty without LUDB.
 
     Every point of a beat is also placed as if it had not been found, from the record's other beats. Records that the
-    delineators were chosen on are left out. One row a point: point, beats, and median, median absolute and 90 % absolute
-    error in ms, automatic and transferred.
+    delineators were chosen on are left out. One row a point: point, beats, and the median, median absolute and 90 %
+    absolute error in ms, automatic and transferred.
     """
     if LudbCohort.name not in context.stores:
         return pd.DataFrame()
@@ -143,47 +143,34 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
     (share less that of the nearest control, paired by person), each with ``_low`` and ``_high``; persons; reason.
     orders: cohort, model, method, baseline, first, second, difference with its interval, p.
     """
-    trusted = set(
-        verdicts.loc[verdicts["trusted"], ["model", "method", "baseline", "kind"]].itertuples(index=False, name=None)
-    )
+    keys = ["model", "method", "baseline", "kind"]
+    trusted = set(verdicts.loc[verdicts["trusted"], keys].itertuples(index=False, name=None))
     rows, orders = [], []
-    for case in cases:
-        persons, about = case.windows.persons[case.right], {"cohort": case.cohort, "protocol": case.protocol}
-        if not persons.size:
-            continue
-        resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons).size
+    for case in (case for case in cases if case.right.any()):
+        persons, about = case.windows.persons, {"cohort": case.cohort, "protocol": case.protocol, "model": case.model}
+        resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons[case.right]).size
         evenly = by_wave(np.ones(case.windows.codes.shape), case.windows.codes)[case.right]
-        time = drawn_means(pd.DataFrame(evenly).groupby(persons).mean(), resamples)
-
-        def drawn(
-            *asked: str, case: Case = case, persons: np.ndarray = persons, r: Resamples = resamples
-        ) -> np.ndarray:
-            return drawn_shares(mean_effects(case.answers.effects[asked][case.right], persons), r)
-
-        for name, baseline, _ in [key for key in case.answers.effects if key[2] == ""]:
-            method = METHODS[name]
-            row = about | {"model": case.model, "method": name, "baseline": baseline, "control": method.control}
-            gone = case.answers.removed.get(baseline)
-            left = 1.0 if gone is None else evidence_removed(gone[:, case.right], persons, resamples).value
-            own, factors = drawn(name, baseline, ""), FACTORS if method.by_factor and baseline != OWN_TIMING else WAVES
-            others = [] if method.control else [drawn(*asked) for asked in asked_beside(method, baseline)]
+        time = drawn_means(pd.DataFrame(evenly).groupby(persons[case.right]).mean(), resamples)
+        speaks = chosen(verdicts, case.model)
+        for method, baseline in PAIRS:
+            if (method.name, baseline, "") not in case.answers.effects:
+                continue
+            found = spoken(case.answers, method, baseline, case.right, persons, resamples)
+            row = about | {"method": method.name, "baseline": baseline, "control": method.control}
+            factors = FACTORS if method.by_factor and baseline != OWN_TIMING else WAVES
             for at, factor in enumerate(factors):
-                kind = SHAPE if factor in WAVES else TIMING
-                numbers = {"share": own[:, at]}
-                numbers |= {"enrichment": ratio(own[:, at], time[:, at])} if kind == SHAPE else {}
-                numbers |= {"minus_control": nearest_control(own[:, at], [o[:, at] for o in others])} if others else {}
-                found = {key: estimate(values, n_persons) for key, values in numbers.items()}
-                reason = None if left >= LEAST_REMOVED else f"the baseline removes {left:.0%} of the evidence only"
-                found = dict.fromkeys(found) if reason else found
-                about_factor = {"factor": factor, "trusted": (case.model, name, baseline, kind) in trusted}
-                rows.append(row | about_factor | intervals(found) | {"persons": n_persons, "reason": reason})
-        if (speaks := chosen(verdicts, case.model)) and (speaks.method, speaks.baseline, "") in case.answers.effects:
-            own = drawn(speaks.method, speaks.baseline, "")
-            first, second = np.argsort(-own[0], kind="stable")[:2]
-            found = estimate(own[:, first] - own[:, second], n_persons)
-            order = about | {"model": case.model, "method": speaks.method, "baseline": speaks.baseline}
-            order |= {"first": FACTORS[first], "second": FACTORS[second]} | intervals({"difference": found})
-            orders.append(order | {"p": found.p})
+                kind, share = SHAPE if factor in WAVES else TIMING, found.own[:, at]
+                numbers = {"share": share} | ({"enrichment": ratio(share, time[:, at])} if kind == SHAPE else {})
+                if found.controls:
+                    numbers["minus_control"] = over_nearest(share, [control[:, at] for control in found.controls])
+                known = dict.fromkeys(numbers) if found.reason else estimates(numbers, n_persons)
+                told = {"factor": factor, "trusted": (case.model, method.name, baseline, kind) in trusted}
+                rows.append(row | told | intervals(known) | {"persons": n_persons, "reason": found.reason})
+            if speaks and speaks[:2] == (method.name, baseline) and not found.reason:
+                first, second = np.argsort(-found.own[0], kind="stable")[:2]
+                test = estimates({"difference": found.own[:, first] - found.own[:, second]}, n_persons)
+                order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
+                orders.append(order | {"p": test["difference"].p})
     return pd.DataFrame(rows), pd.DataFrame(orders)
 
 
@@ -232,7 +219,7 @@ def planted_results(planted: pd.DataFrame) -> pd.DataFrame:
 
 
 def people_results(cases: pd.DataFrame, shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """Shares, causal costs and what baselines remove, of real people, each method's of the first network it applies to."""
+    """Shares, causal costs and what baselines remove, of real people: of the first network that has them."""
     removed = cases[cases["model"] == NETWORKS[0]].melt(["cohort", "model", "persons"], var_name="baseline")
     named = removed["baseline"].str.extract(r"^removed_(?P<baseline>.+?)(?P<end>_low|_high)?$")
     removed = removed.drop(columns="baseline").join(named).dropna(subset="baseline").fillna({"end": ""})
@@ -252,7 +239,7 @@ def people_results(cases: pd.DataFrame, shares: pd.DataFrame, costs: pd.DataFram
 
 
 def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
-    """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not; undefined where nobody can say."""
+    """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not, undefined where it is open."""
     rows = []
     for row in claims[claims["leads"] == "twelve"].to_dict("records"):
         value = VALUES.get(row["verdict"], math.nan)
