@@ -96,7 +96,7 @@ def test_records_are_of_people_of_known_class_with_all_leads(context: Context, m
     assert len(twelve_leads(context, JOB)[0]) == 23
     unknown = context.people.assign(sex=None)
     monkeypatch.setitem(vars(context), "people", unknown)
-    with pytest.raises(StudyError, match="too few people"):
+    with pytest.raises(StudyError, match="nobody with all leads"):
         claims.judge_claims(context, JOB)
 
 

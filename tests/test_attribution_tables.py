@@ -71,6 +71,10 @@ def test_shares_enrichment_and_margin_by_hand(case: Case) -> None:
     assert not rows_of(found, "shapley", DONOR)["trusted"].any()
     assert list(rows_of(found, "occlusion", DONOR).index) == list(WAVES)
     assert rows_of(found, "magnitude", "none")["minus_control"].isna().all()
+    (title,) = tables.believed(found, BOTH)
+    assert title == "c, resnet1d"
+    pd.testing.assert_frame_equal(tables.believed(found, BOTH)[title].set_index("factor"), own)
+    assert not tables.believed(found, BOTH.assign(trusted=False))
     assert orders.iloc[0][["first", "method", "baseline"]].tolist() == ["T", "replacement", DONOR]
     assert orders.iloc[0]["difference_low"] > 0.3
 

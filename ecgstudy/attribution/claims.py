@@ -162,7 +162,9 @@ def twelve_leads(context: Context, job: ClaimJob) -> tuple[pd.DataFrame, np.ndar
     old = np.where(people["age"] >= OLD, *reversed(CLASSES["age"]))
     label = people["sex"].to_numpy() if job.task == "sex" else np.where(people["age"].notna(), old, None)
     records = records.assign(target=encode(label, CLASSES[job.task])).query("target >= 0")
-    beats, length = dict(iter(store.beats.groupby("record_id"))), int(records["store_samples"].min() or 0)
+    if records.empty:
+        raise StudyError(f"{job.cohort} has nobody with all leads and a known {job.task}.")
+    beats, length = dict(iter(store.beats.groupby("record_id"))), int(records["store_samples"].min())
     kept, samples, points = [], [], []
     for at, row in enumerate(records.itertuples()):
         name = row.record_id.split("/", 1)[1]

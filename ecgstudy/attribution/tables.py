@@ -103,7 +103,7 @@ def failure_table(cases: Sequence[Case]) -> pd.DataFrame:
 def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
     """Errors of automatic and of transferred boundaries against the cardiologists' on LUDB; empty without LUDB.
 
-    Every point of a beat is also placed as if it had not been found, from the record's other beats. Records that the
+    Every point is also placed as if it had not been found, from the record's other beats. Records that the
     delineators were chosen on are left out. One row a point: point, beats, and the median, median absolute and 90 %
     absolute error in ms, automatic and transferred.
     """
@@ -120,9 +120,9 @@ def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
         nearest = np.abs(own["r_peak"][:, None] - true["r_peak"].to_numpy()).argmin(axis=0)
         for name in [column for column in FIDUCIAL_COLUMNS if column != "r_peak"]:
             moved = np.full(own[name].size, np.nan)
-            for beat in range(own[name].size):
-                gap = {**own, name: np.where(np.arange(own[name].size) == beat, np.nan, own[name])}
-                moved[beat] = transfer_boundaries(gap)[0][name][beat]
+            for half in (0, 1):  # as if every other beat lacked the point
+                gaps = own | {name: np.where(np.arange(moved.size) % 2 == half, np.nan, own[name])}
+                moved[half::2] = transfer_boundaries(gaps)[0][name][half::2]
             both = {"automatic": own[name], "transferred": moved}
             found = {k: places[nearest] - true[name].to_numpy() for k, places in both.items()}
             errors.append(pd.DataFrame(found).assign(point=name))
@@ -172,6 +172,16 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
                 order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
                 orders.append(order | {"p": test["difference"].p})
     return pd.DataFrame(rows), pd.DataFrame(orders)
+
+
+def believed(shares: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows of the method that speaks for each cohort and network, where it gives shares."""
+    found = {}
+    for (cohort, model), own in shares.groupby(["cohort", "model"], sort=False):
+        if speaks := chosen(verdicts, model):
+            rows = own[(own["method"] == speaks.method) & (own["baseline"] == speaks.baseline) & own["reason"].isna()]
+            found |= {f"{cohort}, {model}": rows} if len(rows) else {}
+    return found
 
 
 def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
