@@ -1,6 +1,7 @@
 """Tables say what was measured, refuse shares of what is not removed, and state no order without its test."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def case() -> Case:
     own[:, [WAVES.index("QRS"), T, PR]] = [0.2, 0.6, 0.2]
     answers.effects["replacement", DONOR, ""] = own * rng.uniform(0.9, 1.1, own.shape)
     answers.removed.update({name: np.array([[0.8] * n, [0.1] * n]) for name in (ZERO, EVERYBODY, DONOR)})
-    answers.removed[OWN_TIMING] = np.array([[0.8] * n, [0.7] * n])
+    answers.removed[OWN_TIMING] = np.array([[0.8] * n, [0.6] * n])
     attempts = pd.DataFrame({"person": persons, "sex": ["F", "M"] * 6, "age_group": [None] * n, "cohort": "c"})
     attempts = attempts.assign(record=persons, start=np.arange(n), reason=None, transferred=[True] + [False] * 11)
     right = np.arange(n) != 0
@@ -83,10 +84,10 @@ def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) ->
     found, _ = tables.share_tables([case], BOTH, 0)
     kept = rows_of(found, "replacement", OWN_TIMING)
     assert kept["share"].isna().all()
-    assert kept["reason"].unique().tolist() == ["the baseline removes 12% of the evidence only"]
+    assert kept["reason"].unique().tolist() == ["the baseline removes 25% of the evidence only"]
     assert rows_of(found, "saliency", "none")["reason"].isna().all()
     table = tables.case_table([case], 0)
-    assert table["removed_mean_own_timing"].item() == pytest.approx(1 / 8)
+    assert table["removed_mean_own_timing"].item() == pytest.approx(1 / 4)
     assert table["right"].item() == pytest.approx(11 / 12)
     assert table["with transferred boundaries"].item() == 1
 
@@ -122,7 +123,7 @@ def test_metrics_are_named_and_undefined_ones_say_why(case: Case) -> None:
     assert named.loc["c.person.replacement.donor.minus_control.T", "value"] > 0.3
     refused = named.loc["c.person.replacement.mean_own_timing.share.T"]
     assert math.isnan(refused["value"])
-    assert refused["note"] == "Not defined: the baseline removes 12% of the evidence only."
+    assert refused["note"] == "Not defined: the baseline removes 25% of the evidence only."
     assert named.index.is_unique
 
 
@@ -243,3 +244,37 @@ def test_planted_heat_maps_leave_refused_cells_empty() -> None:
     )
     figure = figures.planted_figure(table, "mass_in_cue", "mass")
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.50"]
+
+
+def test_boundaries_are_off_by_what_the_cardiologists_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = 0.5 + 0.8 * np.arange(8)
+    offsets = dict(zip(FIDUCIAL_COLUMNS, (-0.2, -0.16, -0.12, -0.05, 0.0, 0.05, 0.12, 0.2, 0.3), strict=True))
+    beats = pd.DataFrame({name: peaks + offset for name, offset in offsets.items()}).assign(record_id="r1")
+    beats["qrs_offset"] += np.where(np.arange(8) == 3, 0.05, 0.01)  # 10 ms late, once 50 ms
+    marks = [
+        (wave, *(500 * (peaks[beat] + offsets[name]) for name in names))
+        for beat in range(8)
+        for wave, names in (
+            ("P", FIDUCIAL_COLUMNS[:3]),
+            ("QRS", FIDUCIAL_COLUMNS[3:6]),
+            ("T", FIDUCIAL_COLUMNS[6:]),
+        )
+    ]
+    asked = []
+
+    def boundaries(name: str, lead: str) -> pd.DataFrame:
+        asked.append((name, lead))
+        return pd.DataFrame(marks, columns=["wave", "onset", "peak", "offset"])
+
+    records = pd.DataFrame({"record_id": ["r0", "r1"], "fs": 500, "reference_lead": ["I", "II"]})
+    both = pd.concat([beats.assign(record_id="r0"), beats])
+    cohort = SimpleNamespace(records=lambda: records, boundaries=boundaries)
+    monkeypatch.setattr(tables, "study_cohort", lambda *_: cohort)
+    context = SimpleNamespace(stores={"ludb": SimpleNamespace(beats=both, records=records)})
+    found = tables.boundary_errors(context, 0).set_index("point")
+    assert asked == [("r1", "II")]  # the first record is one that the delineators were chosen on
+    assert found.loc["qrs_offset", ["beats", "automatic_median"]].tolist() == pytest.approx([8, 10])
+    assert found.loc["qrs_offset", "transferred_90_percent"] == pytest.approx(10, abs=1e-6)
+    assert found.loc["qrs_offset", "automatic_90_percent"] > 10
+    np.testing.assert_allclose(found.loc["p_onset", "automatic_median":], 0, atol=1e-6)
+    assert tables.boundary_errors(SimpleNamespace(stores={}), 0).empty
