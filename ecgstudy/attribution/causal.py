@@ -106,7 +106,10 @@ def cost_tables(context: Context, job: Job) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def factor_costs(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resamples) -> Costs:
-    """Let an attacker recognise a split's probes as they are and with everything taken away in turn."""
+    """Let an attacker recognise a split's probes as they are and with everything taken away in turn.
+
+    One that reads windows: whoever cuts beats would look for R peaks where they were before time was warped.
+    """
     owner = dict(zip(split.probe[RECORD], split.probe[SUBJECT], strict=True))
     own, known = _averages(dataset, split.probe)
     enrolled_averages = _averages(dataset, split.enrolment)[0]
