@@ -119,8 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     digitise.add_argument("--dpi", type=float, help="dots an inch, for pages without a grid or a calibration pulse")
     digitise.set_defaults(command=_digitise)
 
+    read = commands.add_parser("read", help="diagnose pictures of printed ECGs, by models that learn from PTB-XL")
+    read.add_argument("pictures", metavar="IMAGE", nargs="+", help="scan or photo of a page (PNG, JPEG, TIFF)")
+    read.add_argument("--dpi", type=float, help="dots an inch, for pages without a grid or a calibration pulse")
+    read.add_argument("--profile", choices=("real", "demo"), default="real", help="demo learns from simulated hearts")
+    read.set_defaults(command=_read)
+
     fetch = commands.add_parser("fetch", help="download a public cohort and verify every file")
-    fetch.add_argument("cohort", help="ecgid, mitdb, ludb or ptbxl")
+    fetch.add_argument("cohort", help="ecgid, ludb, mitdb, nsrdb, ptb or ptbxl")
     fetch.add_argument("--full", action="store_true", help="ptbxl: bring the 500 Hz records too")
     fetch.set_defaults(command=_fetch)
 
@@ -227,6 +233,14 @@ def _digitise(options: argparse.Namespace) -> None:
 
     for line in digitise_files(options.pictures, options.target, options.dpi):
         print(_plain(line))
+
+
+def _read(options: argparse.Namespace) -> None:
+    """Diagnose pictures of printed ECGs."""
+    from ecgstudy.layouts.diagnosis import read_files
+
+    for line in read_files(options.pictures, options.dpi, options.profile, STUDY_SEED):
+        print(_plain(line), flush=True)
 
 
 def _fetch(options: argparse.Namespace) -> None:

@@ -10,7 +10,9 @@ import wfdb_trees
 from fake_cohort import SECONDS, waveform
 
 from ecgstudy.data.base import Cohort, Signal
+from ecgstudy.data.nsrdb import NsrdbCohort
 from ecgstudy.data.own import FolderCohort
+from ecgstudy.data.ptb import PtbCohort
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
@@ -70,6 +72,8 @@ COHORTS: dict[str, Callable[[Path], Cohort]] = {
     "ludb": partial(_tree, wfdb_trees.ludb_tree, LudbCohort, 500.0, -32768),
     "mitdb": partial(_tree, wfdb_trees.mitdb_tree, MitdbCohort, 360.0, -2048),
     "motion": partial(_tree, wfdb_trees.motion_tree, MotionCohort, 496.0, -32768),
+    "nsrdb": partial(_tree, wfdb_trees.nsrdb_tree, NsrdbCohort, 128.0, -2048),
+    "ptb": partial(_tree, wfdb_trees.ptb_tree, PtbCohort, 1000.0, -32768),
     "ptbxl": partial(_tree, wfdb_trees.ptbxl_tree, PtbxlCohort, 100.0, -32768),
     "synthetic": lambda _: PlantedSynthetic(n_subjects=2, n_sessions=1, n_records=2, seconds=SECONDS, seed=3),
 }

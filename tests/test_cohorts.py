@@ -26,11 +26,12 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_registry_is_in_its_agreed_order() -> None:
-    assert list(REGISTRY) == ["synthetic", "ecgid", "ludb", "mitdb", "motion", "ptbxl", "wfdb-folder"]
+    public = ["ecgid", "ludb", "mitdb", "motion", "nsrdb", "ptb", "ptbxl"]
+    assert list(REGISTRY) == ["synthetic", *public, "wfdb-folder"]
     assert [cohort.name for cohort in REGISTRY.values()] == list(REGISTRY)
     assert [name for name, cohort in REGISTRY.items() if cohort.synthetic] == ["synthetic"]
-    with pytest.raises(StudyError, match="There is no cohort ptb; choose one of synthetic, ecgid"):
-        open_cohort("ptb")
+    with pytest.raises(StudyError, match="There is no cohort ptb-x; choose one of synthetic, ecgid"):
+        open_cohort("ptb-x")
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -184,6 +185,8 @@ def test_the_publishers_list_decides_and_without_one_every_header_counts(tree: C
 IMI, CODES = "{'IMI': 80.0, 'ASMI': 15.0, 'AFIB': 0.0}", "statements (scp_codes)"
 STEM = "records100/00000/00002_lr"
 FACTS = "does not say subject, electrode and activity in its comments"
+PTB, NO_DAY = "patient001/s0016lre.hea", "states an ECG date that is no day of the calendar"
+UNSTATED = "states no sampling rate or no number of samples in its first line"
 FLAWS = [  # cohort, file and what is changed in it (None: it is gone), records that are left out, file and reason
     ("ecgid", "Person_02/rec_1.hea", None, "", ["Person_02/rec_1"], "Person_02/rec_1.hea", "is missing"),
     *(
@@ -205,6 +208,15 @@ FLAWS = [  # cohort, file and what is changed in it (None: it is gone), records 
         *("motion", "s01_e01_rest.hea", "gaps_after_sample_s []", "gaps []", ["s01_e01_rest"], "s01_e01_rest.hea"),
         "does not say where its gaps in time are",
     ),
+    ("ptb", PTB, None, "", [PTB[:-4]], PTB, "is missing"),
+    ("ptb", PTB, " 15 1000 2000", " 15 1000", [PTB[:-4]], PTB, UNSTATED),
+    ("ptb", PTB, "# ECG date: 17/10/1990", "#", [PTB[:-4]], PTB, "has no line ECG date in its comments"),
+    *(
+        ("ptb", PTB, "date: 17/10/1990", f"date: {date}", [PTB[:-4]], PTB, NO_DAY)
+        for date in ("10/17/1990", "17/10/90", "17-Oct-90", "soon")
+    ),
+    ("nsrdb", "19088.hea", None, "", ["19088"], "19088.hea", "is missing"),
+    ("nsrdb", "19088.hea", "19088 2 128 ", "19088 3 128 ", ["19088"], "19088.hea", "claims 3 leads but describes 2"),
     (
         *("ptbxl", "records100/00000/00002_lr.dat", None, "", ["00002"], "ptbxl_database.csv"),
         "names a signal file that is missing",

@@ -450,6 +450,14 @@ def test_tables_of_utility_attributes_and_the_paper_are_pivots(rows: pd.DataFram
     assert ours == {target: pytest.approx(pair) for target, pair in expected.items()}
 
 
+def test_the_table_of_protections_tells_what_sets_them_apart() -> None:
+    told = tables.protection_table().set_index("protection")["parameters"]
+    assert told["bottleneck_retimed.128"] == "retiming to 10/min, prototypes 128, utility 5.0"
+    assert told["differential_privacy.epsilon_8"] == "components 8, epsilon 8.0"  # the radius is learnt
+    assert told["pp_vae_two_diagnoses.10"].endswith("keeps LVH and AFIB only")
+    assert told.nunique() >= len(told) - 2  # what protects nothing or keeps the own cycle has none
+
+
 def test_figures_are_drawn_of_rows_with_gaps(rows: pd.DataFrame) -> None:
     beyond = rows.assign(low=rows["value"].astype(float) + 0.01)  # a percentile interval may leave its value out
     tiers = figures.tiers_figure(beyond, "cross_record").axes[0]

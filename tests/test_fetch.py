@@ -370,7 +370,7 @@ def test_stopped_process_leaves_a_state_that_continues(
 
 @pytest.mark.parametrize(
     ("name", "mirror", "sentence"),
-    [("physionet", "", "choose one of ecgid, ludb, mitdb, ptbxl"), ("ecgid", "mirror/files", "no address")],
+    [("physionet", "", "choose one of ecgid, ludb, mitdb, nsrdb, ptb, ptbxl"), ("ecgid", "mirror/files", "no address")],
 )
 def test_mistaken_request_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mirror: str, sentence: str
@@ -432,6 +432,61 @@ def test_list_other_than_the_pinned_one_is_refused_and_so_is_a_missing_one(serve
     with pytest.raises(StudyError, match=rf"SHA256SUMS\.txt is refused .*404.*{MIRROR_VARIABLE}"):
         fetch("ecgid")
     assert set(server.asked) == {f"{ECGID}/{INDEX}"}
+
+
+PTBDB_FILES = {
+    "RECORDS": b"patient001/s0010_re\n",
+    **{f"patient001/s0010_re{suffix}": noise(3_000, seed) for seed, suffix in enumerate((".hea", ".dat", ".xyz"))},
+}
+NSRDB_FILES = {"RECORDS": b"16265\n", "ANNOTATORS": b"atr\n"}
+NSRDB_FILES |= {f"16265{suffix}": noise(3_000, seed) for seed, suffix in enumerate((".hea", ".dat", ".atr"))}
+SPARE = {"patient001/s0010_re.hea-": b"old", "16265.hea-": b"old", "16265.xws": b"view", "CONTROLS": b""}
+
+
+def publish_unpinned(server: DataServer, monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, bytes]:
+    """Publish a stand-in for a cohort whose list has no pin; its files."""
+    source, files = SOURCES[name], {"ptb": PTBDB_FILES, "nsrdb": NSRDB_FILES}[name]
+    monkeypatch.setitem(SOURCES, name, replace(source, min_files=len(files)))
+    index = server.publish(f"{source.project}/{source.version}", files | SPARE)
+    return files | {INDEX: index}
+
+
+@pytest.mark.parametrize("name", ["ptb", "nsrdb"])
+def test_without_a_pin_a_mirror_is_refused_and_the_publisher_is_believed_and_the_list_is_named(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    expected = publish_unpinned(server, monkeypatch, name)
+    with pytest.raises(StudyError, match=rf"checksums of {name} is not pinned .* unset {MIRROR_VARIABLE}"):
+        fetch(name)
+    assert server.asked == []
+    monkeypatch.setattr(fetching, "PUBLISHER", (server.url, "other"))
+    # a list that somebody left is not believed
+    staging = tmp_path / f"{SOURCES[name].folder}.partial"
+    staging.mkdir()
+    (staging / INDEX).write_bytes(sha256(b"evil") + b" RECORDS\n")
+    folder = fetch(name)
+    assert content(folder) == expected
+    assert f"is not pinned: {sha256(expected[INDEX]).decode()}" in capsys.readouterr().out
+    server.asked.clear()
+    fetch(name)  # complete: only the list is asked for
+    assert [path.rpartition("/")[2] for path in server.asked] == [INDEX]
+
+
+@pytest.mark.parametrize("name", ["ptb", "nsrdb"])
+def test_without_a_pin_a_wrong_file_and_a_list_cut_short_are_refused_all_the_same(
+    server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source, files = SOURCES[name], publish_unpinned(server, monkeypatch, name)
+    monkeypatch.setattr(fetching, "PUBLISHER", (server.url, "other"))
+    (samples,) = (path for path in files if path.endswith(".dat"))
+    address = f"{source.project}/{source.version}"
+    server.faults[f"{address}/{samples}"] = repeat("corrupt")
+    with pytest.raises(StudyError, match=rf"{samples} does not match the publisher's checksum"):
+        fetch(name)
+    assert not (tmp_path / source.folder).exists()
+    server.files[f"{address}/{INDEX}"] = files[INDEX].splitlines(keepends=True)[0]
+    with pytest.raises(StudyError, match=rf"lists 1 of at least {len(files) - 1} needed files, so it is not whole"):
+        fetch(name)
 
 
 def test_list_is_read_in_each_of_the_usual_spellings() -> None:

@@ -48,6 +48,14 @@ def _printed(layout: str = "3x4+II", **style: object) -> Printout:
     return draw(_heart(), STANDARD_LEADS, FS, layout_named(layout), 200, Style(**style))
 
 
+def _renamed(monkeypatch: pytest.MonkeyPatch, layout: str, names: dict[str, str]) -> np.ndarray:
+    """Give a page on which some leads are called something else."""
+    write = cv2.putText
+    with monkeypatch.context() as patched:
+        patched.setattr(cv2, "putText", lambda image, text, *how: write(image, names.get(text, text), *how))
+        return _printed(layout).image
+
+
 def _snr(printout: Printout, values: np.ndarray) -> float:
     """Signal to noise in dB over what the page shows."""
     shown = printout.shown & np.isfinite(values)
@@ -145,8 +153,9 @@ def test_a_page_that_cannot_be_told_for_certain_is_refused() -> None:
     heart = _heart()
     heart[2, :1250] = np.nan
     without_three = draw(heart, STANDARD_LEADS, FS, layout_named("3x4")).image
-    exchanged = page.copy()
-    exchanged[900:1400, 160:600] = page[60:560, 160:600]  # lead I where lead III should be
+    heart = _heart()
+    heart[2] = -3 * heart[0]  # what is no lead III
+    exchanged = draw(heart, STANDARD_LEADS, FS, layout_named("3x4")).image
     for picture, reason in (
         (page[::-1, ::-1], "is upside down"),
         (np.rot90(page), "lies on its side"),
@@ -157,3 +166,54 @@ def test_a_page_that_cannot_be_told_for_certain_is_refused() -> None:
     ):
         with pytest.raises(StudyError, match=reason):
             read_page(np.ascontiguousarray(picture))
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ({"V1": "V2", "V2": "V1"}, "in no known order"),
+        ({f"V{at}": f"V{at}R" for at in (3, 4, 5, 6)}, "other names than the standard twelve"),
+        ({"V4": "X", "V5": "Y", "V6": "Z"}, "other names than the standard twelve"),
+        ({lead: f"CH{at}" for at, lead in enumerate(STANDARD_LEADS)}, "other names than the standard twelve"),
+        (dict.fromkeys(STANDARD_LEADS, ""), "cannot be read, so nothing tells which is which"),
+    ],
+)
+def test_leads_are_not_guessed(monkeypatch: pytest.MonkeyPatch, names: dict[str, str], reason: str) -> None:
+    with pytest.raises(StudyError, match=reason):
+        read_page(_renamed(monkeypatch, "3x4", names))
+
+
+def test_pages_above_each_other_and_mirrored_pages_are_refused() -> None:
+    page = _printed("3x4").image
+    with pytest.raises(StudyError, match="more than one page"):
+        read_page(np.concatenate([page, page]))  # rows of the second could be strips of the first
+    with pytest.raises(StudyError, match="nothing tells which is which"):
+        read_page(np.ascontiguousarray(page[:, ::-1]))  # the limb leads keep to Einthoven's law
+
+
+def test_rows_that_run_into_each_other_are_refused() -> None:
+    heart = _heart()
+    heart[9:] *= 2.5  # V4 to V6 reach over two rows of 15 mm
+    page = draw(heart, STANDARD_LEADS, FS, layout_named("12x1")).image
+    with pytest.raises(StudyError, match="run into each other"):
+        read_page(page)
+
+
+def test_waves_beside_column_edges_and_under_names_are_read() -> None:
+    heart = np.roll(_heart(), 20 - round(0.55 * FS), axis=1)  # R peaks 40 ms after 0 s and 20 ms after 5 s
+    printout = draw(heart, STANDARD_LEADS, FS, layout_named("6x2+II"), 200, Style(separators="solid", names="trace"))
+    values = read_page(printout.image).values
+    height, printed = (np.nanmax(each, axis=1) - np.nanmin(each, axis=1) for each in (values, printout.values))
+    assert np.abs(height / printed - 1).max() < 0.1
+    assert _snr(printout, values) > 20
+
+
+def test_a_folder_a_forbidden_name_and_a_page_about_pdf_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_bytes(b"<p>%PDF is written here</p>")
+    for path, reason in (
+        (tmp_path, "is a folder"),
+        (tmp_path / ("a" * 300), "cannot be opened"),
+        (tmp_path / "page.html", "is no picture"),
+    ):
+        with pytest.raises(StudyError, match=reason):
+            load_picture(path)

@@ -11,6 +11,7 @@ import pytest
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
+from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.jobs import Context, run
 from ecgstudy.layouts import images, tables
 from ecgstudy.layouts import pages as cohort_pages
@@ -101,6 +102,38 @@ def test_refused_and_wrong_pages_are_counted_apart(context: Context, monkeypatch
     assert tables.digitise_table(rows)[["layout", "severity"]].to_numpy().tolist() == [["3x4", "clean"]]
     (sentence,) = tables.digitise_findings(rows)
     assert "refused" in sentence
+
+
+def test_figures_of_the_digitiser_leave_out_what_it_was_developed_on(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = cohort_pages.pages_of(context, SyntheticCohort.name)
+    ids = asked.ids
+    monkeypatch.setattr(images, "DEVELOPED_ON", {SyntheticCohort.name: frozenset(ids[:3])})
+    monkeypatch.setattr(images, "DEMO_RECORDS", len(ids))
+    monkeypatch.setattr(images, "_diagnoses", lambda *_: [])
+    printouts: list[Printout] = []
+    monkeypatch.setattr(images, "draw", lambda *told: printouts.append(draw(*told)) or printouts[-1])
+    monkeypatch.setattr(images, "read_page", lambda _: as_read(printouts[-1], printouts[-1].values, "3x4"))
+    jobs = [ImageJob(SyntheticCohort.name, "", "3x4", severity, 0) for severity in ("clean", images.DIAGNOSED)]
+    seen = {job.name: images.digitised(context, job) for job in jobs}
+    every, diagnosed = (seen[job.name].pages for job in jobs)
+    assert [name.partition("/")[2] for name in every["record"]] == ids[3 :: images.EVERY]
+    assert [name.partition("/")[2] for name in diagnosed["record"]] == ids
+    rows = images.digitise_results(seen, jobs, 0).set_index("name")
+    persons = asked.records[SUBJECT]
+    assert rows.loc["digitise.3x4.clean.failed", "n"] == persons[3 :: images.EVERY].nunique()
+    assert rows.loc[f"digitise.3x4.{images.DIAGNOSED}.failed", "n"] == persons[3:].nunique()
+
+
+def test_what_was_read_comes_at_the_rate_of_the_models_and_what_was_not_shown_is_not_made_up() -> None:
+    read = np.sin(2 * np.pi * 1.2 * np.arange(5000) / 500 + np.arange(12)[:, None])
+    read[3:, :1250], read[11] = np.nan, np.nan
+    found = images.as_recorded(read, 500.0)
+    expected = np.sin(2 * np.pi * 1.2 * np.arange(1000) / 100 + np.arange(12)[:, None])
+    assert found.shape == (12, 1000)
+    assert (np.isnan(found) == np.isnan(read[:, ::5])).all()
+    assert np.nanmax(np.abs(found - expected)[:, 260:990]) < 0.01
 
 
 def test_pages_are_diagnosed_from_what_was_read_and_a_refused_one_says_nothing(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -230,6 +231,24 @@ def test_every_record_is_read_once_by_models_that_have_not_seen_its_owner(
     assert np.isfinite(results.evidence_of(read.values, jobs, of, label)).all()
     table = cohort_pages.cohort_table(context)
     assert table.set_index(["labels", "label"]).loc[("af", "AFIB"), "positives"] == of.labels["af AFIB"].sum()
+
+
+def test_what_training_takes_is_that_of_a_batch_times_its_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = small_context(tmp_path, monkeypatch)
+    clock = iter(np.arange(100.0) ** 2)  # the median of three batches takes so many seconds
+    monkeypatch.setattr(plan, "time", SimpleNamespace(process_time=lambda: next(clock)))
+    costs = plan.training_cost(context, SyntheticCohort.name, 0).set_index("model")
+    of = cohort_pages.pages_of(context, SyntheticCohort.name)
+    n = int((~np.isin(of.fold, plan.LAST_PAIR)).sum())
+    assert n < plan.BATCH  # one batch a layout
+    draws = {name: max(plan.recipe_of("demo", name).draws, 1) for name in costs.index}
+    assert costs["batches"].to_dict() == draws
+    assert costs["core_s"].tolist() == [5.0 * draws[BEST], 17.0, 29.0]
+    rows = results.cost_results(costs.reset_index(), "c")
+    assert value(rows, f"c.training.{BEST}.times_faster_than_patchecg_paper") == pytest.approx(29 / (5 * draws[BEST]))
+    assert value(rows, "c.training.fill.core_s") == 17
 
 
 def test_nobody_is_asked_without_twelve_leads_and_diagnoses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,10 +161,11 @@ def test_results_are_metrics_and_one_long_table(results: Path) -> None:
         "own.name": empty | {"note": "one person is no gallery"},
     }
     table = pd.read_csv(results / "results.csv")
-    order = "cohort protocol attacker view task metric value low high n unit note"
+    order = "cohort protocol attacker view task metric value low high n unit note name"
     assert list(table) == order.split()
     assert table["value"].tolist()[:2] == [0.5, 1234568]
     assert table.loc[0, ["view", "task", "n", "unit"]].tolist() == ["no_p", "person", 20, "share"]
+    assert set(table["name"]) == set(metrics)
 
 
 def test_the_device_and_artefacts_of_several_commits_are_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

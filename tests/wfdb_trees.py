@@ -120,6 +120,53 @@ def motion_tree(root: Path) -> Path:
     return root
 
 
+NSRDB_RECORDS = {"16265": "32 M", "19088": "41 F"}
+
+
+def nsrdb_tree(root: Path) -> Path:
+    """Write two records in the packed format 212 that state no gain; of five annotations three are beats."""
+    for record, comment in NSRDB_RECORDS.items():
+        leads, samples = ("ECG1", "ECG2"), digital(2, 2000, int(record))
+        path = write_record(root, record, samples, fs=128, leads=leads, fmt="212", comments=[comment])
+        first, *lines = path.read_text().replace("200.0(0)/mV", "0").splitlines()
+        path.write_text("\n".join([f"{first}  8:04:00", *lines]) + "\n")
+        places = np.array([33, 77, 370, 662, 1900])
+        wfdb.wrann(record, "atr", places, symbol=["N", "~", "N", "|", "S"], write_dir=str(root))
+    (root / "RECORDS").write_text("\n".join(NSRDB_RECORDS) + "\n")
+    return root
+
+
+PTB_RECORDS = {
+    "patient001/s0010_re": ("81", "female", "01/10/1990", "Myocardial infarction"),
+    "patient001/s0014lre": ("81", "female", "01/10/1990", "Myocardial infarction"),
+    "patient001/s0016lre": ("81", "female", "17/10/1990", "Myocardial infarction"),
+    "patient105/s0303lre": ("n/a", "male", "n/a", "n/a"),
+}
+"""Age, sex, date and reason for admission of each record, as its comments state them."""
+
+
+def ptb_tree(root: Path) -> Path:
+    """Write four records of two persons: twelve leads in a .dat and Frank's in an .xyz file, headers with CRLF."""
+    names = [*(lead.lower() for lead in STANDARD_LEADS), "vx", "vy", "vz"]
+    for seed, (record, (age, sex, date, reason)) in enumerate(PTB_RECORDS.items()):
+        path, samples = root / record, digital(15, 2000, seed).astype("<i2")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{path.name} 15 1000 {samples.shape[1]}"]
+        for suffix, rows in ((".dat", range(12)), (".xyz", range(12, 15))):
+            samples[rows].T.tofile(path.with_suffix(suffix))
+            sums = samples[rows].sum(axis=1, dtype=np.int64).astype("<i2")
+            lines += [
+                f"{path.name}{suffix} 16 2000 16 0 {samples[row, 0]} {total} 0 {names[row]}"
+                for row, total in zip(rows, sums, strict=True)
+            ]
+        facts = {"age": age, "sex": sex, "ECG date": date, "Diagnose": "", "Reason for admission": reason}
+        facts |= {"Smoker": "no", "Infarction date (acute)": "29-Sep-90", "Catheterization date": "16-Oct-90"}
+        lines += [f"# {name}: {fact}" for name, fact in facts.items()]
+        path.with_suffix(".hea").write_bytes(("\r\n".join(lines) + "\r\n").encode())
+    (root / "RECORDS").write_text("\n".join(PTB_RECORDS) + "\n")
+    return root
+
+
 STATEMENT_ROWS = (
     ",description,diagnostic,form,rhythm,diagnostic_class,diagnostic_subclass",
     "NORM,normal ECG,1.0,,,NORM,NORM",
@@ -188,6 +235,8 @@ TREES: dict[str, Callable[[Path], Path]] = {
     "ludb": ludb_tree,
     "mitdb": mitdb_tree,
     "motion": motion_tree,
+    "nsrdb": nsrdb_tree,
+    "ptb": ptb_tree,
     "ptbxl": ptbxl_tree,
     "wfdb-folder": own_tree,
 }

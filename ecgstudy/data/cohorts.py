@@ -7,15 +7,17 @@ from functools import partial
 import pandas as pd
 
 from ecgstudy.data.base import Cohort
+from ecgstudy.data.nsrdb import NsrdbCohort
 from ecgstudy.data.own import OWN, FolderCohort, OwnCohort, near_misses, own_folders
+from ecgstudy.data.ptb import PtbCohort
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.data.public import EcgidCohort, LudbCohort, MitdbCohort, MotionCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import DataNotFoundError, StudyError
 from ecgstudy.study.config import check_profile, data_root, is_own
 
-_COHORTS = (SyntheticCohort, EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, PtbxlCohort, FolderCohort)
-REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in _COHORTS}
+_PUBLIC = (EcgidCohort, LudbCohort, MitdbCohort, MotionCohort, NsrdbCohort, PtbCohort, PtbxlCohort)
+REGISTRY: dict[str, type[Cohort]] = {cohort.name: cohort for cohort in (SyntheticCohort, *_PUBLIC, FolderCohort)}
 """Cohort classes by name; a test holds each to a data card, a test and a row in ``data/README.md``."""
 
 

@@ -30,8 +30,10 @@ from ecgstudy.study.config import data_root
 from ecgstudy.study.parallel import progress
 
 PHYSIONET = "https://physionet.org/files"
-HOSTS = ("physionet.org", "physionet-open.s3.amazonaws.com")
-"""The publisher's: a server may send on to no other."""
+PUBLISHER = (PHYSIONET, "https://physionet-open.s3.amazonaws.com")
+"""Addresses that are the publisher's own."""
+HOSTS = tuple(urlsplit(address).hostname for address in PUBLISHER)
+"""A server may send on to no other."""
 MIRROR_VARIABLE = "ECGSTUDY_MIRROR"
 """Environment variable: address of a copy of PhysioNet's ``files`` folder, such as a hospital's mirror
 or the publisher's own bucket, https://physionet-open.s3.amazonaws.com, which is faster for PTB-XL."""
@@ -67,7 +69,7 @@ class Source:
     folder: str  # name below the data folder
     project: str  # PhysioNet's name, part of the address as the version is
     version: str
-    index_sha256: str  # of the publisher's SHA256SUMS.txt
+    index_sha256: str | None  # of the publisher's SHA256SUMS.txt; None is believed from the PUBLISHER itself alone
     min_files: int  # needed files that the version is known to have, so that a list cut short is noticed
     # Web pages, pictures and LICENSE.txt are left out (LUDB's licence file does not match LUDB's own SHA256SUMS.txt).
     needed: str  # patterns, as the next
@@ -79,10 +81,15 @@ _LUDB = "cccef1f3529519db8f26a333c97a6872a7d0e3e5c64a1448b76b161fd87fb75f"
 _MITDB = "b61158a96d5f2ca80edfb354a9a66a6324836c390a84e1966dcee2b907d6be43"
 _PTBXL = "b7224b92b341511ec3ceb13dc6652079b2c36a06504bcb49506f157f51dc695d"
 _PTBXL_100 = "ptbxl_database.csv scp_statements.csv RECORDS records100/*"
+_NSRDB_RECORD = "1[6-9]???.hea 1[6-9]???.dat 1[6-9]???.atr"  # not the older copies that the list names (.hea-)
+_PTB_RECORD = "patient???/*.hea patient???/*.dat patient???/*.xyz"
 SOURCES = {
     "ecgid": Source("ecgiddb", "ecgiddb", "1.0.0", _ECGID, 933, "Person_*/* RECORDS README ANNOTATORS"),
     "ludb": Source("ludb", "ludb", "1.0.1", _LUDB, 2804, "data/* ludb.csv RECORDS README ANNOTATORS"),
     "mitdb": Source("mitdb", "mitdb", "1.0.0", _MITDB, 146, "[12]??.hea [12]??.dat [12]??.atr RECORDS ANNOTATORS"),
+    # three files a record; nobody could yet read the lists of these two to pin them
+    "nsrdb": Source("nsrdb", "nsrdb", "1.0.0", None, 3 * 18 + 1, f"{_NSRDB_RECORD} RECORDS ANNOTATORS"),
+    "ptb": Source("ptbdb", "ptbdb", "1.0.0", None, 3 * 549 + 1, f"{_PTB_RECORD} RECORDS"),
     # two tables, header and samples of each record
     "ptbxl": Source("ptbxl", "ptb-xl", "1.0.3", _PTBXL, 2 + 2 * 21_799, _PTBXL_100, optional="records500/*"),
 }
@@ -114,6 +121,11 @@ def fetch(name: str, full: bool = False) -> Path:
     base = (os.environ.get(MIRROR_VARIABLE) or PHYSIONET).rstrip("/")
     if not base.startswith(("https://", "http://")):
         raise StudyError(f"{base} is no address to download from; set {MIRROR_VARIABLE} to one that starts with https.")
+    if source.index_sha256 is None and base not in PUBLISHER:
+        raise StudyError(
+            f"The publisher's list of checksums of {name} is not pinned in this version of ecgstudy, so no mirror can "
+            f"be checked; unset {MIRROR_VARIABLE}, or set it to {PUBLISHER[1]}."
+        )
     folder = data_root() / source.folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +145,8 @@ def fetch(name: str, full: bool = False) -> Path:
             )
             where = "a folder on a larger disk"
         raise StudyError(f"{what} or set ECGSTUDY_DATA to {where}.") from failed
-    print(f"{name} {source.version}: every file matches the publisher's checksum; the files are in {folder}")
+    believed = "" if source.index_sha256 else f" (its list, from {base}, is not pinned: {file_digest(folder / INDEX)})"
+    print(f"{name} {source.version}: every file matches the publisher's checksum{believed}; the files are in {folder}")
     return folder
 
 
@@ -244,12 +257,14 @@ class _Download:
             )
         return needed | optional if full else needed
 
-    def bring(self, path: str, sha256: str) -> None:
-        """Bring one file into `staging`, verified, unless it is right in `folder`."""
+    def bring(self, path: str, sha256: str | None) -> None:
+        """Bring one file into `staging`, verified (unless its checksum is None), unless it is right in `folder`."""
         if (self.folder / path).is_file() and file_digest(self.folder / path) == sha256:
             return
         target, reasons = self.staging / path, []
         target.parent.mkdir(parents=True, exist_ok=True)
+        if sha256 is None:
+            target.unlink(missing_ok=True)  # who knows from where an earlier run had it
         for attempt in range(ATTEMPTS):
             if attempt and self.stop.wait(BACKOFF_S * 2 ** (attempt - 1)):
                 raise CancelledError

@@ -14,6 +14,8 @@ from ecgstudy.deidentification.results import BEST, RELATIONS, STRONGEST
 from ecgstudy.study.plots import PALETTE, ecg_paper, paper_size
 
 STRIP_S, STRIP_MV = 5.0, 3.0
+NAMED = (RAW, BEST, "noise.1", "k_same.5", "microaggregation.5", "pp_vae.10", "pp_vae_two_diagnoses.10")
+"""Releases that bear their name in a crowd: the judged one and one of each kind."""
 _SPOKEN = {"heart_rate": "heart rate (1/min)", "pr": "PR (ms)", "qrs": "QRS (ms)", "qtc": "QTc (ms)"}
 
 
@@ -67,21 +69,32 @@ def front_figure(rows: pd.DataFrame, protocols: Sequence[str]) -> Figure:
 
 
 def _draw_front(ax: Axes, utility: pd.DataFrame, privacy: pd.DataFrame, better: int) -> None:
-    """Dots with both intervals and names, and the front: no other release is better in both."""
+    """Dots with both intervals, the front, where no other release is better in both, and the names of :data:`NAMED`."""
     both = privacy.join(utility[["value", "low", "high"]], rsuffix="_utility", how="inner").dropna(subset="value")
-    for number, (view, row) in enumerate(both.astype(dict.fromkeys(("value", "low", "high"), float)).iterrows()):
-        x, y = float(row["value_utility"]), row["value"]
-        spread = (
-            [[x - float(row["low_utility"])], [float(row["high_utility"]) - x]],
-            [[y - row["low"]], [row["high"] - y]],
+    both = both[["value", "low", "high", "value_utility", "low_utility", "high_utility"]].astype(float)
+    x, y = both["value_utility"], both["value"]
+    beyond = [((x > row.value_utility) & (better * y > better * row.value)).any() for row in both.itertuples()]
+    front = both[~np.array(beyond, dtype=bool)].sort_values("value_utility")
+    for view, row in both.iterrows():
+        is_named = view in NAMED
+        colour = PALETTE[3] if view == BEST else PALETTE[7] if view == RAW else PALETTE[0] if is_named else "0.7"
+        bars = {
+            f"{axis}err": np.abs([[row[of] - row[f"low{part}"]], [row[f"high{part}"] - row[of]]])
+            for axis, part, of in (("x", "_utility", "value_utility"), ("y", "", "value"))
+        }
+        ax.errorbar(
+            row["value_utility"], row["value"], **bars, fmt="o", color=colour, linewidth=0.8, zorder=2 + is_named
         )
-        colour = PALETTE[3] if view == BEST else PALETTE[7] if view == RAW else PALETTE[number % 3]
-        ax.errorbar(x, y, xerr=np.abs(spread[0]), yerr=np.abs(spread[1]), fmt="o", color=colour, linewidth=0.8)
-        ax.annotate(str(view).replace("_", " "), (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
-    points = both[["value_utility", "value"]].astype(float).to_numpy()
-    front = [p for p in points if not any((q[0] > p[0]) & (better * q[1] > better * p[1]) for q in points)]
-    if front:
-        ax.plot(*np.array(sorted(map(tuple, front))).T, color="0.2", linewidth=0.8, alpha=0.6)
+        if is_named:
+            # names on the front stand on its better side, where no dot is
+            right = 6 * (1 if row["value_utility"] < x.mean() else -1)
+            where = {
+                "xytext": (right, 7 * better if view in front.index else -7 * better),
+                "textcoords": "offset points",
+            }
+            style = {"ha": "left" if right > 0 else "right", "va": "center", "fontsize": 8}
+            ax.annotate(str(view).replace("_", " "), (row["value_utility"], row["value"]), **where, **style)
+    ax.plot(front["value_utility"], front["value"], color="0.2", linewidth=0.8, alpha=0.6)
 
 
 def tiers_figure(rows: pd.DataFrame, protocol: str) -> Figure:

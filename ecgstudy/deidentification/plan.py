@@ -200,12 +200,6 @@ def group_table(context: Context) -> pd.DataFrame:
     return pd.DataFrame(sizes, columns=["cohort", "group", "persons", "records"])
 
 
-def protection_table() -> pd.DataFrame:
-    """Every protection with its parameters, and whether it is told the diagnoses of what it releases."""
-    rows = [(name, repr(each), "yes" if each.needs_labels else "no") for name, each in PROTECTIONS.items()]
-    return pd.DataFrame(rows, columns=["protection", "parameters", "needs_labels"])
-
-
 def releases_of(profile: str) -> list[str]:
     """Protections that a profile tries."""
     return list(DEMO_RELEASES if effort(profile) == "demo" else PROTECTIONS)

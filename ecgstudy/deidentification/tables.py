@@ -1,13 +1,15 @@
 """Tables and sentences of notebook 05, made of the rows of :mod:`ecgstudy.deidentification.results`."""
 
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import fields
 
 import pandas as pd
 
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, SEMI, TIERS
 from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, RHYTHM_FLOOR, TOLD_FLOOR, TWO_FLOOR
-from ecgstudy.deidentification.release import RAW
+from ecgstudy.deidentification.release import PROTECTIONS, RAW
 from ecgstudy.deidentification.results import BEST, STRONGEST, UTILITY, WORST
 from ecgstudy.evaluate.results import INTERVAL, pivot
 
@@ -21,6 +23,20 @@ FLOORS = {
     OUTPUTS_FLOOR: "what a classifier says of the diagnoses told",
     RHYTHM_FLOOR: "the R peaks",
 }
+
+
+def protection_table() -> pd.DataFrame:
+    """Every protection: its kind, its parameters, and whether it is told the diagnoses of what it releases."""
+    rows = []
+    for name, protection in PROTECTIONS.items():
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(protection).__name__)
+        values = {field.name: getattr(protection, field.name) for field in fields(protection)}
+        told = values.pop("told", ())
+        values |= {"retiming": f"to {values['retiming'].step:g}/min"} if values.get("retiming") else {}
+        kept = [f"{key} {value}" for key, value in values.items() if key != "thorough" and pd.notna(value)]
+        kept += [f"keeps {' and '.join(told)} only"] if told else []
+        rows.append((name, kind, ", ".join(kept), "yes" if protection.needs_labels else "no"))
+    return pd.DataFrame(rows, columns=["protection", "kind", "parameters", "needs_labels"])
 
 
 def floor_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -49,6 +49,10 @@ DIAGNOSED = "moderate"
 """Severity of the scans that are diagnosed, fixed beforehand."""
 DPI = 200
 DEMO_RECORDS = 3
+DEVELOPED_ON = {"ludb": frozenset(map(str, range(1, 61)))}
+"""Records on whose pages the digitiser was developed: they are diagnosed, and left out of its own figures."""
+EVERY = 4
+"""At the other severities every fourth record is read: a page takes a second."""
 SHIFT_S = 0.01
 """A shift in time of the whole page up to this is no error: the paper does not say when it began."""
 WRONG_DB = 6.0
@@ -85,7 +89,8 @@ class ImageJob:
 class Digitised:
     """What became of pages (a row a record of `pages`), and diagnoses of those that were read, where they were asked.
 
-    Columns of `pages`: record, person, layout, refusal (a sentence or ""), snr_db, correlation, amplitude_error, wrong.
+    Columns of `pages`: record, person, layout, is_new (to the digitiser), refusal (a sentence or ""), snr_db,
+    correlation, amplitude_error, wrong.
     """
 
     pages: pd.DataFrame
@@ -108,13 +113,16 @@ def digitised(context: Context, job: ImageJob) -> Digitised:
     """Draw, scan and read the pages of a cohort; diagnose those of :data:`DIAGNOSED` that were read."""
     asked, cohort = pages_of(context, job.cohort), cohort_of(context, job.cohort)
     layouts, rows, kept = assigned(asked.ids, job.view), [], {}
-    n_records = DEMO_RECORDS if effort(context.profile) == "demo" else len(layouts)
-    for number, (record_id, layout) in enumerate(zip(asked.ids[:n_records], layouts, strict=False)):
+    new = [record_id not in DEVELOPED_ON.get(job.cohort, ()) for record_id in asked.ids]
+    numbers = np.arange(len(new)) if job.severity == DIAGNOSED else np.flatnonzero(new)[::EVERY]
+    for number in numbers[: DEMO_RECORDS if effort(context.profile) == "demo" else None].tolist():
+        record_id, layout = asked.ids[number], layouts[number]
         signal, rng = cohort.signal(record_id), np.random.default_rng([job.seed, number])
         record = signal.values[:, : round(SECONDS * signal.fs)]
         printout = draw(record, signal.leads, signal.fs, layout, DPI, random_style(rng))
         about = {"record": asked.records[RECORD][number], "person": asked.records[SUBJECT][number]}
-        about |= {"layout": layout.name, "refusal": "", "snr_db": math.nan, "correlation": math.nan}
+        about |= {"layout": layout.name, "is_new": new[number], "refusal": ""}
+        about |= {"snr_db": math.nan, "correlation": math.nan}
         try:
             reading = read_page(scan(printout, job.severity, job.seed + number).image)
         except StudyError as refusal:
@@ -170,9 +178,8 @@ def _diagnoses(context: Context, job: ImageJob, kept: Mapping[int, tuple[np.ndar
     length = asked.values.shape[-1]
     values = np.full((len(asked.records), 12, length), np.nan, dtype=np.float32)
     for number, (read, fs) in kept.items():
-        found = resample(fill_gaps(read, fs)[0], fs, FS)[:, :length]
-        nearest = np.minimum(np.rint(np.arange(found.shape[1]) * fs / FS).astype(int), read.shape[1] - 1)
-        values[number, :, : found.shape[1]] = np.where(np.isfinite(read[:, nearest]), found, np.nan)
+        found = as_recorded(read, fs)[:, :length]
+        values[number, :, : found.shape[1]] = found
     rows, shown = np.array([*kept]), np.isfinite(values)
     model, threshold = fibrillation_model(context, job.known, (), job.seed)
     odds = {IMAGE: model.score(rhythm_features(values[rows], shown[rows], FS))[:, None] - threshold}
@@ -189,6 +196,13 @@ def _diagnoses(context: Context, job: ImageJob, kept: Mapping[int, tuple[np.ndar
     return made
 
 
+def as_recorded(read: np.ndarray, fs: float) -> np.ndarray:
+    """Bring what was read of a page, (12, n) at `fs` Hz, to the models' rate, NaN where the page shows nothing."""
+    found = resample(fill_gaps(read, fs)[0], fs, FS)
+    nearest = np.minimum(np.rint(np.arange(found.shape[1]) * fs / FS).astype(int), read.shape[1] - 1)
+    return np.where(np.isfinite(read[:, nearest]), found, np.float32(np.nan))
+
+
 def digitise_results(values: Mapping[str, Digitised], jobs: Sequence[ImageJob], seed: int) -> pd.DataFrame:
     """Long table of what was read of pictures: one row a layout, severity and metric.
 
@@ -199,7 +213,8 @@ def digitise_results(values: Mapping[str, Digitised], jobs: Sequence[ImageJob], 
     for job in jobs:
         if job.name not in values:
             continue
-        table = values[job.name].pages
+        pages = values[job.name].pages
+        table = pages[pages["is_new"]]
         measured = table.assign(failed=(table["refusal"] != "").astype(float))
         columns = ["snr_db", "correlation", "amplitude_error", "failed", "wrong"]
         resamples = Resamples.draw(table["person"], seed)

@@ -109,15 +109,17 @@ class PatchBlock(nn.Module):
         wide = nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         self.perceptron = nn.Sequential(nn.LayerNorm(width), *wide)
 
-    def forward(self, tokens: Tensor, there: Tensor, absent: Tensor) -> Tensor:
-        """Give new tokens (n, tokens, width).
+    def forward(self, tokens: Tensor, there: Tensor, absent: Tensor, is_last: bool = False) -> Tensor:
+        """Give new tokens (n, tokens, width), of the last block the class token alone.
 
         `there` (n, tokens) tells tokens from what fills up; `absent` (n,) counts the patches that are not shown.
         """
         query, key, value = self._parts(tokens)
+        if is_last:
+            query, tokens = query[:, :, :1], tokens[:, :1]
         if self.uniform:
             # what is not shown is a token of zeros, which the bias of the norm makes one like any other
-            mixed = (self.shares(tokens, there, absent) @ value).expand_as(value)
+            mixed = (self.shares(tokens, there, absent) @ value).expand_as(query)
             nothing = self.to_qkv(self.norm.bias)[-tokens.shape[-1] :]
             extra = (absent / (there.sum(1) + absent))[:, None, None] * nothing
         else:
@@ -188,9 +190,11 @@ class PatchECG(SignalModel):
         """Class token after the last block, shape (n, width)."""
         tokens, filled, there = self._packed(x)
         absent = there[0].numel() - there.sum((1, 2))
-        for block in self.blocks:
-            tokens = block(tokens, filled, absent)
-        return self.norm(tokens[:, 0])
+        # the paper's width takes hours on a processor in single precision, and a quarter of that in mixed
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.hparams.paper):
+            for block in self.blocks:
+                tokens = block(tokens, filled, absent, is_last=block is self.blocks[-1])
+        return self.norm(tokens[:, 0].float())
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """Share that the class token takes of each patch in the last block, (n, n_leads, n_patches); 0: not shown."""

@@ -55,11 +55,17 @@ def load_picture(path: Path) -> tuple[np.ndarray, float]:
     Raises `StudyError` for what is no picture, is too large or too small, is damaged or holds several pages. No more
     than the header is read of a file before its size is known to be bearable.
     """
-    if not path.is_file():
-        raise StudyError(f"There is no file {path}; give the path of a picture of an ECG page.")
-    with path.open("rb") as file:
-        start = file.read(1024)
-    if b"%PDF" in start:
+    try:
+        if path.is_dir():
+            raise StudyError(f"{path} is a folder; give the path of a picture of an ECG page.")
+        if not path.is_file():
+            raise StudyError(f"There is no file {path}; give the path of a picture of an ECG page.")
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        raise StudyError(f"{path} cannot be opened ({reason}); give a picture file that you may read.") from None
+    if start.lstrip().startswith(b"%PDF"):
         raise StudyError(f"{path} is a PDF; save the page as a picture (PNG, 200 dots an inch or more) and give that.")
     if path.stat().st_size > MAX_BYTES:
         raise StudyError(f"{path} is larger than {MAX_BYTES // 10**6} MB; save it as PNG at 200 to 300 dots an inch.")

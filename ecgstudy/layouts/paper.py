@@ -47,13 +47,18 @@ def digitise_files(pictures: Sequence[str], target: str, dpi: float | None, fs: 
         write_record(reading, folder, name)
         cv2.imwrite(str(folder / f"{name}.png"), overlay(reading)[..., ::-1])
         n_read += 1
-        least = int(np.argmin(reading.confidence))
-        yield (
-            f"{folder / name}.hea: {reading.layout.name}, {reading.values.shape[1] / fs:g} s, "
-            f"confidence {reading.confidence[least]:.2f} or more (least in {reading.leads[least]})"
-        )
+        yield f"{folder / name}.hea: {summary(reading)}"
     if not n_read:
         raise StudyError("No picture was read.")
+
+
+def summary(reading: Reading) -> str:
+    """Layout, seconds and least confidence, in words."""
+    least = int(np.argmin(reading.confidence))
+    return (
+        f"{reading.layout.name}, {reading.values.shape[1] / reading.fs:g} s, "
+        f"confidence {reading.confidence[least]:.2f} or more (least in {reading.leads[least]})"
+    )
 
 
 def write_record(reading: Reading, folder: Path, name: str) -> None:

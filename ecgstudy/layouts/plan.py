@@ -1,10 +1,14 @@
 """Which model reads whose pages: recipes of the models, what one job does, and the jobs of the stage."""
 
+import math
+import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ecgstudy.deidentification.readers import ABSENCE
@@ -63,8 +67,8 @@ RECIPES = {
     "beatecg": Recipe(BeatECG, draws=8, epochs=5, seeds=3, beats=True),
     "resnet1d": Recipe(PageResNet1d, _WIDTHS),
     "patchecg": Recipe(PatchECG),
-    "patchecg_unmasked": Recipe(PatchECG, (("hidden", 0.0),), draws=0, epochs=32),
-    "fill": Recipe(PageResNet1d, _WIDTHS, draws=0, epochs=32, filled=True),
+    "patchecg_unmasked": Recipe(PatchECG, (("hidden", 0.0),), draws=0, epochs=32, every_pair=False),
+    "fill": Recipe(PageResNet1d, _WIDTHS, draws=0, epochs=32, filled=True, every_pair=False),
     "patchecg_paper": Recipe(PatchECG, _PAPER, draws=0, epochs=30, every_pair=False),
     "patchecg_released": Recipe(PatchECG, (*_PAPER, ("attention", "released")), 0, 30, every_pair=False),
 }
@@ -155,12 +159,43 @@ def trained(context: Context, job: PageJob) -> tuple[SignalModel, list[str], Win
     train = np.flatnonzero(~np.isin(pages.fold, job.pair))
     tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
     windows = _training_set(context, job.cohort, recipe, train, tasks)
-    n_leads, n_samples = windows.samples.shape[1:]
-    shape = {"n_leads": n_leads, "n_samples": n_samples, "fs": FS, "lead_names": [str(row) for row in range(n_leads)]}
-    classes = {task: list(ABSENCE) for task in tasks}
-    model = untrained(recipe.kind, job.seed, classes=classes, **shape, **dict(recipe.sizes))
+    model = network(recipe, windows, job.seed)
     settings = TrainingSettings(recipe.epochs, BATCH, job.seed, augmentation=None)
     return fit(model, windows, None, settings, context.runs, context.device).model, tasks, windows
+
+
+def network(recipe: Recipe, windows: WindowSet, seed: int) -> SignalModel:
+    """Network of a recipe before it learns, for such windows."""
+    n_leads, n_samples = windows.samples.shape[1:]
+    shape = {"n_leads": n_leads, "n_samples": n_samples, "fs": FS, "lead_names": [str(row) for row in range(n_leads)]}
+    classes = {task: list(ABSENCE) for task in windows.targets}
+    return untrained(recipe.kind, seed, classes=classes, **shape, **dict(recipe.sizes))
+
+
+def training_cost(context: Context, cohort: str, seed: int) -> pd.DataFrame:
+    """Core seconds that training takes: of one batch, measured here and now, times the batches of all epochs.
+
+    Columns model, parameters, batches, core_s (of all seeds that a reading is the mean of, on one pair of folds).
+    """
+    pages, rows = pages_of(context, cohort), []
+    train = np.flatnonzero(~np.isin(pages.fold, LAST_PAIR))
+    tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
+    for name in RECIPES:
+        recipe = recipe_of(context.profile, name)
+        windows = _training_set(context, cohort, replace(recipe, draws=min(recipe.draws, 1)), train[:BATCH], tasks)
+        model = network(recipe, windows, seed).train()
+        batch = torch.from_numpy(windows.samples), {task: torch.from_numpy(of) for task, of in windows.targets.items()}
+        taken = []
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are trying to `self.log", UserWarning)
+            for _ in range(3):
+                begun = time.process_time()
+                model.training_step(batch, 0).backward()
+                taken.append(time.process_time() - begun)
+        batches = math.ceil(len(train) * max(recipe.draws, 1) / len(windows.samples)) * recipe.epochs * recipe.seeds
+        n_parameters = sum(each.numel() for each in model.parameters())
+        rows.append((name, n_parameters, batches, float(np.median(taken)) * batches))
+    return pd.DataFrame(rows, columns=["model", "parameters", "batches", "core_s"])
 
 
 def fibrillation(context: Context, job: PageJob) -> Reading:
@@ -239,7 +274,7 @@ def _training_set(context: Context, cohort: str, recipe: Recipe, train: np.ndarr
 def page_jobs(context: Context, seed: int) -> list[PageJob]:
     """Every model on every pair of folds that it is asked for, and the judged one on other cohorts.
 
-    The paper's sizes take one pair on a processor, and all on a GPU.
+    What takes long reads one pair on a processor, and all on a GPU.
     """
     cohort, others = asked_cohorts(context)
     jobs = []

@@ -213,6 +213,18 @@ def label_results(pages: Pages, scores: Scores, cohort: str) -> pd.DataFrame:
     return results_table(rows)
 
 
+def cost_results(costs: pd.DataFrame, cohort: str) -> pd.DataFrame:
+    """Long table of what training takes, and how many times as long the paper's size takes as the judged model."""
+    rows, core_s = [], costs.set_index("model")["core_s"]
+    about = {"cohort": cohort, "protocol": "folds", "view": "", "task": ""}
+    for model, value in core_s.items():
+        row = result("training_core_s", value, "s", attacker=model, note="one pair of folds, all seeds", **about)
+        rows.append(row | {"name": f"{cohort}.training.{model}.core_s"})
+    times = core_s["patchecg_paper"] / core_s[BEST]
+    row = result("times_faster", times, attacker=BEST, note="than patchecg_paper, in core seconds", **about)
+    return results_table([*rows, row | {"name": f"{cohort}.training.{BEST}.times_faster_than_patchecg_paper"}])
+
+
 def calibration(pages: Pages, scores: Scores) -> pd.DataFrame:
     """Predicted and observed share of positives by tenths of probability, the judged model on every fixed layout."""
     labels = pages.labels.set_axis(pages.records[RECORD]).filter(regex=f"^{SUBCLASS} ")

@@ -21,6 +21,8 @@ REACH = 32 * PX
 _ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.0004
 """Ink that counts; cost of a pixel of paper and of one of ink on the way up or down, how much dearer the way to the
 right is (a line is interrupted more seldom than it jumps), cost of a pixel away from the row's middle, a column."""
+_HIDDEN = 0.5
+"""Cost of a pixel of ink on the way to the right that may be the letters' alone."""
 _FINE, _REFINEMENTS = 3, 12
 
 
@@ -36,6 +38,8 @@ class Lines:
 
     def heights(self, row: int, x: np.ndarray) -> np.ndarray:
         """Height of a row's line at some places, in straight lines between its points, level beyond them."""
+        if len(self.points[row]) == 1:
+            return np.interp(x, *self.points[row][0].T)
         parts = np.searchsorted(self.breaks, x, side="right")
         return np.select(
             [parts == part for part in range(len(self.points[row]))],
@@ -59,13 +63,23 @@ def row_middles(ink: np.ndarray) -> np.ndarray:
     return np.median((tops + bottoms - 1) / 2, axis=0)
 
 
-def follow(ink: np.ndarray, rows: np.ndarray, ends: Sequence[float]) -> Lines:
-    """Follow the line of every row, on stretches that end at some places, where other leads begin somewhere else."""
+def follow(
+    ink: np.ndarray, rows: np.ndarray, ends: Sequence[float], n_strips: int = 0, hidden: np.ndarray | None = None
+) -> Lines:
+    """Follow the line of every row, on stretches that end at some places, where other leads begin somewhere else.
+
+    The last `n_strips` rows are one stretch. Under what is `hidden` (bool, like `ink`) a line may run unseen.
+    """
     stretches = [slice(*pair) for pair in pairwise(np.ceil(ends).astype(int))]
-    whole = slice(stretches[0].start, stretches[-1].stop)
+    whole, n_columns = slice(stretches[0].start, stretches[-1].stop), len(rows) - n_strips
+    parts = [stretches] * n_columns + [[whole]] * n_strips
+    cost = _ALONG + _PAPER * np.clip(1 - 1.6 * ink, 0, 1)
+    level = cost if hidden is None else np.where(hidden, np.maximum(cost, _HIDDEN), cost)
     paths = np.zeros((2, len(rows), ink.shape[1]), int)
     for stretch in stretches:
-        paths[:, :, stretch] = _paths(ink[:, stretch], rows)
+        paths[:, :n_columns, stretch] = _paths(cost[:, stretch], level[:, stretch], rows[:n_columns])
+    if n_strips:
+        paths[:, n_columns:, whole] = _paths(cost[:, whole], level[:, whole], rows[n_columns:])
     top, bottom, inked, shared = _extents(ink, paths)
     for unknown in (slice(0, whole.start), slice(whole.stop, None)):
         top[:, unknown] = bottom[:, unknown] = np.nan
@@ -73,13 +87,31 @@ def follow(ink: np.ndarray, rows: np.ndarray, ends: Sequence[float]) -> Lines:
     if not (np.isfinite(top).any(axis=1) & np.isfinite(bottom).any(axis=1)).all():
         raise StudyError("a row of the page shows no trace of its own.")
     pen = _pen((bottom - top)[inked & ~shared])
+    if hidden is not None:
+        top, bottom = _seen(top, bottom, hidden)
     breaks = ends[1:-1]
     if _separated(ink, rows, breaks):
         for place in breaks:
-            near = slice(int(place - pen - 1), int(np.ceil(place + pen + 2)))
-            top[:, near] = bottom[:, near] = np.nan
-    points = (tuple(_refined(top[row], bottom[row], pen, part) for part in stretches) for row in range(len(rows)))
+            near = slice(int(np.ceil(place - wide(pen) - 1)), int(place + wide(pen) + 2))
+            top[:n_columns, near] = bottom[:n_columns, near] = np.nan
+    middles = np.where(inked, paths.mean(axis=0), np.nan)
+    points = (
+        tuple(_refined(top[row], bottom[row], middles[row], pen, part) for part in parts[row])
+        for row in range(len(rows))
+    )
     return Lines(tuple(points), tuple(breaks), inked, shared, pen)
+
+
+def _seen(top: np.ndarray, bottom: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges, NaN where they border on what is hidden."""
+    height, width = hidden.shape
+    near = cv2.dilate(hidden.astype(np.uint8), np.ones((7, 1))) > 0
+    x = np.broadcast_to(np.arange(width), top.shape)
+    kept = []
+    for edge in (top, bottom):
+        at = np.rint(np.nan_to_num(edge)).astype(int).clip(0, height - 1)
+        kept.append(np.where(near[at, x], np.nan, edge))
+    return kept[0], kept[1]
 
 
 def _pen(thickness: np.ndarray) -> float:
@@ -100,12 +132,14 @@ def _separated(ink: np.ndarray, rows: np.ndarray, breaks: Sequence[float]) -> bo
     return any((ink[heights, round(place)] > _ON_INK).mean() > 0.35 for place in breaks)
 
 
-def _paths(ink: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _paths(cost: np.ndarray, level: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """First and last height at which the cheapest way of each row crosses each column, int (2, n_rows, width)."""
-    width, tall, rows = ink.shape[1], 2 * REACH + 1, np.rint(rows).astype(int)
-    cost = np.pad(_ALONG + _PAPER * np.clip(1 - 1.6 * ink, 0, 1), ((REACH, REACH), (0, 0)), constant_values=_PAPER)
-    columns = np.ascontiguousarray(cost.T, dtype=np.float32)
-    sums = np.cumsum(columns, axis=1, dtype=np.float32)
+    width, tall, rows = cost.shape[1], 2 * REACH + 1, np.rint(rows).astype(int)
+    upwards, level = (
+        np.ascontiguousarray(np.pad(each, ((REACH, REACH), (0, 0)), constant_values=_PAPER).T, dtype=np.float32)
+        for each in (cost, level)
+    )
+    sums = np.cumsum(upwards, axis=1, dtype=np.float32)
     away = (_AWAY * np.abs(np.arange(tall) - REACH)).astype(np.float32)
     windows = rows[:, None] + np.arange(tall)
     total = np.zeros((len(rows), tall), np.float32)
@@ -115,7 +149,7 @@ def _paths(ink: np.ndarray, rows: np.ndarray) -> np.ndarray:
         down = np.minimum.accumulate(total - here, axis=1) + here
         up = np.minimum.accumulate((total + here)[:, ::-1], axis=1)[:, ::-1] - here
         reached[x] = total
-        total = np.minimum(down, up) + _LEVEL * columns[x][windows] + away
+        total = np.minimum(down, up) + _LEVEL * level[x][windows] + away
         total -= total.min(axis=1, keepdims=True)
     paths = np.empty((2, len(rows), width), int)
     at, each = np.argmin(total, axis=1), np.arange(len(rows))
@@ -170,7 +204,7 @@ def _part(ink: np.ndarray, inner: np.ndarray, side: int, x: np.ndarray) -> np.nd
     return np.clip(sum(ink[row, x] for row in rows) - 1.5, -0.5, 1.5)
 
 
-def _refined(top: np.ndarray, bottom: np.ndarray, pen: float, part: slice) -> np.ndarray:
+def _refined(top: np.ndarray, bottom: np.ndarray, way: np.ndarray, pen: float, part: slice) -> np.ndarray:
     """Points (n, 2), `_FINE` a pixel, along which a disc of radius `pen` would leave ink with these edges in a part.
 
     From the rolled disc's points on, the place where the disc touches an edge is moved by what the edge is off, again
@@ -179,10 +213,13 @@ def _refined(top: np.ndarray, bottom: np.ndarray, pen: float, part: slice) -> np
     top, bottom = top[part], bottom[part]
     if not (np.isfinite(top).any() and np.isfinite(bottom).any()):
         return np.array([[part.start, np.nan]])
-    seen = np.flatnonzero(np.isfinite(top) | np.isfinite(bottom))
+    edges, way = np.isfinite(top) | np.isfinite(bottom), way[part]
+    seen = np.flatnonzero(edges | np.isfinite(way))
     columns = np.arange(seen[0], seen[-1] + 1)
     x = seen[0] + np.arange((len(columns) - 1) * _FINE + 1) / _FINE
-    y = np.interp(x, *_middle(top, bottom, pen).T)
+    unseen = np.flatnonzero(~edges & np.isfinite(way))
+    known = np.concatenate([_middle(top, bottom, pen), np.stack([unseen, way[unseen]], axis=1)])
+    y = np.interp(x, *known[np.argsort(known[:, 0], kind="stable")].T)
     reach = int(wide(pen) * _FINE)
     offsets = np.arange(-reach, reach + 1)
     arc = pen * np.sqrt(1 - (offsets / _FINE / wide(pen)) ** 2)

@@ -17,8 +17,9 @@ from ecgstudy.layouts.page import PX
 NAMES = (*STANDARD_LEADS, f"{INVERTED}aVR")
 TALL_MM, WIDE_MM = (1.7, 5.5), 6.0
 """Heights of letters, and how wide one may be, mm."""
-ALIKE, LEAST_LIKE = 0.72, 0.5
-"""Least correlation of a word with a name, alone and on a trace."""
+ALIKE, UNLIKE, LEAST_LIKE = 0.72, 0.6, 0.5
+"""Least correlation of a word with a name, most of one that is no name, and least of a name that lies on a trace."""
+MOST_LETTERS = 4
 _SIZE = 32
 """Height that words are compared at, pixels."""
 _PENS, _FONTS = (2, 4), ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
@@ -26,9 +27,9 @@ N_FONTS = len(_PENS) + len(_FONTS)
 
 
 class Word(NamedTuple):
-    """A name of a lead on the page; all in pixels."""
+    """A name of a lead on the page, or another short word; all in pixels."""
 
-    name: str
+    name: str  # "" of another word
     x: int  # left
     y: float  # middle
     box: tuple[slice, slice]
@@ -36,7 +37,10 @@ class Word(NamedTuple):
 
 
 def find_words(ink: np.ndarray) -> tuple[list[Word], np.ndarray]:
-    """Names of leads that stand apart from other ink, and what else is as small as letters (bool, like `ink`)."""
+    """Names of leads and other short words that stand apart from other ink, and where they and other small marks are.
+
+    The latter is bool, like `ink`. What is neither clearly a name nor clearly none is left out of the words.
+    """
     solid = (ink > 0.4).astype(np.uint8)
     _, marks, boxes, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
     x, y, width, height = boxes[:, :4].T
@@ -48,8 +52,9 @@ def find_words(ink: np.ndarray) -> tuple[list[Word], np.ndarray]:
         left, top = x[group].min(), y[group].min()
         right, bottom = (x + width)[group].max(), (y + height)[group].max()
         box = slice(top, bottom), slice(left, right)
-        if known := named(ink[box] * np.isin(marks[box], group)):
-            words.append(Word(known[0], int(left), (top + bottom) / 2, box, known[1]))
+        alike, name, font = named(ink[box] * np.isin(marks[box], group))
+        if alike > ALIKE or alike < UNLIKE:
+            words.append(Word(name if alike > ALIKE else "", int(left), (top + bottom) / 2, box, font))
     return words, small[marks] & (marks > 0)
 
 
@@ -66,7 +71,7 @@ def _groups(boxes: np.ndarray, letters: np.ndarray, bars: np.ndarray) -> list[li
                 break
         else:
             groups.append([at])
-    groups = [group for group in groups if len(group) <= 3]  # of letters: aVR; III
+    groups = [group for group in groups if len(group) <= MOST_LETTERS]
     for group in groups:
         x, y, _, height = boxes[group[0], :4]
         near = [
@@ -78,26 +83,32 @@ def _groups(boxes: np.ndarray, letters: np.ndarray, bars: np.ndarray) -> list[li
     return groups
 
 
-def named(word: np.ndarray) -> tuple[str, int] | None:
-    """Name of a lead that a word looks like and the font that it does so in, None where it looks like none."""
+def tells(name: str) -> bool:
+    """Whether a name tells a lead and which way up the page is: I, II and III, mere strokes, are found anywhere."""
+    return name not in ("", *STANDARD_LEADS[:3])
+
+
+def named(word: np.ndarray) -> tuple[float, str, int]:
+    """Greatest correlation of a word with the name of a lead, that name, and the font that it is in."""
     aspect = word.shape[1] / word.shape[0]
     word = _framed(cv2.resize(word, (max(2, round(_SIZE * aspect)), _SIZE), interpolation=cv2.INTER_AREA))
-    best, found = ALIKE, None
+    best = 0.0, "", 0
     for (name, font), template in _templates().items():
         if abs(np.log((template.shape[1] - 4) / (word.shape[1] - 4))) < 0.35:
             same = cv2.resize(template, word.shape[::-1], interpolation=cv2.INTER_AREA)
-            alike = float(np.corrcoef(same.ravel(), word.ravel())[0, 1])
-            if alike > best:
-                best, found = alike, (name, font)
-    return found
+            best = max(best, (float(np.corrcoef(same.ravel(), word.ravel())[0, 1]), name, font))
+    return best
 
 
-def letters_on_traces(ink: np.ndarray, places: Sequence[tuple[str, int, int]], words: Sequence[Word]) -> np.ndarray:
-    """Where names lie that are one with their traces, bool like `ink`, from the names and where their traces begin.
+def letters_on_traces(
+    ink: np.ndarray, places: Sequence[tuple[str, int, int]], words: Sequence[Word]
+) -> tuple[np.ndarray, int]:
+    """Where names lie that are one with their traces, bool like `ink`, and how many of them tell a lead for certain.
 
-    They are sought in the font and size of the other words, or in those that the first names are found in.
+    They are sought where `places` says that traces begin, in the font and size of the other words, or in those that the
+    first names are found in.
     """
-    letters = np.zeros(ink.shape, bool)
+    letters, n_found = np.zeros(ink.shape, bool), 0
     styles = [(word.font, word.box[0].stop - word.box[0].start) for word in words]
     styles = [max(styles, key=styles.count)] if styles else [(f, h) for f in range(N_FONTS) for h in range(18, 36, 2)]
     for name, x, y in places:
@@ -106,10 +117,10 @@ def letters_on_traces(ink: np.ndarray, places: Sequence[tuple[str, int, int]], w
         found = [(_match(window, name, *style), style) for style in styles]
         (alike, column, row, shape), style = max(found, key=lambda match: match[0][0])
         if alike > LEAST_LIKE:
-            styles = [style]
+            styles, n_found = [style], n_found + (alike > UNLIKE and tells(name))
             there = letters[top + row : top + row + shape.shape[0], left + column : left + column + shape.shape[1]]
             there |= shape[: there.shape[0], : there.shape[1]]
-    return letters
+    return letters, n_found
 
 
 def _match(window: np.ndarray, name: str, font: int, height: int) -> tuple[float, int, int, np.ndarray]:

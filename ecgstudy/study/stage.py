@@ -144,6 +144,8 @@ class Stage:
     def results(self, rows: pd.DataFrame) -> None:
         """Record every row of a results table as a metric; all rows of the stage are published as ``results.csv``.
 
+        The file has the metric's name as its last column: what else rows have (a tier, a seed) stands in it alone.
+
         Parameters
         ----------
         rows : pandas.DataFrame
@@ -155,7 +157,7 @@ class Stage:
             value, low, high = (math.nan if row.get(key) is None else row[key] for key in ("value", "low", "high"))
             n = None if row.get("n") is None else int(row["n"])
             self.metric(name, value, low, high, n, row.get("unit") or "", row.get("note") or "")
-            self._record("result", name, {column: row.get(column) for column in COLUMNS})
+            self._record("result", name, {column: row.get(column) for column in COLUMNS} | {"name": name})
 
     def headline(self, metric: str, label: str) -> None:
         """Show a recorded metric on the report's front page under a plain-words label."""
