@@ -10,14 +10,13 @@ from ecgstudy.attribution.exchange import Windows, prolonged
 from ecgstudy.attribution.methods import Answers, Question, ask
 from ecgstudy.attribution.waves import wave_codes
 from ecgstudy.errors import NotApplicableError, StudyError
-from ecgstudy.evaluate.protocols import MOST_SHUFFLED, some_on_trial
+from ecgstudy.evaluate.protocols import some_on_trial
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.attackers import FittedNetwork
 from ecgstudy.experiment.dataset import Dataset, without_lead
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
-from ecgstudy.experiment.networks import targets
 from ecgstudy.learn.base import PERSON, UNKNOWN
-from ecgstudy.learn.batches import standardise
+from ecgstudy.learn.batches import encode
 from ecgstudy.reidentification.plan import plan, protocols_on_trial
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, transfer_boundaries
 from ecgstudy.study.config import effort
@@ -29,10 +28,8 @@ PROTOCOLS = ("cross_record", "time_separated", "cross_activity", "random_windows
 AUDITED = "cross_record"
 """The protocol of the causal check."""
 NOTHING_TO_EXPLAIN = "no two persons have two records each, whose recognition in another one could be explained."
-WINDOWS_A_PERSON = {"real": 2, "demo": 1}
 MOST_WINDOWS = {"real": 180, "demo": 10}
-FEW_PERSONS = 20
-"""Cohorts of fewer persons give six times as many windows of each."""
+"""Windows of a cohort: the fewer persons, the more of each."""
 AROUND_S = 2.0
 """Seconds around a window: waves at its edges need both their boundaries, and a warp reaches beyond it."""
 LEAST_STRIDE_S = 1.0
@@ -78,18 +75,13 @@ def audited_jobs(context: Context, seed: int) -> list[Job]:
     return [job for job in jobs if job.cohort == jobs[0].cohort]
 
 
-def checked(context: Context, seed: int) -> Context:
-    """Give the context back, unless :func:`audited_jobs` refuses it: before anything is computed."""
-    audited_jobs(context, seed)
-    return context
-
-
 def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
     """Explain every cohort and network under the best of :data:`PROTOCOLS`; the outcome has the refusals."""
     jobs = [job for job in network_jobs(context, seed) if job.protocol.name in PROTOCOLS]
-    rank = {job.name: PROTOCOLS.index(job.protocol.name) for job in jobs}
-    best = {cohort: min(rank[job.name] for job in jobs if job.cohort == cohort) for cohort in {j.cohort for j in jobs}}
-    outcome = run(explain_case, [job for job in jobs if rank[job.name] == best[job.cohort]], context, "explanations")
+    jobs.sort(key=lambda job: PROTOCOLS.index(job.protocol.name))
+    best = {job.cohort: job.protocol.name for job in reversed(jobs)}
+    jobs = [job for job in jobs if job.protocol.name == best[job.cohort]]
+    outcome = run(explain_case, jobs, context, "explanations")
     if not outcome.values:
         raise NotApplicableError([*outcome.refusals["reason"], NOTHING_TO_EXPLAIN][0])
     return list(outcome.values.values()), outcome
@@ -97,32 +89,25 @@ def explain_cases(context: Context, seed: int) -> tuple[list[Case], Outcome]:
 
 def explain_case(context: Context, job: Job) -> Case:
     """Ask every method about windows of the people on trial."""
-    few = context.splits(job)[0].probe[SUBJECT].nunique() < FEW_PERSONS
-    case = case_windows(context, job, WINDOWS_A_PERSON[effort(context.profile)] * (6 if few else 1))
+    case = case_windows(context, job)
     return replace(case, answers=ask(Question(context.fitted(job).model, PERSON, case.windows)))
 
 
-def drawn_note(cases: Sequence[Case]) -> str:
-    """Say that of a large cohort some persons stand for all, in this and in the stage's other questions; else ""."""
-    large = {case.cohort: case.on_trial for case in cases if case.on_trial > MOST_SHUFFLED}
-    told = [f"{cohort}: {MOST_SHUFFLED:,} of {n:,} persons on trial" for cohort, n in large.items()]
-    return f" Drawn at random, here and in the causal check: {'; '.join(told)}." if told else ""
-
-
-def case_windows(context: Context, job: Job, most: int) -> Case:
+def case_windows(context: Context, job: Job) -> Case:
     """Choose probe windows of a job's first split and delineate them; no method has explained them yet.
 
-    At most `most` windows of a person, evenly spread, and :data:`MOST_WINDOWS` in all. ``StudyError`` where the
-    attacker reads averaged beats, which have no place in a window, or no probe window is left.
+    Evenly spread over persons and their records. ``StudyError`` where the attacker reads averaged beats, which have no
+    place in a window, or no probe window is left.
     """
     whole, fitted, dataset = context.splits(job)[0], context.fitted(job), context.dataset
     split, on_trial = some_on_trial(whole), whole.probe[SUBJECT].nunique()
     if not isinstance(fitted, FittedNetwork) or fitted.recipe.beats:
         raise StudyError(f"{job.attacker} reads averaged beats, not windows; explain transecg or resnet1d.")
     model, n_samples = fitted.model, fitted.recipe.n_samples(dataset.fs)
-    chosen = spread_windows(dataset.pieces(split.probe), n_samples, most, dataset.fs)
-    chosen = chosen.iloc[evenly(len(chosen), MOST_WINDOWS[effort(context.profile)])]
-    labels = targets(chosen[SUBJECT].to_numpy(dtype=str), context.people, {PERSON: model.classes[PERSON]})[PERSON]
+    most = MOST_WINDOWS[effort(context.profile)]
+    chosen = spread_windows(dataset.pieces(split.probe), n_samples, -(-most // on_trial), dataset.fs)
+    chosen = chosen.iloc[evenly(len(chosen), most)]
+    labels = encode(chosen[SUBJECT], model.classes[PERSON])
     chosen = chosen.assign(target=labels)[labels != UNKNOWN].reset_index(drop=True)
     if chosen.empty:
         raise StudyError(f"No probe window of {job.cohort} is of a person whom the network has learnt.")
@@ -134,19 +119,19 @@ def case_windows(context: Context, job: Job, most: int) -> Case:
         start = row.start - row.segment_start
         around, beats = longer[:, start : start + n_samples + 2 * more], beats - start - more
         near = beats[(beats["r_peak"] > -more) & (beats["r_peak"] < n_samples + more)].reset_index(drop=True)
-        cut.append((around, near, *wave_codes(near, n_samples), bool(filled)))
+        cut.append((around, near, *wave_codes(near, n_samples), filled.any()))
     around, fiducials, codes, reasons, transferred = zip(*cut, strict=True)
     attempts = _attempts(context, job.cohort, chosen, reasons, transferred)
     kept = np.flatnonzero(attempts["reason"].isna())
     if kept.size < 2:
         raise StudyError(f"No two probe windows of {job.cohort} could be delineated; look at its failures by class.")
-    around, window = np.stack(around)[kept], np.s_[..., more : more + n_samples]
-    inside = around[window]
+    around = np.stack(around)[kept]
+    inside = around[..., more:-more]  # standardised as networks read it, with what lies around on the same scale
     around = (around - inside.mean(axis=-1, keepdims=True)) / inside.std(axis=-1, keepdims=True)
-    own = (standardise(inside), chosen["target"].to_numpy()[kept], dataset.fs, job.seed, np.stack(codes)[kept])
-    persons = chosen[SUBJECT].to_numpy(dtype=str)[kept]
-    windows = Windows(*own, persons, np.fromiter(fiducials, dtype=object)[kept], around)
-    right = Question(model, PERSON, windows).probabilities(windows.samples).argmax(axis=1) == windows.targets
+    persons, points = chosen[SUBJECT].to_numpy(dtype=str)[kept], np.fromiter(fiducials, dtype=object)[kept]
+    known, truth = (np.stack(codes)[kept], persons, points), chosen["target"].to_numpy()[kept]
+    windows = Windows(around, truth, dataset.fs, job.seed, more, *known)
+    right = Question(model, PERSON, windows).probabilities(windows.samples).argmax(axis=1) == truth
     return Case(job.cohort, job.protocol.name, job.attacker, windows, attempts, right, on_trial)
 
 
@@ -175,17 +160,16 @@ def evenly(n: int, most: int) -> np.ndarray:
     return np.linspace(0, n - 1, min(most, n)).round().astype(np.int64)
 
 
-def known_fiducials(dataset: Dataset, record_id: str, start: int, stop: int) -> tuple[pd.DataFrame, int]:
-    """Give the fiducial points of a segment, gaps filled from the record's median beat, and how many were.
+def known_fiducials(dataset: Dataset, record_id: str, start: int, stop: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Give the fiducial points of a segment, in samples from its start, and which beats had gaps, (n_beats,).
 
-    In samples from the segment's start;
-    :func:`~ecgstudy.signals.delineation.transfer_boundaries` fills.
+    Gaps are filled from the record's median beat: :func:`~ecgstudy.signals.delineation.transfer_boundaries`.
     """
     beats = dataset.fiducials(record_id, 0, np.iinfo(np.int64).max)
     filled, gaps = transfer_boundaries({name: beats[name].to_numpy(dtype=float) for name in FIDUCIAL_COLUMNS})
     inside = (filled["r_peak"] >= start) & (filled["r_peak"] < stop)
     table = pd.DataFrame({name: places[inside] - start for name, places in filled.items()})
-    return table, sum(int(flags[inside].sum()) for flags in gaps.values())
+    return table, np.any([flags[inside] for flags in gaps.values()], axis=0)
 
 
 def _attempts(

@@ -7,13 +7,13 @@ loss with the own one, paired by person. What is still recognised when all waves
 rest*: fine timing from beat to beat, waves that could not be found, what no average holds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ecgstudy.attribution.cases import audited_jobs, known_fiducials
+from ecgstudy.attribution.cases import known_fiducials
 from ecgstudy.attribution.exchange import (
     FACTORS,
     INTERVALS,
@@ -24,9 +24,11 @@ from ecgstudy.attribution.exchange import (
     person_averages,
     prolonged,
 )
+from ecgstudy.attribution.shares import estimates
 from ecgstudy.attribution.waves import GRID, WAVES, fiducial_points
+from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate.biometric import eer_statistic, rank1_statistic
-from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each, ratio
+from ecgstudy.evaluate.bootstrap import Resamples, ratio
 from ecgstudy.evaluate.protocols import some_on_trial
 from ecgstudy.evaluate.results import intervals
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
@@ -36,14 +38,13 @@ from ecgstudy.experiment.evaluation import scored_folds
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import trial
 
-ALL_WAVES, ALL_INTERVALS, EVERYTHING = "all waves", "all intervals", "everything"
+EVERYTHING = "everything"
 TAKEN: Mapping[str, tuple[str, ...]] = {factor: (factor,) for factor in FACTORS} | {
-    ALL_WAVES: WAVES,
-    ALL_INTERVALS: INTERVALS,
+    "all waves": WAVES,
+    "all intervals": INTERVALS,
     EVERYTHING: FACTORS,
 }
 """What is taken away at once. What recognises people with everything taken away is the rest."""
-OTHERS, OWN = "others' average", "own average"
 MEASURES = ("rank1", "eer")
 UNKNOWN = Average(np.full((1, len(WAVES), GRID.size), np.nan), np.full(len(INTERVALS), np.nan))
 """Average of a person of whom nothing is known: nothing is replaced."""
@@ -61,37 +62,40 @@ class FactorExchange(View):
         """Replace the waves that lie wholly inside the segment, and the segment's mean intervals."""
         average, n_samples = self.averages[record_id], len(values)
         fiducials, _ = known_fiducials(dataset, record_id, start, start + n_samples)
-        more = round(min(n_samples / dataset.fs, _REACH_S) * dataset.fs) if set(self.taken) & set(INTERVALS) else 0
+        more = round(min(n_samples, _REACH_S * dataset.fs)) if set(self.taken) & set(INTERVALS) else 0
         longer, beats = prolonged(values[None], fiducials, more) if more else (values[None], fiducials)
-        points, taken = fiducial_points(beats), np.isin(FACTORS, self.taken)
+        taken = np.isin(FACTORS, self.taken)
         change = np.where(taken[len(WAVES) :], average.intervals - intervals_of(fiducial_points(fiducials)), 0)
         waves = np.where(taken[: len(WAVES), None], average.waves, np.nan)
-        return exchanged(longer, points, dataset.fs, waves, change)[0][0, more : more + n_samples]
+        return exchanged(longer, fiducial_points(beats), dataset.fs, waves, change)[0][0, more : more + n_samples]
 
 
 @dataclass(frozen=True)
 class Costs:
-    """An attacker on the recordings as they are and with each of :data:`TAKEN` replaced, to be weighted by persons.
+    """An attacker on the recordings as they are, and with each of :data:`TAKEN` replaced by others' and own averages.
 
-    `measure` goes from the persons' multiplicities to rank-1 and EER: shape (1 + 2 n_taken, 2), the recordings as they
-    are first, then with others' averages, then with own ones. `known` counts the waves of each kind that could be
-    replaced, a beat, shape (n_waves,): what the delineation did not find and what the ends of a probe cut through
-    stays as recorded.
+    Rank-1 and EER drawn (everybody first, then the resamples): `whole` (1 + n_resamples, 2), `others` and `own`
+    (1 + n_resamples, n_taken, 2). `known` counts the waves of each kind that could be replaced, a beat, (n_waves,):
+    what the delineation did not find and what the ends of a probe cut through stays as recorded.
     """
 
-    measure: Callable[[np.ndarray], np.ndarray]
+    whole: np.ndarray
+    others: np.ndarray
+    own: np.ndarray
     n_persons: int
     known: np.ndarray
 
-    def losses(self, multiplicity: np.ndarray) -> np.ndarray:
-        """Fall of rank-1 and rise of EER with others' averages less with own ones, shape (n_taken, 2)."""
-        _, others, own = np.split(self.measure(multiplicity), [1, 1 + len(TAKEN)])
-        return (others - own) * [-1, 1] + 0.0  # no negative zeros
+    @property
+    def losses(self) -> np.ndarray:
+        """Fall of rank-1 and rise of EER with others' averages less with own ones, (1 + n_resamples, n_taken, 2)."""
+        return (self.others - self.own) * [-1, 1] + 0.0  # no negative zeros
 
 
-def audit_costs(context: Context, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, Outcome]:
-    """Measure what every factor costs the audited networks: :func:`cost_table` and :func:`order_table`."""
-    outcome = run(cost_tables, audited_jobs(context, seed), context, "the causal check")
+def audit_costs(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.DataFrame, Outcome]:
+    """Measure what every factor costs networks: :func:`cost_table` and :func:`order_table`."""
+    outcome = run(cost_tables, jobs, context, "the causal check")
+    if not outcome.values:
+        raise NotApplicableError(outcome.refusals["reason"].iloc[0])
     costs, orders = (pd.concat(tables, ignore_index=True) for tables in zip(*outcome.values.values(), strict=True))
     return costs, orders, outcome
 
@@ -101,8 +105,7 @@ def cost_tables(context: Context, job: Job) -> tuple[pd.DataFrame, pd.DataFrame]
     split = some_on_trial(context.splits(job)[0])
     resamples = Resamples.draw(np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]]), job.seed)
     costs = factor_costs(context.fitted(job), split, context.dataset, resamples)
-    tables = cost_table(costs, resamples), order_table(costs, resamples)
-    return tuple(table.assign(cohort=job.cohort, model=job.attacker) for table in tables)
+    return tuple(table(costs).assign(cohort=job.cohort, model=job.attacker) for table in (cost_table, order_table))
 
 
 def factor_costs(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resamples) -> Costs:
@@ -111,31 +114,21 @@ def factor_costs(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resa
     One that reads windows: whoever cuts beats would look for R peaks where they were before time was warped.
     """
     owner = dict(zip(split.probe[RECORD], split.probe[SUBJECT], strict=True))
-    own, known = _averages(dataset, split.probe)
-    enrolled_averages = _averages(dataset, split.enrolment)[0]
-    others = {
-        person: mean_average([average for name, average in enrolled_averages.items() if name != person])
-        for person in set(owner.values())
-    }
+    (own, known), (theirs, _) = (_averages(dataset, part) for part in (split.probe, split.enrolment))
+    others = {me: mean_average(one for person, one in theirs.items() if person != me) for me in set(owner.values())}
     views = [View()]
     for averages in (others, own):
         by_record = {record: averages.get(person, UNKNOWN) for record, person in owner.items()}
         views += [FactorExchange(by_record, taken) for taken in TAKEN.values()]
-    enrolled = fitted.embed(dataset, split.enrolment)
-    measures = []
+    enrolled, drawn = fitted.embed(dataset, split.enrolment), []
+    multiplicities = (np.ones(resamples.persons.size), *resamples.multiplicities)
     for view in views:
         probed = fitted.embed(view.of(dataset), split.probe)
         fold = scored_folds([trial(split.enrolment, enrolled, split.probe, probed).without_gaps()], resamples)
-        measures.append((rank1_statistic(fold), eer_statistic(fold)))
-    found: dict[bytes, np.ndarray] = {}
-
-    def measure(multiplicity: np.ndarray) -> np.ndarray:
-        key = multiplicity.tobytes()  # each draw is measured once
-        if key not in found:
-            found[key] = np.array([[rank1(multiplicity), eer(multiplicity)] for rank1, eer in measures])
-        return found[key]
-
-    return Costs(measure, len(set(owner.values())), known)
+        rank1, eer = rank1_statistic(fold), eer_statistic(fold)
+        drawn.append([(rank1(multiplicity), eer(multiplicity)) for multiplicity in multiplicities])
+    whole, others, own = np.split(np.array(drawn).swapaxes(0, 1), [1, 1 + len(TAKEN)], axis=1)
+    return Costs(whole[:, 0], others, own, len(set(owner.values())), known)
 
 
 def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, Average], np.ndarray]:
@@ -150,43 +143,38 @@ def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, Avera
     return averages, ratio(known, n_beats)
 
 
-def cost_table(costs: Costs, resamples: Resamples) -> pd.DataFrame:
+def cost_table(costs: Costs) -> pd.DataFrame:
     """Tell what taking each factor away costs, with paired, person-clustered bootstrap intervals.
 
     One row a factor (and all waves, all intervals, everything): factor; rank1 and eer with others' average, own_rank1
     and own_eer with the own one; rank1_cost and eer_cost with ``_low`` and ``_high``; as_recorded_rank1 and
     as_recorded_eer; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed); persons; reason.
     """
-    names = [f"{measure}_cost" for measure in MEASURES]
-    reasons = [f"{name} is undefined on these probes" for _ in TAKEN for name in names]
-    found = bootstrap_each(lambda drawn: costs.losses(drawn).ravel(), resamples, costs.n_persons, reasons)
-    whole, others, own = np.split(costs.measure(np.ones(resamples.persons.size)), [1, 1 + len(TAKEN)])
     rows = []
     for at, (factor, taken) in enumerate(TAKEN.items()):
-        estimates = dict(zip(names, found[2 * at : 2 * at + 2], strict=True))
-        row = {"factor": factor} | dict(zip(MEASURES, others[at], strict=True))
-        row |= {f"own_{measure}": value for measure, value in zip(MEASURES, own[at], strict=True)} | intervals(
-            estimates
+        row, named = (
+            {"factor": factor},
+            {"": costs.others[0, at], "own_": costs.own[0, at], "as_recorded_": costs.whole[0]},
         )
-        row |= {f"as_recorded_{measure}": value for measure, value in zip(MEASURES, whole[0], strict=True)}
-        replaced = [WAVES.index(factor) for factor in taken if factor in WAVES]
+        row |= {
+            f"{prefix}{name}": value[number] for prefix, value in named.items() for number, name in enumerate(MEASURES)
+        }
+        drawn = {f"{name}_cost": costs.losses[:, at, number] for number, name in enumerate(MEASURES)}
+        found = estimates(drawn, costs.n_persons, "recognition is undefined on these probes")
+        replaced = [WAVES.index(name) for name in taken if name in WAVES]
         row["waves_a_beat"] = costs.known[replaced].min() if replaced else np.nan
-        reason = next((estimate.reason for estimate in estimates.values() if estimate.reason), None)
-        rows.append(row | {"persons": costs.n_persons, "reason": reason})
+        reason = next((estimate.reason for estimate in found.values() if estimate.reason), None)
+        rows.append(row | intervals(found) | {"persons": costs.n_persons, "reason": reason})
     return pd.DataFrame(rows)
 
 
-def order_table(costs: Costs, resamples: Resamples) -> pd.DataFrame:
+def order_table(costs: Costs) -> pd.DataFrame:
     """Paired test of the order of the two dearest factors, by measure: first, second, measure, difference, p."""
-    whole, rows = costs.losses(np.ones(resamples.persons.size))[: len(FACTORS)], []
-    for at, measure in enumerate(MEASURES):
-        first, second = np.argsort(-np.nan_to_num(whole[:, at], nan=-np.inf), kind="stable")[:2]
-
-        def difference(drawn: np.ndarray, first: int = first, second: int = second, at: int = at) -> tuple[float]:
-            losses = costs.losses(drawn)[:, at]
-            return (losses[first] - losses[second],)
-
-        (found,) = bootstrap_each(difference, resamples, costs.n_persons, [f"{measure} is undefined on these probes"])
+    rows = []
+    for number, measure in enumerate(MEASURES):
+        losses = costs.losses[:, : len(FACTORS), number]
+        first, second = np.argsort(-np.nan_to_num(losses[0], nan=-np.inf), kind="stable")[:2]
+        found = estimates({"difference": losses[:, first] - losses[:, second]}, costs.n_persons)
         row = {"measure": measure, "first": FACTORS[first], "second": FACTORS[second]}
-        rows.append(row | intervals({"difference": found}) | {"p": found.p})
+        rows.append(row | intervals(found) | {"p": found["difference"].p})
     return pd.DataFrame(rows)

@@ -8,28 +8,37 @@ than to name the more frequent class. Age is asked as 60 and over or not.
 """
 
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ecgstudy.attribution.cases import AROUND_S, evenly
-from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows
-from ecgstudy.attribution.methods import METHODS, NONE, ZERO, Question, ask, attribute, by_wave, controls_of
-from ecgstudy.attribution.planted import FINE, NETWORKS, SHAPE
-from ecgstudy.attribution.shares import Spoken, drawn_means, estimates, over_nearest, pooled, spoken
-from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, region_masks, wave_codes
+from ecgstudy.attribution.exchange import BASELINES, FACTORS, Windows
+from ecgstudy.attribution.methods import METHODS, NONE, ZERO, Question, ask, attribute, by_wave, controls_of, removed
+from ecgstudy.attribution.planted import FINE, trained, trusted_methods
+from ecgstudy.attribution.shares import (
+    Spoken,
+    drawn_means,
+    estimates,
+    evidence_removed,
+    over_controls,
+    pooled,
+    spoken,
+)
+from ecgstudy.attribution.waves import UNKNOWN_WAVE, region_mask, wave_codes
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, ratio
 from ecgstudy.evaluate.classification import classification_report
 from ecgstudy.evaluate.results import intervals
-from ecgstudy.evaluate.splits import SUBJECT, with_cohort
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, with_cohort
 from ecgstudy.experiment.jobs import Context, Outcome, run
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.batches import Augmentation, WindowSet, encode, standardise
-from ecgstudy.learn.models import create_model
-from ecgstudy.learn.train import TrainingSettings, fit
+from ecgstudy.learn.train import TrainingSettings
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS, transfer_boundaries
 from ecgstudy.study.config import effort
 
@@ -37,7 +46,6 @@ COHORTS = ("ptbxl", "ludb", "synthetic")
 """Cohorts of many people with twelve leads, whose sex and age are known."""
 OLD = 60.0
 CLASSES = {"sex": ("F", "M"), "age": ("under 60", "60 and over")}
-SECONDS = 4.0
 ATTENTION = "last_attention"
 PUBLISHED = {"sex": 0.5829, "age": 0.4629}
 
@@ -65,16 +73,15 @@ VALUES = {HOLDS: 1.0, CONTROL: 0.0, FAILS: 0.0}
 
 @dataclass(frozen=True)
 class Size:
-    """Folds of people, of how many the windows are explained with one lead, epochs, windows explained at most."""
+    """Folds of people (one lead is asked about the first alone), leads, epochs, windows explained at most a fold."""
 
     folds: int
-    one_lead_folds: int
     leads: tuple[str, ...]
     epochs: int
     windows: int
 
 
-SIZES = {"real": Size(3, 1, STANDARD_LEADS, 20, 400), "demo": Size(2, 1, ("I",), 3, 12)}
+SIZES = {"real": Size(3, STANDARD_LEADS, 20, 400), "demo": Size(2, ("I",), 3, 12)}
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,18 @@ class ClaimJob:
     seed: int
 
     @property
+    def read(self) -> str:
+        """What the leads are called."""
+        return "twelve" if len(self.leads) > 1 else self.leads[0]
+
+    @property
     def name(self) -> str:
         """Name for files and logs."""
-        return f"{self.cohort}.{self.task}.{'12' if len(self.leads) > 1 else self.leads[0]}.{self.seed}"
+        return f"{self.cohort}.{self.task}.{self.read}.{self.seed}"
 
     def about(self) -> dict[str, object]:
         """First columns of a row about this job."""
-        leads = "twelve" if len(self.leads) > 1 else self.leads[0]
-        return {"cohort": self.cohort, "task": self.task, "leads": leads}
+        return {"cohort": self.cohort, "task": self.task, "leads": self.read}
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values that the answer depends on, besides code."""
@@ -107,52 +118,50 @@ def audit_claims(context: Context, verdicts: pd.DataFrame, seed: int) -> tuple[p
 
     `verdicts` are those of :func:`ecgstudy.attribution.planted.verdicts`. The outcome has the refusals.
     """
-    size = SIZES[effort(context.profile)]
-    trusted = verdicts[verdicts["trusted"] & (verdicts["model"] == FINE) & (verdicts["kind"] == SHAPE)]
-    order = {name: at for at, name in enumerate((DONOR, EVERYBODY, OWN_TIMING, ZERO, NONE))}
-    trusted = trusted.sort_values("baseline", key=lambda names: names.map(order), kind="stable")
-    methods = tuple(zip(trusted["method"], trusted["baseline"], strict=True))
+    methods, one_lead = tuple(trusted_methods(verdicts, FINE)), SIZES[effort(context.profile)].leads
     jobs = [
         ClaimJob(cohort, task, leads, methods, seed)
         for cohort in COHORTS
         if cohort in context.stores
         for task in CLASSES
-        for leads in (STANDARD_LEADS, *((lead,) for lead in size.leads))
+        for leads in (STANDARD_LEADS, *((lead,) for lead in one_lead))
     ]
     outcome = run(judge_claims, jobs, context, "the paper's claims")
-    tables = [table for table in outcome.values.values() if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(), outcome
+    return pd.concat([*outcome.values.values()] or [pd.DataFrame()], ignore_index=True), outcome
 
 
 def judge_claims(context: Context, job: ClaimJob) -> pd.DataFrame:
     """Train on some people, explain others, and judge the claims about the task; one row a claim.
 
-    claim, cohort, task, leads, region, published; persons, windows (named rightly), accuracy, majority, auroc; time
-    (share of time that the region takes), reach (most that patches of this length can give it), attention (share by the
-    paper's method), by_attention (verdict); method, baseline, share, over_others, over_control, verdict by the trusted
+    claim, cohort, task, leads, model, region, published; persons, windows (named rightly), accuracy, majority, auroc,
+    removed_<baseline> (share of the evidence); time (share of time that the region takes), reach (most that patches of
+    this length can give it), attention (share by the paper's method), by_attention (verdict); method, baseline, share, over_others, over_control, verdict by the trusted
     method that comes first, each number with ``_low`` and ``_high``; reason where it cannot be judged.
     """
-    size = SIZES[effort(context.profile)]
-    records, samples, fiducials = twelve_leads(context, job)
-    if len(records) < 4 * size.folds or records["target"].nunique() < 2:
+    size, fs = SIZES[effort(context.profile)], context.stores[job.cohort].fs
+    whole, fiducials = twelve_leads(context, job)
+    truth, asked = whole.targets[job.task], []
+    if len(whole) < 4 * size.folds or np.unique(truth).size < 2:
         raise StudyError(f"{job.cohort} has too few people with all leads and a known {job.task}.")
-    persons = records[SUBJECT].to_numpy(dtype=str)
-    names = np.unique(persons)
-    fold_of = np.random.default_rng(job.seed).permutation(np.arange(names.size) % size.folds)
-    fold = fold_of[np.searchsorted(names, persons)]
-    asked = []
-    for number in range(size.folds if len(job.leads) > 1 else size.one_lead_folds):
-        learnt, held = fold != number, np.flatnonzero(fold == number)
-        model = train(context, job, samples[learnt], records[learnt], size.epochs)
-        asked.append(question_of(model, job, samples[held], fiducials[held], records.iloc[held]))
-    return claim_rows(job, asked, size)
+    folds = StratifiedGroupKFold(size.folds, shuffle=True, random_state=job.seed)
+    settings = TrainingSettings(size.epochs, 64, job.seed, Augmentation(gain=0.0, noise=0.1, wander=0.1))
+    for learnt, held in islice(folds.split(truth, truth, whole.subjects), None if len(job.leads) > 1 else 1):
+        known, others = (_rows(whole, rows) for rows in (learnt, held))
+        model = trained(context, FINE, known, {job.task: CLASSES[job.task]}, job.leads, fs, settings)
+        asked.append(question_of(model, job, others, fiducials[held]))
+    return claim_rows(job, asked, size.windows)
 
 
-def twelve_leads(context: Context, job: ClaimJob) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Choose records of people of known class with flawless leads: table with target, samples, fiducial points.
+def _rows(windows: WindowSet, rows: np.ndarray) -> WindowSet:
+    """Take some of the windows."""
+    targets = {task: column[rows] for task, column in windows.targets.items()}
+    return WindowSet(windows.samples[rows], targets, windows.subjects[rows], windows.records[rows])
 
-    Samples are standardised by record and lead, float32 of shape (n, n_leads, n_samples), of the shortest record's
-    length; points, in samples, have their gaps filled.
+
+def twelve_leads(context: Context, job: ClaimJob) -> tuple[WindowSet, np.ndarray]:
+    """Choose records of people of known class with flawless leads, and their fiducial points, gaps filled.
+
+    Samples are standardised by record and lead, (n, n_leads, n_samples), of the shortest record's length.
     """
     store = context.stores[job.cohort]
     records = with_cohort(job.cohort, store.records)
@@ -161,71 +170,56 @@ def twelve_leads(context: Context, job: ClaimJob) -> tuple[pd.DataFrame, np.ndar
     people = context.people.reindex(records[SUBJECT])
     old = np.where(people["age"] >= OLD, *reversed(CLASSES["age"]))
     label = people["sex"].to_numpy() if job.task == "sex" else np.where(people["age"].notna(), old, None)
+    beats = {f"{job.cohort}/{name}": found for name, found in store.beats.groupby("record_id")}
     records = records.assign(target=encode(label, CLASSES[job.task])).query("target >= 0")
+    records = records[records[RECORD].isin(beats)]
     if records.empty:
         raise StudyError(f"{job.cohort} has nobody with all leads and a known {job.task}.")
-    beats, length = dict(iter(store.beats.groupby("record_id"))), int(records["store_samples"].min())
-    kept, samples, points = [], [], []
-    for at, row in enumerate(records.itertuples()):
-        name = row.record_id.split("/", 1)[1]
-        if name in beats:
-            found = {point: beats[name][point].to_numpy(dtype=float) * store.fs for point in FIDUCIAL_COLUMNS}
-            order = [row.leads.index(lead) for lead in job.leads]
-            kept.append(at)
-            samples.append(standardise(store.signal(name)[order, :length]))
-            points.append(pd.DataFrame(transfer_boundaries(found)[0]))
-    return records.iloc[kept].reset_index(drop=True), np.stack(samples), np.fromiter(points, dtype=object)
+    length, samples, points = int(records["store_samples"].min()), [], []
+    for row in records.itertuples():
+        found = {point: beats[row.record_id][point].to_numpy(dtype=float) * store.fs for point in FIDUCIAL_COLUMNS}
+        order = [row.leads.index(lead) for lead in job.leads]
+        samples.append(standardise(store.signal(row.record_id.split("/", 1)[1])[order, :length]))
+        points.append(pd.DataFrame(transfer_boundaries(found)[0]))
+    names = (records[column].to_numpy(dtype=str) for column in (SUBJECT, RECORD))
+    windows = WindowSet(np.stack(samples), {job.task: records["target"].to_numpy()}, *names)
+    return windows, np.fromiter(points, dtype=object)
 
 
-def train(context: Context, job: ClaimJob, samples: np.ndarray, records: pd.DataFrame, epochs: int) -> SignalModel:
-    """Train TransECG for one task, on random windows of whole records."""
-    fs, (network, given, _) = context.stores[job.cohort].fs, NETWORKS[FINE]
-    shape = {"n_leads": len(job.leads), "n_samples": round(SECONDS * fs), "fs": fs, "lead_names": list(job.leads)}
-    model = create_model(network, job.seed, classes={job.task: CLASSES[job.task]}, **shape, **given)
-    labels = {job.task: records["target"].to_numpy()}
-    windows = WindowSet(samples, labels, records[SUBJECT].to_numpy(dtype=str), records["record_id"].to_numpy(dtype=str))
-    settings = TrainingSettings(epochs, 64, job.seed, augmentation=Augmentation(gain=0.0, noise=0.1, wander=0.1))
-    return fit(model, windows, None, settings, context.runs, context.device).model
-
-
-def question_of(
-    model: SignalModel, job: ClaimJob, samples: np.ndarray, fiducials: np.ndarray, records: pd.DataFrame
-) -> Question:
+def question_of(model: SignalModel, job: ClaimJob, records: WindowSet, fiducials: np.ndarray) -> Question:
     """Ask about the middle of every record of people whom the network has not learnt from, where it is delineated."""
-    fs, length = model.hparams.fs, model.hparams.n_samples
-    more = min(round(AROUND_S * fs), (samples.shape[-1] - length) // 2)
-    start = (samples.shape[-1] - length) // 2
-    points = [table - start for table in fiducials]
+    length = model.hparams.n_samples
+    start = (records.samples.shape[-1] - length) // 2
+    more = min(round(AROUND_S * model.hparams.fs), start)
+    points = np.fromiter((table - start for table in fiducials), dtype=object)
     codes, reasons = zip(*(wave_codes(table, length) for table in points), strict=True)
     kept = np.array([reason is None for reason in reasons])
-    around = samples[kept][..., start - more : start + length + more]
-    own = (around[..., more : more + length], records["target"].to_numpy()[kept], fs, job.seed, np.stack(codes)[kept])
-    persons, points = records[SUBJECT].to_numpy(dtype=str)[kept], np.fromiter(points, dtype=object)[kept]
-    return Question(model, job.task, Windows(*own, persons, points, around))
+    around, truth = records.samples[kept][..., start - more : start + length + more], records.targets[job.task][kept]
+    known = np.stack(codes)[kept], records.subjects[kept], points[kept]
+    return Question(model, job.task, Windows(around, truth, model.hparams.fs, job.seed, more, *known))
 
 
-def claim_rows(job: ClaimJob, asked: list[Question], size: Size) -> pd.DataFrame:
-    """Rows of :func:`judge_claims` from the questions of all folds."""
+def claim_rows(job: ClaimJob, asked: list[Question], most: int) -> pd.DataFrame:
+    """Rows of :func:`judge_claims` from the questions of all folds, `most` windows explained of each."""
     truth, persons = (np.concatenate([getattr(q.windows, part) for q in asked]) for part in ("targets", "persons"))
-    chances = np.concatenate([q.probabilities(q.windows.samples) for q in asked])
+    chances = [q.probabilities(q.windows.samples) for q in asked]
     resamples, classes = Resamples.draw(persons, job.seed), CLASSES[job.task]
-    report = classification_report(np.array(classes)[truth], chances, classes, persons, resamples)
+    report = classification_report(np.array(classes)[truth], np.concatenate(chances), classes, persons, resamples)
     known = {name: report[name] for name in ("accuracy", "majority", "auroc")}
-    explained = [subset(q, q.probabilities(q.windows.samples).argmax(axis=1), size.windows) for q in asked]
+    explained = [subset(q, chance.argmax(axis=1), most) for q, chance in zip(asked, chances, strict=True)]
     explained = [q for q in explained if np.unique(q.windows.targets).size > 1]
-    about = job.about() | intervals(known)
     reason = ungated(known) or (None if explained else "hardly any window is named rightly")
     answer = None if reason else by_trusted(job, explained, resamples)
     if not reason and answer is None:
         reason = "no method that finds planted waves on this network applies"
+    about = {"persons": np.unique(persons).size, "windows": sum(len(q.windows) for q in explained), "reason": reason}
+    about |= job.about() | {"model": FINE} | intervals(known | what_is_removed(explained, resamples))
     rows = []
     for name, claim in CLAIMS.items():
         if claim.task == job.task:
             row = {"claim": name, "region": claim.region, "published": PUBLISHED[job.task]} | about
-            row |= {"persons": np.unique(persons).size, "windows": sum(len(q.windows) for q in explained)}
             row |= by_attention(claim, explained, resamples) if explained else {}
-            row |= {"verdict": UNJUDGED} if reason else judged(claim, *answer)
-            rows.append(row | {"reason": reason})
+            rows.append(row | ({"verdict": UNJUDGED} if reason else judged(claim, *answer)))
     return pd.DataFrame(rows)
 
 
@@ -247,12 +241,21 @@ def subset(question: Question, said: np.ndarray, most: int) -> Question:
     return replace(question, windows=replace(windows, **arrays))
 
 
+def what_is_removed(asked: list[Question], resamples: Resamples) -> dict[str, Estimate]:
+    """How much of the evidence each baseline removes."""
+    if not asked:
+        return {}
+    persons = np.concatenate([question.windows.persons for question in asked])
+    gone = {b: np.concatenate([removed(question, b) for question in asked], axis=1) for b in (ZERO, *BASELINES)}
+    return {f"removed_{baseline}": evidence_removed(of, persons, resamples) for baseline, of in gone.items()}
+
+
 def by_trusted(job: ClaimJob, asked: list[Question], resamples: Resamples) -> tuple[dict[str, str], Spoken, int] | None:
     """Ask the first trusted method whose baseline removes the evidence: which, what it says, of how many; or None."""
     persons = np.concatenate([question.windows.persons for question in asked])
     for name, baseline in job.methods:
-        pairs = ((METHODS[name], baseline), *controls_of(METHODS[name], baseline))
-        answers = pooled([ask(question, pairs) for question in asked])
+        controls = [(METHODS[other], of) for other, of, _ in controls_of(METHODS[name], baseline) if other != name]
+        answers = pooled([ask(question, ((METHODS[name], baseline), *controls)) for question in asked])
         found = spoken(answers, METHODS[name], baseline, np.ones(len(persons), dtype=bool), persons, resamples)
         if not found.reason:
             return {"method": name, "baseline": baseline}, found, np.unique(persons).size
@@ -264,7 +267,7 @@ def judged(claim: Claim, about: dict[str, str], found: Spoken, n_persons: int) -
     inside = np.isin(FACTORS, claim.factors)
     share, *controls = (drawn[:, inside].sum(axis=1) for drawn in (found.own, *found.controls))
     numbers = {"share": share, "over_others": share - found.own[:, ~inside].max(axis=1)}
-    known = estimates(numbers | {"over_control": over_nearest(share, controls)}, n_persons)
+    known = estimates(numbers | {"over_control": over_controls(share, controls)}, n_persons)
     return about | {"verdict": verdict(known["over_others"], known["over_control"])} | intervals(known)
 
 
@@ -281,18 +284,17 @@ def by_attention(claim: Claim, asked: list[Question], resamples: Resamples) -> d
     """Say what the paper's own method tells of the same windows."""
     parts = []
     for question in asked:
-        windows, index = question.windows, list(REGIONS).index(claim.region)
-        masks = np.stack([region_masks(points, windows.codes.shape[1])[index] for points in windows.fiducials])
-        found, known = attribute(METHODS[ATTENTION], NONE, question), windows.codes != UNKNOWN_WAVE
-        of_region = [ratio((part * masks * known).sum(axis=1), (part * known).sum(axis=1)) for part in (found, known)]
-        patches = [slice(*bounds) for bounds in question.model.patch_bounds]
-        reach = np.max([masks[:, patch].mean(axis=1) for patch in patches], axis=0)
-        outside = by_wave(found, windows.codes)[:, [f not in claim.factors for f in FACTORS]].max(axis=1)
-        columns = {"attention": of_region[0], "time": of_region[1], "reach": reach, "outside": outside}
+        windows, found = question.windows, attribute(METHODS[ATTENTION], NONE, question)
+        length, known = windows.codes.shape[1], windows.codes != UNKNOWN_WAVE
+        masks = np.stack([region_mask(points, claim.region, length) for points in windows.fiducials])
+        share = [ratio((part * masks * known).sum(axis=1), (part * known).sum(axis=1)) for part in (found, known)]
+        patches = [masks[:, start:stop].mean(axis=1) for start, stop in question.model.patch_bounds]
+        outside = by_wave(found, windows.codes)[:, ~np.isin(FACTORS, claim.factors)].max(axis=1)
+        columns = {"attention": share[0], "time": share[1], "reach": np.max(patches, axis=0), "outside": outside}
         parts.append(pd.DataFrame(columns).groupby(windows.persons).mean())
     means = pd.concat(parts)
     drawn = dict(zip(means, drawn_means(means, resamples).T, strict=True))
-    numbers = {name: drawn["attention"] - drawn[name] for name in ("outside", "time")}
-    found = estimates({"attention": drawn["attention"]} | numbers, len(means))
+    over = {name: drawn["attention"] - drawn[name] for name in ("outside", "time")}
+    found = estimates({"attention": drawn["attention"]} | over, len(means))
     row = intervals({"attention": found["attention"]}) | {"by_attention": verdict(found["outside"], found["time"])}
     return row | {"time": drawn["time"][0], "reach": drawn["reach"][0]}

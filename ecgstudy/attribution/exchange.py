@@ -142,30 +142,31 @@ def prolonged(values: np.ndarray, fiducials: pd.DataFrame, more: int) -> tuple[n
 class Windows:
     """Windows of people, as networks read them, and what is known of their waves.
 
-    `samples` are float32, shape (n, n_leads, n_samples); `targets` the true class of each, (n,); `seed` is that of
-    donors and of methods that draw random numbers. Where they are known: `codes` from
-    :func:`~ecgstudy.attribution.waves.wave_codes`; `persons`, the names; `fiducials`, an object array of tables of
-    fiducial points in samples from the window's start, with those of the beats around it; `around`, the samples with
-    as many more on either side, shape (n, n_leads, more + n_samples + more).
+    `around` are float32 samples, shape (n, n_leads, more + n_samples + more): a window and `more` samples on either
+    side; `targets` the true class of each window, (n,); `seed` is that of donors and of untrained networks. Where they
+    are known: `codes` from :func:`~ecgstudy.attribution.waves.wave_codes`, (n, n_samples); `persons`, the names;
+    `fiducials`, an object array of tables of fiducial points in samples from the window's start, with those of the
+    beats around it.
     """
 
-    samples: np.ndarray
+    around: np.ndarray
     targets: np.ndarray
     fs: float
     seed: int
+    more: int = 0
     codes: np.ndarray | None = None
     persons: np.ndarray | None = None
     fiducials: np.ndarray | None = None
-    around: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
         n, _, n_samples = self.samples.shape
-        shapes = {"targets": (n,), "codes": (n, n_samples), "persons": (n,), "fiducials": (n,)}
-        for name, shape in shapes.items():
+        for name, shape in {"targets": (n,), "codes": (n, n_samples), "persons": (n,), "fiducials": (n,)}.items():
             values = getattr(self, name)
             if values is not None and values.shape != shape:
                 raise ValueError(f"{name} of shape {shape} expected, got {values.shape}")
+        if not np.isfinite(self.around).all():
+            raise StudyError("A window holds samples that are not numbers, or a constant lead; cut beside flaws.")
 
     def __getstate__(self) -> dict[str, object]:
         """Pickle no exchanges: what they rendered is large and made again in seconds."""
@@ -173,7 +174,16 @@ class Windows:
 
     def __len__(self) -> int:
         """Count the windows."""
-        return len(self.samples)
+        return len(self.around)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The windows alone, shape (n, n_leads, n_samples)."""
+        return self.inside(self.around)
+
+    def inside(self, around: np.ndarray) -> np.ndarray:
+        """Cut the windows out of samples that reach `more` beyond them on either side."""
+        return around[..., self.more : around.shape[-1] - self.more]
 
     @cached_property
     def exchanges(self) -> Mapping[str, "Exchange"]:
@@ -182,16 +192,15 @@ class Windows:
             raise StudyError("Exchanging waves and intervals needs fiducial points; delineate the windows first.")
         if np.unique(self.targets).size < 2:
             raise StudyError("Exchanging waves and intervals needs windows of two classes; give more people.")
-        more = (self.around.shape[-1] - self.samples.shape[-1]) // 2
-        points = [fiducial_points(table + more) for table in self.fiducials]
+        points = [fiducial_points(table + self.more) for table in self.fiducials]
         known, _ = person_averages(zip(self.persons, self.around, points, strict=True))
         own, everybody = [known[person] for person in self.persons], mean_average(known.values())
-        rng, others = np.random.default_rng(self.seed), []
-        for target in self.targets:
-            candidates = np.flatnonzero(self.targets != target)
-            others.append(known[self.persons[rng.choice(candidates)]])
-        ends = {OWN_TIMING: [replace(everybody, intervals=np.full(len(INTERVALS), np.nan))] * len(self)}
-        ends |= {EVERYBODY: [everybody] * len(self), DONOR: others}
+        rng, own_timing = (
+            np.random.default_rng(self.seed),
+            replace(everybody, intervals=np.full(len(INTERVALS), np.nan)),
+        )
+        donors = [known[rng.choice(self.persons[self.targets != target])] for target in self.targets]
+        ends = {OWN_TIMING: [own_timing] * len(self), EVERYBODY: [everybody] * len(self), DONOR: donors}
         return {name: Exchange(self, points, own, end) for name, end in ends.items()}
 
 
@@ -222,6 +231,4 @@ class Exchange:
         waves = own.waves + of_waves[:, None] * (other.waves - own.waves)
         change = own.intervals + of_intervals * (other.intervals - own.intervals) - self._timings[row]
         samples, codes = exchanged(windows.around[row], self._points[row], windows.fs, waves, change)
-        more = (samples.shape[-1] - windows.samples.shape[-1]) // 2
-        window = slice(more, more + windows.samples.shape[-1])
-        return samples[:, window], codes[window]
+        return windows.inside(samples), windows.inside(codes)

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ecgstudy.attribution.cases import Case, known_fiducials
-from ecgstudy.attribution.exchange import FACTORS, INTERVALS, Windows
+from ecgstudy.attribution.exchange import INTERVALS, Windows
 from ecgstudy.attribution.methods import METHODS, ZERO, Question, attribute
 from ecgstudy.attribution.waves import BOUNDARIES
 from ecgstudy.experiment.dataset import without_lead
@@ -64,23 +64,27 @@ def average_beat(beats: Sequence[MeanBeat]) -> MeanBeat:
 
 
 def _spans(points: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Seconds in which each wave lies; the rest between beats fills both ends of the picture."""
-    ends = {wave: (points.get(a, np.nan), points.get(b, np.nan)) for wave, (a, b) in BOUNDARIES.items()}
-    return ends | {"TP": (points["t_offset"], AFTER_S)}
+    """Seconds in which each wave lies that is known; the rest between beats fills the end of the picture."""
+    ends = {wave: (points.get(start, np.nan), points.get(stop, AFTER_S)) for wave, (start, stop) in BOUNDARIES.items()}
+    return {wave: span for wave, span in ends.items() if np.isfinite(span).all()}
+
+
+def _coloured(ax: Axes, seconds: np.ndarray, values: np.ndarray, colour: np.ndarray, **style: object) -> LineCollection:
+    """Draw a curve, shape (n,), coloured by numbers, (n,)."""
+    points = np.stack([seconds, values], axis=1)
+    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), array=colour[:-1], zorder=3, **style)
+    ax.add_collection(lines)
+    return lines
 
 
 def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, float]) -> LineCollection:
     """Draw a mean beat on ECG paper, coloured by wave, the average person's behind it, and mark P, QRS and T."""
-    seconds = np.arange(beat.millivolts.size) / beat.fs - BEFORE_S
-    behind_s = np.arange(behind.millivolts.size) / behind.fs - BEFORE_S
+    seconds, behind_s = (np.arange(one.millivolts.size) / one.fs - BEFORE_S for one in (beat, behind))
     ax.plot(behind_s, behind.millivolts, color="0.6", linewidth=1.2, zorder=2)
-    points = np.stack([seconds, beat.millivolts], axis=1)
-    value = np.zeros(seconds.size)
+    colour = np.zeros(seconds.size)
     for wave, (start, stop) in _spans(beat.points).items():
-        value[(seconds >= start) & (seconds < stop)] = colours.get(wave, 0.0)
-    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="coolwarm", linewidth=2.8, zorder=3)
-    lines.set(array=value[:-1], clim=(-_MOST, _MOST))
-    ax.add_collection(lines)
+        colour[(seconds >= start) & (seconds < stop)] = colours.get(wave, 0.0)
+    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap="coolwarm", linewidth=2.8, clim=(-_MOST, _MOST))
     both = np.concatenate([beat.millivolts, behind.millivolts])
     ecg_paper(ax, (-BEFORE_S, AFTER_S), (np.floor(2 * both.min() - 0.5) / 2, np.ceil(2 * both.max() + 1) / 2))
     for wave, peak in MARKED.items():
@@ -97,25 +101,23 @@ def heart_figure(beat: MeanBeat, behind: MeanBeat, shares: pd.DataFrame) -> Figu
     """
     rows = shares.set_index("factor")
     width, height = paper_size(BEFORE_S + AFTER_S, 3.0)
-    figure, (ax, below) = plt.subplots(
-        2, 1, figsize=(max(9.0, 2.2 * width), 2.2 * height + 2.0), height_ratios=[3, 1], sharex=False
-    )
+    size = (max(9.0, 2.2 * width), 2.2 * height + 2.0)
+    figure, (ax, below) = plt.subplots(2, 1, figsize=size, height_ratios=[3, 1], sharex=False)
     lines = draw_beat(ax, beat, behind, rows["minus_control"].to_dict())
     for wave, (start, stop) in _spans(beat.points).items():
-        if wave in rows.index and np.isfinite(start + stop):
-            told = f"{rows.loc[wave, 'share']:.0%}"
-            ax.annotate(told, ((start + stop) / 2, ax.get_ylim()[0]), (0, 4), textcoords="offset points", ha="center")
+        if wave in rows.index:
+            told, place = f"{rows.loc[wave, 'share']:.0%}", ((start + stop) / 2, ax.get_ylim()[0])
+            ax.annotate(told, place, (0, 4), textcoords="offset points", ha="center")
             ax.axvspan(start, stop, color="0.5", alpha=0.06, linewidth=0)
     timing = [f"{name} {rows.loc[name, 'share']:.0%}" for name in INTERVALS if name in rows.index]
     ax.set_title("Share of each wave" + (f"; of the intervals: {', '.join(timing)}" if timing else ""))
     figure.colorbar(lines, ax=ax, label="share, method minus control", shrink=0.8)
-    places = {name: at for at, name in enumerate(name for name in FACTORS if name in rows.index)}
-    for name, at in places.items():
-        value, low, high = (rows.loc[name, f"minus_control{end}"] for end in ("", "_low", "_high"))
-        below.fill_between([at - 0.4, at + 0.4], low, high, color=lines.cmap(lines.norm(value)), alpha=0.6)
-        below.plot([at - 0.4, at + 0.4], [value, value], color="black", linewidth=1.5)
+    value, low, high = (rows[f"minus_control{end}"].to_numpy() for end in ("", "_low", "_high"))
+    places = np.arange(len(rows))
+    below.bar(places, high - low, bottom=low, color=lines.cmap(lines.norm(value)), alpha=0.6)
+    below.hlines(value, places - 0.4, places + 0.4, color="black")
     below.axhline(0, color="0.3", linewidth=1)
-    below.set_xticks(list(places.values()), [name.replace(" ", "\n") for name in places])
+    below.set_xticks(places, [name.replace(" ", "\n") for name in rows.index])
     below.set_ylabel("method\nminus control")
     return figure
 
@@ -142,23 +144,15 @@ def person_figure(beats: Mapping[str, MeanBeat], effects: pd.DataFrame) -> Figur
 
 def planted_figure(planted: pd.DataFrame, column: str, label: str) -> Figure:
     """Methods and baselines down, cues across, one panel a network: a column in colour and number, if known."""
-    models = list(planted["model"].unique())
-    cues = list(planted["cue"].unique())
-    methods = [f"{row.method}, {row.baseline}".replace("_", " ") for row in planted.itertuples()]
-    wide = planted.assign(name=methods)
-    order = list(dict.fromkeys(methods))
-    figure, axes = plt.subplots(
-        1, len(models), figsize=(3 + 4.2 * len(models), 1.5 + 0.3 * len(order)), sharey=True, squeeze=False
-    )
+    named = planted.assign(name=(planted["method"] + ", " + planted["baseline"]).str.replace("_", " "))
+    models, names, cues = (named[key].unique() for key in ("model", "name", "cue"))
+    size = (3 + 4.2 * len(models), 1.5 + 0.3 * len(names))
+    figure, axes = plt.subplots(1, len(models), figsize=size, sharey=True, squeeze=False)
+    style = {"vmin": 0, "cmap": "viridis"} if column == "mass_in_cue" else {"vmin": -1, "cmap": "coolwarm"}
     for ax, model in zip(axes[0], models, strict=True):
-        grid = (
-            wide[wide["model"] == model]
-            .pivot_table(column, "name", "cue", sort=False)
-            .reindex(order, columns=cues)
-            .astype(float)
-        )
-        style = {"vmin": -1 if column.startswith("margin") else 0, "vmax": 1, "annot": True, "fmt": ".2f"}
-        sns.heatmap(grid, ax=ax, cmap="coolwarm" if style["vmin"] else "viridis", cbar_kws={"label": label}, **style)
+        grid = named[named["model"] == model].pivot_table(column, "name", "cue")
+        grid = grid.reindex(index=names, columns=cues).astype(float)
+        sns.heatmap(grid, ax=ax, vmax=1, annot=True, fmt=".2f", cbar_kws={"label": label}, **style)
         ax.set(title=model, xlabel="", ylabel="")
         ax.tick_params(axis="y", rotation=0)
     return figure
@@ -183,12 +177,9 @@ def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray) -
     found = np.abs(attribute(METHODS["integrated_gradients"], ZERO, asked)[0])
     before, after = round(BEFORE_S * fs), round(AFTER_S * fs)
     start = int(np.argmax(np.abs(window[0, 0, before:-after])))  # the R peak stands out
-    cut = slice(start, start + before + after)
-    points = np.stack([np.arange(before + after) / fs - BEFORE_S, window[0, 0, cut]], axis=1)
+    cut, seconds = slice(start, start + before + after), np.arange(before + after) / fs - BEFORE_S
     figure, ax = plt.subplots(figsize=(5, 3))
-    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="viridis", linewidth=2.5)
-    lines.set(array=found[cut][:-1] / found.mean(), clim=(0, 4))
-    ax.add_collection(lines)
+    lines = _coloured(ax, seconds, window[0, 0, cut], found[cut] / found.mean(), linewidth=2.5, clim=(0, 4))
     ax.autoscale()
     ax.set(xlabel="time from R peak (s)", ylabel="standard deviations")
     figure.colorbar(lines, ax=ax, label="relevance (1 = uniform)")

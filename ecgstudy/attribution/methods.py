@@ -1,7 +1,7 @@
 """Attribution methods, crossed with what they compare a window with: a registry, and the one way of asking them.
 
 >>> question = Question(model, "person", windows)
->>> share_of_factors = effects(METHODS["shapley"], "donor", question)
+>>> loss_by_factor = attribute(METHODS["shapley"], "donor", question)
 
 Two kinds. Methods *by sample* give every sample a number; its magnitude is the sample's relevance, which is added up by
 wave. They are Captum's but for attention, which it has none of. Methods *by factor* exchange waves and intervals
@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from captum import attr
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from ecgstudy.attribution.exchange import BASELINES, FACTORS, OWN_TIMING, Exchange, Windows
@@ -44,12 +43,9 @@ OCCLUSION_SECONDS = 0.1
 ZERO, NONE = "zero", "none"
 """The mean of a standardised window; and no baseline at all. The others are those of the exchange."""
 ATTENTION, CONVOLUTION, RULES = "attention weights", "convolutional stages", "a rule for every activation"
-GRADIENTS, LOGITS, SIGNAL = "gradients", "logits", "nothing"
-"""What a method must be given."""
-DEVIATION, MAGNITUDE, UNTRAINED = "deviation", "magnitude", "untrained"
-"""Controls that every method is compared with."""
-LEAST_REMOVED = 0.5
-"""Share of the evidence that a baseline must remove for the parts of what it removes to mean anything."""
+"""What a method may need of a network."""
+UNTRAINED = "untrained"
+"""Who is asked beside the network: the same architecture with fresh weights."""
 _OWNED = {ATTENTION: "attention_maps", CONVOLUTION: "stages"}
 """Attribute of a network that has it."""
 _WITHOUT_RULE = (nn.GELU, nn.LayerNorm)  # Captum's DeepLift passes the plain gradient through them and says nothing
@@ -101,10 +97,8 @@ class Question:
         samples = self.windows.samples if samples is None else samples
         for start in range(0, len(samples), CHUNK):
             rows = slice(start, start + CHUNK)
-            pair = (torch.tensor(part[rows], dtype=torch.float32, device=device) for part in (samples, others))
-            target = torch.tensor(self.windows.targets[rows], dtype=torch.int64, device=device)
-            x, baseline_x = pair
-            yield Chunk(rows, x, target, baseline_x)
+            x, other = (torch.tensor(part[rows], dtype=torch.float32, device=device) for part in (samples, others))
+            yield Chunk(rows, x, torch.tensor(self.windows.targets[rows], dtype=torch.int64, device=device), other)
 
     def scores(self, samples: np.ndarray) -> np.ndarray:
         """Contrast of the true class of each of some samples, shape (n,)."""
@@ -118,21 +112,21 @@ class Question:
 
 
 Run = Callable[[Question, Chunk], Tensor] | Callable[[Question, Exchange], np.ndarray]
-"""From a chunk to an attribution (k, n_leads or 1, n_samples), or from an exchange to effects (n, n_factors)."""
+"""From a chunk to an attribution (k, n_leads or 1, n_samples), or from an exchange to losses (n, n_factors)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """An attribution method, named after the function that runs it; ask it by :func:`effects`.
+    """An attribution method, named after the function that runs it; ask it by :func:`attribute`.
 
-    `needs` is what it must be given, `baselines` what it may compare with. A method `by_factor` reads exchanges. A
+    `needs` is what it needs of a network, `baselines` what it may compare with. A method `by_factor` reads exchanges. A
     `complete` one promises that a window's attribution sums to the contrast's change from its baseline.
     """
 
     run: Run
     reference: str
-    needs: str
     baselines: tuple[str, ...] = (NONE,)
+    needs: str = ""
     by_factor: bool = False
     complete: bool = False
     control: bool = False
@@ -145,39 +139,30 @@ class Method:
 
 METHODS: dict[str, Method] = {}
 """Methods by name, in the study's order; the controls come last."""
+_BY_SAMPLE = (ZERO, *BASELINES)
 
 
-def _method(
-    reference: str,
-    needs: str,
-    baselines: tuple[str, ...] = (NONE,),
-    **kind: bool,
-) -> Callable[[Run], Run]:
+def _method(reference: str, *baselines: str, **kind: str | bool) -> Callable[[Run], Run]:
     """Register a function as a method under its own name."""
 
     def register(run: Run) -> Run:
-        METHODS[run.__name__] = Method(run, reference, needs, baselines, **kind)
+        METHODS[run.__name__] = Method(run, reference, baselines or (NONE,), **kind)
         return run
 
     return register
 
 
-_BY_SAMPLE = (ZERO, *BASELINES)
-
-
-@_method("ours", LOGITS, BASELINES, by_factor=True)
+@_method("ours", *BASELINES, by_factor=True)
 def replacement(question: Question, exchange: Exchange) -> np.ndarray:
     """Tell what the contrast loses when one factor alone is exchanged."""
-    found, own = (
-        np.zeros((len(question.windows), len(FACTORS))),
-        question.scores(exchange.at(np.zeros(len(FACTORS)))[0]),
-    )
+    found = np.zeros((len(question.windows), len(FACTORS)))
+    own = question.scores(exchange.at(np.zeros(len(FACTORS)))[0])
     for factor in exchange.factors:
         found[:, factor] = own - question.scores(exchange.at(np.eye(len(FACTORS))[factor])[0])
     return found
 
 
-@_method("Castro et al., Computers & OR 36, 2009", LOGITS, BASELINES, by_factor=True, complete=True)
+@_method("Castro et al., Computers & OR 36, 2009", *BASELINES, by_factor=True, complete=True)
 def shapley(question: Question, exchange: Exchange) -> np.ndarray:
     """Mean loss with a factor when all are exchanged one after the other, in random orders and backwards."""
     rng, found = np.random.default_rng(question.windows.seed), np.zeros((len(question.windows), len(FACTORS)))
@@ -186,17 +171,18 @@ def shapley(question: Question, exchange: Exchange) -> np.ndarray:
         share = np.zeros(len(FACTORS))
         before = question.scores(exchange.at(share)[0])
         for factor in order:
-            share = np.where(np.arange(len(FACTORS)) == factor, 1.0, share)
+            share = share + np.eye(len(FACTORS))[factor]
             after = question.scores(exchange.at(share)[0])
             found[:, factor] += (before - after) / (2 * ORDERS)
             before = after
     return found
 
 
-@_method("after Sundararajan et al., ICML 2017", GRADIENTS, BASELINES, by_factor=True, complete=True)
+@_method("after Sundararajan et al., ICML 2017", *BASELINES, by_factor=True, complete=True)
 def path_gradients(question: Question, exchange: Exchange) -> np.ndarray:
     """Gradient through splice and warp, averaged along the path on which all factors are exchanged together."""
     found = np.zeros((len(question.windows), len(FACTORS)))
+    waves = np.arange(len(FACTORS)) < len(WAVES)
     for place, weight in zip(*np.polynomial.legendre.leggauss(PATH_STEPS), strict=True):
         share = np.full(len(FACTORS), (place + 1) / 2)
         here, codes = exchange.at(share)
@@ -205,7 +191,6 @@ def path_gradients(question: Question, exchange: Exchange) -> np.ndarray:
             x = chunk.x.requires_grad_()
             score = question.contrast(x).gather(1, chunk.target[:, None]).sum()
             slope[chunk.rows] = torch.autograd.grad(score, x)[0].cpu().numpy()
-        waves = np.arange(len(FACTORS)) < len(WAVES)
         loss = -(slope * (exchange.at(share + PATH_STEP * waves)[0] - here)).sum(axis=1) / PATH_STEP
         for factor in exchange.factors:
             if waves[factor]:
@@ -217,7 +202,7 @@ def path_gradients(question: Question, exchange: Exchange) -> np.ndarray:
     return found
 
 
-@_method("Sundararajan et al., ICML 2017", GRADIENTS, _BY_SAMPLE, complete=True)
+@_method("Sundararajan et al., ICML 2017", *_BY_SAMPLE, complete=True)
 def integrated_gradients(question: Question, chunk: Chunk) -> Tensor:
     """Gradient averaged along the straight path from the baseline, times the way; a step a batch."""
     explainer = attr.IntegratedGradients(question.contrast)
@@ -231,13 +216,13 @@ def _passed_back(explainer: attr.Attribution, chunk: Chunk, **given: object) -> 
         return explainer.attribute(chunk.x.requires_grad_(), target=chunk.target, **given)
 
 
-@_method("Shrikumar et al., ICML 2017", RULES, _BY_SAMPLE, complete=True)
+@_method("Shrikumar et al., ICML 2017", *_BY_SAMPLE, needs=RULES, complete=True)
 def deep_lift(question: Question, chunk: Chunk) -> Tensor:
     """Differences to the baseline, passed back layer by layer."""
     return _passed_back(attr.DeepLift(question.contrast), chunk, baselines=chunk.baseline)
 
 
-@_method("Zeiler & Fergus, ECCV 2014", LOGITS, _BY_SAMPLE)
+@_method("Zeiler & Fergus, ECCV 2014", *_BY_SAMPLE)
 def occlusion(question: Question, chunk: Chunk) -> Tensor:
     """Mean loss under the patches of baseline that cover a sample, sliding over all leads at once."""
     patch = (chunk.x.shape[1], max(2, round(OCCLUSION_SECONDS * question.windows.fs)))
@@ -246,22 +231,13 @@ def occlusion(question: Question, chunk: Chunk) -> Tensor:
     return loss[:, :1]  # the same for every lead
 
 
-@_method("Kokhlikyan et al., arXiv 2009.07896, 2020", LOGITS, _BY_SAMPLE)
-def wave_ablation(question: Question, chunk: Chunk) -> Tensor:
-    """Loss when one wave's samples (the unknown are one too) are those of the baseline, spread evenly over them."""
-    groups = torch.as_tensor(question.windows.codes[chunk.rows].astype(np.int64) + 1, device=chunk.x.device)
-    explainer = attr.FeatureAblation(question.contrast)
-    loss = explainer.attribute(chunk.x, chunk.baseline, chunk.target, feature_mask=groups.unsqueeze(1))
-    return loss[:, :1] / nn.functional.one_hot(groups).sum(dim=1).gather(1, groups).unsqueeze(1)
-
-
-@_method("Simonyan et al., ICLR workshop 2014", GRADIENTS)
+@_method("Simonyan et al., ICLR workshop 2014")
 def saliency(question: Question, chunk: Chunk) -> Tensor:
     """Absolute gradient of the contrast."""
     return _passed_back(attr.Saliency(question.contrast), chunk)
 
 
-@_method("Selvaraju et al., ICCV 2017", CONVOLUTION)
+@_method("Selvaraju et al., ICCV 2017", needs=CONVOLUTION)
 def grad_cam(question: Question, chunk: Chunk) -> Tensor:
     """Channels of the last stage weighted by their mean gradient, summed, negative sums set to 0, interpolated."""
     explainer = attr.LayerGradCam(question.contrast, question.contrast.model.stages[-1])
@@ -269,7 +245,7 @@ def grad_cam(question: Question, chunk: Chunk) -> Tensor:
     return attr.LayerAttribution.interpolate(coarse, (chunk.x.shape[-1],), interpolate_mode="linear")
 
 
-@_method("Wang et al., arXiv 2503.13495, 2025", ATTENTION)
+@_method("Wang et al., arXiv 2503.13495, 2025", needs=ATTENTION)
 def last_attention(question: Question, chunk: Chunk) -> Tensor:
     """Class token's row of the last layer's attention, averaged over heads, as TransECG's authors read it.
 
@@ -282,19 +258,19 @@ def last_attention(question: Question, chunk: Chunk) -> Tensor:
     return (weights / lengths).repeat_interleave(lengths, dim=1).unsqueeze(1)
 
 
-@_method("control", SIGNAL, control=True)
+@_method("control", control=True)
 def magnitude(_: Question, chunk: Chunk) -> Tensor:
     """Absolute value of the window: looks like knowledge of the QRS, and is none."""
     return chunk.x.abs()
 
 
-@_method("control", SIGNAL, BASELINES, control=True)
+@_method("control", *BASELINES, control=True)
 def deviation(_: Question, chunk: Chunk) -> Tensor:
     """Distance from the baseline: what is unusual about the window, whether it matters or not."""
     return (chunk.x - chunk.baseline).abs()
 
 
-@_method("control", SIGNAL, BASELINES, by_factor=True, control=True)
+@_method("control", *BASELINES, by_factor=True, control=True)
 def factor_deviation(question: Question, exchange: Exchange) -> np.ndarray:
     """Size of the change that exchanging each factor alone makes in the signal."""
     found, own = np.zeros((len(question.windows), len(FACTORS))), exchange.at(np.zeros(len(FACTORS)))[0]
@@ -305,6 +281,17 @@ def factor_deviation(question: Question, exchange: Exchange) -> np.ndarray:
 
 PAIRS = tuple((method, baseline) for method in METHODS.values() for baseline in method.baselines)
 """Every method with everything that it compares with."""
+Key = tuple[str, str, str]
+"""Method, baseline, and who is asked: "" is the network, the other its untrained twin."""
+
+
+def controls_of(method: Method, baseline: str) -> tuple[Key, ...]:
+    """List what a method must beat: deviation from the same baseline, magnitude, and the untrained network."""
+    if method.control:
+        return ()
+    distance = factor_deviation if method.by_factor else deviation
+    own = baseline if baseline in BASELINES else OWN_TIMING
+    return (distance.__name__, own, ""), (magnitude.__name__, NONE, ""), (method.name, baseline, UNTRAINED)
 
 
 def not_applicable(method: Method, model: SignalModel) -> str | None:
@@ -318,23 +305,19 @@ def not_applicable(method: Method, model: SignalModel) -> str | None:
 
 
 def attribute(method: Method, baseline: str, question: Question) -> np.ndarray:
-    """Explain windows sample by sample; the network and the global random states are left as they are.
+    """Explain windows; the network and the global random states are left as they are.
 
-    float32, shape (n, n_samples), summed over leads. ``StudyError`` where the method does not apply to the network, or
-    needs waves that are not given.
+    Of a method by sample float32, shape (n, n_samples), summed over leads; by factor the loss with each of
+    :data:`FACTORS`, (n, n_factors). ``StudyError`` where the method does not apply to the network.
     """
     if reason := not_applicable(method, question.model):
         raise StudyError(f"{reason}; choose another method or another model.")
-    if method.run is wave_ablation and question.windows.codes is None:
-        raise StudyError(f"{method.name} needs the wave of each sample; delineate the windows first.")
+    if method.by_factor:
+        return method.run(question, question.windows.exchanges[baseline])
     answer = np.empty((len(question.windows), question.windows.samples.shape[-1]), dtype=np.float32)
-    try:
-        with isolate_rng():
-            for chunk in question.chunks(baseline):
-                answer[chunk.rows] = method.run(question, chunk).detach().sum(dim=1).cpu().numpy()
-    except Exception:
-        vars(question).pop("contrast", None)  # Captum's hooks may still be on it
-        raise
+    asked = replace(question)  # its contrast is a copy of its own: where Captum fails, hooks stay on it
+    for chunk in asked.chunks(baseline):
+        answer[chunk.rows] = method.run(asked, chunk).detach().sum(dim=1).cpu().numpy()
     return answer
 
 
@@ -350,17 +333,6 @@ def by_wave(attribution: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return ratio(found, found.sum(axis=1, keepdims=True))
 
 
-def effects(method: Method, baseline: str, question: Question, codes: np.ndarray | None = None) -> np.ndarray:
-    """Effect of each of :data:`FACTORS` on the answer to each window, shape (n, n_factors), by any method.
-
-    Signed losses of contrast by factor methods, shares of relevance by others (NaN where there is none), added up by
-    the windows' `codes` unless others are given.
-    """
-    if method.by_factor:
-        return method.run(question, question.windows.exchanges[baseline])
-    return by_wave(attribute(method, baseline, question), question.windows.codes if codes is None else codes)
-
-
 def fresh(question: Question) -> Question:
     """Ask the same of the same architecture with other random weights."""
     # a stream of its own: the seed alone could be that of the trained network's initial weights
@@ -369,28 +341,14 @@ def fresh(question: Question) -> Question:
     return replace(question, model=model.to(question.model.device))
 
 
-def controls_of(method: Method, baseline: str) -> tuple[tuple[Method, str], ...]:
-    """List the controls beside the untrained network: deviation from the same baseline, and magnitude."""
-    other = METHODS["factor_deviation" if method.by_factor else DEVIATION]
-    return (other, baseline if baseline in BASELINES else OWN_TIMING), (METHODS[MAGNITUDE], NONE)
-
-
-def asked_beside(method: Method, baseline: str) -> tuple[tuple[str, str, str], ...]:
-    """Keys of :class:`Answers` of what a method must beat: deviation, magnitude, the untrained network."""
-    return *((control.name, of, "") for control, of in controls_of(method, baseline)), (
-        method.name,
-        baseline,
-        UNTRAINED,
-    )
-
-
 def incompleteness(method: Method, baseline: str, question: Question, attribution: np.ndarray) -> float:
     """Median over windows of |sum - change| / |change| of a method that promises completeness.
 
     The change is the contrast of the window (of its own average beat, by factor) less that of the baseline.
     """
-    start = question.windows.exchanges[baseline].at(np.zeros(len(FACTORS)))[0] if method.by_factor else None
-    own = question.windows.samples if start is None else start
+    own = question.windows.samples
+    if method.by_factor:
+        own = question.windows.exchanges[baseline].at(np.zeros(len(FACTORS)))[0]
     change = question.scores(own) - question.scores(question.compared_with(baseline))
     return float(np.nanmedian(ratio(np.abs(attribution.sum(axis=1, dtype=np.float64) - change), np.abs(change))))
 
@@ -404,33 +362,34 @@ def removed(question: Question, baseline: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answers:
-    """What methods say about windows, by method and baseline.
+    """What methods say about windows.
 
-    `effects` have shape (n, n_factors) and a third key: who was asked ("" is the network, the other its untrained
-    twin). `removed` is what each baseline removes (:func:`removed`), `incomplete` the relative convergence delta of
-    methods that promise completeness; `refusals` say why a method does not apply.
+    `effects`, (n, n_factors) each, are signed losses by factor, or shares of relevance (:func:`by_wave`). `removed` is
+    what each baseline removes (:func:`removed`), `incomplete` the relative convergence delta of methods that promise
+    completeness, by method and baseline; `refusals` say why a method does not apply.
     """
 
-    effects: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
+    effects: dict[Key, np.ndarray] = field(default_factory=dict)
     removed: dict[str, np.ndarray] = field(default_factory=dict)
     incomplete: dict[tuple[str, str], float] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
 
 
-def ask(question: Question, pairs: Sequence[tuple[Method, str]] = PAIRS, codes: np.ndarray | None = None) -> Answers:
+def ask(question: Question, pairs: Sequence[tuple[Method, str]] = PAIRS) -> Answers:
     """Ask methods with their baselines; and all but the controls also about a network that has learnt nothing."""
     answers, twin = Answers(), fresh(question)
     for method, baseline in pairs:
         if reason := not_applicable(method, question.model):
             answers.refusals[method.name] = reason
             continue
-        about = (method.name, baseline)
-        answers.effects[(*about, "")] = effects(method, baseline, question, codes)
-        if not method.control:
-            answers.effects[(*about, UNTRAINED)] = effects(method, baseline, twin, codes)
-        if method.complete:
-            own = answers.effects[(*about, "")] if method.by_factor else attribute(method, baseline, question)
-            answers.incomplete[about] = incompleteness(method, baseline, question, own)
+        for who, asked in {"": question, UNTRAINED: twin}.items():
+            if who and method.control:
+                continue
+            found = attribute(method, baseline, asked)
+            if method.complete and not who:
+                answers.incomplete[method.name, baseline] = incompleteness(method, baseline, question, found)
+            effects = found if method.by_factor else by_wave(found, question.windows.codes)
+            answers.effects[method.name, baseline, who] = effects
         if baseline != NONE and baseline not in answers.removed:
             answers.removed[baseline] = removed(question, baseline)
     return answers

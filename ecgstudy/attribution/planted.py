@@ -14,27 +14,18 @@ that has no part in the cue is scaled by a random factor. Records with the same 
 they are, so that persons' averages differ by the cue alone.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_dilation
 
-from ecgstudy.attribution.exchange import FACTORS, Windows
-from ecgstudy.attribution.methods import (
-    METHODS,
-    PAIRS,
-    Answers,
-    Method,
-    Question,
-    ask,
-)
-from ecgstudy.attribution.shares import drawn_shares, estimates, mean_effects, pooled, spoken
-from ecgstudy.attribution.waves import UNKNOWN_WAVE, WAVES, fiducials_of_boundaries, wave_codes
+from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows
+from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, Answers, Method, Question, ask
+from ecgstudy.attribution.shares import drawn_shares, estimates, over_controls, pooled, spoken
+from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries, wave_codes
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.simulator import people
 from ecgstudy.data.simulator.heart import COMPONENT_WAVE, NORMAL, SINUS_RHYTHM
@@ -53,18 +44,18 @@ FS = 100.0
 SECONDS, RECORD_SECONDS = 4.0, 8.0
 LEAD = "II"
 """All waves are large in it."""
+PERSONS = 4
 NOISE_MV = 0.01
 HIGHEST = 1.5
 """In training records every wave without a part in the cue is scaled by a random factor from 0 to this."""
 MARGIN_S = 0.02
-"""A wave's edge is a contrast between samples inside and outside of it, so for methods by sample the waves of a cue
-reach so far beyond their boundaries."""
+"""A wave's edge is a contrast between samples inside and outside of it, so the waves of a cue reach so far beyond their
+boundaries where samples are added up by wave."""
 LEAST_MASS, MOST_ELSEWHERE = 0.80, 0.10
 """Mass that a trusted method has where the cue is, and that one trusted for timing has in intervals where it is not."""
-OVER = ("over_deviation", "over_magnitude", "over_untrained")
-NUMBERS = ("evidence_removed", "mass_in_cue", "margin_over_control", *OVER, "in_intervals")
+NUMBERS = ("evidence_removed", "mass_in_cue", "margin_over_control", "in_intervals")
 """What is removed by the baseline; the sum over factors of the smaller of the method's share and the exact one; by how
-much that exceeds the nearest control's and each control's, paired by person; the share of all intervals."""
+much that exceeds the highest of the controls', paired by person; the share of all intervals."""
 PART = 0.01
 """Share of the exact effect from which on a wave counts as part of a cue."""
 
@@ -101,33 +92,30 @@ CUES = {
 }
 """Cues by name."""
 FINE = "transecg_40ms"
-NETWORKS: Mapping[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
-    "resnet1d": ("resnet1d", {"learning_rate": 5e-3}, (SHAPE, TIMING)),
-    "transecg": ("transecg", {"learning_rate": 3e-3}, (SHAPE, TIMING)),
-    FINE: ("transecg", {"learning_rate": 3e-3, "patch_seconds": 0.04}, (SHAPE,)),
+NETWORKS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "resnet1d": ("resnet1d", {"learning_rate": 5e-3}),
+    "transecg": ("transecg", {"learning_rate": 3e-3}),
+    FINE: ("transecg", {"learning_rate": 3e-3, "patch_seconds": 0.04}),
 }
-"""Networks, their arguments, and the kinds of cue that they are tried on. That of 40 ms patches, which the paper's
-claims need, learns no interval in the time that we have."""
+"""Networks and their arguments; the last has the patches that the paper's claims need."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a planted experiment is: cues, cohorts, their persons, records to train on and to explain, epochs."""
+    """How large a planted experiment is: cues, cohorts of each, records of a person to learn and to explain, epochs."""
 
     cues: tuple[str, ...]
-    seeds: int
-    persons: int
+    cohorts: int
     records: int
     held_out: int
     epochs: Mapping[str, int]
-    hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 SIZES = {
-    "demo": Size(("T", "P+T", "PR"), 1, 4, 60, 3, {"resnet1d": 8, "transecg": 14}, {"n_layers": 2, "dropout": 0.0}),
-    "real": Size(tuple(CUES), 3, 4, 120, 8, {"resnet1d": 15, "transecg": 30, FINE: 20}),
+    "demo": Size(("T", "P+T", "PR"), 1, 60, 3, {"resnet1d": 8}),
+    "real": Size(tuple(CUES), 3, 120, 8, {"resnet1d": 15, "transecg": 30, FINE: 20}),
 }
-"""By profile. `hyper_parameters` are TransECG's: the demo's has two blocks instead of four, to learn within seconds."""
+"""By profile; networks without epochs take no part."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +164,7 @@ class Audit:
 def audit_planted(context: Context, seed: int) -> tuple[pd.DataFrame, Outcome]:
     """Audit every method on every cue, cohort and network, on all processor cores: :func:`planted_table`."""
     size = SIZES[effort(context.profile)]
-    jobs = [PlantedJob(cue, number, seed + number) for cue in size.cues for number in range(size.seeds)]
+    jobs = [PlantedJob(cue, number, seed + number) for cue in size.cues for number in range(size.cohorts)]
     outcome = run(audit_cohort, jobs, context, "planted truth")
     if len(outcome.refusals):
         raise StudyError(outcome.refusals["reason"].iloc[0])
@@ -184,14 +172,20 @@ def audit_planted(context: Context, seed: int) -> tuple[pd.DataFrame, Outcome]:
 
 
 def audit_cohort(context: Context, job: PlantedJob) -> list[Audit]:
-    """Train every network on persons who differ in one cue, and ask every method."""
+    """Train every network on persons who differ in one cue, and ask every method where it has found the cue."""
     size, cue = SIZES[effort(context.profile)], CUES[job.cue]
     train, windows, without = plant(cue, job, size)
-    audits = []
-    for name, (_, _, kinds) in NETWORKS.items():
-        if name in size.epochs and cue.kind in kinds:
-            model = train_planted(context, train, name, size, job.seed)
-            audits.append(audit_network(windows, without, job, name, model))
+    classes, noise_only, audits = (
+        {PERSON: np.unique(train.subjects)},
+        Augmentation(gain=0.0, noise=0.05, wander=0.0),
+        [],
+    )
+    for name, epochs in size.epochs.items():
+        settings = TrainingSettings(epochs, 32, job.seed, augmentation=noise_only)
+        question = Question(trained(context, name, train, classes, ["identity"], FS, settings), PERSON, windows)
+        right = question.probabilities(windows.samples).argmax(axis=1) == windows.targets
+        audit = Audit(job.cue, name, windows.persons, right, exact_effects(question, without, cue))
+        audits.append(replace(audit, answers=ask(question)) if audit.found else audit)
     return audits
 
 
@@ -203,17 +197,14 @@ def draw(cue: Cue, n: int, seed: int) -> tuple[people.People, people.People]:
         own = replace(nobody, **{cue.field: getattr(nobody, cue.field) + cue.spread * places})
         # QT follows the cube root of RR in the simulator; with this it stays where it is when the rate is the cue
         return nobody, replace(own, qtc=own.qtc * np.cbrt(own.heart_rate / nobody.heart_rate))
-    of_cue = np.isin(COMPONENT_WAVE, cue.waves)
     if cue.spread:
         factor = 1 + cue.spread * places if cue.waves == ("ST",) else np.exp(cue.spread * places)
-        return nobody, replace(nobody, amplitude=nobody.amplitude * np.where(of_cue, factor[:, None], 1))
-    own = nobody
-    for wave in cue.waves:
-        drawn, of_wave = people.draw_people(np.random.default_rng([seed, 2]), n, wave), wave == COMPONENT_WAVE
-        shaped = {"amplitude": np.where(of_wave, drawn.amplitude, own.amplitude)}
-        shaped |= {k: np.where(of_wave[:, None], getattr(drawn, k), getattr(own, k)) for k in ("turn", "edges")}
-        own = replace(own, **shaped)
-    return nobody, own
+        factor = np.where(np.isin(COMPONENT_WAVE, cue.waves), factor[:, None], 1)
+        return nobody, replace(nobody, amplitude=nobody.amplitude * factor)
+    # nobody's amplitudes are 1, turns and edges 0, and so are those of all waves but the one that is drawn
+    drawn = [people.draw_people(np.random.default_rng([seed, 2]), n, wave) for wave in cue.waves]
+    shapes = {name: sum(getattr(one, name) for one in drawn) for name in ("turn", "edges")}
+    return nobody, replace(nobody, amplitude=np.prod([one.amplitude for one in drawn], axis=0), **shapes)
 
 
 def plant(cue: Cue, job: PlantedJob, size: Size) -> tuple[WindowSet, Windows, np.ndarray]:
@@ -223,7 +214,7 @@ def plant(cue: Cue, job: PlantedJob, size: Size) -> tuple[WindowSet, Windows, np
     with its true waves.
     """
     each, seed = size.records + size.held_out, job.cohort_seed
-    person, number = (axis.ravel() for axis in np.indices((size.persons, each)))
+    person, number = (axis.ravel() for axis in np.indices((PERSONS, each)))
     drift = people.draw_drift(np.random.default_rng([seed, 3]), each + 1, 10.0)
     # the last record is as fast as any can be: as many beats, and random numbers, are drawn with the cue as without it
     drift.heart_rate[-1] = 200.0
@@ -232,23 +223,23 @@ def plant(cue: Cue, job: PlantedJob, size: Size) -> tuple[WindowSet, Windows, np
     plan = people.Plan(np.r_[person, 0], np.r_[number, each], *state)
     both = [
         people.render(np.random.default_rng([seed, 4]), own, drift, plan, FS, round(RECORD_SECONDS * FS), noise=False)
-        for own in draw(cue, size.persons, seed)
+        for own in draw(cue, PERSONS, seed)
     ]
     fiducials = [fiducials_of_boundaries(both[1].boundaries(row, FS), 1.0, 0.0) for row in range(n - 1)]
     without, values = (one.signals[:-1, [STANDARD_LEADS.index(LEAD)]] for one in both)
     codes = np.stack([wave_codes(points, values.shape[-1])[0] for points in fiducials])
     learnt, rng = number < size.records, np.random.default_rng([seed, 5])
     values[learnt] *= _heights(codes[learnt], cue, rng)[:, None]
-    noise, names = rng.normal(0, NOISE_MV, values.shape), np.array([f"{seed}/{who}" for who in range(size.persons)])
+    noise, names = rng.normal(0, NOISE_MV, values.shape), np.array([f"{seed}/{who}" for who in range(PERSONS)])
     centre, scale = np.median(values[learnt]), values[learnt].std()
     values, without = (((part + noise - centre) / scale).astype(np.float32) for part in (values, without))
     records = np.array([f"{row}" for row in range(n - 1)])
     train = WindowSet(values[learnt], {PERSON: person[learnt]}, names[person[learnt]], records[learnt])
-    start, length, held = round((RECORD_SECONDS - SECONDS) / 2 * FS), round(SECONDS * FS), ~learnt
-    window = slice(start, start + length)
-    points = np.fromiter((fiducials[row] - start for row in np.flatnonzero(held)), dtype=object)
-    own = (values[held][..., window], person[held], FS, job.seed, codes[held, window], names[person[held]])
-    return train, Windows(*own, points, values[held]), without[held][..., window]
+    more, held = round((RECORD_SECONDS - SECONDS) / 2 * FS), ~learnt
+    window = slice(more, more + round(SECONDS * FS))
+    points = np.fromiter((fiducials[row] - more for row in np.flatnonzero(held)), dtype=object)
+    known = widened(codes[held, window], cue.waves), names[person[held]], points
+    return train, Windows(values[held], person[held], FS, job.seed, more, *known), without[held][..., window]
 
 
 def _heights(codes: np.ndarray, cue: Cue, rng: np.random.Generator) -> np.ndarray:
@@ -260,65 +251,54 @@ def _heights(codes: np.ndarray, cue: Cue, rng: np.random.Generator) -> np.ndarra
     return np.take_along_axis(factors, codes.astype(np.int64), axis=1).astype(np.float32)
 
 
-def train_planted(context: Context, train: WindowSet, name: str, size: Size, seed: int) -> SignalModel:
-    """Train a network on planted persons, or load the run that did so before."""
-    model, given, _ = NETWORKS[name]
-    shape = {"n_leads": 1, "n_samples": round(SECONDS * FS), "fs": FS, "lead_names": ["identity"]}
-    given = given | (dict(size.hyper_parameters) if model == "transecg" else {})
-    network = create_model(model, seed, classes={PERSON: np.unique(train.subjects)}, **shape, **given)
-    noise_only = Augmentation(gain=0.0, noise=0.05, wander=0.0)
-    settings = TrainingSettings(size.epochs[name], 32, seed, augmentation=noise_only)
-    return fit(network, train, None, settings, context.runs, context.device).model
+def widened(codes: np.ndarray, waves: tuple[str, ...]) -> np.ndarray:
+    """Let some waves reach :data:`MARGIN_S` into their neighbours."""
+    wide, reach = codes.copy(), np.ones((1, 2 * round(MARGIN_S * FS) + 1), dtype=bool)
+    for wave in [WAVES.index(wave) for wave in waves]:
+        wide[binary_dilation(codes == wave, reach)] = wave
+    return wide
+
+
+def trained(
+    context: Context,
+    name: str,
+    train: WindowSet,
+    classes: Mapping[str, Sequence[str]],
+    leads: Sequence[str],
+    fs: float,
+    settings: TrainingSettings,
+) -> SignalModel:
+    """Train one of :data:`NETWORKS` on windows of :data:`SECONDS`, or load the run that did so before."""
+    network, given = NETWORKS[name]
+    shape = {"n_leads": len(leads), "n_samples": round(SECONDS * fs), "fs": fs, "lead_names": list(leads)}
+    model = create_model(network, settings.seed, classes=classes, **shape, **given)
+    return fit(model, train, None, settings, context.runs, context.device).model
 
 
 def exact_effects(question: Question, without: np.ndarray, cue: Cue) -> np.ndarray:
-    """Exact effect of every factor: Shapley values of exchanging each wave for that of the same record without the cue.
+    """Exact effect of every factor: what the contrast loses with each wave for that of the same record without the cue.
 
-    Shape (n, n_factors). A cue in an interval is one factor, which takes the whole difference.
+    Shape (n, n_factors). The mean of what is lost where the wave goes first and where it goes last: of two waves that
+    is their Shapley value. A cue in an interval is one factor, which takes the whole difference.
     """
-    windows, found = question.windows, np.zeros((len(question.windows), len(FACTORS)))
-    if cue.interval:
-        found[:, FACTORS.index(cue.interval)] = question.scores(windows.samples) - question.scores(without)
-        return found
-    changed = np.abs(windows.samples - without).sum(axis=1)
-    parts = [w for w in (UNKNOWN_WAVE, *range(len(WAVES))) if changed[windows.codes == w].sum() > PART * changed.sum()]
-    scores = {}
-    for taken in product((False, True), repeat=len(parts)):
-        gone = np.isin(windows.codes, [part for part, is_gone in zip(parts, taken, strict=True) if is_gone])
-        scores[taken] = question.scores(np.where(gone[:, None], without, windows.samples))
-    for at, part in enumerate(parts):
-        for taken in (taken for taken in scores if not taken[at]):
-            more = (*taken[:at], True, *taken[at + 1 :])
-            weight = 1 / (len(parts) * math.comb(len(parts) - 1, sum(taken)))
-            if part != UNKNOWN_WAVE:
-                found[:, part] += weight * (scores[taken] - scores[more])
+    own, codes, found = question.windows.samples, question.windows.codes, np.zeros((len(without), len(FACTORS)))
+    whole, none, changed = question.scores(own), question.scores(without), np.abs(own - without).sum(axis=1)
+    parts = {wave: codes == at for at, wave in enumerate(WAVES)}
+    for factor, part in ({cue.interval: np.ones(codes.shape, dtype=bool)} if cue.interval else parts).items():
+        if changed[part].sum() > PART * changed.sum():
+            first, last = (np.where(part[:, None], *pair) for pair in ((without, own), (own, without)))
+            lost = (whole - question.scores(first)) + (question.scores(last) - none)
+            found[:, FACTORS.index(factor)] = lost / 2
     return found
-
-
-def audit_network(windows: Windows, without: np.ndarray, job: PlantedJob, name: str, model: SignalModel) -> Audit:
-    """Ask every method about one network, trained and fresh, and find the truth; nothing where it errs too often."""
-    question, cue = Question(model, PERSON, windows), CUES[job.cue]
-    right = question.probabilities(windows.samples).argmax(axis=1) == windows.targets
-    audit = Audit(job.cue, name, windows.persons, right, exact_effects(question, without, cue))
-    codes = widened(windows.codes, cue.waves, round(MARGIN_S * windows.fs))
-    return replace(audit, answers=ask(question, codes=codes)) if audit.found else audit
-
-
-def widened(codes: np.ndarray, waves: tuple[str, ...], margin: int) -> np.ndarray:
-    """Let some waves reach `margin` samples into their neighbours."""
-    codes = codes.copy()
-    for wave in [WAVES.index(wave) for wave in waves] if len(waves) < 3 else []:
-        codes[binary_dilation(codes == wave, np.ones((1, 2 * margin + 1), dtype=bool))] = wave
-    return codes
 
 
 def planted_table(audits: Sequence[Audit], seed: int) -> pd.DataFrame:
     """How much of each method's effects lies where the exact ones do, over the persons of all cohorts of a cue.
 
     One row a cue, network, method and baseline: cue, kind, model, method, baseline, control; accuracy (of the network
-    on all held-out windows), seeds (cohorts whose cue the network found: the others are not explained), persons,
-    windows (named rightly, which alone are explained), incomplete (largest convergence delta), :data:`NUMBERS` with
-    ``_low`` and ``_high``, and the reason why they are NaN, else None.
+    on all held-out windows), cohorts (whose cue the network found: the others are not explained), persons, windows
+    (named rightly, which alone are explained), incomplete (largest convergence delta), :data:`NUMBERS` with ``_low``
+    and ``_high``, and the reason why they are NaN, else None.
     """
     rows, groups = [], {}
     for audit in audits:
@@ -328,12 +308,11 @@ def planted_table(audits: Sequence[Audit], seed: int) -> pd.DataFrame:
         accuracy = np.concatenate([audit.right for audit in own]).mean()
         unfound = None if found else f"{model} has not found the cue: it names {accuracy:.0%} of the windows"
         answers = pooled([audit.answers for audit in found]) if found else Answers()
-        about = {"cue": cue, "kind": CUES[cue].kind, "model": model, "accuracy": accuracy, "seeds": len(found)}
+        about = {"cue": cue, "kind": CUES[cue].kind, "model": model, "accuracy": accuracy, "cohorts": len(found)}
         for method, baseline in PAIRS:
-            row = about | {"method": method.name, "baseline": baseline, "control": method.control}
-            row |= {"persons": 0} | intervals(dict.fromkeys(NUMBERS))
-            reason = unfound or answers.refusals.get(method.name)
-            rows.append(row | ({"reason": reason} if reason else _measured(method, baseline, found, answers, seed)))
+            row = about | {"method": method.name, "baseline": baseline, "control": method.control, "persons": 0}
+            row |= intervals(dict.fromkeys(NUMBERS)) | {"reason": unfound or answers.refusals.get(method.name)}
+            rows.append(row if row["reason"] else row | _measured(method, baseline, found, answers, seed))
     return pd.DataFrame(rows)
 
 
@@ -348,12 +327,11 @@ def _measured(method: Method, baseline: str, audits: list[Audit], answers: Answe
     row |= intervals({"evidence_removed": found.removed})
     if found.reason:
         return row
-    exact = drawn_shares(mean_effects(truth[right], persons[right]), resamples)
+    exact = drawn_shares(truth[right], persons[right], resamples)
     mass, *others = (np.minimum(shares, exact).sum(axis=1) for shares in (found.own, *found.controls))
     numbers = {"mass_in_cue": mass, "in_intervals": found.own[:, len(WAVES) :].sum(axis=1)}
-    numbers |= {name: mass - other for name, other in zip(OVER, others, strict=False)}
     if others:
-        numbers["margin_over_control"] = min((mass - other for other in others), key=lambda margin: margin[0])
+        numbers["margin_over_control"] = over_controls(mass, others)
     return row | intervals(estimates(numbers, n_persons))
 
 
@@ -393,3 +371,15 @@ def _failure(row: dict[str, object]) -> str | None:
     if not row["margin_over_control_low"] > 0:
         return f"{row['cue']}: no better than a control"
     return None if row["mass_in_cue"] >= LEAST_MASS else f"{row['cue']}: mass {row['mass_in_cue']:.2f}"
+
+
+def trusted_methods(verdicts: pd.DataFrame, model: str) -> list[tuple[str, str]]:
+    """Methods and baselines that are trusted for shapes on a network, the one that speaks for all first.
+
+    That is one that is trusted for timing too where there is any, whose baseline removes most.
+    """
+    own = verdicts[verdicts["trusted"] & (verdicts["model"] == model)]
+    kinds = own.groupby(["method", "baseline"])["kind"].agg(set).to_dict()
+    found = [pair for method, of in PAIRS if SHAPE in kinds.get(pair := (method.name, of), ())]
+    removing = (DONOR, EVERYBODY, OWN_TIMING, ZERO, NONE)
+    return sorted(found, key=lambda pair: (TIMING not in kinds[pair], removing.index(pair[1])))

@@ -2,85 +2,73 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.attribution.cases import NETWORKS, Case
+from ecgstudy.attribution.causal import EVERYTHING
 from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
-from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING
+from ecgstudy.attribution.exchange import BASELINES, FACTORS, OWN_TIMING
 from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, by_wave, controls_of
-from ecgstudy.attribution.planted import SHAPE, TIMING
+from ecgstudy.attribution.planted import SHAPE, TIMING, trusted_methods
 from ecgstudy.attribution.shares import (
     NO_RELEVANCE,
     drawn_means,
     estimates,
     evidence_removed,
-    mean_effects,
-    over_nearest,
+    over_controls,
+    person_sizes,
     spoken,
 )
 from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
 from ecgstudy.data.public import LudbCohort
 from ecgstudy.evaluate.bootstrap import Resamples, ratio
-from ecgstudy.evaluate.results import interval, intervals, result
+from ecgstudy.evaluate.results import estimate_results, intervals, result, results_table
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.ingestion.stores import study_cohort
+from ecgstudy.learn.base import PERSON
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, transfer_boundaries
 
-BASELINES = (DONOR, EVERYBODY, OWN_TIMING, ZERO, NONE)
-"""Of several trusted methods the one with the first of these baselines speaks for all: it removes most evidence."""
 ENDS = ("", "_low", "_high")
 
 
-class Chosen(NamedTuple):
-    """The method that speaks for a network, and whether it is trusted for timing too."""
-
-    method: str
-    baseline: str
-    timing: bool
-
-
-def chosen(verdicts: pd.DataFrame, model: str) -> Chosen | None:
-    """Trusted method that speaks for a network: one that is trusted for shape and timing where there is any."""
-    trusted = verdicts[verdicts["trusted"] & (verdicts["model"] == model)]
-    kinds = trusted.groupby(["method", "baseline"])["kind"].agg(set)
-    found = [Chosen(*pair, TIMING in of) for pair, of in kinds.items() if SHAPE in of]
-    order = list(METHODS)
-    return min(found, key=lambda c: (not c.timing, BASELINES.index(c.baseline), order.index(c.method)), default=None)
-
-
 def method_table() -> pd.DataFrame:
-    """List the methods: what each needs, what it compares with, and where it is described."""
-    rows = [
-        (
-            m.name,
-            "factors" if m.by_factor else "samples",
-            m.needs,
-            ", ".join(m.baselines).replace("_", " "),
-            m.reference,
-        )
-        for m in METHODS.values()
-    ]
+    """List the methods: what each reads, needs of a network and compares with, and where it is described."""
+    kinds = {True: "factors", False: "samples"}
+    rows = [(m.name, kinds[m.by_factor], m.needs, ", ".join(m.baselines), m.reference) for m in METHODS.values()]
     return pd.DataFrame(rows, columns=["method", "by", "needs", "baselines", "source"])
 
 
-def case_table(cases: Sequence[Case], seed: int) -> pd.DataFrame:
-    """List what is explained, how often each network is right, what was left out, what each baseline removes."""
+def case_table(cases: Sequence[Case]) -> pd.DataFrame:
+    """List what is explained, how often each network is right, and what was left out or filled."""
     rows = []
     for case in cases:
-        persons = case.windows.persons
-        row = {"cohort": case.cohort, "protocol": case.protocol, "model": case.model, "windows": len(persons)}
-        row |= {"persons": np.unique(persons).size, "on_trial": case.on_trial, "right": case.right.mean()}
-        row["not delineated"] = int(case.attempts["reason"].notna().sum())
-        row["with transferred boundaries"] = int(case.attempts["transferred"].sum())
-        resamples = Resamples.draw(persons, seed)
-        for baseline, gone in case.answers.removed.items():
-            found = evidence_removed(gone[:, case.right], persons[case.right], resamples)
-            row |= interval(f"removed_{baseline}", found)
-        rows.append(row)
+        row = {"cohort": case.cohort, "protocol": case.protocol, "model": case.model, "on trial": case.on_trial}
+        row |= {"persons": np.unique(case.windows.persons).size, "windows": len(case.windows)}
+        row |= {"right": case.right.mean(), "not delineated": case.attempts["reason"].notna().sum()}
+        rows.append(row | {"with transferred boundaries": case.attempts["transferred"].sum()})
     return pd.DataFrame(rows)
+
+
+def evidence_results(cases: Sequence[Case], seed: int) -> pd.DataFrame:
+    """Rows of results: how much of the evidence each baseline removes (column view), of every case.
+
+    ``evidence_removed.<cohort>.person.<baseline>``, of networks but the first with their name in the end.
+    """
+    rows = []
+    for case in cases:
+        resamples, about = (
+            Resamples.draw(case.windows.persons, seed),
+            {"cohort": case.cohort, "protocol": case.protocol},
+        )
+        for baseline, gone in case.answers.removed.items():
+            found = evidence_removed(gone[:, case.right], case.windows.persons[case.right], resamples)
+            about |= {"attacker": case.model, "view": baseline, "task": PERSON}
+            name = f"evidence_removed.{case.cohort}.{PERSON}.{baseline}"
+            name += "" if case.model == NETWORKS[0] else f".{case.model}"
+            rows += [row | {"name": name} for row in estimate_results({"evidence_removed": found}, **about)]
+    return results_table(rows)
 
 
 def failure_table(cases: Sequence[Case]) -> pd.DataFrame:
@@ -97,34 +85,32 @@ def failure_table(cases: Sequence[Case]) -> pd.DataFrame:
     table = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), transferred=("transferred", "sum"))
     table["left_out"] = grouped["reason"].count()
     table["rate"] = table["left_out"] / table["windows"]
-    return table.join(each.groupby(["cohort", "class_of", "name"])["reason"].value_counts().unstack()).reset_index()  # noqa: PD010
+    return table.join(grouped["reason"].value_counts().unstack()).reset_index()  # noqa: PD010
 
 
 def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
     """Errors of automatic and of transferred boundaries against the cardiologists' on LUDB; empty without LUDB.
 
-    Every point is also placed as if it had not been found, from the record's other beats. Records that the
-    delineators were chosen on are left out. One row a point: point, beats, and the median, median absolute and 90 %
-    absolute error in ms, automatic and transferred.
+    Every beat is also placed as if nothing but its R peak had been found, by half of the record's other beats. Records
+    that the delineators were chosen on are left out. One row a point: point, beats, and the median, median absolute and
+    90 % absolute error in ms, automatic and transferred.
     """
     if LudbCohort.name not in context.stores:
         return pd.DataFrame()
     cohort, store, errors = study_cohort(LudbCohort.name, seed), context.stores[LudbCohort.name], []
-    beats = dict(iter(store.beats.groupby("record_id")))
+    beats, leads = dict(iter(store.beats.groupby("record_id"))), store.records.set_index("record_id")["reference_lead"]
     for at, row in enumerate(cohort.records().itertuples()):
         if row.record_id not in beats or at % CHOSEN_ON_EVERY == 0:
             continue
-        lead = store.records.set_index("record_id").loc[row.record_id, "reference_lead"]
-        true = fiducials_of_boundaries(cohort.boundaries(row.record_id, lead), 1000 / row.fs, 0.0)
+        true = fiducials_of_boundaries(cohort.boundaries(row.record_id, leads[row.record_id]), 1000 / row.fs, 0.0)
         own = {name: 1000 * beats[row.record_id][name].to_numpy(dtype=float) for name in FIDUCIAL_COLUMNS}
+        odd = np.arange(own["r_peak"].size) % 2 == 1
+        gaps = [{k: v if k == "r_peak" else np.where(part, np.nan, v) for k, v in own.items()} for part in (odd, ~odd)]
+        moved = [transfer_boundaries(points)[0] for points in gaps]
         nearest = np.abs(own["r_peak"][:, None] - true["r_peak"].to_numpy()).argmin(axis=0)
         for name in [column for column in FIDUCIAL_COLUMNS if column != "r_peak"]:
-            moved = np.full(own[name].size, np.nan)
-            for half in (0, 1):  # as if every other beat lacked the point
-                gaps = own | {name: np.where(np.arange(moved.size) % 2 == half, np.nan, own[name])}
-                moved[half::2] = transfer_boundaries(gaps)[0][name][half::2]
-            both = {"automatic": own[name], "transferred": moved}
-            found = {k: places[nearest] - true[name].to_numpy() for k, places in both.items()}
+            both = {"automatic": own[name], "transferred": np.where(odd, moved[0][name], moved[1][name])}
+            found = {kind: places[nearest] - true[name].to_numpy() for kind, places in both.items()}
             errors.append(pd.DataFrame(found).assign(point=name))
     grouped = pd.concat(errors).dropna().groupby("point", sort=False)
     table = pd.DataFrame({"beats": grouped.size()})
@@ -140,8 +126,9 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
 
     shares: one row a case, method, baseline and factor: cohort, protocol, model, method, baseline, control, trusted (on
     this network, for this kind of factor); share, enrichment (share of a wave over its share of time) and minus_control
-    (share less that of the nearest control, paired by person), each with ``_low`` and ``_high``; persons; reason.
-    orders: cohort, model, method, baseline, first, second, difference with its interval, p.
+    (share less that of the control that gives most, paired by person), each with ``_low`` and ``_high``; persons;
+    reason. orders: cohort, model, method, baseline, first, second (of the trusted factors), difference with its
+    interval, p.
     """
     keys = ["model", "method", "baseline", "kind"]
     trusted = set(verdicts.loc[verdicts["trusted"], keys].itertuples(index=False, name=None))
@@ -151,23 +138,24 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
         resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons[case.right]).size
         evenly = by_wave(np.ones(case.windows.codes.shape), case.windows.codes)[case.right]
         time = drawn_means(pd.DataFrame(evenly).groupby(persons[case.right]).mean(), resamples)
-        speaks = chosen(verdicts, case.model)
-        for method, baseline in PAIRS:
-            if (method.name, baseline, "") not in case.answers.effects:
-                continue
+        for method, baseline in (pair for pair in PAIRS if (pair[0].name, pair[1], "") in case.answers.effects):
             found = spoken(case.answers, method, baseline, case.right, persons, resamples)
             row = about | {"method": method.name, "baseline": baseline, "control": method.control}
-            factors = FACTORS if method.by_factor and baseline != OWN_TIMING else WAVES
-            for at, factor in enumerate(factors):
-                kind, share = SHAPE if factor in WAVES else TIMING, found.own[:, at]
-                numbers = {"share": share} | ({"enrichment": ratio(share, time[:, at])} if kind == SHAPE else {})
+            kinds = [SHAPE] * len(WAVES) + [TIMING] * (len(FACTORS) - len(WAVES)) * (
+                method.by_factor and baseline != OWN_TIMING
+            )
+            sure = [(case.model, method.name, baseline, kind) in trusted for kind in kinds]
+            for at, kind in enumerate(kinds):
+                numbers = {"share": found.own[:, at]}
+                if kind == SHAPE:
+                    numbers["enrichment"] = ratio(found.own[:, at], time[:, at])
                 if found.controls:
-                    numbers["minus_control"] = over_nearest(share, [control[:, at] for control in found.controls])
+                    numbers["minus_control"] = over_controls(found.own, found.controls)[:, at]
                 known = dict.fromkeys(numbers) if found.reason else estimates(numbers, n_persons)
-                told = {"factor": factor, "trusted": (case.model, method.name, baseline, kind) in trusted}
-                rows.append(row | told | intervals(known) | {"persons": n_persons, "reason": found.reason})
-            if speaks and speaks[:2] == (method.name, baseline) and not found.reason:
-                first, second = np.argsort(-found.own[0], kind="stable")[:2]
+                told = {"factor": FACTORS[at], "trusted": sure[at], "persons": n_persons, "reason": found.reason}
+                rows.append(row | told | intervals(known))
+            if [(method.name, baseline)] == trusted_methods(verdicts, case.model)[:1] and not found.reason:
+                first, second = np.argsort(-found.own[0, : len(kinds)] * sure, kind="stable")[:2]
                 test = estimates({"difference": found.own[:, first] - found.own[:, second]}, n_persons)
                 order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
                 orders.append(order | {"p": test["difference"].p})
@@ -175,20 +163,24 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
 
 
 def believed(shares: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Rows of the method that speaks for each cohort and network, where it gives shares."""
+    """Trusted rows of the method that speaks for each cohort and network, where it gives shares."""
     found = {}
-    for (cohort, model), own in shares.groupby(["cohort", "model"], sort=False):
-        if speaks := chosen(verdicts, model):
-            rows = own[(own["method"] == speaks.method) & (own["baseline"] == speaks.baseline) & own["reason"].isna()]
-            found |= {f"{cohort}, {model}": rows} if len(rows) else {}
+    for (cohort, model), own in shares[shares["trusted"] & shares["reason"].isna()].groupby(
+        ["cohort", "model"], sort=False
+    ):
+        method, baseline = trusted_methods(verdicts, model)[0]
+        rows = own[(own["method"] == method) & (own["baseline"] == baseline)]
+        found |= {f"{cohort}, {model}": rows} if len(rows) else {}
     return found
 
 
 def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
     """Share of each factor less that of the deviation from the same baseline, a row a person, a column a factor."""
-    persons = case.windows.persons[case.right]
-    control = next(other.name for other, _ in controls_of(METHODS[method], baseline))
-    both = [mean_effects(case.answers.effects[name, baseline, ""][case.right], persons) for name in (method, control)]
+    keys, persons = (
+        [(method, baseline, ""), controls_of(METHODS[method], baseline)[0]],
+        case.windows.persons[case.right],
+    )
+    both = [person_sizes(case.answers.effects[key][case.right], persons) for key in keys]
     own, other = (sizes.div(sizes.sum(axis=1), axis=0) for sizes in both)
     return own - other
 
@@ -206,12 +198,11 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
     for row in table.to_dict("records"):
         about = {key: row[key] for key in ("cohort", "protocol", "task") if key in row}
         reason = row["reason"] if isinstance(row.get("reason"), str) else NO_RELEVANCE
-        n = int(row["persons"]) if pd.notna(row.get("persons")) else None
         for column in columns:
             value, low, high = (float(row.get(f"{column}{end}", math.nan)) for end in ENDS)
             note = "" if math.isfinite(value) else f"Not defined: {reason}."
             metric = ".".join(str(row[key]) for key in ("method", "baseline", "factor") if row.get(key)) + f".{column}"
-            found = result(metric, value, "", low, high, n, note, attacker=row["model"], **about)
+            found = result(metric, value, "", low, high, int(row["persons"]), note, attacker=row["model"], **about)
             rows.append(found | {"name": name.format(column=column, **row).replace(" ", "_")})
     return pd.DataFrame(rows, dtype=object)
 
@@ -219,27 +210,22 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
 def planted_results(planted: pd.DataFrame) -> pd.DataFrame:
     """``planted.<cue>.<method>.<baseline>.mass_in_cue``, ``.margin_over_control``, and what each baseline removes."""
     first = first_network(planted, "cue", "method", "baseline")
-    methods, removing = first[~first["control"]], first[first["baseline"] != NONE]
+    removing = first[first["baseline"] != NONE].drop_duplicates(["cue", "baseline"])
     parts = [
         results(first, "planted.{cue}.{method}.{baseline}.{column}", "mass_in_cue"),
-        results(methods, "planted.{cue}.{method}.{baseline}.{column}", "margin_over_control"),
-        results(removing.drop_duplicates(["cue", "baseline"]), "{column}.planted.{cue}.{baseline}", "evidence_removed"),
+        results(first[~first["control"]], "planted.{cue}.{method}.{baseline}.{column}", "margin_over_control"),
+        results(removing, "{column}.planted.{cue}.{baseline}", "evidence_removed"),
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def people_results(cases: pd.DataFrame, shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """Shares, causal costs and what baselines remove, of real people: of the first network that has them."""
-    removed = cases[cases["model"] == NETWORKS[0]].melt(["cohort", "model", "persons"], var_name="baseline")
-    named = removed["baseline"].str.extract(r"^removed_(?P<baseline>.+?)(?P<end>_low|_high)?$")
-    removed = removed.drop(columns="baseline").join(named).dropna(subset="baseline").fillna({"end": ""})
-    removed["end"] = "evidence_removed" + removed["end"]
-    keys = ["cohort", "model", "persons", "baseline"]
-    removed = removed.assign(value=removed["value"].astype(float)).pivot_table("value", keys, "end").reset_index()
-    first = first_network(shares, "cohort", "method", "baseline")
-    about = "{cohort}.person.{method}.{baseline}.{column}.{factor}"
+def people_results(shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Shares of real people, of the first network that has them, and causal costs."""
+    first, about = (
+        first_network(shares, "cohort", "method", "baseline"),
+        "{cohort}.person.{method}.{baseline}.{column}.{factor}",
+    )
     parts = [
-        results(removed, "{column}.{cohort}.person.{baseline}", "evidence_removed"),
         results(first, about, "share"),
         results(first[first["factor"].isin(WAVES)], about, "enrichment"),
         results(first[~first["control"]], about, "minus_control"),
@@ -249,14 +235,20 @@ def people_results(cases: pd.DataFrame, shares: pd.DataFrame, costs: pd.DataFram
 
 
 def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
-    """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not, undefined where it is open."""
-    rows = []
-    for row in claims[claims["leads"] == "twelve"].to_dict("records"):
+    """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not, undefined where it is open.
+
+    And ``evidence_removed.<cohort>.<task>.<baseline>``.
+    """
+    twelve, rows = claims[claims["leads"] == "twelve"], []
+    for row in twelve.to_dict("records"):
         value = VALUES.get(row["verdict"], math.nan)
         note = f"{row['verdict']}: {row['reason'] or 'its interval reaches both sides'}."
         found = result("verdict", value, "", n=row["persons"], note=note, cohort=row["cohort"], task=row["task"])
         rows.append(found | {"name": f"claims.{row['claim']}.{row['cohort']}.verdict"})
-    return pd.DataFrame(rows, dtype=object)
+    asked = twelve.drop_duplicates(["cohort", "task"])
+    about = "evidence_removed.{cohort}.{task}."
+    removed = [results(asked, about + baseline, f"removed_{baseline}") for baseline in (ZERO, *BASELINES)]
+    return pd.concat([pd.DataFrame(rows, dtype=object), *removed], ignore_index=True)
 
 
 def trust_finding(verdicts: pd.DataFrame) -> str:
@@ -269,46 +261,35 @@ def trust_finding(verdicts: pd.DataFrame) -> str:
     return f"Methods that find what was planted, and beat every control: {'; '.join(parts)}."
 
 
+def _order(row: dict[str, object]) -> str:
+    """Say which of two factors comes first, and whether that is established."""
+    return f"{row['first']}, {'more' if row['difference_low'] > 0 else 'not surely more'} than {row['second']}"
+
+
 def order_finding(orders: pd.DataFrame) -> str:
-    """Say which factor comes first for each cohort and network, and whether that order is established."""
-    parts = []
-    for row in orders.to_dict("records"):
-        sure = row["difference_low"] > 0
-        told = (
-            f"{row['first']} before {row['second']}"
-            if sure
-            else f"{row['first']} and {row['second']}, in no sure order"
-        )
-        low, high = 100 * row["difference_low"], 100 * row["difference_high"]
-        parts.append(f"{row['cohort']}, {row['model']}: {told} (difference {low:.0f} to {high:.0f} points)")
-    return (
-        f"People are told apart by {'; '.join(parts)}."
-        if parts
-        else "No method is trusted to say what tells people apart."
-    )
+    """Say which factor tells people apart for each cohort and network."""
+    told = "{cohort}, {model}: {order} (difference {difference_low:.0%} to {difference_high:.0%})"
+    parts = [told.format(order=_order(row), **row) for row in orders.to_dict("records")]
+    return f"People are told apart by: {'; '.join(parts) or 'no method is trusted to say what'}."
 
 
 def cost_finding(costs: pd.DataFrame, orders: pd.DataFrame) -> str:
-    """Say which factor costs each network most, whether that is established, and what the rest still recognises."""
+    """Say which factor costs each network most, and what the rest still recognises."""
     parts = []
     for row in orders[orders["measure"] == "eer"].to_dict("records"):
         own = costs[costs["model"] == row["model"]].set_index("factor")
-        dear, rest = own.loc[row["first"]], own.loc["everything"]
-        ends = (100 * dear[f"eer_cost{end}"] for end in ENDS)
-        told = "{}: {} (EER {:+.1f} points, {:.1f} to {:.1f}".format(row["model"], row["first"], *ends)
-        told += ", more than" if row["difference_low"] > 0 else ", not surely more than"
-        parts.append(
-            f"{told} {row['second']}); with all waves and intervals average, the EER is {100 * rest['eer']:.1f} %"
-        )
+        value, low, high = (100 * own.loc[row["first"], f"eer_cost{end}"] for end in ENDS)
+        told = f"{row['model']}: {_order(row)} (EER {value:+.1f} points, {low:.1f} to {high:.1f}); "
+        parts.append(f"{told}what is left with all average has an EER of {own.loc[EVERYTHING, 'eer']:.1%}")
     return f"Others' average in place of the own one costs most for {'; '.join(parts)}."
 
 
 def claim_finding(claims: pd.DataFrame) -> str:
     """State the trusted verdict on each claim, and beside it what the rejected method would have said."""
     parts = []
-    for row in claims[claims["leads"] == "twelve"].to_dict("records"):
+    for row in claims[claims["leads"] == "twelve"].to_dict("records") if len(claims) else ():
         why = f", because {row['reason']}" if row["verdict"] == UNJUDGED else ""
         paper = f"; by attention: {row['by_attention']}" if isinstance(row.get("by_attention"), str) else ""
         parts.append(f"{row['region']} for {row['task']} on {row['cohort']}: {row['verdict']}{why}{paper}")
-    told = f"The paper's claims by trusted methods, beside its own ({ATTENTION.replace('_', ' ')}): "
-    return told + ("; ".join(parts) or "no cohort has the leads and people to judge them") + "."
+    told = "; ".join(parts) or "no cohort has the leads and people to judge them"
+    return f"The paper's claims by trusted methods, beside its own ({ATTENTION.replace('_', ' ')}): {told}."

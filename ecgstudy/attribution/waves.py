@@ -77,10 +77,9 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, str
     return codes, NOT_FOUND[max(missing, key=lambda wave: missing[wave].sum())]
 
 
-def region_masks(fiducials: pd.DataFrame, n_samples: int) -> np.ndarray:
-    """Mark the samples of a window that belong to each of :data:`REGIONS`, bool, shape (n_regions, n_samples)."""
-    points = fiducial_points(fiducials)
-    return np.stack([_inside(points, boundaries, n_samples) for boundaries in REGIONS.values()])
+def region_mask(fiducials: pd.DataFrame, region: str, n_samples: int) -> np.ndarray:
+    """Whether each sample of a window belongs to one of :data:`REGIONS`, bool, shape (n_samples,)."""
+    return _inside(fiducial_points(fiducials), REGIONS[region], n_samples)
 
 
 def _inside(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
