@@ -124,7 +124,7 @@ def windows() -> Windows:
     tables = np.fromiter((points - 300 for _, points in hearts for _ in range(2)), dtype=object)
     owners = np.repeat([0, 1, 2], 2)
     persons = np.array(["a", "b", "c"])[owners]
-    return Windows(around[..., 300:1850], owners, FS, 0, persons=persons, fiducials=tables, around=around)
+    return Windows(around, owners, FS, 0, more=300, persons=persons, fiducials=tables)
 
 
 def one(*names: str) -> np.ndarray:
@@ -182,6 +182,10 @@ def test_what_cannot_be_exchanged_is_refused(windows: Windows) -> None:
         _ = replace(windows, targets=np.zeros(6, dtype=int)).exchanges
     with pytest.raises(ValueError, match="targets of shape"):
         replace(windows, targets=np.zeros(2, dtype=int))
+    with pytest.raises(ValueError, match="codes of shape"):
+        replace(windows, codes=np.zeros((6, 2150), dtype=np.int8))
+    with pytest.raises(StudyError, match="not numbers"):
+        replace(windows, around=windows.around * np.nan)
 
 
 def test_a_record_is_prolonged_by_its_own_beats() -> None:

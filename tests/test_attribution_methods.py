@@ -17,7 +17,7 @@ from ecgstudy.attribution.methods import (
     Question,
     attribute,
     by_wave,
-    effects,
+    controls_of,
     fresh,
     incompleteness,
     not_applicable,
@@ -79,7 +79,7 @@ def linear() -> Question:
     rng = np.random.default_rng(0)
     windows = rng.standard_normal((N, 2, N_SAMPLES)).astype(np.float32)
     waves = np.stack([np.roll(np.arange(N_SAMPLES) // 9 - 1, 5 * row) for row in range(N)]).astype(np.int8)
-    return asking(Linear(), Windows(windows, np.arange(N) % 3, 50.0, 1, waves))
+    return asking(Linear(), Windows(windows, np.arange(N) % 3, 50.0, 1, codes=waves))
 
 
 def asking(model: SignalModel, windows: Windows) -> Question:
@@ -118,7 +118,7 @@ def ask(model: SignalModel, **changed: object) -> Question:
     steps = np.random.default_rng(2).standard_normal((N, 1, N_SAMPLES)).cumsum(axis=-1)
     windows = ((steps - steps.mean(-1, keepdims=True)) / steps.std(-1, keepdims=True)).astype(np.float32)
     waves = np.tile(np.arange(N_SAMPLES) // 10, (N, 1)).astype(np.int8)
-    return asking(model, replace(Windows(windows, np.arange(N) % 3, 50.0, 3, waves), **changed))
+    return asking(model, replace(Windows(windows, np.arange(N) % 3, 50.0, 3, codes=waves), **changed))
 
 
 MODELS = {name: network(name) for name in SIZES}
@@ -127,7 +127,7 @@ CASES = [(m, method.name, b) for m in SIZES for method, b in PAIRS if not not_ap
 
 def test_every_method_is_crossed_with_every_baseline_that_it_may_have() -> None:
     pairs = [(method.name, baseline) for method, baseline in PAIRS]
-    for name in ("integrated_gradients", "deep_lift", "occlusion", "wave_ablation"):
+    for name in ("integrated_gradients", "deep_lift", "occlusion"):
         assert [b for n, b in pairs if n == name] == [ZERO, OWN_TIMING, EVERYBODY, DONOR]
     for name in ("replacement", "shapley", "path_gradients"):
         assert METHODS[name].by_factor
@@ -156,16 +156,6 @@ def test_occlusion_is_the_mean_loss_of_the_patches_over_a_sample(linear: Questio
     np.testing.assert_allclose(attribute(METHODS["occlusion"], ZERO, linear), losses / covered, atol=1e-5)
 
 
-@pytest.mark.parametrize("baseline", [ZERO, EVERYBODY])
-def test_wave_ablation_gives_each_wave_its_loss(linear: Question, baseline: str) -> None:
-    expected = (contrasts(linear) * (linear.windows.samples - linear.compared_with(baseline))).sum(axis=1)
-    found, codes = attribute(METHODS["wave_ablation"], baseline, linear), linear.windows.codes
-    for code in np.unique(codes):  # the unknown wave too
-        waves = np.where(codes == code, 1.0, np.nan)
-        np.testing.assert_allclose(np.nansum(found * waves, 1), np.nansum(expected * waves, 1), atol=1e-5)
-        assert (np.nanmax(found * waves, 1) - np.nanmin(found * waves, 1)).max() < 1e-7
-
-
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_the_baseline_is_what_windows_are_compared_with(linear: Question, baseline: str) -> None:
     apart = linear.windows.samples - linear.windows.exchanges[baseline].at(np.ones(len(FACTORS)))[0]
@@ -183,9 +173,9 @@ def test_methods_by_factor_in_closed_form(linear: Question, name: str, baseline:
     for factor in exchange.factors:
         changed = exchange.at(np.eye(len(FACTORS))[factor])[0]
         expected[:, factor] = -(contrasts(linear) * (changed - none)).sum(axis=(1, 2))
-    np.testing.assert_allclose(effects(METHODS[name], baseline, linear), expected, atol=2e-4)
+    np.testing.assert_allclose(attribute(METHODS[name], baseline, linear), expected, atol=2e-4)
     assert (expected[:, 6:] == 0).all() == (baseline == OWN_TIMING)
-    sizes = effects(METHODS["factor_deviation"], baseline, linear)
+    sizes = attribute(METHODS["factor_deviation"], baseline, linear)
     np.testing.assert_allclose(sizes[:, 2], 12, rtol=1e-5)  # six samples of two leads, moved by 1 each
 
 
@@ -245,9 +235,22 @@ def test_all_methods_and_their_untrained_twins_answer() -> None:
     }
     assert answers.incomplete["shapley", DONOR] == pytest.approx(0, abs=1e-5)
     assert set(answers.refusals) == {"last_attention"}
-    codes = np.zeros_like(ask(MODELS["resnet1d"]).windows.codes)
-    found = methods.ask(ask(MODELS["resnet1d"]), codes=codes).effects["saliency", NONE, ""]
-    np.testing.assert_allclose(found[:, 0], 1)  # all samples are called P
+    assert all(effects.shape == (N, len(FACTORS)) for effects in answers.effects.values())
+    question = ask(MODELS["resnet1d"])
+    found = by_wave(attribute(METHODS["saliency"], NONE, question), question.windows.codes)
+    np.testing.assert_allclose(answers.effects["saliency", NONE, ""], found)
+    twin = attribute(METHODS["replacement"], DONOR, fresh(question))
+    np.testing.assert_allclose(answers.effects["replacement", DONOR, methods.UNTRAINED], twin)
+
+
+def test_every_method_is_compared_with_its_own_distance_magnitude_and_untrained_network() -> None:
+    asked = {name: controls_of(METHODS[name], DONOR) for name in ("replacement", "occlusion")}
+    untrained = {name: (name, DONOR, methods.UNTRAINED) for name in asked}
+    magnitude = ("magnitude", NONE, "")
+    assert asked["replacement"] == (("factor_deviation", DONOR, ""), magnitude, untrained["replacement"])
+    assert asked["occlusion"] == (("deviation", DONOR, ""), magnitude, untrained["occlusion"])
+    assert controls_of(METHODS["saliency"], NONE)[0] == ("deviation", OWN_TIMING, "")
+    assert controls_of(METHODS["deviation"], DONOR) == ()
 
 
 @pytest.mark.parametrize(("model", "name", "baseline"), CASES)
@@ -255,10 +258,10 @@ def test_answer_does_not_depend_on_the_chunk(
     model: str, name: str, baseline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     question = ask(MODELS[model])
-    whole = effects(METHODS[name], baseline, question)
+    whole = attribute(METHODS[name], baseline, question)
     monkeypatch.setattr(methods, "CHUNK", 3)
-    parts = effects(METHODS[name], baseline, question)
-    assert whole.shape == (N, len(FACTORS))
+    parts = attribute(METHODS[name], baseline, question)
+    assert whole.shape == (N, len(FACTORS) if METHODS[name].by_factor else N_SAMPLES)
     np.testing.assert_allclose(parts, whole, atol=1e-4 * np.nanmax(np.abs(whole)), rtol=1e-3)
 
 
@@ -269,9 +272,11 @@ def test_network_and_random_states_are_left_as_they_were() -> None:
     torch_before = torch.get_rng_state()
     for method, baseline in PAIRS:
         if not not_applicable(method, model):
-            effects(method, baseline, ask(model))
+            attribute(method, baseline, ask(model))
+    question = ask(model, targets=np.full(N, 99))
     with pytest.raises((IndexError, RuntimeError)):  # fails while its hooks are set
-        attribute(METHODS["deep_lift"], ZERO, ask(model, targets=np.full(N, 99)))
+        attribute(METHODS["deep_lift"], ZERO, question)
+    assert not any(module._forward_hooks for module in question.contrast.modules())
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert all(module.training for module in model.modules())
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["stem.0.weight"]
@@ -295,15 +300,13 @@ def test_why_a_method_does_not_apply_is_a_sentence() -> None:
 def test_what_does_not_apply_is_refused() -> None:
     with pytest.raises(StudyError, match=r"^grad_cam needs convolutional stages, .* choose another"):
         attribute(METHODS["grad_cam"], NONE, ask(MODELS["transecg"]))
-    with pytest.raises(StudyError, match="wave_ablation needs the wave of each sample"):
-        attribute(METHODS["wave_ablation"], ZERO, ask(MODELS["resnet1d"], codes=None))
 
 
 def test_incompleteness_by_hand(linear: Question, contributions: np.ndarray) -> None:
     method = METHODS["integrated_gradients"]
     assert incompleteness(method, ZERO, linear, contributions) == pytest.approx(0, abs=1e-4)
     assert incompleteness(method, ZERO, linear, 1.25 * contributions) == pytest.approx(0.25, abs=1e-4)
-    by_factor = effects(METHODS["path_gradients"], DONOR, linear)
+    by_factor = attribute(METHODS["path_gradients"], DONOR, linear)
     assert incompleteness(METHODS["path_gradients"], DONOR, linear, by_factor) == pytest.approx(0, abs=1e-3)
 
 

@@ -1,5 +1,6 @@
 """Planted truth: what is planted, what is exact, and when a method is believed."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from linear_model import LinearModel, linear_model
 
 from ecgstudy.attribution import planted as plants
 from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows, intervals_of
-from ecgstudy.attribution.methods import NONE, PAIRS, UNTRAINED, ZERO, Answers, Question, asked_beside
+from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, UNTRAINED, ZERO, Answers, Question, controls_of
 from ecgstudy.attribution.planted import CUES, Audit, Cue
 from ecgstudy.attribution.waves import WAVES, fiducial_points
 from ecgstudy.errors import StudyError
@@ -21,7 +22,7 @@ from ecgstudy.learn.batches import Augmentation, WindowSet
 from ecgstudy.learn.models import MODELS
 from ecgstudy.learn.train import TrainingSettings
 
-SIZE = plants.Size(tuple(CUES), seeds=2, persons=4, records=3, held_out=2, epochs={})
+SIZE = plants.Size(tuple(CUES), cohorts=2, records=3, held_out=2, epochs={})
 Planted = tuple[WindowSet, Windows, np.ndarray]
 
 
@@ -43,9 +44,10 @@ def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people:
     assert np.bincount(held.targets).tolist() == [2, 2, 2, 2]
     np.testing.assert_array_equal(held.around[..., 200:600], held.samples)
     for codes, points in zip(held.codes, held.fiducials, strict=True):
-        onset, offset = points[["p_onset", "p_offset"]].to_numpy().T
+        onset, offset = np.ceil(points[["p_onset", "p_offset"]].to_numpy().T)
         samples = np.arange(400)[:, None]
-        np.testing.assert_array_equal(codes == 0, ((samples >= onset) & (samples < offset)).any(axis=1))
+        # 20 ms of its neighbours on either side count to the cue's wave
+        np.testing.assert_array_equal(codes == 0, ((samples >= onset - 2) & (samples < offset + 2)).any(axis=1))
 
 
 @pytest.mark.parametrize("name", ["P", "QRS", "T", "P+T", "ST", "amplitude"])
@@ -97,8 +99,7 @@ def test_every_cohort_seed_draws_other_persons(people: dict[str, Planted]) -> No
 def question(people: dict[str, Planted], name: str, weights: np.ndarray) -> tuple[Question, np.ndarray]:
     """Ask a network of two classes whose contrast is a weighted sum of the samples, about persons of one cue."""
     _, held, without = people[name]
-    two = Windows(held.samples, held.targets % 2, held.fs, 0, held.codes, held.persons, held.fiducials, held.around)
-    return Question(linear_model(weights), PERSON, two), without
+    return Question(linear_model(weights), PERSON, replace(held, targets=held.targets % 2)), without
 
 
 def test_exact_effects_of_a_linear_network_are_its_weights_times_what_the_cue_changes(
@@ -124,9 +125,26 @@ def test_exact_effects_of_a_linear_network_are_its_weights_times_what_the_cue_ch
 
 
 def test_the_waves_of_a_cue_reach_into_their_neighbours() -> None:
-    codes = np.array([[5, 5, 0, 0, 1, 1, 1, 2]])
-    np.testing.assert_array_equal(plants.widened(codes, ("P",), 1), [[5, 0, 0, 0, 0, 1, 1, 2]])
-    np.testing.assert_array_equal(plants.widened(codes, (), 1), codes)
+    codes = np.array([[5, 5, 5, 0, 0, 1, 1, 1, 2]])  # 20 ms are two samples
+    np.testing.assert_array_equal(plants.widened(codes, ("P",)), [[5, 0, 0, 0, 0, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(plants.widened(codes, ()), codes)
+
+
+def test_the_exact_effect_is_the_mean_of_what_goes_with_a_wave_first_and_last(
+    people: dict[str, Planted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, held, without = people["P+T"]
+    at = {wave: held.codes == WAVES.index(wave) for wave in ("P", "T")}
+
+    def scores(_: Question, samples: np.ndarray) -> np.ndarray:
+        own = [(samples[:, 0][at[wave]] == held.samples[:, 0][at[wave]]).all() for wave in ("P", "T")]
+        return np.full(len(held), {(True, True): 10.0, (False, True): 7.0, (True, False): 2.0}.get(tuple(own), 1.0))
+
+    monkeypatch.setattr(Question, "scores", scores)
+    found = plants.exact_effects(Question(linear_model(np.zeros(400)), PERSON, held), without, CUES["P+T"])
+    np.testing.assert_allclose(found[:, WAVES.index("P")], ((10 - 7) + (2 - 1)) / 2)
+    np.testing.assert_allclose(found[:, WAVES.index("T")], ((10 - 2) + (7 - 1)) / 2)
+    assert np.count_nonzero(found[0]) == 2
 
 
 def audit(cue: str, shares: dict[str, float], others: dict[str, float] | None = None, **changed: object) -> Audit:
@@ -165,13 +183,13 @@ def test_mass_in_the_cue_is_what_coincides_with_the_exact_shares() -> None:
     assert row["in_intervals"] == pytest.approx(0.1)
     assert row["margin_over_control"] == pytest.approx(0.9)
     assert row["margin_over_control_low"] > 0.8
-    assert row[["persons", "windows", "seeds"]].tolist() == [4, 8, 1]
+    assert row[["persons", "windows", "cohorts"]].tolist() == [4, 8, 1]
 
 
-def test_the_margin_is_over_the_nearest_control() -> None:
+def test_the_margin_is_over_the_highest_control() -> None:
     found = audit("P", {"P": 0.9, "QRS": 0.1})
     near = audit("P", {"P": 0.9, "QRS": 0.1}, {"P": 0.7, "QRS": 0.3})
-    for key in asked_beside(plants.METHODS["replacement"], DONOR):
+    for key in controls_of(METHODS["replacement"], DONOR):
         mixed = audit("P", {"P": 0.9, "QRS": 0.1})
         mixed.answers.effects[key] = near.answers.effects[key]
         row = row_of(plants.planted_table([mixed], 0))
@@ -196,7 +214,7 @@ def test_windows_that_the_network_gets_wrong_and_cohorts_without_the_cue_are_not
     assert not lost.found  # half is below 5/8
     row = row_of(plants.planted_table([wrong, lost], 0))
     assert row["mass_in_cue"] == pytest.approx(1.0)
-    assert row[["persons", "windows", "seeds", "accuracy"]].tolist() == [4, 7, 1, 11 / 16]
+    assert row[["persons", "windows", "cohorts", "accuracy"]].tolist() == [4, 7, 1, 11 / 16]
     row = row_of(plants.planted_table([lost], 0))
     assert row["reason"] == "resnet1d has not found the cue: it names 50% of the windows"
 
@@ -228,6 +246,20 @@ def test_trust_asks_for_mass_margin_and_silence_elsewhere() -> None:
     assert not every.loc["shape", "trusted"]
 
 
+def test_the_method_that_speaks_is_trusted_for_both_kinds_where_one_is_and_removes_most() -> None:
+    def trusted(*rows: tuple[str, str, str]) -> list[tuple[str, str]]:
+        columns = ["method", "baseline", "kind"]
+        table = pd.DataFrame(rows, columns=columns).assign(model="resnet1d", trusted=True)
+        other = table.assign(trusted=False, method="saliency", baseline=NONE)
+        assert plants.trusted_methods(table, "transecg") == []
+        return plants.trusted_methods(pd.concat([other, table]), "resnet1d")
+
+    shapes = [("integrated_gradients", ZERO, plants.SHAPE), ("occlusion", DONOR, plants.SHAPE)]
+    both = [("shapley", EVERYBODY, kind) for kind in (plants.SHAPE, plants.TIMING)]
+    assert trusted(*shapes, *both) == [("shapley", EVERYBODY), ("occlusion", DONOR), ("integrated_gradients", ZERO)]
+    assert trusted(("shapley", DONOR, plants.TIMING)) == []
+
+
 def test_methods_that_know_no_intervals_are_not_judged_on_timing() -> None:
     found = plants.verdicts(plants.planted_table([audit("PR", {"PR interval": 1.0})], 0))
     assert set(found["method"]) == {"replacement", "shapley", "path_gradients"}
@@ -238,12 +270,14 @@ def test_methods_that_know_no_intervals_are_not_judged_on_timing() -> None:
 def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
     people: dict[str, Planted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, seen = Context("demo", {}, "cpu", {}), []
-    monkeypatch.setattr(plants, "fit", lambda *given: seen.append(given) or SimpleNamespace(model=None))
-    for name in ("transecg", plants.FINE):
-        plants.train_planted(context, people["P"][0], name, plants.SIZES["real"], 5)
+    seen, size = [], replace(SIZE, cues=("P",), epochs={"transecg": 30, plants.FINE: 20})
+    monkeypatch.setitem(plants.SIZES, "demo", size)
+    monkeypatch.setattr(plants, "fit", lambda *given: seen.append(given) or SimpleNamespace(model=given[0].eval()))
+    audits = plants.audit_cohort(Context("demo", {}, "cpu", {}), plants.PlantedJob("P", 0, 5))
+    assert [(found.model, found.answers.effects) for found in audits] == [("transecg", {}), (plants.FINE, {})]
     (model, train, validation, settings, *_), (fine, *_) = seen
-    assert (train, validation, model.hparams.learning_rate) == (people["P"][0], None, 3e-3)
+    np.testing.assert_array_equal(train.samples, people["P"][0].samples)
+    assert (validation, model.hparams.learning_rate, model.hparams.n_samples) == (None, 3e-3, 400)
     assert settings == TrainingSettings(30, 32, 5, Augmentation(gain=0.0, noise=0.05, wander=0.0))
     assert (model.patch_samples, fine.patch_samples) == (10, 4)
 
@@ -251,27 +285,24 @@ def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
 def test_the_plan_audits_every_cue_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
 
-    def train(context: Context, windows: WindowSet, name: str, size: plants.Size, seed: int) -> SignalModel:
-        trained.append((name, seed))
+    def train(_: Context, name: str, windows: WindowSet, *given: object) -> SignalModel:
+        trained.append((name, given[-1].seed))
         model = linear_model(np.random.default_rng(len(trained)).normal(size=400))
         model.hparams.classes = {PERSON: sorted(set(windows.subjects))}
         return model
 
-    monkeypatch.setattr(plants, "train_planted", train)
+    monkeypatch.setattr(plants, "trained", train)
+    monkeypatch.setattr(plants, "exact_effects", lambda question, *_: np.zeros((len(question.windows), len(FACTORS))))
     monkeypatch.setattr(plants, "ask", lambda *_: pytest.fail("nobody is found"))
-    monkeypatch.setattr(Question, "probabilities", lambda *_: np.tile([1.0, 0.0], (4, 1)))
-    sizes = plants.Size(("P", "PR"), 2, 2, 3, 2, dict.fromkeys(plants.NETWORKS, 1))
-    monkeypatch.setitem(plants.SIZES, "demo", sizes)
+    monkeypatch.setattr(Question, "probabilities", lambda self, _: np.tile([0.1, 0.9, 0, 0], (len(self.windows), 1)))
+    networks = ("resnet1d", "transecg")
+    monkeypatch.setitem(plants.SIZES, "demo", plants.Size(("P", "PR"), 2, 3, 2, dict.fromkeys(networks, 1)))
     context = Context("demo", {}, "cpu", {}, cache=tmp_path)
     with parallel_config(backend="sequential"):
         truth, outcome = plants.audit_planted(context, 7)
-    # networks and cohorts have seeds of their own; the network of fine patches is not tried on intervals
-    assert [seed for _, seed in trained] == [7] * 3 + [8] * 3 + [7] * 2 + [8] * 2
-    assert set(zip(truth["cue"], truth["model"], strict=True)) == {
-        *(("P", name) for name in plants.NETWORKS),
-        ("PR", "resnet1d"),
-        ("PR", "transecg"),
-    }
+    # networks and cohorts have seeds of their own
+    assert [seed for _, seed in trained] == [7] * 2 + [8] * 2 + [7] * 2 + [8] * 2
+    assert set(zip(truth["cue"], truth["model"], strict=True)) == {(c, n) for c in ("P", "PR") for n in networks}
     assert outcome.commits
     refusals = pd.DataFrame({"reason": ["The disk is full."]})
     monkeypatch.setattr(plants, "run", lambda *_: Outcome({}, refusals))

@@ -11,8 +11,8 @@ from ecgstudy.attribution.shares import (
     drawn_shares,
     estimates,
     evidence_removed,
-    mean_effects,
-    over_nearest,
+    over_controls,
+    person_sizes,
     pooled,
 )
 from ecgstudy.evaluate.bootstrap import Resamples
@@ -26,18 +26,17 @@ def effects(*rows: tuple[float, float]) -> np.ndarray:
 
 
 def test_effects_that_change_their_sign_cancel_and_those_of_persons_do_not() -> None:
-    found = mean_effects(effects((1, 2), (-1, 2), (3, -1), (np.nan, 0)), PERSONS)
+    found = person_sizes(effects((1, 2), (-1, 2), (3, -1), (np.nan, 0)), PERSONS)
     np.testing.assert_allclose(found.loc[["a", "b"], ["P", "PR"]], [[0, 2], [3, 1]])
     assert "c" not in found.index
 
 
 def test_shares_are_sums_over_persons() -> None:
-    sizes = mean_effects(effects((1, 3), (1, 3), (6, 2), (0, 8)), PERSONS)
     resamples = Resamples.draw(PERSONS, 0, 50)
-    drawn = drawn_shares(sizes, resamples)
+    drawn = drawn_shares(effects((1, 3), (1, 3), (6, 2), (0, 8)), PERSONS, resamples)
     np.testing.assert_allclose(drawn[0, :2], [7 / 20, 13 / 20])
     weight = resamples.multiplicities[3]
-    total = weight @ sizes[["P", "PR"]].to_numpy()
+    total = weight @ np.array([[1, 3], [6, 2], [0, 8]])
     np.testing.assert_allclose(drawn[4, :2], total / total.sum())
     found = estimates({"P": drawn[:, 0]}, 3)["P"]
     assert found.value == pytest.approx(7 / 20)
@@ -47,10 +46,10 @@ def test_shares_are_sums_over_persons() -> None:
     assert means[4, 0] == pytest.approx(weight @ [1, 2, 6] / 3)
 
 
-def test_the_least_favourable_control_decides() -> None:
-    own, near, far = np.array([0.5, 0.6]), np.array([0.4, 0.7]), np.array([0.0, 0.0])
-    np.testing.assert_allclose(over_nearest(own, [far, near]), [0.1, -0.1])
-    np.testing.assert_allclose(over_nearest(own, [np.full(2, 0.9), far]), [-0.4, -0.3])
+def test_what_counts_is_what_exceeds_every_control_in_every_draw() -> None:
+    own = np.array([0.5, 0.6, 0.6])
+    controls = [np.array([0.4, 0.1, 0.3]), np.array([0.2, 0.7, np.nan])]
+    np.testing.assert_allclose(over_controls(own, controls), [0.1, -0.1, 0.3])
 
 
 def test_evidence_is_what_the_baseline_takes_of_the_probability_above_chance() -> None:

@@ -135,8 +135,9 @@ def judge_claims(context: Context, job: ClaimJob) -> pd.DataFrame:
 
     claim, cohort, task, leads, model, region, published; persons, windows (named rightly), accuracy, majority, auroc,
     removed_<baseline> (share of the evidence); time (share of time that the region takes), reach (most that patches of
-    this length can give it), attention (share by the paper's method), by_attention (verdict); method, baseline, share, over_others, over_control, verdict by the trusted
-    method that comes first, each number with ``_low`` and ``_high``; reason where it cannot be judged.
+    this length can give it), attention (share by the paper's method), by_attention (verdict); method, baseline, share,
+    over_others, over_control, verdict by the trusted method that comes first, each number with ``_low`` and ``_high``;
+    reason where it cannot be judged.
     """
     size, fs = SIZES[effort(context.profile)], context.stores[job.cohort].fs
     whole, fiducials = twelve_leads(context, job)

@@ -201,10 +201,11 @@ def draw(cue: Cue, n: int, seed: int) -> tuple[people.People, people.People]:
         factor = 1 + cue.spread * places if cue.waves == ("ST",) else np.exp(cue.spread * places)
         factor = np.where(np.isin(COMPONENT_WAVE, cue.waves), factor[:, None], 1)
         return nobody, replace(nobody, amplitude=nobody.amplitude * factor)
-    # nobody's amplitudes are 1, turns and edges 0, and so are those of all waves but the one that is drawn
+    # each draw leaves all waves but one as nobody has them: with turns and edges of 0
     drawn = [people.draw_people(np.random.default_rng([seed, 2]), n, wave) for wave in cue.waves]
     shapes = {name: sum(getattr(one, name) for one in drawn) for name in ("turn", "edges")}
-    return nobody, replace(nobody, amplitude=np.prod([one.amplitude for one in drawn], axis=0), **shapes)
+    factors = np.prod([one.amplitude / nobody.amplitude for one in drawn], axis=0)
+    return nobody, replace(nobody, amplitude=nobody.amplitude * factors, **shapes)
 
 
 def plant(cue: Cue, job: PlantedJob, size: Size) -> tuple[WindowSet, Windows, np.ndarray]:

@@ -201,7 +201,8 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
         for column in columns:
             value, low, high = (float(row.get(f"{column}{end}", math.nan)) for end in ENDS)
             note = "" if math.isfinite(value) else f"Not defined: {reason}."
-            metric = ".".join(str(row[key]) for key in ("method", "baseline", "factor") if row.get(key)) + f".{column}"
+            about_it = [row[key] for key in ("method", "baseline", "factor") if isinstance(row.get(key), str)]
+            metric = ".".join([*about_it, column])
             found = result(metric, value, "", low, high, int(row["persons"]), note, attacker=row["model"], **about)
             rows.append(found | {"name": name.format(column=column, **row).replace(" ", "_")})
     return pd.DataFrame(rows, dtype=object)
