@@ -1,6 +1,5 @@
 """The paper's claims are judged where they can be judged, by what the intervals say."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +8,8 @@ import pytest
 
 from ecgstudy.attribution import claims
 from ecgstudy.attribution.claims import CLAIMS, ClaimJob, claim_rows, judged, twelve_leads, ungated, verdict
-from ecgstudy.attribution.exchange import DONOR, FACTORS, OWN_TIMING
-from ecgstudy.attribution.methods import UNTRAINED, Answers, Method, Question
+from ecgstudy.attribution.exchange import BASELINES, DONOR, FACTORS, OWN_TIMING
+from ecgstudy.attribution.methods import UNTRAINED, ZERO, Answers, Method, Question
 from ecgstudy.attribution.planted import FINE, SHAPE, TIMING
 from ecgstudy.attribution.shares import Spoken
 from ecgstudy.data.base import STANDARD_LEADS
@@ -80,15 +79,17 @@ def test_a_claim_is_judged_by_the_largest_factor_outside_its_region_and_the_near
 
 
 def test_records_are_of_people_of_known_class_with_all_leads(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    records, samples, fiducials = twelve_leads(context, JOB)
-    assert samples.shape == (24, 12, 1000)
-    np.testing.assert_allclose(samples.mean(axis=-1), 0, atol=1e-5)
+    windows, fiducials = twelve_leads(context, JOB)
+    assert windows.samples.shape == (24, 12, 1000)
+    np.testing.assert_allclose(windows.samples.mean(axis=-1), 0, atol=1e-5)
     assert len(fiducials) == 24
-    people = context.people.reindex(records["subject_id"])
-    np.testing.assert_array_equal(records["target"], people["sex"].map({"F": 0, "M": 1}))
-    old, _, _ = twelve_leads(context, ClaimJob("synthetic", "age", ("I",), (), 0))
-    ages = context.people.reindex(old["subject_id"])["age"]
-    np.testing.assert_array_equal(old["target"], (ages >= claims.OLD).astype(int))
+    people = context.people.reindex(windows.subjects)
+    np.testing.assert_array_equal(windows.targets["sex"], people["sex"].map({"F": 0, "M": 1}))
+    old, _ = twelve_leads(context, ClaimJob("synthetic", "age", ("I",), (), 0))
+    ages = context.people.reindex(old.subjects)["age"]
+    np.testing.assert_array_equal(old.targets["age"], (ages >= claims.OLD).astype(int))
+    first = windows.samples[:, [STANDARD_LEADS.index("I")]]
+    np.testing.assert_allclose(old.samples, first, atol=1e-6)
     store = context.stores["synthetic"]
     flawed = store.records["record_id"].iloc[0]
     flaws = pd.DataFrame({"record_id": [flawed], "lead": ["I"], "start": [0], "stop": [10], "reason": ["flat"]})
@@ -102,10 +103,10 @@ def test_records_are_of_people_of_known_class_with_all_leads(context: Context, m
 
 def asked(context: Context, monkeypatch: pytest.MonkeyPatch, right: float) -> list[Question]:
     """Ask a network that says the true class with a probability, about the middle of every record."""
-    records, samples, fiducials = twelve_leads(context, JOB)
+    windows, fiducials = twelve_leads(context, JOB)
     shape = {"n_leads": 12, "n_samples": 400, "fs": 100.0, "lead_names": list(STANDARD_LEADS)}
     model = create_model("transecg", 0, classes={"sex": ["F", "M"]}, width=8, n_layers=1, n_heads=2, **shape)
-    found = claims.question_of(model, JOB, samples, fiducials, records)
+    found = claims.question_of(model, JOB, windows, fiducials)
 
     def said(self: Question, samples: np.ndarray) -> np.ndarray:
         of_true = np.eye(2)[self.windows.targets]
@@ -119,26 +120,27 @@ def test_windows_are_the_middle_of_records_with_what_lies_around(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (found,) = asked(context, monkeypatch, 0.9)
-    _, samples, fiducials = twelve_leads(context, JOB)
+    windows, fiducials = twelve_leads(context, JOB)
     assert found.windows.samples.shape[1:] == (12, 400)
-    np.testing.assert_array_equal(found.windows.samples[0], samples[0, :, 300:700])
-    np.testing.assert_array_equal(found.windows.around[0], samples[0, :, 100:900])
+    np.testing.assert_array_equal(found.windows.samples[0], windows.samples[0, :, 300:700])
+    np.testing.assert_array_equal(found.windows.around[0], windows.samples[0, :, 100:900])
     np.testing.assert_allclose(found.windows.fiducials[0]["r_peak"], fiducials[0]["r_peak"] - 300)
 
 
 def test_what_cannot_be_judged_says_why_and_shows_the_base_rate(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = claims.SIZES["demo"]
-    wrong = claim_rows(JOB, asked(context, monkeypatch, 0.1), size).iloc[0]
+    wrong = claim_rows(JOB, asked(context, monkeypatch, 0.1), 12).iloc[0]
     assert wrong["verdict"] == claims.UNJUDGED
     assert "chance" in wrong["reason"]
     assert wrong["majority"] >= 0.5
     nobody = claims.ClaimJob("synthetic", "sex", STANDARD_LEADS, (), 0)
-    untrusted = claim_rows(nobody, asked(context, monkeypatch, 0.9), size).iloc[0]
+    untrusted = claim_rows(nobody, asked(context, monkeypatch, 0.9), 12).iloc[0]
     assert untrusted["verdict"] == claims.UNJUDGED
     assert "no method" in untrusted["reason"]
-    assert untrusted["windows"] == size.windows
+    assert untrusted["windows"] == 12
+    # this network gives the true class the same probability whatever it is shown
+    assert untrusted[[f"removed_{name}" for name in (ZERO, *BASELINES)]].tolist() == pytest.approx([0] * 4)
     assert 0 < untrusted["attention"] < 1
     assert 0 < untrusted["time"] < untrusted["reach"] <= 1
 
@@ -157,11 +159,11 @@ def test_a_trusted_method_speaks_where_its_baseline_removes_the_evidence(
         return Answers(effects, {DONOR: np.array([[0.4] * n, left * n])})
 
     monkeypatch.setattr(claims, "ask", ask)
-    row = claim_rows(JOB, questions, claims.SIZES["demo"]).iloc[0]
+    row = claim_rows(JOB, questions, 12).iloc[0]
     assert (row["method"], row["baseline"], row["verdict"]) == ("replacement", DONOR, claims.CONTROL)
     assert row["share"] == pytest.approx(1)
     left[0] = 0.4
-    assert claim_rows(JOB, questions, claims.SIZES["demo"]).iloc[0]["verdict"] == claims.UNJUDGED
+    assert claim_rows(JOB, questions, 12).iloc[0]["verdict"] == claims.UNJUDGED
 
 
 def test_the_plan_has_every_task_cohort_and_lead_and_the_methods_trusted_on_that_network(
@@ -188,23 +190,24 @@ def test_the_plan_has_every_task_cohort_and_lead_and_the_methods_trusted_on_that
         (task, leads) for task in ("sex", "age") for leads in (STANDARD_LEADS, ("I",))
     ]
     assert planned[0].methods == (("replacement", DONOR), ("shapley", OWN_TIMING))
-    assert planned[0].name == "synthetic.sex.12.3"
+    assert planned[0].name == "synthetic.sex.twelve.3"
     assert planned[1].about() == {"cohort": "synthetic", "task": "sex", "leads": "I"}
     assert planned[0].made_from(context) != planned[1].made_from(context)
 
 
 def test_nobody_is_explained_whom_the_network_has_learnt_from(
-    context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learnt, held = [], []
-    monkeypatch.setattr(claims, "train", lambda _, __, ___, records, ____: learnt.append(set(records["subject_id"])))
-    monkeypatch.setattr(
-        claims, "question_of", lambda *given: held.append(set(given[4]["subject_id"])) or SimpleNamespace()
-    )
+    monkeypatch.setattr(claims, "trained", lambda *given: learnt.append(given))
+    monkeypatch.setattr(claims, "question_of", lambda *given: held.append(given[2]) or SimpleNamespace())
     monkeypatch.setattr(claims, "claim_rows", lambda *_: pd.DataFrame())
     claims.judge_claims(context, JOB)
     assert len(learnt) == 2
-    assert all(not known & asked for known, asked in zip(learnt, held, strict=True))
-    assert set.union(*held) == set(context.people.index)
+    for (_, network, known, classes, leads, fs, settings), others in zip(learnt, held, strict=True):
+        assert not set(known.subjects) & set(others.subjects)
+        assert (network, classes, leads, fs) == (FINE, {"sex": ("F", "M")}, STANDARD_LEADS, 100.0)
+        assert (settings.epochs, settings.seed) == (claims.SIZES["demo"].epochs, 0)
+    assert {name for others in held for name in others.subjects} == set(context.people.index)
     claims.judge_claims(context, ClaimJob("synthetic", "sex", ("I",), (), 0))
     assert len(learnt) == 3  # one lead is asked about one fold
