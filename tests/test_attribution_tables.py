@@ -1,6 +1,7 @@
 """Tables say what was measured, refuse shares of what is not removed, and state no order without its test."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,7 +35,9 @@ def case() -> Case:
     codes = np.tile(np.repeat(np.arange(len(WAVES)), [10, 10, 10, 10, 20, 40]), (n, 1))
     points = pd.DataFrame([np.arange(9.0) * 10], columns=list(FIDUCIAL_COLUMNS))
     tables_of = np.fromiter([points] * n, dtype=object)
-    windows = Windows(np.zeros((n, 1, 100), dtype=np.float32), np.arange(n) // 2, 100.0, 0, codes, persons, tables_of)
+    windows = Windows(
+        np.zeros((n, 1, 100), dtype=np.float32), np.arange(n) // 2, 100.0, 0, 0, codes, persons, tables_of
+    )
     answers, rng = Answers(), np.random.default_rng(0)
     for method, baseline in PAIRS:
         for who in ("", *(() if method.control else (UNTRAINED,))):
@@ -64,7 +67,7 @@ def test_shares_enrichment_and_margin_by_hand(case: Case) -> None:
     assert own.loc["T", "share"] == pytest.approx(0.6, abs=0.03)
     assert own.loc["T", "enrichment"] == pytest.approx(0.6 / 0.2, abs=0.15)
     assert np.isnan(own.loc["PR interval", "enrichment"])
-    # factor controls give each of ten factors a tenth, magnitude each of six waves a sixth: the nearest of them counts
+    # factor controls give each of ten factors a tenth, magnitude each of six waves a sixth: the highest counts
     assert own.loc["T", "minus_control"] == pytest.approx(0.6 - 1 / 6, abs=0.03)
     assert own.loc["PR interval", "minus_control"] == pytest.approx(0.1, abs=0.03)
     assert own.loc["T", "minus_control_low"] > 0.35
@@ -72,12 +75,27 @@ def test_shares_enrichment_and_margin_by_hand(case: Case) -> None:
     assert not rows_of(found, "shapley", DONOR)["trusted"].any()
     assert list(rows_of(found, "occlusion", DONOR).index) == list(WAVES)
     assert rows_of(found, "magnitude", "none")["minus_control"].isna().all()
-    (title,) = tables.believed(found, BOTH)
+    assert own["speaks"].all()
+    assert found["speaks"].sum() == len(FACTORS)
+    ((title, rows),) = tables.believed(found).items()
     assert title == "c, resnet1d"
-    pd.testing.assert_frame_equal(tables.believed(found, BOTH)[title].set_index("factor"), own)
-    assert not tables.believed(found, BOTH.assign(trusted=False))
+    pd.testing.assert_frame_equal(rows.set_index("factor"), own)
     assert orders.iloc[0][["first", "method", "baseline"]].tolist() == ["T", "replacement", DONOR]
     assert orders.iloc[0]["difference_low"] > 0.3
+
+
+def test_what_a_method_is_not_trusted_for_is_neither_drawn_nor_ordered(case: Case) -> None:
+    case.answers.effects["replacement", DONOR, ""][:, PR] = 0.9
+    found, orders = tables.share_tables([case], BOTH, 0)
+    assert orders.iloc[0]["first"] == "PR interval"
+    shapes = verdicts(("resnet1d", "replacement", DONOR, SHAPE))
+    found, orders = tables.share_tables([case], shapes, 0)
+    assert orders.iloc[0][["first", "second"]].tolist() == ["T", "QRS"]
+    assert tables.believed(found)["c, resnet1d"]["factor"].tolist() == list(WAVES)
+    for nobody in (verdicts(("resnet1d", "replacement", DONOR, TIMING)), BOTH.assign(trusted=False)):
+        found, orders = tables.share_tables([case], nobody, 0)
+        assert not tables.believed(found)
+        assert orders.empty
 
 
 def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) -> None:
@@ -86,20 +104,12 @@ def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) ->
     assert kept["share"].isna().all()
     assert kept["reason"].unique().tolist() == ["the baseline removes 25% of the evidence only"]
     assert rows_of(found, "saliency", "none")["reason"].isna().all()
-    table = tables.case_table([case], 0)
-    assert table["removed_mean_own_timing"].item() == pytest.approx(1 / 4)
+    removed = tables.evidence_results([case], 0).set_index("view")
+    assert removed.loc[OWN_TIMING, "value"] == pytest.approx(1 / 4)
+    assert removed.loc[OWN_TIMING, ["attacker", "task", "n"]].tolist() == ["resnet1d", "person", 6]
+    table = tables.case_table([case])
     assert table["right"].item() == pytest.approx(11 / 12)
     assert table["with transferred boundaries"].item() == 1
-
-
-def test_the_method_that_speaks_is_trusted_for_both_kinds_where_one_is() -> None:
-    shape_only = ("resnet1d", "integrated_gradients", DONOR, SHAPE)
-    late = [("resnet1d", "shapley", EVERYBODY, kind) for kind in (SHAPE, TIMING)]
-    assert tables.chosen(verdicts(shape_only, *late), "resnet1d") == ("shapley", EVERYBODY, True)
-    assert tables.chosen(verdicts(shape_only), "resnet1d") == ("integrated_gradients", DONOR, False)
-    timing_only = ("resnet1d", "shapley", DONOR, TIMING)
-    assert tables.chosen(verdicts(timing_only), "resnet1d") is None
-    assert tables.chosen(verdicts(*late), "transecg") is None
 
 
 def test_failures_are_counted_by_class_within_each_cohort(case: Case) -> None:
@@ -117,9 +127,12 @@ def test_metrics_are_named_and_undefined_ones_say_why(case: Case) -> None:
     costs = pd.DataFrame({"factor": ["PR interval"], "model": ["resnet1d"], "cohort": ["c"], "persons": [6]})
     for name in ("rank1_cost", "eer_cost"):
         costs[[name, f"{name}_low", f"{name}_high"]] = [0.1, 0.0, 0.2]
-    named = tables.people_results(tables.case_table([case], 0), found, costs.assign(reason=None)).set_index("name")
+    named = tables.people_results(found, costs.assign(reason=None)).set_index("name")
     assert named.loc["causal.PR_interval.resnet1d.eer_cost", ["value", "low", "high"]].tolist() == [0.1, 0.0, 0.2]
-    assert named.loc["evidence_removed.c.person.donor", "value"] == pytest.approx(7 / 8)
+    removed = tables.evidence_results([case, replace(case, model="transecg")], 0).set_index("name")
+    assert removed.loc["evidence_removed.c.person.donor", "value"] == pytest.approx(7 / 8)
+    assert removed.loc["evidence_removed.c.person.donor.transecg", "attacker"] == "transecg"
+    assert removed.index.is_unique
     assert named.loc["c.person.replacement.donor.minus_control.T", "value"] > 0.3
     refused = named.loc["c.person.replacement.mean_own_timing.share.T"]
     assert math.isnan(refused["value"])
@@ -146,6 +159,7 @@ def test_planted_metrics_are_of_the_first_network_that_has_them() -> None:
 def claim(**changed: object) -> dict[str, object]:
     """Row of a judged claim."""
     row = {"claim": "sex_R_wave", "cohort": "ptbxl", "task": "sex", "leads": "twelve", "region": "R wave"}
+    row |= {"model": "transecg_40ms", "removed_donor": 0.9, "removed_donor_low": 0.8, "removed_donor_high": 1.0}
     return row | {"persons": 600, "verdict": "holds", "reason": None, "by_attention": "does not hold"} | changed
 
 
@@ -164,10 +178,15 @@ def test_verdicts_are_numbers_where_there_is_one() -> None:
     assert found.loc["claims.sex_R_wave.ludb.verdict", "value"] == 0
     assert found.loc["claims.sex_R_wave.x.verdict", "value":"high"].isna().all()
     assert "no more than chance" in found.loc["claims.sex_R_wave.y.verdict", "note"]
-    assert len(found) == 4
+    removed = found.loc["evidence_removed.ptbxl.sex.donor"]
+    assert removed[["value", "low", "high", "attacker"]].tolist() == [0.9, 0.8, 1.0, "transecg_40ms"]
+    assert "no more than chance" in found.loc["evidence_removed.y.sex.zero", "note"]
+    assert len(found) == 4 + 4 * 4
+    assert found.index.is_unique
     told = tables.claim_finding(table)
     assert "R wave for sex on ptbxl: holds; by attention: does not hold" in told
     assert "cannot be judged here, because the network knows no more than chance" in told
+    assert "no cohort has the leads" in tables.claim_finding(pd.DataFrame())
 
 
 def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:
@@ -181,15 +200,15 @@ def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:
     }
     sure = {"difference": 0.2, "difference_low": 0.1, "difference_high": 0.3}
     told = tables.order_finding(pd.DataFrame([row | sure]))
-    assert "T before QRS (difference 10 to 30 points)" in told
+    assert "c, resnet1d: T, more than QRS (difference 10% to 30%)" in told
     unsure = tables.order_finding(pd.DataFrame([row | sure | {"difference_low": -0.1}]))
-    assert "T and QRS, in no sure order" in unsure
-    assert "No method is trusted" in tables.order_finding(pd.DataFrame())
+    assert "T, not surely more than QRS" in unsure
+    assert "no method is trusted" in tables.order_finding(pd.DataFrame())
     costs = pd.DataFrame({"factor": ["T", "everything"], "model": "resnet1d", "eer": [0.1, 0.4]})
     costs[["eer_cost", "eer_cost_low", "eer_cost_high"]] = [0.05, 0.02, 0.09]
     orders = pd.DataFrame([row | sure | {"measure": "eer"}])
-    assert "T (EER +5.0 points, 2.0 to 9.0, more than QRS)" in tables.cost_finding(costs, orders)
-    assert "the EER is 40.0 %" in tables.cost_finding(costs, orders)
+    assert "resnet1d: T, more than QRS (EER +5.0 points, 2.0 to 9.0)" in tables.cost_finding(costs, orders)
+    assert "has an EER of 40.0%" in tables.cost_finding(costs, orders)
     assert "not surely more than QRS" in tables.cost_finding(costs, orders.assign(difference_low=-0.1))
 
 
@@ -202,7 +221,8 @@ def test_who_is_trusted_is_named_by_network_and_kind() -> None:
 
 def test_every_method_is_listed_with_its_baselines() -> None:
     table = tables.method_table().set_index("method")
-    assert table.loc["shapley", ["by", "baselines"]].tolist() == ["factors", ", ".join(BASELINES).replace("_", " ")]
+    assert table.loc["shapley", ["by", "baselines"]].tolist() == ["factors", ", ".join(BASELINES)]
+    assert table.loc["last_attention", "needs"] == "attention weights"
     assert table.loc["saliency", "baselines"] == "none"
 
 

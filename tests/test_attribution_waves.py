@@ -82,9 +82,7 @@ def test_windows_without_beats_say_so() -> None:
 
 
 def test_regions_lie_where_they_are_defined_and_overlap() -> None:
-    spans = {
-        name: np.flatnonzero(waves.region_mask(beats(1), name, 100))[[0, -1]].tolist() for name in waves.REGIONS
-    }
+    spans = {name: np.flatnonzero(waves.region_mask(beats(1), name, 100))[[0, -1]].tolist() for name in waves.REGIONS}
     assert spans == {
         "R wave": [25, 28],
         "P-R to the R peak": [10, 26],

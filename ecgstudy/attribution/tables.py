@@ -9,7 +9,7 @@ import pandas as pd
 from ecgstudy.attribution.cases import NETWORKS, Case
 from ecgstudy.attribution.causal import EVERYTHING
 from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
-from ecgstudy.attribution.exchange import BASELINES, FACTORS, OWN_TIMING
+from ecgstudy.attribution.exchange import BASELINES, FACTORS, INTERVALS, OWN_TIMING
 from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, by_wave, controls_of
 from ecgstudy.attribution.planted import SHAPE, TIMING, trusted_methods
 from ecgstudy.attribution.shares import (
@@ -124,11 +124,11 @@ def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
 def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Shares of all factors by every method, and the paired test of the first two of the method that is believed.
 
-    shares: one row a case, method, baseline and factor: cohort, protocol, model, method, baseline, control, trusted (on
-    this network, for this kind of factor); share, enrichment (share of a wave over its share of time) and minus_control
-    (share less that of the control that gives most, paired by person), each with ``_low`` and ``_high``; persons;
-    reason. orders: cohort, model, method, baseline, first, second (of the trusted factors), difference with its
-    interval, p.
+    shares: one row a case, method, baseline and factor: cohort, protocol, model, method, baseline, control, speaks (for
+    this network: :func:`~.planted.trusted_methods`), trusted (on it, for this kind of factor); share, enrichment (share
+    of a wave over its share of time) and minus_control (share less that of the control that gives most, paired by
+    person), each with ``_low`` and ``_high``; persons; reason. orders: cohort, model, method, baseline, first, second
+    (of the trusted factors), difference with its interval, p.
     """
     keys = ["model", "method", "baseline", "kind"]
     trusted = set(verdicts.loc[verdicts["trusted"], keys].itertuples(index=False, name=None))
@@ -141,9 +141,9 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
         for method, baseline in (pair for pair in PAIRS if (pair[0].name, pair[1], "") in case.answers.effects):
             found = spoken(case.answers, method, baseline, case.right, persons, resamples)
             row = about | {"method": method.name, "baseline": baseline, "control": method.control}
-            kinds = [SHAPE] * len(WAVES) + [TIMING] * (len(FACTORS) - len(WAVES)) * (
-                method.by_factor and baseline != OWN_TIMING
-            )
+            row["speaks"] = [(method.name, baseline)] == trusted_methods(verdicts, case.model)[:1]
+            moves = method.by_factor and baseline != OWN_TIMING
+            kinds = [SHAPE] * len(WAVES) + [TIMING] * len(INTERVALS) * moves
             sure = [(case.model, method.name, baseline, kind) in trusted for kind in kinds]
             for at, kind in enumerate(kinds):
                 numbers = {"share": found.own[:, at]}
@@ -154,7 +154,7 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
                 known = dict.fromkeys(numbers) if found.reason else estimates(numbers, n_persons)
                 told = {"factor": FACTORS[at], "trusted": sure[at], "persons": n_persons, "reason": found.reason}
                 rows.append(row | told | intervals(known))
-            if [(method.name, baseline)] == trusted_methods(verdicts, case.model)[:1] and not found.reason:
+            if row["speaks"] and not found.reason:
                 first, second = np.argsort(-found.own[0, : len(kinds)] * sure, kind="stable")[:2]
                 test = estimates({"difference": found.own[:, first] - found.own[:, second]}, n_persons)
                 order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
@@ -162,16 +162,10 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
     return pd.DataFrame(rows), pd.DataFrame(orders)
 
 
-def believed(shares: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def believed(shares: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Trusted rows of the method that speaks for each cohort and network, where it gives shares."""
-    found = {}
-    for (cohort, model), own in shares[shares["trusted"] & shares["reason"].isna()].groupby(
-        ["cohort", "model"], sort=False
-    ):
-        method, baseline = trusted_methods(verdicts, model)[0]
-        rows = own[(own["method"] == method) & (own["baseline"] == baseline)]
-        found |= {f"{cohort}, {model}": rows} if len(rows) else {}
-    return found
+    rows = shares[shares["speaks"] & shares["trusted"] & shares["reason"].isna()]
+    return {f"{cohort}, {model}": own for (cohort, model), own in rows.groupby(["cohort", "model"], sort=False)}
 
 
 def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
