@@ -44,10 +44,9 @@ def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people:
     assert np.bincount(held.targets).tolist() == [2, 2, 2, 2]
     np.testing.assert_array_equal(held.around[..., 200:600], held.samples)
     for codes, points in zip(held.codes, held.fiducials, strict=True):
-        onset, offset = np.ceil(points[["p_onset", "p_offset"]].to_numpy().T)
+        onset, offset = points[["p_onset", "p_offset"]].to_numpy().T
         samples = np.arange(400)[:, None]
-        # 20 ms of its neighbours on either side count to the cue's wave
-        np.testing.assert_array_equal(codes == 0, ((samples >= onset - 2) & (samples < offset + 2)).any(axis=1))
+        np.testing.assert_array_equal(codes == 0, ((samples >= onset) & (samples < offset)).any(axis=1))
 
 
 @pytest.mark.parametrize("name", ["P", "QRS", "T", "P+T", "ST", "amplitude"])
@@ -126,8 +125,11 @@ def test_exact_effects_of_a_linear_network_are_its_weights_times_what_the_cue_ch
 
 def test_the_waves_of_a_cue_reach_into_their_neighbours() -> None:
     codes = np.array([[5, 5, 5, 0, 0, 1, 1, 1, 2]])  # 20 ms are two samples
-    np.testing.assert_array_equal(plants.widened(codes, ("P",)), [[5, 0, 0, 0, 0, 0, 0, 1, 2]])
-    np.testing.assert_array_equal(plants.widened(codes, ()), codes)
+    windows = Windows(np.zeros((1, 1, 9)), np.zeros(1, dtype=int), 100.0, 0, codes=codes)
+    np.testing.assert_array_equal(plants.widened(windows, CUES["P"]).codes, [[5, 0, 0, 0, 0, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(plants.widened(windows, CUES["PR"]).codes, codes)
+    # not into each other
+    np.testing.assert_array_equal(plants.widened(windows, Cue(("P", "PR"))).codes, [[5, 0, 0, 0, 0, 1, 1, 1, 1]])
 
 
 def test_the_exact_effect_is_the_mean_of_what_goes_with_a_wave_first_and_last(

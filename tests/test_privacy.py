@@ -52,7 +52,7 @@ SMALLER = {
     "experiment/evaluation.py": "cohort_resamples.__defaults__ = (50,)",
     "reidentification/plan.py": "SEEDS, allowed = 1, protocols_of\n"
     "def protocols_of(*of):\n    return [one for one in allowed(*of) if one.name in DEMO_PROTOCOLS]",
-    "attribution/planted.py": 'SIZES["demo"] = Size(("P", "PR"), 1, 2, 6, 1, {"resnet1d": 1, "transecg": 1})',
+    "attribution/planted.py": 'SIZES["demo"] = Size(("P", "PR"), 1, 6, 1, {"resnet1d": 1})',
     "attribution/cases.py": "MOST_WINDOWS = dict.fromkeys(MOST_WINDOWS, 4)",
     "data/synthetic.py": "made = SyntheticCohort.__init__\nmade.__defaults__ = (4, 1, 1, *made.__defaults__[3:])",
 }

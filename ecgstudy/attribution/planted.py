@@ -57,7 +57,7 @@ NUMBERS = ("evidence_removed", "mass_in_cue", "margin_over_control", "in_interva
 """What is removed by the baseline; the sum over factors of the smaller of the method's share and the exact one; by how
 much that exceeds the highest of the controls', paired by person; the share of all intervals."""
 PART = 0.01
-"""Share of the exact effect from which on a wave counts as part of a cue."""
+"""Share of what a cue changes in the samples from which on a wave is part of it."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +175,13 @@ def audit_cohort(context: Context, job: PlantedJob) -> list[Audit]:
     """Train every network on persons who differ in one cue, and ask every method where it has found the cue."""
     size, cue = SIZES[effort(context.profile)], CUES[job.cue]
     train, windows, without = plant(cue, job, size)
-    classes, noise_only, audits = (
-        {PERSON: np.unique(train.subjects)},
-        Augmentation(gain=0.0, noise=0.05, wander=0.0),
-        [],
-    )
+    classes, asked, audits = {PERSON: np.unique(train.subjects)}, widened(windows, cue), []
     for name, epochs in size.epochs.items():
-        settings = TrainingSettings(epochs, 32, job.seed, augmentation=noise_only)
+        settings = TrainingSettings(epochs, 32, job.seed, Augmentation(gain=0.0, noise=0.05, wander=0.0))
         question = Question(trained(context, name, train, classes, ["identity"], FS, settings), PERSON, windows)
         right = question.probabilities(windows.samples).argmax(axis=1) == windows.targets
         audit = Audit(job.cue, name, windows.persons, right, exact_effects(question, without, cue))
-        audits.append(replace(audit, answers=ask(question)) if audit.found else audit)
+        audits.append(replace(audit, answers=ask(replace(question, windows=asked))) if audit.found else audit)
     return audits
 
 
@@ -239,7 +235,7 @@ def plant(cue: Cue, job: PlantedJob, size: Size) -> tuple[WindowSet, Windows, np
     more, held = round((RECORD_SECONDS - SECONDS) / 2 * FS), ~learnt
     window = slice(more, more + round(SECONDS * FS))
     points = np.fromiter((fiducials[row] - more for row in np.flatnonzero(held)), dtype=object)
-    known = widened(codes[held, window], cue.waves), names[person[held]], points
+    known = codes[held, window], names[person[held]], points
     return train, Windows(values[held], person[held], FS, job.seed, more, *known), without[held][..., window]
 
 
@@ -252,12 +248,13 @@ def _heights(codes: np.ndarray, cue: Cue, rng: np.random.Generator) -> np.ndarra
     return np.take_along_axis(factors, codes.astype(np.int64), axis=1).astype(np.float32)
 
 
-def widened(codes: np.ndarray, waves: tuple[str, ...]) -> np.ndarray:
-    """Let some waves reach :data:`MARGIN_S` into their neighbours."""
-    wide, reach = codes.copy(), np.ones((1, 2 * round(MARGIN_S * FS) + 1), dtype=bool)
-    for wave in [WAVES.index(wave) for wave in waves]:
-        wide[binary_dilation(codes == wave, reach)] = wave
-    return wide
+def widened(windows: Windows, cue: Cue) -> Windows:
+    """Let the waves of a cue reach :data:`MARGIN_S` into neighbours that have no part in it."""
+    waves, reach = [WAVES.index(wave) for wave in cue.waves], np.ones((1, 2 * round(MARGIN_S * FS) + 1), dtype=bool)
+    wide, free = windows.codes.copy(), ~np.isin(windows.codes, waves)
+    for wave in waves:
+        wide[binary_dilation(windows.codes == wave, reach) & free] = wave
+    return replace(windows, codes=wide)
 
 
 def trained(
