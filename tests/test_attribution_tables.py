@@ -148,12 +148,15 @@ def test_planted_metrics_are_of_the_first_network_that_has_them() -> None:
             row | {"model": "resnet1d", "reason": "resnet1d has not found the cue"},
             row | {"model": "transecg", "reason": None} | numbers,
             row | {"model": "resnet1d", "reason": None, "cue": "T"} | numbers,
+            row | {"model": "resnet1d", "reason": "resnet1d has not found the cue", "cue": "PR"},
+            row | {"model": "transecg_40ms", "reason": None, "cue": "PR"} | numbers,
         ]
     )
     found = tables.planted_results(table.assign(evidence_removed=np.nan)).set_index("name")
     assert found.loc["planted.P.saliency.none.mass_in_cue", "attacker"] == "transecg"
     assert found.loc["planted.T.saliency.none.margin_over_control", "attacker"] == "resnet1d"
-    assert len(found) == 4
+    assert found.loc["planted.PR.saliency.none.mass_in_cue", "attacker"] == "transecg_40ms"
+    assert len(found) == 6
 
 
 def claim(**changed: object) -> dict[str, object]:
@@ -250,6 +253,13 @@ def test_the_heart_is_drawn_in_millivolts_with_shares_and_what_is_sure(case: Cas
     np.testing.assert_allclose(margins["T"], 0.5, atol=0.05)
     small = figures.person_figure({person: beat(1.0) for person in margins.index}, margins)
     assert sum("most by T" in ax.get_title() for ax in small.axes) == 6
+
+
+def test_the_average_beat_is_of_one_rate() -> None:
+    other = figures.MeanBeat(np.zeros(84), 100.0, beat(1.0).points | {"t_peak": 0.9})
+    found = figures.average_beat([beat(1.0), beat(3.0), other])
+    assert (found.fs, found.points) == (500.0, beat(1.0).points)
+    np.testing.assert_allclose(found.millivolts, beat(2.0).millivolts)
 
 
 def test_planted_heat_maps_leave_refused_cells_empty() -> None:

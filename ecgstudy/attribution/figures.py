@@ -58,9 +58,10 @@ def mean_beats(context: Context, case: Case, seed: int) -> dict[str, MeanBeat]:
 
 
 def average_beat(beats: Sequence[MeanBeat]) -> MeanBeat:
-    """Mean over persons of one rate."""
-    points = pd.DataFrame([beat.points for beat in beats]).mean().to_dict()
-    return MeanBeat(np.mean([beat.millivolts for beat in beats], axis=0), beats[0].fs, points)
+    """Mean over persons, of those whose records have the first one's rate."""
+    same = [beat for beat in beats if beat.fs == beats[0].fs]
+    points = pd.DataFrame([beat.points for beat in same]).mean().to_dict()
+    return MeanBeat(np.mean([beat.millivolts for beat in same], axis=0), same[0].fs, points)
 
 
 def _spans(points: Mapping[str, float]) -> dict[str, tuple[float, float]]:

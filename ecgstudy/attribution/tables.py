@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ecgstudy.attribution.cases import NETWORKS, Case
+from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.causal import EVERYTHING
 from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
 from ecgstudy.attribution.exchange import BASELINES, FACTORS, INTERVALS, OWN_TIMING
 from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, by_wave, controls_of
-from ecgstudy.attribution.planted import SHAPE, TIMING, trusted_methods
+from ecgstudy.attribution.planted import NETWORKS, SHAPE, TIMING, trusted_methods
 from ecgstudy.attribution.shares import (
     NO_RELEVANCE,
     drawn_means,
@@ -31,6 +31,8 @@ from ecgstudy.learn.base import PERSON
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, transfer_boundaries
 
 ENDS = ("", "_low", "_high")
+ORDER = list(NETWORKS)
+"""Metrics that name no network are of the first of these."""
 
 
 def method_table() -> pd.DataFrame:
@@ -66,7 +68,7 @@ def evidence_results(cases: Sequence[Case], seed: int) -> pd.DataFrame:
             found = evidence_removed(gone[:, case.right], case.windows.persons[case.right], resamples)
             about |= {"attacker": case.model, "view": baseline, "task": PERSON}
             name = f"evidence_removed.{case.cohort}.{PERSON}.{baseline}"
-            name += "" if case.model == NETWORKS[0] else f".{case.model}"
+            name += "" if case.model == ORDER[0] else f".{case.model}"
             rows += [row | {"name": name} for row in estimate_results({"evidence_removed": found}, **about)]
     return results_table(rows)
 
@@ -181,8 +183,7 @@ def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
 
 def first_network(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
     """Rows of the first of the networks that have a number for each group of `keys`, of any where none has."""
-    order = table["model"].map({name: at for at, name in enumerate(NETWORKS)}).fillna(len(NETWORKS))
-    order = order + len(NETWORKS) * table["reason"].notna()
+    order = table["model"].map(ORDER.index) + len(ORDER) * table["reason"].notna()
     return table[order == order.groupby([table[key] for key in keys]).transform("min")]
 
 
