@@ -116,6 +116,7 @@ def test_costs_are_paired_differences_of_others_and_own_average(case: tuple[str,
     np.testing.assert_allclose(table["rank1_cost"], table["own_rank1"] - table["rank1"])
     np.testing.assert_allclose(table["eer_cost"], table["eer"] - table["own_eer"])
     assert costs.losses.shape == (1 + len(resamples.multiplicities), len(causal.TAKEN), 2)
+    np.testing.assert_allclose(table["eer_low"], np.quantile(costs.others[1:, :, 1], 0.025, axis=0))
     np.testing.assert_allclose(table["rank1_cost_high"], np.quantile(costs.losses[1:, :, 0], 0.975, axis=0))
     assert table["factor"].tolist() == [*FACTORS, "all waves", "all intervals", "everything"]
 

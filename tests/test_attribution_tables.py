@@ -124,11 +124,14 @@ def test_failures_are_counted_by_class_within_each_cohort(case: Case) -> None:
 
 def test_metrics_are_named_and_undefined_ones_say_why(case: Case) -> None:
     found, _ = tables.share_tables([case], BOTH, 0)
-    costs = pd.DataFrame({"factor": ["PR interval"], "model": ["resnet1d"], "cohort": ["c"], "persons": [6]})
-    for name in ("rank1_cost", "eer_cost"):
+    about = {"model": "resnet1d", "cohort": "c", "persons": 6}
+    costs = pd.DataFrame([about | {"factor": factor} for factor in ("PR interval", "everything")])
+    for name in ("rank1", "eer", "rank1_cost", "eer_cost"):
         costs[[name, f"{name}_low", f"{name}_high"]] = [0.1, 0.0, 0.2]
     named = tables.people_results(found, costs.assign(reason=None)).set_index("name")
     assert named.loc["causal.PR_interval.resnet1d.eer_cost", ["value", "low", "high"]].tolist() == [0.1, 0.0, 0.2]
+    assert named.loc["causal.rest.resnet1d.eer", "value":"high"].tolist() == [0.1, 0.0, 0.2]
+    assert "causal.rest.resnet1d.eer_cost" not in named.index
     removed = tables.evidence_results([case, replace(case, model="transecg")], 0).set_index("name")
     assert removed.loc["evidence_removed.c.person.donor", "value"] == pytest.approx(7 / 8)
     assert removed.loc["evidence_removed.c.person.donor.transecg", "attacker"] == "transecg"
@@ -181,6 +184,8 @@ def test_verdicts_are_numbers_where_there_is_one() -> None:
     assert found.loc["claims.sex_R_wave.ludb.verdict", "value"] == 0
     assert found.loc["claims.sex_R_wave.x.verdict", "value":"high"].isna().all()
     assert "no more than chance" in found.loc["claims.sex_R_wave.y.verdict", "note"]
+    notes = [found.loc[f"claims.sex_R_wave.{name}.verdict", "note"] for name in ("ptbxl", "x")]
+    assert notes == ["holds.", "undecided: its interval reaches both sides."]
     removed = found.loc["evidence_removed.ptbxl.sex.donor"]
     assert removed[["value", "low", "high", "attacker"]].tolist() == [0.9, 0.8, 1.0, "transecg_40ms"]
     assert "no more than chance" in found.loc["evidence_removed.y.sex.zero", "note"]

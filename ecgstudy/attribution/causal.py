@@ -146,22 +146,18 @@ def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, Avera
 def cost_table(costs: Costs) -> pd.DataFrame:
     """Tell what taking each factor away costs, with paired, person-clustered bootstrap intervals.
 
-    One row a factor (and all waves, all intervals, everything): factor; rank1 and eer with others' average, own_rank1
-    and own_eer with the own one; rank1_cost and eer_cost with ``_low`` and ``_high``; as_recorded_rank1 and
+    One row a factor (and all waves, all intervals, everything): factor; rank1 and eer with others' average, rank1_cost
+    and eer_cost, with ``_low`` and ``_high``; own_rank1 and own_eer with the own average; as_recorded_rank1 and
     as_recorded_eer; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed); persons; reason.
     """
     rows = []
     for at, (factor, taken) in enumerate(TAKEN.items()):
-        row, named = (
-            {"factor": factor},
-            {"": costs.others[0, at], "own_": costs.own[0, at], "as_recorded_": costs.whole[0]},
-        )
-        row |= {
-            f"{prefix}{name}": value[number] for prefix, value in named.items() for number, name in enumerate(MEASURES)
-        }
-        drawn = {f"{name}_cost": costs.losses[:, at, number] for number, name in enumerate(MEASURES)}
+        row, replaced = {"factor": factor}, [WAVES.index(name) for name in taken if name in WAVES]
+        drawn = dict(zip(MEASURES, costs.others[:, at].T, strict=True))
+        drawn |= {f"{name}_cost": losses for name, losses in zip(MEASURES, costs.losses[:, at].T, strict=True)}
         found = estimates(drawn, costs.n_persons, "recognition is undefined on these probes")
-        replaced = [WAVES.index(name) for name in taken if name in WAVES]
+        for kind, values in {"own": costs.own[0, at], "as_recorded": costs.whole[0]}.items():
+            row |= {f"{kind}_{name}": value for name, value in zip(MEASURES, values, strict=True)}
         row["waves_a_beat"] = costs.known[replaced].min() if replaced else np.nan
         reason = next((estimate.reason for estimate in found.values() if estimate.reason), None)
         rows.append(row | intervals(found) | {"persons": costs.n_persons, "reason": reason})

@@ -226,6 +226,7 @@ def people_results(shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         results(first[first["factor"].isin(WAVES)], about, "enrichment"),
         results(first[~first["control"]], about, "minus_control"),
         results(costs, "causal.{factor}.{model}.{column}", "rank1_cost", "eer_cost"),
+        results(costs[costs["factor"] == EVERYTHING], "causal.rest.{model}.{column}", "rank1", "eer"),
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -238,7 +239,8 @@ def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
     twelve, rows = claims[claims["leads"] == "twelve"], []
     for row in twelve.to_dict("records"):
         value = VALUES.get(row["verdict"], math.nan)
-        note = f"{row['verdict']}: {row['reason'] or 'its interval reaches both sides'}."
+        why = row["reason"] or ("its interval reaches both sides" if math.isnan(value) else "")
+        note = f"{row['verdict']}{why and ': '}{why}."
         found = result("verdict", value, "", n=row["persons"], note=note, cohort=row["cohort"], task=row["task"])
         rows.append(found | {"name": f"claims.{row['claim']}.{row['cohort']}.verdict"})
     asked = twelve.drop_duplicates(["cohort", "task"])
