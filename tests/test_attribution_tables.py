@@ -216,7 +216,7 @@ def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:
     costs[["eer_cost", "eer_cost_low", "eer_cost_high"]] = [0.05, 0.02, 0.09]
     orders = pd.DataFrame([row | sure | {"measure": "eer"}])
     assert "resnet1d: T, more than QRS (EER +5.0 points, 2.0 to 9.0)" in tables.cost_finding(costs, orders)
-    assert "has an EER of 40.0%" in tables.cost_finding(costs, orders)
+    assert "with all waves and intervals average the EER is 40.0%" in tables.cost_finding(costs, orders)
     assert "not surely more than QRS" in tables.cost_finding(costs, orders.assign(difference_low=-0.1))
 
 

@@ -278,7 +278,7 @@ def cost_finding(costs: pd.DataFrame, orders: pd.DataFrame) -> str:
         own = costs[costs["model"] == row["model"]].set_index("factor")
         value, low, high = (100 * own.loc[row["first"], f"eer_cost{end}"] for end in ENDS)
         told = f"{row['model']}: {_order(row)} (EER {value:+.1f} points, {low:.1f} to {high:.1f}); "
-        parts.append(f"{told}what is left with all average has an EER of {own.loc[EVERYTHING, 'eer']:.1%}")
+        parts.append(f"{told}with all waves and intervals average the EER is {own.loc[EVERYTHING, 'eer']:.1%}")
     return f"Others' average in place of the own one costs most for {'; '.join(parts)}."
 
 
