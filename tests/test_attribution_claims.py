@@ -12,10 +12,11 @@ from ecgstudy.attribution.exchange import BASELINES, DONOR, FACTORS, OWN_TIMING
 from ecgstudy.attribution.methods import UNTRAINED, ZERO, Answers, Method, Question
 from ecgstudy.attribution.planted import FINE, SHAPE, TIMING
 from ecgstudy.attribution.shares import Spoken
+from ecgstudy.attribution.waves import region_mask
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.errors import StudyError
-from ecgstudy.evaluate.bootstrap import Estimate
+from ecgstudy.evaluate.bootstrap import Estimate, Resamples
 from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.learn.models import create_model
 from ecgstudy.signals.ingest import build_store
@@ -125,6 +126,44 @@ def test_windows_are_the_middle_of_records_with_what_lies_around(
     np.testing.assert_array_equal(found.windows.samples[0], windows.samples[0, :, 300:700])
     np.testing.assert_array_equal(found.windows.around[0], windows.samples[0, :, 100:900])
     np.testing.assert_allclose(found.windows.fiducials[0]["r_peak"], fiducials[0]["r_peak"] - 300)
+
+
+def test_windows_that_the_network_gets_wrong_are_not_explained(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (question,) = asked(context, monkeypatch, 0.9)
+    said = question.windows.targets.copy()
+    said[::3] = 1 - said[::3]
+    found = claims.subset(question, said, 100).windows
+    np.testing.assert_array_equal(found.around, question.windows.around[said == question.windows.targets])
+    assert len(found.persons) == len(found.fiducials) == len(found.codes) == len(found)
+    assert len(claims.subset(question, said, 5).windows) == 5
+
+
+def test_attention_is_measured_in_its_region_beside_the_rest_and_the_time_that_it_takes(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions, claim = asked(context, monkeypatch, 0.9), CLAIMS["sex_R_wave"]
+    resamples = Resamples.draw(questions[0].windows.persons, 0, 50)
+    windows = questions[0].windows
+    inside = np.stack([region_mask(points, "R wave", 400) for points in windows.fiducials]).astype(float)
+    monkeypatch.setattr(claims, "attribute", lambda *_: inside + 0.01)
+    found = claims.by_attention(claim, questions, resamples)
+    assert found["by_attention"] == claims.HOLDS
+    assert found["attention"] > 0.6
+    known = windows.codes >= 0
+    assert found["time"] == pytest.approx(np.mean((inside * known).sum(axis=1) / known.sum(axis=1)), abs=0.01)
+    monkeypatch.setattr(claims, "attribute", lambda *_: np.ones_like(inside))
+    even = claims.by_attention(claim, questions, resamples)
+    assert even["attention"] == pytest.approx(even["time"])
+    assert even["by_attention"] == claims.FAILS  # other waves take longer
+    # a patch of 100 ms can give an R wave of 50 ms half of what it has, one of 20 ms all
+    reach = {}
+    for length in (2, 10):
+        bounds = [(start, start + length) for start in range(0, 400, length)]
+        monkeypatch.setattr(type(questions[0].model), "patch_bounds", bounds)
+        reach[length] = claims.by_attention(claim, questions, resamples)["reach"]
+    assert reach[10] < 0.8 < reach[2] <= 1
 
 
 def test_what_cannot_be_judged_says_why_and_shows_the_base_rate(
