@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution.exchange import FACTORS
-from ecgstudy.attribution.methods import Answers
+from ecgstudy.attribution.exchange import DONOR, FACTORS
+from ecgstudy.attribution.methods import METHODS, Answers, controls_of
 from ecgstudy.attribution.shares import (
     drawn_means,
     drawn_shares,
@@ -14,6 +14,7 @@ from ecgstudy.attribution.shares import (
     over_controls,
     person_sizes,
     pooled,
+    spoken,
 )
 from ecgstudy.evaluate.bootstrap import Resamples
 
@@ -72,3 +73,20 @@ def test_answers_about_several_cohorts_are_joined_window_by_window() -> None:
     assert found.effects["m", "b", ""].shape == (4, 10)
     assert found.removed["b"].shape == (2, 4)
     assert (found.incomplete, found.refusals) == ({("m", "b"): 3}, {"x": "why"})
+
+
+def test_why_no_share_is_given_is_a_sentence() -> None:
+    method, right = METHODS["replacement"], np.ones(4, dtype=bool)
+    rows = {key: effects(*[(1, 1)] * 4) for key in [(method.name, DONOR, ""), *controls_of(method, DONOR)]}
+    resamples = Resamples.draw(PERSONS, 0, 50)
+
+    def reason(before: float, after: float, **changed: np.ndarray) -> str | None:
+        known = Answers(rows | {(method.name, DONOR, ""): changed.get("own", effects(*[(1, 1)] * 4))})
+        known.removed[DONOR] = np.array([[before] * 4, [after] * 4])
+        return spoken(known, method, DONOR, right, PERSONS, resamples).reason
+
+    assert reason(0.6, 0.1) is None
+    assert reason(0.6, 0.36) == "the baseline removes 40% of the evidence only"
+    assert reason(0.6, 0.7) == "the baseline removes 0% of the evidence only"
+    assert reason(0.0, 0.0) == "the network knows no more than chance"
+    assert reason(0.6, 0.1, own=effects(*[(np.nan, np.nan)] * 4)) == "the method gives no window any relevance"

@@ -209,18 +209,19 @@ def claim_rows(job: ClaimJob, asked: list[Question], most: int) -> pd.DataFrame:
     known = {name: report[name] for name in ("accuracy", "majority", "auroc")}
     explained = [subset(q, chance.argmax(axis=1), most) for q, chance in zip(asked, chances, strict=True)]
     explained = [q for q in explained if np.unique(q.windows.targets).size > 1]
-    reason = ungated(known) or (None if explained else "hardly any window is named rightly")
-    answer = None if reason else by_trusted(job, explained, resamples)
-    if not reason and answer is None:
-        reason = "no method that finds planted waves on this network applies"
+    reason, answer = ungated(known) or (None if explained else "hardly any window is named rightly"), None
+    if not reason:
+        known |= what_is_removed(explained, resamples)
+        answer = by_trusted(job, explained, resamples)
+        reason = None if answer else "no method that finds planted waves on this network applies"
     about = {"persons": np.unique(persons).size, "windows": sum(len(q.windows) for q in explained), "reason": reason}
-    about |= job.about() | {"model": FINE} | intervals(known | what_is_removed(explained, resamples))
+    about |= job.about() | {"model": FINE} | intervals(known)
     rows = []
     for name, claim in CLAIMS.items():
         if claim.task == job.task:
             row = {"claim": name, "region": claim.region, "published": PUBLISHED[job.task]} | about
             row |= by_attention(claim, explained, resamples) if explained else {}
-            rows.append(row | ({"verdict": UNJUDGED} if reason else judged(claim, *answer)))
+            rows.append(row | (judged(claim, *answer) if answer else {"verdict": UNJUDGED}))
     return pd.DataFrame(rows)
 
 
@@ -244,8 +245,6 @@ def subset(question: Question, said: np.ndarray, most: int) -> Question:
 
 def what_is_removed(asked: list[Question], resamples: Resamples) -> dict[str, Estimate]:
     """How much of the evidence each baseline removes."""
-    if not asked:
-        return {}
     persons = np.concatenate([question.windows.persons for question in asked])
     gone = {b: np.concatenate([removed(question, b) for question in asked], axis=1) for b in (ZERO, *BASELINES)}
     return {f"removed_{baseline}": evidence_removed(of, persons, resamples) for baseline, of in gone.items()}

@@ -43,7 +43,8 @@ def spoken(
     own, *controls = (drawn_shares(answers.effects[key][right], persons[right], resamples) for key in keys)
     reason = NO_RELEVANCE if np.isnan(own[0]).all() else None
     if removed and not removed.value >= LEAST_REMOVED:
-        reason = f"the baseline removes {removed.value:.0%} of the evidence only"
+        share = f"the baseline removes {max(removed.value, 0):.0%} of the evidence only"
+        reason = removed.reason if np.isnan(removed.value) else share
     return Spoken(own, controls, removed, reason)
 
 
