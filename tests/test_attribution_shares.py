@@ -7,6 +7,7 @@ import pytest
 from ecgstudy.attribution.exchange import DONOR, FACTORS
 from ecgstudy.attribution.methods import METHODS, Answers, controls_of
 from ecgstudy.attribution.shares import (
+    beyond_controls,
     drawn_means,
     drawn_shares,
     estimates,
@@ -51,6 +52,8 @@ def test_what_counts_is_what_exceeds_every_control_in_every_draw() -> None:
     own = np.array([0.5, 0.6, 0.6])
     controls = [np.array([0.4, 0.1, 0.3]), np.array([0.2, 0.7, np.nan])]
     np.testing.assert_allclose(over_controls(own, controls), [0.1, -0.1, 0.3])
+    np.testing.assert_allclose(beyond_controls(own, controls), [0.1, 0, 0.3])
+    np.testing.assert_allclose(beyond_controls(own - 0.4, controls), [-0.1, 0, -0.1], atol=1e-12)
 
 
 def test_evidence_is_what_the_baseline_takes_of_the_probability_above_chance() -> None:

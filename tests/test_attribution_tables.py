@@ -10,7 +10,7 @@ import pytest
 
 from ecgstudy.attribution import figures, tables
 from ecgstudy.attribution.cases import Case
-from ecgstudy.attribution.exchange import BASELINES, DONOR, EVERYBODY, FACTORS, INTERVALS, OWN_TIMING, Windows
+from ecgstudy.attribution.exchange import BASELINES, DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows
 from ecgstudy.attribution.methods import PAIRS, UNTRAINED, ZERO, Answers
 from ecgstudy.attribution.planted import SHAPE, TIMING
 from ecgstudy.attribution.waves import WAVES
@@ -67,9 +67,11 @@ def test_shares_enrichment_and_margin_by_hand(case: Case) -> None:
     assert own.loc["T", "share"] == pytest.approx(0.6, abs=0.03)
     assert own.loc["T", "enrichment"] == pytest.approx(0.6 / 0.2, abs=0.15)
     assert np.isnan(own.loc["PR interval", "enrichment"])
-    # factor controls give each of ten factors a tenth, magnitude each of six waves a sixth: the highest counts
+    # factor controls give each of ten factors a tenth, magnitude each of six waves a sixth
     assert own.loc["T", "minus_control"] == pytest.approx(0.6 - 1 / 6, abs=0.03)
     assert own.loc["PR interval", "minus_control"] == pytest.approx(0.1, abs=0.03)
+    assert own.loc["P", "minus_control"] == pytest.approx(-0.1)
+    assert own.loc["RR interval", ["minus_control", "minus_control_low"]].tolist() == [0, 0]
     assert own.loc["T", "minus_control_low"] > 0.35
     assert own["trusted"].all()
     assert not rows_of(found, "shapley", DONOR)["trusted"].any()
@@ -244,13 +246,14 @@ def beat(height: float) -> figures.MeanBeat:
 def test_the_heart_is_drawn_in_millivolts_with_shares_and_what_is_sure(case: Case) -> None:
     rows = rows_of(tables.share_tables([case], BOTH, 0)[0], "replacement", DONOR).reset_index()
     figure = figures.heart_figure(beat(1.0), beat(2.0), rows)
-    paper, below = figure.axes[:2]
+    paper, beside = figure.axes[:2]
     assert paper.get_ylabel() == "amplitude (mV)"
     told = [text.get_text() for text in paper.texts]
     assert {"P", "QRS", "T"} <= set(told)
     assert f"{rows.set_index('factor').loc['T', 'share']:.0%}" in told
-    assert all(name in paper.get_title() for name in INTERVALS)
-    assert [label.get_text().replace("\n", " ") for label in below.get_xticklabels()] == list(FACTORS)
+    labels = [label.get_text() for label in beside.get_yticklabels()]
+    assert [label.rsplit(" ", 1)[0] for label in labels] == list(FACTORS)
+    assert labels[PR] == f"PR interval {rows.set_index('factor').loc['PR interval', 'share']:.0%}"
     behind = paper.lines[0].get_ydata()
     assert behind.max() == pytest.approx(2.0)
     margins = tables.person_margins(case, "replacement", DONOR)

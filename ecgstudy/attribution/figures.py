@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ecgstudy.attribution.cases import Case, known_fiducials
-from ecgstudy.attribution.exchange import INTERVALS, Windows
+from ecgstudy.attribution.exchange import Windows
 from ecgstudy.attribution.methods import METHODS, ZERO, Question, attribute
 from ecgstudy.attribution.waves import BOUNDARIES
 from ecgstudy.experiment.dataset import without_lead
@@ -21,7 +21,7 @@ from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 from ecgstudy.signals.preprocess import bandpass
-from ecgstudy.study.plots import ecg_paper, paper_size
+from ecgstudy.study.plots import ecg_paper
 
 BEFORE_S, AFTER_S = 0.32, 0.52
 MOST_PERSONS = 6
@@ -73,7 +73,8 @@ def _spans(points: Mapping[str, float]) -> dict[str, tuple[float, float]]:
 def _coloured(ax: Axes, seconds: np.ndarray, values: np.ndarray, colour: np.ndarray, **style: object) -> LineCollection:
     """Draw a curve, shape (n,), coloured by numbers, (n,)."""
     points = np.stack([seconds, values], axis=1)
-    lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), array=colour[:-1], zorder=3, **style)
+    pieces = np.stack([points[:-1], points[1:]], axis=1)
+    lines = LineCollection(pieces, array=colour[:-1], linewidth=2.7, zorder=3, **style)
     ax.add_collection(lines)
     return lines
 
@@ -85,7 +86,7 @@ def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, 
     colour = np.zeros(seconds.size)
     for wave, (start, stop) in _spans(beat.points).items():
         colour[(seconds >= start) & (seconds < stop)] = colours.get(wave, 0.0)
-    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap="coolwarm", linewidth=2.8, clim=(-_MOST, _MOST))
+    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap="coolwarm", clim=(-_MOST, _MOST))
     both = np.concatenate([beat.millivolts, behind.millivolts])
     ecg_paper(ax, (-BEFORE_S, AFTER_S), (np.floor(2 * both.min() - 0.5) / 2, np.ceil(2 * both.max() + 1) / 2))
     for wave, peak in MARKED.items():
@@ -96,30 +97,27 @@ def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, 
 
 
 def heart_figure(beat: MeanBeat, behind: MeanBeat, shares: pd.DataFrame) -> Figure:
-    """One beat that tells by what its owner is known: on paper, with shares, and method minus control below.
+    """One beat that tells by what its owner is known: on paper, with shares, and method minus control beside it.
 
     `shares` are rows of :func:`ecgstudy.attribution.tables.share_tables` of one case and method.
     """
     rows = shares.set_index("factor")
-    width, height = paper_size(BEFORE_S + AFTER_S, 3.0)
-    size = (max(9.0, 2.2 * width), 2.2 * height + 2.0)
-    figure, (ax, below) = plt.subplots(2, 1, figsize=size, height_ratios=[3, 1], sharex=False)
+    figure, (ax, beside) = plt.subplots(1, 2, figsize=(13, 5.5), width_ratios=[1.3, 1])
     lines = draw_beat(ax, beat, behind, rows["minus_control"].to_dict())
     for wave, (start, stop) in _spans(beat.points).items():
         if wave in rows.index:
             told, place = f"{rows.loc[wave, 'share']:.0%}", ((start + stop) / 2, ax.get_ylim()[0])
             ax.annotate(told, place, (0, 4), textcoords="offset points", ha="center")
             ax.axvspan(start, stop, color="0.5", alpha=0.06, linewidth=0)
-    timing = [f"{name} {rows.loc[name, 'share']:.0%}" for name in INTERVALS if name in rows.index]
-    ax.set_title("Share of each wave" + (f"; of the intervals: {', '.join(timing)}" if timing else ""))
-    figure.colorbar(lines, ax=ax, label="share, method minus control", shrink=0.8)
+    ax.set_title("share of each wave")
     value, low, high = (rows[f"minus_control{end}"].to_numpy() for end in ("", "_low", "_high"))
-    places = np.arange(len(rows))
-    below.bar(places, high - low, bottom=low, color=lines.cmap(lines.norm(value)), alpha=0.6)
-    below.hlines(value, places - 0.4, places + 0.4, color="black")
-    below.axhline(0, color="0.3", linewidth=1)
-    below.set_xticks(places, [name.replace(" ", "\n") for name in rows.index])
-    below.set_ylabel("method\nminus control")
+    places = -np.arange(len(rows))
+    beside.barh(places, high - low, left=low, color=lines.cmap(lines.norm(value)), alpha=0.6)
+    beside.vlines(value, places - 0.4, places + 0.4, color="black")
+    beside.axvline(0, color="0.3", linewidth=1)
+    beside.set_yticks(places, [f"{name} {share:.0%}" for name, share in rows["share"].items()])
+    beside.set(title="above or below every control", xlabel="share, method minus control")
+    figure.colorbar(lines, ax=beside, label="share, method minus control", shrink=0.8)
     return figure
 
 
@@ -180,7 +178,7 @@ def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray) -
     start = int(np.argmax(np.abs(window[0, 0, before:-after])))  # the R peak stands out
     cut, seconds = slice(start, start + before + after), np.arange(before + after) / fs - BEFORE_S
     figure, ax = plt.subplots(figsize=(5, 3))
-    lines = _coloured(ax, seconds, window[0, 0, cut], found[cut] / found.mean(), linewidth=2.5, clim=(0, 4))
+    lines = _coloured(ax, seconds, window[0, 0, cut], found[cut] / found.mean(), cmap="viridis", clim=(0, 4))
     ax.autoscale()
     ax.set(xlabel="time from R peak (s)", ylabel="standard deviations")
     figure.colorbar(lines, ax=ax, label="relevance (1 = uniform)")

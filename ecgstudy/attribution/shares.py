@@ -53,6 +53,11 @@ def over_controls(own: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarray
     return own - np.fmax.reduce(controls)
 
 
+def beyond_controls(own: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarray:
+    """How far drawn numbers lie outside what controls say in the same draw: 0 between the lowest and the highest."""
+    return own - np.clip(own, np.fmin.reduce(controls), np.fmax.reduce(controls))
+
+
 def pooled(parts: Sequence[Answers]) -> Answers:
     """Answers about several sets of windows as one; of deltas the largest."""
     joined = {

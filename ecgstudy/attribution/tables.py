@@ -14,10 +14,10 @@ from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, by_wave, co
 from ecgstudy.attribution.planted import NETWORKS, SHAPE, TIMING, trusted_methods
 from ecgstudy.attribution.shares import (
     NO_RELEVANCE,
+    beyond_controls,
     drawn_means,
     estimates,
     evidence_removed,
-    over_controls,
     person_sizes,
     spoken,
 )
@@ -128,9 +128,9 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
 
     shares: one row a case, method, baseline and factor: cohort, protocol, model, method, baseline, control, speaks (for
     this network: :func:`~.planted.trusted_methods`), trusted (on it, for this kind of factor); share, enrichment (share
-    of a wave over its share of time) and minus_control (share less that of the control that gives most, paired by
-    person), each with ``_low`` and ``_high``; persons; reason. orders: cohort, model, method, baseline, first, second
-    (of the trusted factors), difference with its interval, p.
+    of a wave over its share of time) and minus_control (how far the share lies above or below those of all controls,
+    paired by person), each with ``_low`` and ``_high``; persons; reason. orders: cohort, model, method, baseline,
+    first, second (of the trusted factors), difference with its interval, p.
     """
     keys = ["model", "method", "baseline", "kind"]
     trusted = set(verdicts.loc[verdicts["trusted"], keys].itertuples(index=False, name=None))
@@ -152,7 +152,7 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
                 if kind == SHAPE:
                     numbers["enrichment"] = ratio(found.own[:, at], time[:, at])
                 if found.controls:
-                    numbers["minus_control"] = over_controls(found.own, found.controls)[:, at]
+                    numbers["minus_control"] = beyond_controls(found.own, found.controls)[:, at]
                 known = dict.fromkeys(numbers) if found.reason else estimates(numbers, n_persons)
                 told = {"factor": FACTORS[at], "trusted": sure[at], "persons": n_persons, "reason": found.reason}
                 rows.append(row | told | intervals(known))
