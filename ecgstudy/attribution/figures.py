@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from ecgstudy.attribution.cases import Case, known_fiducials
@@ -26,6 +27,7 @@ from ecgstudy.study.plots import ecg_paper
 BEFORE_S, AFTER_S = 0.32, 0.52
 MOST_PERSONS = 6
 MARKED = {"P": "p_peak", "QRS": "r_peak", "T": "t_peak"}
+_LESS_MORE = LinearSegmentedColormap.from_list("less and more", ["tab:blue", "0.1", "tab:red"])
 _MOST = 0.3  # ends of the colour scale of method minus control
 
 
@@ -86,7 +88,7 @@ def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, 
     colour = np.zeros(seconds.size)
     for wave, (start, stop) in _spans(beat.points).items():
         colour[(seconds >= start) & (seconds < stop)] = colours.get(wave, 0.0)
-    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap="coolwarm", clim=(-_MOST, _MOST))
+    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap=_LESS_MORE, clim=(-_MOST, _MOST))
     both = np.concatenate([beat.millivolts, behind.millivolts])
     ecg_paper(ax, (-BEFORE_S, AFTER_S), (np.floor(2 * both.min() - 0.5) / 2, np.ceil(2 * both.max() + 1) / 2))
     for wave, peak in MARKED.items():
