@@ -280,7 +280,7 @@ def test_planted_heat_maps_leave_refused_cells_empty() -> None:
             "mass_in_cue": [0.5, np.nan],
         }
     )
-    figure = figures.planted_figure(table, "mass_in_cue", "mass")
+    figure = figures.planted_figure(table)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.50"]
 
 

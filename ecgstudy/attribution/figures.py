@@ -143,17 +143,17 @@ def person_figure(beats: Mapping[str, MeanBeat], effects: pd.DataFrame) -> Figur
     return figure
 
 
-def planted_figure(planted: pd.DataFrame, column: str, label: str) -> Figure:
-    """Methods and baselines down, cues across, one panel a network: a column in colour and number, if known."""
+def planted_figure(planted: pd.DataFrame) -> Figure:
+    """Methods and baselines down, cues across, one panel a network: the mass in the cue where it is known."""
     named = planted.assign(name=(planted["method"] + ", " + planted["baseline"]).str.replace("_", " "))
     models, names, cues = (named[key].unique() for key in ("model", "name", "cue"))
     size = (3 + 4.2 * len(models), 1.5 + 0.3 * len(names))
     figure, axes = plt.subplots(1, len(models), figsize=size, sharey=True, squeeze=False)
-    style = {"vmin": 0, "cmap": "viridis"} if column == "mass_in_cue" else {"vmin": -1, "cmap": "coolwarm"}
     for ax, model in zip(axes[0], models, strict=True):
-        grid = named[named["model"] == model].pivot_table(column, "name", "cue")
+        grid = named[named["model"] == model].pivot_table("mass_in_cue", "name", "cue")
         grid = grid.reindex(index=names, columns=cues).astype(float)
-        sns.heatmap(grid, ax=ax, vmax=1, annot=True, fmt=".2f", cbar_kws={"label": label}, **style)
+        style = {"vmin": 0, "vmax": 1, "cmap": "viridis", "annot": True, "fmt": ".2f"}
+        sns.heatmap(grid, ax=ax, cbar_kws={"label": "mass in the cue"}, **style)
         ax.set(title=model, xlabel="", ylabel="")
         ax.tick_params(axis="y", rotation=0)
     return figure
