@@ -43,13 +43,14 @@ lint: $(READY)
 # maintainers: write down the exact versions of an environment that passed the tests
 lock: $(READY)
 	@{ echo "# exact versions that passed the tests together; made by 'make lock'"; \
-	  $(PY) -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu$$//'; } > requirements.lock
+	  $(PY) -m pip freeze --all --exclude-editable | grep -Ev '^(pip|uv)==' | sed 's/+cpu$$//'; } > requirements.lock
 
 clean:
 	@rm -rf $(VENV) .snakemake results/demo data/cache/demo
 
 # The newest suitable interpreter; PYTHON=... overrides. Some systems ship Python without ensurepip:
 # then the environment is made without pip and the system's pip, where there is one, fills it.
+# uv chooses PyTorch's build for the machine: without an NVIDIA GPU no GPU library is fetched; where uv cannot, pip installs.
 # An interrupted installation leaves no stamp, so the next call starts it again.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -62,6 +63,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
 	  || { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --quiet --python $(PY) install pip 2>/dev/null; } \
 	  || { rm -rf $(VENV); echo "$(PYTHON) cannot make environments; install its venv package (Debian/Ubuntu: sudo apt install python3-venv) and type make again." >&2; exit 1; }
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@{ $(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1' \
+	  && $(PY) -m uv pip install --quiet --python $(PY) --torch-backend=auto -r requirements.lock; } 2>/dev/null \
+	  || $(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)

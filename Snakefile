@@ -19,7 +19,8 @@ except StudyError as mistake:
     sys.exit(f"ecgstudy: {mistake}")
 RESULTS = results_dir(PROFILE)
 # snakemake sees a changed helper only where it is a declared input
-PACKAGE = sorted(str(file) for file in Path("ecgstudy").rglob("*") if file.suffix in {".py", ".j2"})
+KINDS = {".py", ".j2", ".csv", ".css", ".js"}
+PACKAGE = sorted(str(file) for file in Path("ecgstudy").rglob("*") if file.suffix in KINDS)
 # what ends with snakemake itself, however that ends, needs to be its child
 ECGSTUDY = f"exec env ECGSTUDY_PARENT=$PPID {shlex.quote(sys.executable)} -m ecgstudy"
 

@@ -259,7 +259,7 @@ def _run(options: argparse.Namespace) -> None:
     folder = run_notebook(options.stage, values)
     if options.receipt:
         shutil.copyfile(folder / METRICS, options.receipt)
-    print(f"{options.stage} is complete: {folder / f'{options.stage}.html'}")
+    print(f"{options.stage} is complete: {folder / f'{options.stage}.ipynb'}")
 
 
 def _study(options: argparse.Namespace) -> None:

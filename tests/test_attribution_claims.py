@@ -243,7 +243,7 @@ def test_nobody_is_explained_whom_the_network_has_learnt_from(
     monkeypatch.setattr(claims, "claim_rows", lambda *_: pd.DataFrame())
     claims.judge_claims(context, JOB)
     assert len(learnt) == 2
-    for (_, network, known, classes, leads, fs, settings), others in zip(learnt, held, strict=True):
+    for (_, network, known, classes, leads, fs, settings, _), others in zip(learnt, held, strict=True):
         assert not set(known.subjects) & set(others.subjects)
         assert (network, classes, leads, fs) == (FINE, {"sex": ("F", "M")}, STANDARD_LEADS, 100.0)
         assert (settings.epochs, settings.seed) == (claims.SIZES["demo"].epochs, 0)

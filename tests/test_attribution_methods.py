@@ -134,6 +134,7 @@ def test_every_method_is_crossed_with_every_baseline_that_it_may_have() -> None:
         assert [b for n, b in pairs if n == name] == [OWN_TIMING, EVERYBODY, DONOR]
     assert [name for name, method in METHODS.items() if method.control] == [
         "magnitude",
+        "uniform",
         "deviation",
         "factor_deviation",
     ]

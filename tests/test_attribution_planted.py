@@ -22,7 +22,7 @@ from ecgstudy.learn.batches import Augmentation, WindowSet
 from ecgstudy.learn.models import MODELS
 from ecgstudy.learn.train import TrainingSettings
 
-SIZE = plants.Size(tuple(CUES), cohorts=2, records=3, held_out=2, epochs={})
+SIZE = plants.Size(tuple(CUES), cohorts=2, records=3, held_out=2, networks={})
 Planted = tuple[WindowSet, Windows, np.ndarray]
 
 
@@ -272,7 +272,7 @@ def test_methods_that_know_no_intervals_are_not_judged_on_timing() -> None:
 def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
     people: dict[str, Planted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, size = [], replace(SIZE, cues=("P",), epochs={"transecg": 30, plants.FINE: 20})
+    seen, size = [], replace(SIZE, networks={"transecg": (30, {}), plants.FINE: (20, {"n_layers": 2})})
     monkeypatch.setitem(plants.SIZES, "demo", size)
     monkeypatch.setattr(plants, "fit", lambda *given: seen.append(given) or SimpleNamespace(model=given[0].eval()))
     audits = plants.audit_cohort(Context("demo", {}, "cpu", {}), plants.PlantedJob("P", 0, 5))
@@ -282,13 +282,14 @@ def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
     assert (validation, model.hparams.learning_rate, model.hparams.n_samples) == (None, 3e-3, 400)
     assert settings == TrainingSettings(30, 32, 5, Augmentation(gain=0.0, noise=0.05, wander=0.0))
     assert (model.patch_samples, fine.patch_samples) == (10, 4)
+    assert (len(model.blocks), len(fine.blocks)) == (4, 2)
 
 
 def test_the_plan_audits_every_cue_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
 
     def train(_: Context, name: str, windows: WindowSet, *given: object) -> SignalModel:
-        trained.append((name, given[-1].seed))
+        trained.append((name, given[-2].seed))
         model = linear_model(np.random.default_rng(len(trained)).normal(size=400))
         model.hparams.classes = {PERSON: sorted(set(windows.subjects))}
         return model
@@ -298,7 +299,7 @@ def test_the_plan_audits_every_cue_and_cohort_once(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(plants, "ask", lambda *_: pytest.fail("nobody is found"))
     monkeypatch.setattr(Question, "probabilities", lambda self, _: np.tile([0.1, 0.9, 0, 0], (len(self.windows), 1)))
     networks = ("resnet1d", "transecg")
-    monkeypatch.setitem(plants.SIZES, "demo", plants.Size(("P", "PR"), 2, 3, 2, dict.fromkeys(networks, 1)))
+    monkeypatch.setitem(plants.SIZES, "demo", plants.Size(("P", "PR"), 2, 3, 2, dict.fromkeys(networks, (1, {}))))
     context = Context("demo", {}, "cpu", {}, cache=tmp_path)
     with parallel_config(backend="sequential"):
         truth, outcome = plants.audit_planted(context, 7)

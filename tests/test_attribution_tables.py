@@ -11,7 +11,7 @@ import pytest
 from ecgstudy.attribution import figures, tables
 from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.exchange import BASELINES, DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows
-from ecgstudy.attribution.methods import PAIRS, UNTRAINED, ZERO, Answers
+from ecgstudy.attribution.methods import PAIRS, UNTRAINED, ZERO, Answers, by_wave
 from ecgstudy.attribution.planted import SHAPE, TIMING
 from ecgstudy.attribution.waves import WAVES
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
@@ -45,6 +45,7 @@ def case() -> Case:
             answers.effects[method.name, baseline, who] = np.tile(even, (n, 1))
     own = np.zeros((n, len(FACTORS)))
     own[:, [WAVES.index("QRS"), T, PR]] = [0.2, 0.6, 0.2]
+    answers.effects[tables.UNIFORM] = by_wave(np.ones((n, 100)), codes)
     answers.effects["replacement", DONOR, ""] = own * rng.uniform(0.9, 1.1, own.shape)
     answers.removed.update({name: np.array([[0.8] * n, [0.1] * n]) for name in (ZERO, EVERYBODY, DONOR)})
     answers.removed[OWN_TIMING] = np.array([[0.8] * n, [0.6] * n])
@@ -167,6 +168,7 @@ def test_planted_metrics_are_of_the_first_network_that_has_them() -> None:
 def claim(**changed: object) -> dict[str, object]:
     """Row of a judged claim."""
     row = {"claim": "sex_R_wave", "cohort": "ptbxl", "task": "sex", "leads": "twelve", "region": "R wave"}
+    row |= {"share": 0.6, "share_low": 0.5, "share_high": 0.7, "attention": 0.1, "time": 0.05}
     row |= {"model": "transecg_40ms", "removed_donor": 0.9, "removed_donor_low": 0.8, "removed_donor_high": 1.0}
     return row | {"persons": 600, "verdict": "holds", "reason": None, "by_attention": "does not hold"} | changed
 
@@ -191,7 +193,11 @@ def test_verdicts_are_numbers_where_there_is_one() -> None:
     removed = found.loc["evidence_removed.ptbxl.sex.donor"]
     assert removed[["value", "low", "high", "attacker"]].tolist() == [0.9, 0.8, 1.0, "transecg_40ms"]
     assert "no more than chance" in found.loc["evidence_removed.y.sex.zero", "note"]
-    assert len(found) == 4 + 4 * 4
+    share = found.loc["claims.sex_R_wave.ptbxl.share"]
+    assert share[["value", "low", "high", "unit"]].tolist() == [0.6, 0.5, 0.7, "share"]
+    assert found.loc["claims.sex_R_wave.ptbxl.attention", "value"] == 0.1
+    assert found.loc["claims.sex_R_wave.ptbxl.time", "value"] == 0.05
+    assert len(found) == 4 * (1 + 3 + 4)
     assert found.index.is_unique
     told = tables.claim_finding(table)
     assert "R wave for sex on ptbxl: holds; by attention: does not hold" in told

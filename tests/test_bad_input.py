@@ -129,7 +129,7 @@ def test_the_study_goes_on_and_its_results_are_whole(study: SimpleNamespace) -> 
     assert study.done.returncode == 0, study.done.stderr
     assert "Traceback" not in study.done.stderr
     left = {path.name for path in study.results.iterdir()}
-    assert left == {"01_ingestion.html", "01_ingestion.ipynb", "metrics.json", "report.json", "tables", "figures"}
+    assert left == {"01_ingestion.ipynb", "metrics.json", "report.json", "tables", "figures"}
     assert [path for path in study.base.rglob("*") if ".partial" in path.name] == []
 
 
@@ -174,7 +174,7 @@ def test_nothing_else_is_left_out_but_the_folder_with_a_damaged_table(study: Sim
     counts = _table(study, "exclusions").set_index(["cohort", "reason"])["records"]
     assert counts.loc[("own-1", "unreadable")] == 7
     assert np.isnan(counts.loc[("own-2", "unreadable")])
-    page = (study.results / "01_ingestion.html").read_text()
+    page = (study.results / "01_ingestion.ipynb").read_text()
     assert "No record of own-2 can be used: it takes no part in the study." in page
 
 

@@ -58,7 +58,7 @@ def test_a_killed_study_goes_on_by_itself_and_gives_the_same(small: tuple[Path, 
     chaos.finish()
     assert calm.wait(300) == 0
     made = content(project / "results" / "demo")
-    assert {"index.html", "90_trial/90_trial.html", "90_trial/tables/parts.csv"} <= made.keys()
+    assert {"index.html", "90_trial/90_trial.ipynb", "90_trial/tables/parts.csv"} <= made.keys()
     assert made == content(project / "calm" / "demo")
 
 

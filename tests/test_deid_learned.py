@@ -128,24 +128,25 @@ def _loss(coder: CycleCoder, batch: tuple[Tensor, ...]) -> Tensor:
 
 
 def test_adversaries_learn_to_guess_and_the_decoder_learns_to_fool_them() -> None:
-    x = torch.tensor([1.0, 2.0], requires_grad=True)
-    (learned._Reversed.apply(x, 3.0) * torch.tensor([4.0, 5.0])).sum().backward()
-    assert x.grad.tolist() == [-12.0, -15.0]
+    shares = {"sex": np.array([0.5, 0.5]), "age_group": np.array([0.2, 0.3, 0.5])}
     batch, gradients = _batch(), {}
     for weight in (0.0, 1.0, 10.0):
-        coder = _coder(adversaries={"sex": 2, "age_group": 3}, adversary=weight)
+        coder = _coder(adversaries=shares, adversary=weight)
         _loss(coder, batch).backward()
         gradients[weight] = [part.weight.grad for part in (coder.decoder[-1], coder.adversaries["age_group"][0])]
-    # what the adversaries alone would have of the decoder, told the classes that are known
-    coder = _coder(adversaries={"sex": 2, "age_group": 3})
+    # adversaries are told the classes that are known; the decoder, how far they are from what is true of the many
+    coder = _coder(adversaries=shares)
     torch.manual_seed(3)
     decoded = coder.decode(batch[2] + learned.CODE_NOISE * torch.randn_like(batch[2]))[0].flatten(1)
     sex, age = (head(decoded) for head in coder.adversaries.values())
     classes = batch[5]
-    (functional.cross_entropy(sex, classes[:, 0]) + functional.cross_entropy(age[::2], classes[::2, 1])).backward()
-    helped, own = coder.decoder[-1].weight.grad, coder.adversaries["age_group"][0].weight.grad
+    guess = functional.cross_entropy(sex, classes[:, 0]) + functional.cross_entropy(age[::2], classes[::2, 1])
+    (own,) = torch.autograd.grad(guess, coder.adversaries["age_group"][0].weight, retain_graph=True)
+    many = [torch.tensor(share, dtype=torch.float32) for share in shares.values()]
+    fool = sum(-(share * guessed.log_softmax(1)).sum(1).mean() for share, guessed in zip(many, (sex, age), strict=True))
+    (fooled,) = torch.autograd.grad(fool, coder.decoder[-1].weight)
     for weight in (1.0, 10.0):
-        torch.testing.assert_close(gradients[weight][0], gradients[0.0][0] - weight * helped, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(gradients[weight][0], gradients[0.0][0] + weight * fooled, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(gradients[weight][1], own, rtol=1e-3, atol=1e-6)
 
 
@@ -196,6 +197,21 @@ def test_prototypes_are_as_many_shapes_at_most(prototypes: int) -> None:
     book = KMeans(prototypes, n_init=1, random_state=0).fit(rng.uniform(-1, 1, (50, 2)).astype(np.float32))
     protection = Bottleneck(readers=_said(rng.random((40, 2))), coder=_coder(), codebook=book)
     assert len(np.unique(protection.prepare(hearts(40), 0).cycles, axis=0)) == prototypes
+
+
+def test_people_with_nothing_found_have_one_shape() -> None:
+    rng = np.random.default_rng(0)
+    disease = rng.uniform(0, 0.6, (60, 2))
+    chances = np.column_stack([disease, 0.9 - disease.mean(axis=1)])  # the third is the absence of the others
+    codes = learned._code(chances)
+    bounds = learned._bounds(codes, 0.25)
+    assert bounds.tolist() == pytest.approx([*np.quantile(codes[:, :2], 0.75, axis=0), 1.0])
+    assert np.isnan(learned._bounds(codes, 1.0))
+    made = Bottleneck(readers=_said(chances), coder=_coder(3), bounds=bounds).prepare(hearts(60), 0).cycles
+    is_ill = (codes > bounds).any(axis=1)
+    assert 15 < is_ill.sum() < 30
+    assert len(np.unique(made[~is_ill].round(5), axis=0)) == 1
+    assert len(np.unique(made.round(5), axis=0)) == is_ill.sum() + 1
 
 
 def test_a_conditional_release_is_drawn_from_stated_diagnoses_alone() -> None:

@@ -422,6 +422,17 @@ def test_the_judged_setting_is_compared_with_the_floors(rows: pd.DataFrame) -> N
     assert results.best_results(rows[rows["view"] != BEST]).empty
 
 
+def test_heartbeat_times_alone_are_held_to_what_their_rounding_leaves() -> None:
+    eers = {(RAW, REFERENCE): 0.25, (BEST, SEMI): 0.27, (BEST, LAZY): 0.9, ("findings_rate_class.third", SEMI): 0.41}
+    about = {"attacker": "rhythm", "protocol": "cross_day"}
+    made = [_row("x.eer", value, view=view, tier=tier, **about) for (view, tier), value in eers.items()]
+    made.append(_row("x.eer", 0.1, view="own_cycle.own", tier=SEMI, **about))  # keeps the times
+    (said,) = tables.rhythm_findings(results_table(made))
+    assert "EER of 0.25 on raw" in said
+    assert "0.27 where the rate is rounded to 10 a minute and 0.41 where the rate is rounded to 40" in said
+    assert tables.rhythm_findings(results_table(made[:1])) == []
+
+
 def test_what_was_not_measured_of_the_judged_setting_is_undefined(rows: pd.DataFrame) -> None:
     less = rows[(rows["attacker"] != STRONGEST) & (rows["name"] != "floor.told.sex.auroc") & (rows["tier"] != LAZY)]
     best = results.best_results(less)
@@ -452,7 +463,7 @@ def test_tables_of_utility_attributes_and_the_paper_are_pivots(rows: pd.DataFram
 
 def test_the_table_of_protections_tells_what_sets_them_apart() -> None:
     told = tables.protection_table().set_index("protection")["parameters"]
-    assert told["bottleneck_retimed.128"] == "retiming to 10/min, prototypes 128, utility 5.0"
+    assert told["bottleneck_retimed.128"] == "retiming to 10/min, prototypes 128, findings 1.0, utility 5.0"
     assert told["differential_privacy.epsilon_8"] == "components 8, epsilon 8.0"  # the radius is learnt
     assert told["pp_vae_two_diagnoses.10"].endswith("keeps LVH and AFIB only")
     assert told.nunique() >= len(told) - 2  # what protects nothing or keeps the own cycle has none

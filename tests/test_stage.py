@@ -16,7 +16,8 @@ from ecgstudy.study import cache
 from ecgstudy.study import stage as stage_module
 from ecgstudy.study.config import results_dir
 from ecgstudy.study.plots import strip_figure
-from ecgstudy.study.stage import Stage, read_metrics, shown_table, table_html
+from ecgstudy.study.stage import Stage, read_metrics
+from ecgstudy.study.words import shown_table, table_html
 
 PARAMETERS = {"profile": "demo", "seed": 3, "device": "cpu"}
 
@@ -188,7 +189,7 @@ def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -
     (stage.folder / "trials").mkdir()
     (stage.folder / "trials" / "old.csv").write_text("old")
     stage.finish()
-    for page in ("90_trial.html", "90_trial.ipynb", "90_trial.failed.ipynb", "results.csv"):
+    for page in ("90_trial.ipynb", "90_trial.failed.ipynb", "results.csv"):
         (results / page).write_text("of the last papermill run")
     before = {path: path.read_bytes() for path in results.rglob("*.*")}
     stage = Stage.open("90_trial", PARAMETERS)
@@ -200,7 +201,7 @@ def test_an_older_run_stays_whole_until_the_new_one_is_finished(results: Path) -
     stage.finish()
     made = ["figures/new.png", "figures/new.svg", "tables/new.csv", "trials/new.csv", "metrics.json", "report.json"]
     found = [path.relative_to(results).as_posix() for path in results.rglob("*.*")]
-    assert sorted(found) == sorted([*made, "90_trial.html", "90_trial.ipynb"])
+    assert sorted(found) == sorted([*made, "90_trial.ipynb"])
 
 
 def test_a_publication_that_breaks_off_does_not_look_finished(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +273,34 @@ def test_table_shows_undefined_as_a_dash_and_escapes_nothing_away() -> None:
 
 def test_table_shows_a_value_with_its_interval_in_one_cell() -> None:
     frame = pd.DataFrame({"ppv": [0.5, 0.25, math.nan], "ppv_low": [0.4, math.nan, 0], "ppv_high": [0.6, 0.3, 1]})
-    shown = shown_table(frame.assign(n_reference=[1, 2, 3]), decimals=2)
-    assert shown["ppv"].tolist() == ["0.50 (0.40 to 0.60)", "0.25", "-"]
+    shown = shown_table(frame.assign(n_reference=[1, 2, 3]))
+    assert shown["ppv"].tolist() == ["50.0 % (40.0 to 60.0)", "25.0 %", "-"]
     assert list(shown) == ["ppv", "n reference"]
+
+
+def test_a_table_s_words_stand_where_a_number_would() -> None:
+    frame = pd.DataFrame({"eer": ["not tested", 0.25], "eer_low": ["", 0.2], "eer_high": [None, 0.3]})
+    assert shown_table(frame)["eer"].tolist() == ["not tested", "25.0 % (20.0 to 30.0)"]
+    assert shown_table(frame.astype(str))["eer"].tolist() == ["not tested", "25.0 % (20.0 to 30.0)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "texts"),
+    [
+        ("d_sys", [0.98765, 0.5, math.nan], ["0.988", "0.500", "-"]),
+        ("rank1", [1.0, 0.0], ["100.0 %", "0.0 %"]),
+        ("rank_1 gain", [-0.011, 0.5], ["-1.1 %", "50.0 %"]),
+        ("eer", [2.5, 0.5], ["2.50", "0.50"]),  # no share is above 1
+        ("error ms", [40.26, -8.1, 120.5], ["40.3", "-8.1", "120.5"]),
+        ("persons", [20.0, 1234.0, math.nan], ["20", "1,234", "-"]),
+        ("of_few", [0.25, "20 trials are needed"], ["0.250", "20 trials are needed"]),
+    ],
+)
+def test_the_numbers_of_a_column_are_written_alike(name: str, values: list, texts: list[str]) -> None:
+    assert shown_table(pd.DataFrame({name: values})).iloc[:, 0].tolist() == texts
+
+
+def test_a_caption_says_that_all_numbers_of_a_table_are_shares_or_that_none_is() -> None:
+    frame = pd.DataFrame({"persons": [1], "transecg": [0.5], "mean": [0.25]})
+    assert shown_table(frame, "EER of every attacker.").iloc[0].tolist() == [1, "50.0 %", "25.0 %"]
+    assert shown_table(frame, "Macro AUROC of a few.").iloc[0].tolist() == [1, "0.500", "0.250"]

@@ -67,7 +67,7 @@ CLAIMS = {
 less than another wave, so has R."""
 HOLDS, CONTROL = "holds", "holds no more than for a control"
 FAILS, OPEN, UNJUDGED = "does not hold", "undecided", "cannot be judged here"
-VALUES = {HOLDS: 1.0, CONTROL: 0.0, FAILS: 0.0}
+VALUES = {HOLDS: 1, CONTROL: 0, FAILS: 0}
 """What a verdict is called in numbers; the others are undefined."""
 
 
@@ -148,7 +148,7 @@ def judge_claims(context: Context, job: ClaimJob) -> pd.DataFrame:
     settings = TrainingSettings(size.epochs, 64, job.seed, Augmentation(gain=0.0, noise=0.1, wander=0.1))
     for learnt, held in islice(folds.split(truth, truth, whole.subjects), None if len(job.leads) > 1 else 1):
         known, others = (_rows(whole, rows) for rows in (learnt, held))
-        model = trained(context, FINE, known, {job.task: CLASSES[job.task]}, job.leads, fs, settings)
+        model = trained(context, FINE, known, {job.task: CLASSES[job.task]}, job.leads, fs, settings, {})
         asked.append(question_of(model, job, others, fiducials[held]))
     return claim_rows(job, asked, size.windows)
 

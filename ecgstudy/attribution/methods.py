@@ -264,6 +264,12 @@ def magnitude(_: Question, chunk: Chunk) -> Tensor:
     return chunk.x.abs()
 
 
+@_method("control", control=True)
+def uniform(_: Question, chunk: Chunk) -> Tensor:
+    """Every sample weighs the same: a wave gets its share of time."""
+    return torch.ones_like(chunk.x)
+
+
 @_method("control", *BASELINES, control=True)
 def deviation(_: Question, chunk: Chunk) -> Tensor:
     """Distance from the baseline: what is unusual about the window, whether it matters or not."""

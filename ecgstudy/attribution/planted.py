@@ -102,20 +102,25 @@ NETWORKS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """How large a planted experiment is: cues, cohorts of each, records of a person to learn and to explain, epochs."""
+    """How large a planted experiment is: cues, cohorts of each, records of a person to learn and to explain.
+
+    And the networks, with the epochs of each and sizes that are not its own.
+    """
 
     cues: tuple[str, ...]
     cohorts: int
     records: int
     held_out: int
-    epochs: Mapping[str, int]
+    networks: Mapping[str, tuple[int, dict[str, Any]]]
 
 
 SIZES = {
-    "demo": Size(("T", "P+T", "PR"), 1, 60, 3, {"resnet1d": 8}),
-    "real": Size(tuple(CUES), 3, 120, 8, {"resnet1d": 15, "transecg": 30, FINE: 20}),
+    "demo": Size(
+        ("P", "P+T", "PR"), 1, 60, 3, {"resnet1d": (8, {}), "transecg": (14, {"n_layers": 2, "dropout": 0.0})}
+    ),
+    "real": Size(tuple(CUES), 3, 120, 8, {"resnet1d": (15, {}), "transecg": (30, {}), FINE: (20, {})}),
 }
-"""By profile; networks without epochs take no part."""
+"""By profile. The demo's TransECG has two blocks instead of four, to learn within seconds."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,9 @@ def audit_cohort(context: Context, job: PlantedJob) -> list[Audit]:
     size, cue = SIZES[effort(context.profile)], CUES[job.cue]
     train, windows, without = plant(cue, job, size)
     classes, asked, audits = {PERSON: np.unique(train.subjects)}, widened(windows, cue), []
-    for name, epochs in size.epochs.items():
+    for name, (epochs, sizes) in size.networks.items():
         settings = TrainingSettings(epochs, 32, job.seed, Augmentation(gain=0.0, noise=0.05, wander=0.0))
-        question = Question(trained(context, name, train, classes, ["identity"], FS, settings), PERSON, windows)
+        question = Question(trained(context, name, train, classes, ["identity"], FS, settings, sizes), PERSON, windows)
         right = question.probabilities(windows.samples).argmax(axis=1) == windows.targets
         audit = Audit(job.cue, name, windows.persons, right, exact_effects(question, without, cue))
         audits.append(replace(audit, answers=ask(replace(question, windows=asked))) if audit.found else audit)
@@ -265,11 +270,12 @@ def trained(
     leads: Sequence[str],
     fs: float,
     settings: TrainingSettings,
+    sizes: Mapping[str, Any],
 ) -> SignalModel:
     """Train one of :data:`NETWORKS` on windows of :data:`SECONDS`, or load the run that did so before."""
     network, given = NETWORKS[name]
     shape = {"n_leads": len(leads), "n_samples": round(SECONDS * fs), "fs": fs, "lead_names": list(leads)}
-    model = create_model(network, settings.seed, classes=classes, **shape, **given)
+    model = create_model(network, settings.seed, classes=classes, **shape, **given, **sizes)
     return fit(model, train, None, settings, context.runs, context.device).model
 
 

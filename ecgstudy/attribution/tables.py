@@ -10,12 +10,12 @@ from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.causal import EVERYTHING
 from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
 from ecgstudy.attribution.exchange import BASELINES, FACTORS, INTERVALS, OWN_TIMING
-from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, by_wave, controls_of
+from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, controls_of, uniform
 from ecgstudy.attribution.planted import NETWORKS, SHAPE, TIMING, trusted_methods
 from ecgstudy.attribution.shares import (
     NO_RELEVANCE,
     beyond_controls,
-    drawn_means,
+    drawn_shares,
     estimates,
     evidence_removed,
     person_sizes,
@@ -31,6 +31,7 @@ from ecgstudy.learn.base import PERSON
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, transfer_boundaries
 
 ENDS = ("", "_low", "_high")
+UNIFORM = (uniform.__name__, NONE, "")
 ORDER = list(NETWORKS)
 """Metrics that name no network are of the first of these."""
 
@@ -138,8 +139,7 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
     for case in (case for case in cases if case.right.any()):
         persons, about = case.windows.persons, {"cohort": case.cohort, "protocol": case.protocol, "model": case.model}
         resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons[case.right]).size
-        evenly = by_wave(np.ones(case.windows.codes.shape), case.windows.codes)[case.right]
-        time = drawn_means(pd.DataFrame(evenly).groupby(persons[case.right]).mean(), resamples)
+        time = drawn_shares(case.answers.effects[UNIFORM][case.right], persons[case.right], resamples)
         for method, baseline in (pair for pair in PAIRS if (pair[0].name, pair[1], "") in case.answers.effects):
             found = spoken(case.answers, method, baseline, case.right, persons, resamples)
             row = about | {"method": method.name, "baseline": baseline, "control": method.control}
@@ -198,7 +198,8 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
             note = "" if math.isfinite(value) else f"Not defined: {reason}."
             about_it = [row[key] for key in ("method", "baseline", "factor") if isinstance(row.get(key), str)]
             metric = ".".join([*about_it, column])
-            found = result(metric, value, "", low, high, int(row["persons"]), note, attacker=row["model"], **about)
+            unit = "" if column == "enrichment" else "share"
+            found = result(metric, value, unit, low, high, int(row["persons"]), note, attacker=row["model"], **about)
             rows.append(found | {"name": name.format(column=column, **row).replace(" ", "_")})
     return pd.DataFrame(rows, dtype=object)
 
@@ -234,7 +235,8 @@ def people_results(shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
     """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not, undefined where it is open.
 
-    And ``evidence_removed.<cohort>.<task>.<baseline>``.
+    With ``.share`` of the region by the trusted method, ``.attention`` and ``.time``; and
+    ``evidence_removed.<cohort>.<task>.<baseline>``.
     """
     twelve, rows = claims[claims["leads"] == "twelve"], []
     for row in twelve.to_dict("records"):
@@ -246,7 +248,8 @@ def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
     asked = twelve.drop_duplicates(["cohort", "task"])
     about = "evidence_removed.{cohort}.{task}."
     removed = [results(asked, about + baseline, f"removed_{baseline}") for baseline in (ZERO, *BASELINES)]
-    return pd.concat([pd.DataFrame(rows, dtype=object), *removed], ignore_index=True)
+    shares = results(twelve, "claims.{claim}.{cohort}.{column}", "share", "attention", "time")
+    return pd.concat([pd.DataFrame(rows, dtype=object), shares, *removed], ignore_index=True)
 
 
 def trust_finding(verdicts: pd.DataFrame) -> str:

@@ -32,7 +32,7 @@ from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import commit, write_text
 from ecgstudy.study.config import TEMPLATES, cache_dir
-from ecgstudy.study.stage import table_html
+from ecgstudy.study.words import table_html
 
 OWN = "own"
 PAGE = "ecgstudy-audit.html"

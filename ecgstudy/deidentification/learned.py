@@ -5,7 +5,9 @@
 * :class:`Microaggregation`: groups of k records alike in those logits get their mean cycle.
 * :class:`PPVAE`: Shishir et al., "AI-Enabled Privacy-Preserving Cardiac Diagnostics via Electrocardiograms", medRxiv
   2026.01.28.26345049: a variational autoencoder with an adversarial branch against demographics (here against the
-  person too) and a branch that keeps the diagnoses. Sizes and weights are OURS, the paper publishes none.
+  person too) and a branch that keeps the diagnoses. Sizes and weights are OURS, the paper publishes none; an adversary
+  is fooled when it says of everybody what is true of the many (Tzeng et al., ICCV 2015), so that there is nothing more
+  to be won by noise.
 * :class:`ConditionalVAE`: cycles drawn anew given the record's own diagnoses.
 
 The diagnoses are kept by several frozen readers, each trained on part of the protector's people, so that the release
@@ -49,6 +51,10 @@ READER_SHARE = 0.7
 BATCH, RATE = 64, 3e-3
 CODE_NOISE, SHAPE_NOISE = 0.05, 0.1
 """Standard deviations of noise on codes and on shapes while a decoder learns, so that it does not lean on details."""
+
+
+ABSENCE = -0.5
+"""Correlation with the sum of the other diagnoses below which one is their absence."""
 
 
 class Thoroughness(NamedTuple):
@@ -118,21 +124,6 @@ def _code(chances: np.ndarray) -> np.ndarray:
     return (2 * chances - 1).astype(np.float32)
 
 
-class _Reversed(torch.autograd.Function):
-    """Identity whose gradient changes sign (Ganin & Lempitsky, ICML 2015)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:  # noqa: ANN401
-        """Pass on."""
-        ctx.weight = weight
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        """Turn round."""
-        return -ctx.weight * gradient, None
-
-
 @dataclass(frozen=True)
 class CoderWeights:
     """What a :class:`CycleCoder` minimises, beside the squared error of shapes."""
@@ -147,7 +138,7 @@ class CycleCoder(pl.LightningModule):
 
     Batches hold shapes (n, n_leads, POINTS), log amplitudes (n, n_leads), codes (n, n_codes), rhythm leads
     (n, 4, POINTS), probabilities of the diagnoses and classes of each task that adversaries guess (`adversaries`: how
-    many each has).
+    large a share of the people each class has).
     """
 
     def __init__(
@@ -155,7 +146,7 @@ class CycleCoder(pl.LightningModule):
         n_leads: int,
         n_codes: int,
         n_latent: int,
-        adversaries: dict[str, int],
+        adversaries: dict[str, np.ndarray],
         readers: Sequence[SignalModel],
         diagnoses: Sequence[str],
         weights: CoderWeights,
@@ -170,8 +161,12 @@ class CycleCoder(pl.LightningModule):
             nn.Linear(256, wide + n_leads),
         )
         self.adversaries = nn.ModuleDict(
-            {task: nn.Sequential(nn.Linear(wide, 128), nn.SiLU(), nn.Linear(128, n)) for task, n in adversaries.items()}
+            {
+                task: nn.Sequential(nn.Linear(wide, 128), nn.SiLU(), nn.Linear(128, len(shares)))
+                for task, shares in adversaries.items()
+            }
         )
+        self._shares = {task: torch.tensor(shares, dtype=torch.float32) for task, shares in adversaries.items()}
         self._readers = [reader.eval().requires_grad_(False) for reader in readers]  # hidden: they are not trained
 
     def decode(self, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,9 +198,14 @@ class CycleCoder(pl.LightningModule):
             pairs = torch.stack([logits[head_of(name)] for name in self.diagnoses], dim=1)
             margin = pairs[..., 1] - pairs[..., 0]
             loss = loss + self.weights.utility * functional.binary_cross_entropy_with_logits(margin, chances)
-        for at, head in enumerate(self.adversaries.values()):
-            guessed = head(_Reversed.apply(decoded.flatten(1), self.weights.adversary))
+        for at, (task, head) in enumerate(self.adversaries.items()):
+            guessed = head(decoded.detach().flatten(1))
             loss = loss + functional.cross_entropy(guessed, classes[:, at], ignore_index=UNKNOWN)
+            frozen = {name: weight.detach() for name, weight in head.named_parameters()}
+            fooled = torch.func.functional_call(head, frozen, decoded.flatten(1))
+            loss = loss + self.weights.adversary * functional.cross_entropy(
+                fooled, self._shares[task].expand_as(fooled)
+            )
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -261,8 +261,11 @@ def _fit_coder(
     sizes = people.cycles.shape[1], codes.shape[1], n_latent
     with isolate_rng():
         torch.manual_seed(seed)
-        counts = {task: len(known) for task, known in names.items()}
-        coder = CycleCoder(*sizes, counts, readers.models, readers.diagnoses, weights)
+        shares = {
+            task: np.bincount(column[column != UNKNOWN], minlength=len(names[task])) / (column != UNKNOWN).sum()
+            for task, column in zip(names, classes, strict=True)
+        }
+        coder = CycleCoder(*sizes, shares, readers.models, readers.diagnoses, weights)
         make_trainer(1, "cpu").fit(coder.train(), _Draws(columns, seed, steps))
     return coder.eval()
 
@@ -291,7 +294,7 @@ class _Told(Protection):
 
     def __repr__(self) -> str:
         """Parameters only, fitted or not."""
-        hidden = {"readers", "coder", "codebook"}
+        hidden = {"readers", "coder", "codebook", "bounds"}
         named = (f"{name}={value!r}" for name, value in vars(self).items() if name not in hidden)
         return f"{type(self).__name__}({', '.join(named)})"
 
@@ -320,28 +323,48 @@ class Microaggregation(_Told):
 class Bottleneck(_Told):
     """Cycles decoded from what readers say of the diagnoses, rounded to `prototypes` codes unless that is 0.
 
-    The codebook is made from the protector's people and does not depend on the release.
+    With `findings`, a diagnosis speaks for that share of the protector's people who are likeliest to have it: all
+    others have one code, "nothing found", so that the healthy, whose codes say little of health, are all alike. What is
+    the absence of the others (as NORM) is left out of the code then. Codebook and bounds are made from the protector's
+    people and do not depend on the release.
     """
 
     prototypes: int = 0
+    findings: float = 1.0
     utility: float = 5.0
     codebook: KMeans | None = None
+    bounds: np.ndarray | float = np.nan
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "Bottleneck":
         """Train readers and decoder, and place the prototypes."""
         readers = Readers.trained(people, self.told, seed, runs, self.thorough)
         codes = _code(readers.held_out)
+        bounds = _bounds(codes, self.findings)
+        codes = np.fmax(codes, bounds)
         coder = _fit_coder(people, codes, readers, CoderWeights(self.utility), seed, self.thorough.steps)
         n = min(self.prototypes, len(np.unique(codes, axis=0)))
         book = KMeans(n, n_init=4, random_state=seed).fit(codes) if n else None
-        return replace(self, readers=readers, coder=coder, codebook=book)
+        return replace(self, readers=readers, coder=coder, codebook=book, bounds=bounds)
 
     def prepare(self, release: CycleSet, seed: int) -> Prepared:
         """Decode."""
-        codes = _code(self.readers.read(release))
+        codes = np.fmax(_code(self.readers.read(release)), self.bounds)
         if self.codebook is not None:
             codes = self.codebook.cluster_centers_[self.codebook.predict(codes)]
         return Rendered(_cycles(self.coder, codes, release), self.retiming)
+
+
+def _bounds(codes: np.ndarray, share: float) -> np.ndarray | float:
+    """Codes below which a diagnosis does not speak, (n_diagnoses,), or NaN; 1 for their absence."""
+    if share >= 1:
+        return np.nan
+    bounds = np.quantile(codes, 1 - share, axis=0).astype(codes.dtype)
+    if codes.shape[1] > 1:
+        others = codes.sum(axis=1, keepdims=True) - codes
+        with_others = [np.corrcoef(own, rest)[0, 1] for own, rest in zip(codes.T, others.T, strict=True)]
+        if min(with_others) < ABSENCE:
+            bounds[int(np.argmin(with_others))] = 1.0
+    return bounds
 
 
 @dataclass(frozen=True, repr=False)

@@ -36,6 +36,8 @@ RAW = "raw.none"
 """Name of the release that protects nothing."""
 COARSE = Retiming(10.0)
 """Rates rounded to ten beats a minute: never off by more than five."""
+RATE_CLASS = Retiming(40.0)
+"""Rates of 40, 80 or 120 beats a minute: slow, usual or fast is all that is left. The price is the heart rate."""
 PROTECTIONS: dict[str, Protection] = {
     RAW: Unprotected(),
     "noise.0_25": Noise(0.25),
@@ -61,6 +63,9 @@ PROTECTIONS: dict[str, Protection] = {
     "bottleneck.8": Bottleneck(prototypes=8),
     "bottleneck_retimed.128": Bottleneck(prototypes=128, retiming=COARSE),
     "bottleneck_retimed.32": Bottleneck(prototypes=32, retiming=COARSE),
+    "findings.third": Bottleneck(findings=0.33),
+    "findings_retimed.third": Bottleneck(prototypes=128, findings=0.33, retiming=COARSE),
+    "findings_rate_class.third": Bottleneck(prototypes=128, findings=0.33, retiming=RATE_CLASS),
     "conditional_vae.labels": ConditionalVAE(),
 }
 """Protections by ``<method>.<strength>``, as metrics name them."""

@@ -72,9 +72,11 @@ SHAPES = {
     "microaggregation": "What the records of a group have in common; a group may be one person's records alone.",
     "pp_vae": "Whatever an attacker can read who is not among those that it was trained against.",
     "bottleneck": "The diagnoses that were kept, and what they say of sex and age; and usual amplitudes of the folder.",
+    "findings": "What was found, with what that says of sex and age; and usual amplitudes of the folder.",
     "conditional_vae": "The diagnoses that were stated, and what they say of sex and age.",
 }
-"""What is left to see in the shapes of each method, before its variants ``_retimed`` and ``_two_diagnoses``."""
+"""What is left to see in the shapes of each method, before its variants (:data:`VARIANTS`)."""
+VARIANTS = re.compile(r"_(retimed|rate_class|two_diagnoses)$")
 
 
 @dataclass(frozen=True)
@@ -339,7 +341,7 @@ def _publish(order: Order, groups: Sequence[Group], skipped: pd.DataFrame, made_
 def not_protected(order: Order, groups: Sequence[Group]) -> Iterator[str]:
     """Sentences on what a release says of its persons nevertheless, and on what it is not."""
     protection, method = PROTECTIONS[order.protection], order.protection.partition(".")[0]
-    yield SHAPES[method.removesuffix("_retimed").removesuffix("_two_diagnoses")]
+    yield SHAPES[VARIANTS.sub("", method)]
     if retiming := getattr(protection, "retiming", None):
         yield f"The heart rate, to {retiming.step:g} beats a minute, and whether the rhythm is regular."
     else:

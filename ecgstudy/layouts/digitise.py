@@ -27,8 +27,14 @@ LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 Einthoven's law: worse is refused."""
 UNREAD_INK, MOST_UNREAD = 0.5, 0.02
 """Ink that must be explained, and the share of it that may lie beside all lines: more is refused."""
+MOST_SHARED, NO_WAVE_MV = (0.08, 0.35), 0.05
+"""Share of the waves' power in ink that two lines share, of the page and of a lead: more is refused, as it is unknown
+whose the waves are; what a flat line is given, mV."""
+TANGLED = "traces run into each other or into writing; print the page with fewer rows or at a lower gain."
 UNMEASURED = 0.75
 """Confidence where no grid tells how a page was bent or tilted."""
+SURE_NAMES, SURE_LAW = 2, 3.0
+"""How many more names a layout must have than any other, or how many times better it must keep to Einthoven's law."""
 CM = 10 * PX
 LEAST_NAMES = 3
 NAMES_OFF = np.array([1.0, 3.0]) * PX
@@ -50,7 +56,7 @@ class Reading:
     layout: Layout
     fs: float  # Hz
     values: np.ndarray  # float32 (12, n_samples), mV; NaN where the page shows nothing
-    confidence: np.ndarray  # float (12,), 0 to 1: ink under the line that is its own, and agreement with other leads
+    confidence: np.ndarray  # float (12,), 0 to 1: waves in ink of its own, and agreement with other leads
     scale: float  # pixels a mm of the picture
     page: Page
     drawn: tuple[tuple[str, np.ndarray], ...]  # lead, and its points (n, 2) as x and y on the flat page
@@ -90,12 +96,12 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     _check_alone(page, [word for word in words if word.name], frame)
     words = [word for word in words if frame.begins_column(word)]
     strangers, words = [word for word in words if not word.name], [word for word in words if word.name]
-    layout = _layout(frame.sampled(lines, fs), words, frame)
-    _check_known(np.where(small, 0, page.ink), strangers, words, layout, frame)
-    ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
     ink = page.ink.copy()
     for word in words:
         ink[word.box][small[word.box]] = 0
+    layout = _layout(frame.sampled(lines, fs), words, frame, ink)
+    _check_known(np.where(small, 0, page.ink), strangers, words, layout, frame)
+    ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
     ends = np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1])
     names, n_on_traces = _names_on_traces(ink, layout, words, frame)
     if sum(tells(word.name) for word in words) + n_on_traces < LEAST_NAMES:
@@ -103,9 +109,7 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     lines = follow(ink, rows, ends, len(layout.strips), names)
     reading = _reading(page, layout, lines, frame, frame.sampled(lines, fs), fs)
     if _unread(np.where(small | names, 0, ink), reading, ends, lines.pen) > MOST_UNREAD:
-        raise StudyError(
-            "traces run into each other or into writing; print the page with fewer rows or at a lower gain."
-        )
+        raise StudyError(TANGLED)
     return reading
 
 
@@ -210,32 +214,39 @@ def _names_on_traces(ink: np.ndarray, layout: Layout, words: Sequence[Word], fra
     return letters_on_traces(ink, places, words)
 
 
-def _layout(traces: np.ndarray, words: Sequence[Word], frame: Frame) -> Layout:
-    """Find the layout that the number of rows, the names and the traces agree on."""
+def _layout(traces: np.ndarray, words: Sequence[Word], frame: Frame, ink: np.ndarray) -> Layout:
+    """Find the layout that the number of rows, the names and the traces agree on, and no other."""
     n_rows = len(frame.rows)
     fitting = [c for c in COLUMNS if 0 <= n_rows - len(STANDARD_LEADS) // c <= MOST_STRIPS]
     if not fitting:
         raise StudyError(f"{n_rows} rows of traces were found, which no known layout has; is the page whole?")
-    options = [grid(columns, (), order) for columns in fitting for order in ORDERS]
-    judged = [(_agreement(option, words, frame), -_lawless(option, traces), option) for option in options]
-    (_, wrong), law, best = max(judged, key=lambda judged: (judged[0][0] - judged[0][1], judged[1]))
+    judged = []
+    for option in (grid(columns, (), order) for columns in fitting for order in ORDERS):
+        right, wrong = _agreement(option, words, frame)
+        names = right - wrong + _names_on_traces(ink, option, words, frame)[1]
+        judged.append((names, -_lawless(option, traces), wrong, option))
+    names, law, wrong, best = max(judged, key=lambda judged: judged[:2])
     if wrong > 1:
         raise StudyError("the names of the leads are in no known order; is the page whole and the right way up?")
     if -law > 1.5 * MOST_LAWLESS:  # names that lie on traces are still there
         raise StudyError(LAWLESS)
+    rivals = [judgement for judgement in judged if judgement[-1] != best]
+    if any(names - others < SURE_NAMES and law < other_law / SURE_LAW for others, other_law, *_ in rivals):
+        raise StudyError("too few names of limb leads can be read to tell their order; scan the page anew.")
     strips = [_strip(best, row, traces, words, frame) for row in range(len(best.rows), n_rows)]
     return grid(best.columns, strips, "cabrera" if "cabrera" in best.name else "standard")
 
 
 def _agreement(layout: Layout, words: Sequence[Word], frame: Frame) -> tuple[int, int]:
-    """Numbers of names on the page that stand where a layout has them, and of those that do not."""
+    """Numbers of names on the page that tell a lead and stand where a layout has them, and of those that do not."""
     right = wrong = 0
     for word in words:
         row = frame.row_of(word)
         if row is not None and row < len(layout.rows):
             expected = layout.rows[row][frame.column(word.x, layout.columns)]
             fits = word.name.removeprefix(INVERTED) == expected.removeprefix(INVERTED)
-            right, wrong = right + fits, wrong + (not fits)
+            right += fits and tells(word.name)
+            wrong += not fits and not _in_part(word.name, expected)
     return right, wrong
 
 
@@ -278,11 +289,19 @@ def _strip(layout: Layout, row: int, traces: np.ndarray, words: Sequence[Word], 
     off = {lead: _off(traces[row, part], sign * traces[of, part]) for lead, of, part, sign in _segments(layout, traces)}
     best, second = sorted(off, key=off.__getitem__)[:2]
     written = {word.name for word in words if frame.row_of(word) == row and frame.column(word.x, max(COLUMNS)) == 0}
-    told = written.pop() if len(written) == 1 else best
-    sure = off[told] < MOST_OFF if told != best or written else off[best] < min(MOST_OFF, 0.7 * off[second])
+    told = written.pop() if len(written) == 1 else ""
+    if told and not _in_part(told, best):
+        best, sure = told, off[told] < min(MOST_OFF, 1.5 * off[best])
+    else:
+        sure = off[best] < (MOST_OFF if told == best else min(MOST_OFF, 0.7 * off[second]))
     if not sure:
         raise StudyError(f"the rhythm strip in row {row + 1} repeats no lead for certain; scan the page again, flat.")
-    return told
+    return best
+
+
+def _in_part(name: str, lead: str) -> bool:
+    """Whether a word may be the name of a lead of which some strokes touch a trace: what is read as I may be II."""
+    return not tells(name) and not tells(lead) and len(name) <= len(lead)
 
 
 def _off(strip: np.ndarray, lead: np.ndarray) -> float:
@@ -296,7 +315,7 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.
     """Give each lead its samples and its confidence."""
     n_samples = traces.shape[1]
     values = np.full((len(STANDARD_LEADS), n_samples), np.nan, np.float32)
-    confidence, drawn = np.zeros(len(STANDARD_LEADS)), []
+    confidence, drawn, powers = np.zeros(len(STANDARD_LEADS)), [], []
     segments = _segments(layout, traces)
     segments += [(lead, len(layout.rows) + at, slice(0, n_samples), 1.0) for at, lead in enumerate(layout.strips)]
     law = 1 - _lawless(layout, traces)
@@ -310,7 +329,12 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.
             raise StudyError(f"no trace was found for lead {lead}; scan the whole page again.")
         at = STANDARD_LEADS.index(lead)
         values[at, part] = sign * traces[row, part]
-        own = float((covered & ~lines.shared[row, columns]).mean())
+        power = (traces[row, part] - np.median(traces[row, part])) ** 2 + NO_WAVE_MV**2
+        powers.append([power.sum(), power[lines.shared[row, columns]].sum()])
+        own = covered.mean() * max(0.0, 1 - 2 * powers[-1][1] / powers[-1][0])
         confidence[at] = own * (law if lead in LIMB else 1) * (1 if page.is_exact else UNMEASURED)
         drawn.append((lead, np.stack([x, frame.zero[row] - traces[row, part] * PX * frame.gain], axis=1)))
+    every, shared = np.array(powers).T
+    if shared.sum() > MOST_SHARED[0] * every.sum() or (shared > MOST_SHARED[1] * every).any():
+        raise StudyError(TANGLED)
     return Reading(layout, fs, values, confidence, page.scale, page, tuple(drawn))

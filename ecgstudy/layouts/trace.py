@@ -142,7 +142,8 @@ def _paths(cost: np.ndarray, level: np.ndarray, rows: np.ndarray) -> np.ndarray:
     sums = np.cumsum(upwards, axis=1, dtype=np.float32)
     away = (_AWAY * np.abs(np.arange(tall) - REACH)).astype(np.float32)
     windows = rows[:, None] + np.arange(tall)
-    total = np.zeros((len(rows), tall), np.float32)
+    beside = (_PAPER * np.abs(np.arange(tall) - REACH)).astype(np.float32)  # it begins and ends by its own row
+    total = np.tile(beside, (len(rows), 1))
     reached = np.empty((width, len(rows), tall), np.float32)
     for x in range(width):
         here = sums[x][windows]
@@ -152,7 +153,7 @@ def _paths(cost: np.ndarray, level: np.ndarray, rows: np.ndarray) -> np.ndarray:
         total = np.minimum(down, up) + _LEVEL * level[x][windows] + away
         total -= total.min(axis=1, keepdims=True)
     paths = np.empty((2, len(rows), width), int)
-    at, each = np.argmin(total, axis=1), np.arange(len(rows))
+    at, each = np.argmin(total + beside, axis=1), np.arange(len(rows))
     for x in range(width - 1, -1, -1):
         here = sums[x][windows]
         before = np.argmin(reached[x] + np.abs(here - here[each, at][:, None]), axis=1)

@@ -11,8 +11,8 @@ from pathlib import Path
 from ecgstudy.errors import StudyError
 
 QUESTION = (
-    "An electrocardiogram looks anonymous and is not: it carries its owner's identity, sex and age. "
-    "How much does it give away, under splits that hold, which part of the heartbeat does so, and what can be done?"
+    "An electrocardiogram looks anonymous. How much does it give away about its owner, under splits that hold, which "
+    "part of the heartbeat does so, and what can be done?"
 )
 PROFILES = {
     "demo": "Every number on this page comes from the built-in SYNTHETIC cohort: it shows that the study runs, "
@@ -39,6 +39,7 @@ class StageInfo:
     needs: tuple[str, ...] = ()
 
 
+SUMMARY = "07_summary"
 STAGES = (
     StageInfo(
         "01_ingestion",
@@ -74,6 +75,19 @@ STAGES = (
         "Layouts",
         "Can one model read a diagnosis from any printed layout, in which most of every lead is missing?",
         needs=("01_ingestion",),
+    ),
+    StageInfo(
+        SUMMARY,
+        "Summary",
+        "What was found, what was not, and which claims of the papers hold?",
+        needs=(
+            "01_ingestion",
+            "02_reidentification",
+            "03_dual_task",
+            "04_attribution",
+            "05_deidentification",
+            "06_layouts",
+        ),
     ),
 )
 

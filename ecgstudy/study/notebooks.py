@@ -1,4 +1,4 @@
-"""Numbered notebooks: their strict parameters, their run by papermill, and their page.
+"""Numbered notebooks: their strict parameters and their run by papermill.
 
 papermill only warns of an unknown parameter and runs on with the defaults, so a typing mistake would give a result that
 looks right. Both roads into a notebook are checked: the wrapper before it starts the kernel, and the notebook itself
@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study.cache import METRICS, alone, naming_disk_errors, publish, write_text
-from ecgstudy.study.config import TEMPLATES, check_profile, notebooks_dir, results_dir
+from ecgstudy.study.config import check_profile, notebooks_dir, results_dir
 from ecgstudy.study.parallel import BATCH, PARENT
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _FIRST_LINE = "from ecgstudy.study.parallel import end_with_parent; end_with_par
 def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
     """Run a stage's notebook by papermill; return the folder of its results.
 
-    Only a run that comes to its end publishes anything: its results, the executed notebook and its page take the place
-    of an older run's. One that fails leaves ``<stage>.failed.ipynb`` with the traceback.
+    Only a run that comes to its end publishes anything: its results and the executed notebook take the place of an
+    older run's. One that fails leaves ``<stage>.failed.ipynb`` with the traceback.
     """
     # an optional part of jsonschema, a grammar of web addresses, takes two seconds to build and is not needed
     sys.modules.setdefault("rfc3987_syntax", None)
@@ -55,9 +55,7 @@ def run_notebook(stage: str, given: Mapping[str, Literal]) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{stage}.draft", dir=folder.parent) as draft:
             executed = Path(draft, f"{stage}.ipynb")
             _execute(source, executed, values, folder / f"{stage}.failed.ipynb")
-            notebook = scrubbed(nbformat.read(executed, as_version=4))
-            write_text(executed, nbformat.writes(notebook))
-            write_text(executed.with_suffix(".html"), notebook_html(notebook, stage))
+            write_text(executed, nbformat.writes(scrubbed(nbformat.read(executed, as_version=4))))
             publish(Path(draft), folder)
     return folder
 
@@ -115,23 +113,6 @@ def scrubbed(notebook: "NotebookNode") -> "NotebookNode":
             cell.outputs = [out for out in cell.outputs if out.get("name", out.get("ename")) not in noise]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return notebook
-
-
-def notebook_html(notebook: "NotebookNode", title: str) -> str:
-    """Page of an executed notebook that opens without network or server; `title` stands in for a missing heading."""
-    from jinja2 import FileSystemLoader
-    from nbconvert import HTMLExporter
-
-    loaders = [FileSystemLoader(TEMPLATES)]
-    exporter = HTMLExporter(extra_loaders=loaders, template_file="notebook.html.j2", embed_images=True)
-    return exporter.from_notebook_node(notebook, {"metadata": {"name": heading_of(notebook) or title}})[0]
-
-
-def heading_of(notebook: "NotebookNode") -> str:
-    """Text of the notebook's first level-1 heading, "" where there is none."""
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = re.search(r"^# (.*)$", prose, re.MULTILINE)
-    return heading[1].strip() if heading else ""
 
 
 def notebook_path(stage: str) -> Path:

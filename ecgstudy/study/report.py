@@ -1,20 +1,39 @@
-"""The report's front page: what the study asks, and the headline numbers of every finished stage.
+"""The report: the front page of a profile, and a site of all its notebooks.
 
-It only reads the files that the stages left (``metrics.json``, ``report.json``, figures); it computes nothing.
+It only reads the files that the stages left (``metrics.json``, ``report.json``, tables, figures); it computes nothing.
 """
 
 import json
+import re
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ecgstudy.data.own import OWN_PREFIX
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import most_failures
-from ecgstudy.study.cache import write_text
-from ecgstudy.study.config import PROFILES, QUESTION, STAGES, TEMPLATES, StageInfo, check_profile, is_own, results_dir
+from ecgstudy.study.cache import alone, write_text
+from ecgstudy.study.config import (
+    PROFILES,
+    QUESTION,
+    STAGES,
+    SUMMARY,
+    TEMPLATES,
+    StageInfo,
+    check_profile,
+    is_own,
+    results_dir,
+)
+from ecgstudy.study.site import build_site, glossary_page, notebook_page
 from ecgstudy.study.stage import STORY, read_metrics
+from ecgstudy.study.words import estimate_text, exact, number_text, table_html
 
+SHOWN = ("claims", "risks", "data_cards", "risk_cards")
+"""Tables of the summary that the front page shows as they are."""
 LINKING = {
     "cross_day": "of a later day",
     "cross_record": "another recording, of whatever day",
@@ -26,24 +45,97 @@ UNKNOWN = "Whether patients can be linked is not known"
 
 
 def build_report(profile: str) -> Path:
-    """Write ``index.html`` and ``summary.md`` of a profile that has a finished stage; return the page's path."""
+    """Write the site (``index.html``) and ``summary.md`` of a profile with a finished stage; return the page's path.
+
+    The site holds the notebooks of all finished stages, a glossary and the front page, and opens from disk.
+    """
     folder = results_dir(check_profile(profile))
     sections = [_section(profile, info) for info in STAGES]
     if not any(section["finished"] for section in sections):
         raise StudyError(f"{folder} holds no finished stage; run `make study PROFILE={profile}` first.")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    content = {"question": QUESTION, "profile": profile, "note": PROFILES[profile], "sections": sections}
-    content["answers"] = steward_answers(profile) if is_own(profile) else []
-    content["linked"] = any(answer["headline"] != UNKNOWN for answer in content["answers"])
-    for template, target in (("index.html.j2", "index.html"), ("summary.md.j2", "summary.md")):
-        write_text(folder / target, environment.get_template(template).render(content))
+    content = _front(profile, sections)
+    with alone(folder / "report", f"the report of the profile {profile}"), tempfile.TemporaryDirectory() as draft:
+        source = Path(draft, "pages")
+        source.mkdir()
+        captions = _write_pages(source, folder, content)
+        build_site(source, folder, f"ecgstudy ({profile})", captions)
+    write_text(folder / "summary.md", _templates().get_template("summary.md.j2").render(content))
     return folder / "index.html"
+
+
+def _write_pages(source: Path, folder: Path, content: dict) -> dict[str, dict[str, str]]:
+    """Write the pages' sources: front page, notebooks, glossary; return each page's CSV files by their captions."""
+    import nbformat
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
+    templates, captions = _templates(), {}
+    for section in content["sections"]:
+        if not section["finished"]:
+            continue
+        info = section["info"]
+        executed = folder / info.name / f"{info.name}.ipynb"
+        if executed.is_file():
+            notebook = nbformat.read(executed, as_version=4)
+        else:  # the stage was run by hand, in JupyterLab
+            notebook = new_notebook(cells=[new_markdown_cell(f"# {info.title}")])
+        card = next((card for card in content["findings"] if card["stage"] == info.name), None)
+        short = templates.get_template("short.md.j2").render(section | {"card": card})
+        nbformat.write(notebook_page(notebook, info, folder / info.name, short), source / f"{info.name}.ipynb")
+        files = pd.Series({t["name"]: t["caption"] for t in section["tables"]}, dtype=str).drop_duplicates(keep=False)
+        captions[info.name] = {caption: f"{info.name}/tables/{name}.csv" for name, caption in files.items()}
+    pages = {"index.md": templates.get_template("index.md.j2").render(content), "glossary.md": glossary_page()}
+    for name, text in pages.items():
+        (source / name).write_text(text, encoding="utf-8")
+    return captions | {"index": captions.get(SUMMARY, {})}
+
+
+def _templates() -> Environment:
+    """Templates of Markdown: texts are escaped, so that nothing in them is taken for markup."""
+    shared = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=FileSystemLoader(TEMPLATES), finalize=_escaped, **shared)
+
+
+def _escaped(value: object) -> object:
+    """Keep Markdown from taking characters of a text for its own; what is marked up (``| e``, ``| safe``) stays."""
+    return value if isinstance(value, Markup) else Markup(re.sub(r"([\\`*_{}\[\]<>|#$~&])", r"\\\1", str(value)))
+
+
+def _front(profile: str, sections: list[dict]) -> dict:
+    """Gather what the front page says: answers to a steward, and of the summary's tables what is there."""
+    answers = steward_answers(profile) if is_own(profile) else []
+    summary = next((section for section in sections if section["info"].name == SUMMARY), {"finished": False})
+    captions = {table["name"]: table["caption"] for table in summary["tables"]} if summary["finished"] else {}
+    folder = results_dir(profile) / SUMMARY / "tables"
+    tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False) for name in captions}
+    findings = tables["findings"].to_dict("records") if "findings" in tables else []
+    for card in findings:
+        card["drawn"] = json.loads(card["rows"])
+        for row in card["drawn"]["rows"]:
+            row["text"] = estimate_text(row | {"low": None})
+    lead = QUESTION
+    if findings and profile == "real":
+        best = findings[0]
+        lead = f"{best['headline']}: {best['number']} {best['phrase']}; guessing: {best['chance']}."
+    counts = [metric["value"] for name, metric in sections[0].get("metrics", {}).items() if name.endswith(".persons")]
+    counts = [count for count in counts if count]
+    return {
+        "question": QUESTION,
+        "profile": profile,
+        "note": PROFILES[profile],
+        "version": version("ecgstudy"),
+        "sections": sections,
+        "lead": lead,
+        "answers": answers,
+        "linked": any(answer["headline"] != UNKNOWN for answer in answers),
+        "findings": findings,
+        "not_found": tables["not_found"].to_numpy().tolist() if "not_found" in tables else [],
+        "verdicts": summary["findings"][0] if captions else "",
+        "people": f"{sum(counts):,.0f} people in {len(counts)} cohort{'s' * (len(counts) > 1)}. " if counts else "",
+        "pages": {
+            name: Markup(table_html(tables[name], captions[name])) if len(tables.get(name, ())) else ""
+            for name in SHOWN
+        },
+    }
 
 
 def _section(profile: str, info: StageInfo) -> dict:
@@ -54,13 +146,14 @@ def _section(profile: str, info: StageInfo) -> dict:
     except (StudyError, OSError, json.JSONDecodeError):
         return {"info": info, "finished": False}
     metrics, about = content["metrics"], content["provenance"]
-    headlines = [
-        line | metrics[line["metric"]] | {"text": estimate_text(metrics[line["metric"]])} for line in story["headlines"]
-    ]
+    headlines = []
+    for line in story["headlines"]:
+        metric = exact(line["metric"], metrics[line["metric"]])
+        headlines.append(line | metric | {"text": estimate_text(metric)})
     made = f"commit {about['commit'][:10]}, seed {about['seed']}, {about['device']}, {about['seconds']:.0f} s"
     if "artefact_commits" in about:
         made += f"; rests on artefacts of commits {', '.join(made_by[:10] for made_by in about['artefact_commits'])}"
-    return story | {"info": info, "finished": True, "headlines": headlines, "made": made}
+    return story | {"info": info, "finished": True, "headlines": headlines, "made": made, "metrics": metrics}
 
 
 def steward_answers(profile: str) -> list[dict[str, str]]:
@@ -94,15 +187,16 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
     rank1, persons, enrolled, always, worst = (said(protocol, name, stronger) for name in names)
     seconds = metrics.get(f"{cohort}.{protocol}.probe_seconds", {})
     sentences = [
-        f"Somebody who holds one earlier ECG of each of {number_text(enrolled['value'])} patients and gets another ECG "
-        f"of one of {number_text(persons['value'])} of them ({LINKING[protocol]}"
-        + (f", {number_text(seconds['value'])} s long" if seconds else "")
+        f"Somebody who holds one earlier ECG of each of {enrolled['value']:,.0f} patients and gets another ECG "
+        f"of one of {persons['value']:,.0f} of them ({LINKING[protocol]}"
+        + (f", {estimate_text(seconds)} long" if seconds else "")
         + f") names the right patient in {_share_text(rank1)} of the cases; guessing would in "
-        f"{number_text(100 / enrolled['value'])} %."
+        f"{number_text(1 / enrolled['value'], 'share')} %."
     ]
     if rank1["value"] in (0, 1):
-        bound = 100 * most_failures(persons["value"], 0.975)
-        bound = f"as low as {number_text(100 - bound)} %" if rank1["value"] else f"as high as {number_text(bound)} %"
+        most = most_failures(persons["value"], 0.975)
+        low, high = number_text(1 - most, "share"), number_text(most, "share")
+        bound = f"as low as {low} %" if rank1["value"] else f"as high as {high} %"
         sentences.append(f"Of so few patients that says little: among all it may be {bound} (exact 97.5 % bound).")
     if stronger == "template":
         sentences.append(
@@ -112,33 +206,15 @@ def _steward_answer(cohort: str, metrics: dict[str, dict]) -> dict[str, str]:
     elif template["value"] is not None:
         sentences.append(f"Comparing average beats, without any training, already does so in {_share_text(template)}.")
     if always["value"] is not None and worst["value"] is not None:
-        told = "all" if worst["value"] == 1 else f"{number_text(100 * worst['value'])} % or more"
+        told = "all" if worst["value"] == 1 else f"{number_text(worst['value'], 'share')} % or more"
         sentences.append(
-            f"{number_text(100 * always['value'])} % of the patients are recognised every time; the worst-off tenth "
+            f"{number_text(always['value'], 'share')} % of the patients are recognised every time; the worst-off tenth "
             f"are told from others in {told} of the comparisons."
         )
-    share = number_text(100 * rank1["value"])
+    share = number_text(rank1["value"], "share")
     return {"cohort": cohort, "headline": f"{share} % of later ECGs can be linked", "text": " ".join(sentences)}
 
 
 def _share_text(metric: dict) -> str:
     """Put a share of persons into words; of none or all, resampling them gives an interval without width: left out."""
     return estimate_text(metric | ({"low": None} if metric["value"] in (0, 1) else {}))
-
-
-def estimate_text(metric: dict) -> str:
-    """Put one metric into words: value, unit (shares in per cent) and 95 % interval, or why it is undefined."""
-    if metric["value"] is None:
-        return metric["note"]
-    factor, unit = (100, "%") if metric["unit"] == "share" else (1, metric["unit"])
-    text = f"{number_text(factor * metric['value'])} {unit}".strip()
-    if metric["low"] is None or metric["high"] is None:
-        return text
-    return f"{text} (95 % interval {number_text(factor * metric['low'])} to {number_text(factor * metric['high'])})"
-
-
-def number_text(value: float) -> str:
-    """Write a number for readers: whole numbers with thousands, others to three significant digits."""
-    if float(value).is_integer():
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

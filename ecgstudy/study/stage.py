@@ -29,6 +29,7 @@ from ecgstudy.study.config import check_profile, is_own, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
 from ecgstudy.study.parallel import in_batch, resolve_device
 from ecgstudy.study.plots import use_house_style
+from ecgstudy.study.words import table_html
 
 STORY = "report.json"
 RESULTS = "results.csv"
@@ -172,12 +173,12 @@ class Stage:
         self._recorded["finding"][cell] = run, [*(sentences if run and run == before else ()), sentence]
         display(Markdown(f"> **Finding.** {sentence}"))
 
-    def table(self, name: str, frame: pd.DataFrame, caption: str, decimals: int = 3, show: bool = True) -> None:
+    def table(self, name: str, frame: pd.DataFrame, caption: str, show: bool = True) -> None:
         """Write a table to ``tables/<name>.csv`` and show it; a long one is only named, with `show` off."""
         self._record("table", name, {"name": name, "caption": caption})
         _write_csv(self.folder / "tables" / f"{name}.csv", frame, "%.6g")
         if show:
-            display(HTML(table_html(frame, caption, decimals)))
+            display(HTML(table_html(frame, caption)))
         else:
             display(Markdown(f"*{caption}* ({len(frame):,} rows, in `tables/{name}.csv`)"))
 
@@ -269,29 +270,6 @@ def read_metrics(profile: str, stage: str) -> dict:
     if content.get("complete") is not True:
         raise StudyError(f"{path} is of a run that did not end; run `python -m ecgstudy run {stage}` again.")
     return content
-
-
-def table_html(frame: pd.DataFrame, caption: str, decimals: int = 3) -> str:
-    """Render an accessible table: caption above, undefined cells as "-", numbers to `decimals` places."""
-    style = shown_table(frame, decimals).style.hide(axis="index").set_caption(caption).set_uuid("t")
-    style = style.format(precision=decimals, na_rep="-", thousands=",", escape="html")
-    style = style.set_table_styles([{"selector": "caption", "props": "text-align: left; font-style: italic"}])
-    return style.to_html()
-
-
-def shown_table(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
-    """Copy of a table for readers: ``x``, ``x_low`` and ``x_high`` as one column, spaces for underscores."""
-    shown = frame.copy()
-    for name in [column for column in frame if {f"{column}_low", f"{column}_high"} <= set(frame)]:
-        low, high = shown.pop(f"{name}_low"), shown.pop(f"{name}_high")
-        shown[name] = [_with_interval(*triple, decimals) for triple in zip(frame[name], low, high, strict=True)]
-    return shown.rename(columns=lambda column: str(column).replace("_", " "))
-
-
-def _with_interval(value: float, low: float, high: float, decimals: int) -> str:
-    """Write "value (low to high)"; "-" where the value is undefined, the value alone where the interval is."""
-    told = f"{value:.{decimals}f}" if math.isfinite(value) else "-"
-    return f"{told} ({low:.{decimals}f} to {high:.{decimals}f})" if math.isfinite(value + low + high) else told
 
 
 def _finite(value: float) -> float | int | None:

@@ -1,0 +1,178 @@
+"""The summary's verdicts and sentences follow from the stages' numbers; what is missing is said to be missing."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ecgstudy.study.config import STAGES
+from ecgstudy.study.stage import Stage
+from ecgstudy.study.words import estimate_text, exact
+from ecgstudy.summary import tables
+from ecgstudy.summary.evidence import Evidence
+
+NUMBERS = {
+    "02_reidentification": {
+        "ecgid.random_windows.transecg.rank1": (0.95, 0.93, 0.97, 84),
+        "ecgid.cross_day.transecg.rank1": (0.58, 0.36, 0.82, 20),
+        "ecgid.cross_day.best.rank1": (0.89, 0.76, 1.0, 20),
+        "ecgid.cross_record.transecg.rank1": (0.91, 0.84, 0.97, 89),
+        "ecgid.age.subject_disjoint_cross_record.transecg.accuracy": (0.56, 0.46, 0.66, 89),
+        "ecgid.cross_record.best.rank1": (1.0, 1.0, 1.0, 89),
+        "ecgid.cross_record.template.rank1": (0.9, 0.8, 0.95, 89),
+    }
+}
+COUNTS = {
+    "ecgid.cross_day.best.enrolled": 90,
+    "ecgid.cross_day.transecg.enrolled": 90,
+    "ecgid.cross_day.best.persons": 20,
+}
+COUNTS |= {"ecgid.cross_day.best.probes": 83, "ecgid.age.subject_disjoint_cross_record.transecg.majority": 0.71}
+
+
+@pytest.fixture
+def evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evidence:
+    """Numbers of one finished stage of the profile real."""
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path))
+    for name, metrics in NUMBERS.items():
+        stage = Stage.open(name, {"profile": "real", "seed": 0, "device": "cpu"})
+        for metric, (value, low, high, n) in metrics.items():
+            stage.metric(metric, value, low, high, n, "share")
+        for metric, value in COUNTS.items():
+            stage.metric(metric, value, unit="persons" if value > 1 else "share")
+        stage.finish()
+    return Evidence("real")
+
+
+def _number(value: float | None, low: float | None = None, high: float | None = None) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+NONE = _number(None)
+
+
+@pytest.mark.parametrize(
+    ("leaky", "honest", "chance", "said"),
+    [
+        (NONE, _number(0.8, 0.7, 0.9), NONE, "reproduced"),
+        (NONE, _number(0.95, 0.9, 0.99), NONE, "exceeded"),
+        (_number(0.84, 0.8, 0.85), _number(0.6, 0.5, 0.7), NONE, tables.LEAKY),
+        (_number(0.7, 0.6, 0.8), _number(0.6, 0.5, 0.7), NONE, tables.NOT),
+        (NONE, _number(0.86, 0.7, 0.9), _number(0.75), tables.NOT),  # no better than the commonest class
+        (_number(0.9), _number(0.86, 0.7, 0.9), _number(0.75), tables.LEAKY),
+        (_number(0.9), NONE, NONE, tables.MISSING),
+        (_number(0.9), _number(0.86), _number(0.5), tables.BARE),
+    ],
+)
+def test_a_verdict_follows_from_the_honest_interval_then_from_the_leaky_one(
+    leaky: dict, honest: dict, chance: dict, said: str
+) -> None:
+    assert tables.verdict(0.85, True, leaky, honest, chance) == said
+
+
+@pytest.mark.parametrize(
+    ("honest", "leaky", "said"),
+    [
+        (_number(0.55, 0.52, 0.58), NONE, "exceeded"),
+        (_number(0.6, 0.57, 0.63), NONE, "reproduced"),
+        (_number(0.7, 0.66, 0.74), _number(0.5, 0.45, 0.55), tables.LEAKY),
+        (_number(0.7, 0.66, 0.74), _number(0.65, 0.62, 0.68), tables.NOT),
+    ],
+)
+def test_of_what_shall_be_hidden_less_is_better(honest: dict, leaky: dict, said: str) -> None:
+    assert tables.verdict(0.59, False, leaky, honest, NONE) == said
+
+
+def test_claims_are_judged_by_what_is_there_and_the_rest_is_missing(evidence: Evidence) -> None:
+    claims = tables.claims_table(evidence).set_index("claim")
+    day = claims.loc["names the person: another day"]
+    assert day[["verdict", "honest", "leaky", "chance"]].tolist() == [
+        tables.LEAKY,
+        "58.0 % (36.0 to 82.0)",
+        "95.0 % (93.0 to 97.0)",
+        "1.1 %",
+    ]
+    assert "The chosen attacker reaches 89.0 % (76.0 to 100.0)." in day["what differs"]
+    assert claims.loc["names the person: another recording", "verdict"] == "reproduced"
+    late = claims.loc["names the activity: another electrode"]
+    assert late["verdict"] == tables.MISSING
+    assert late["honest"] == "missing: stage 03 has not been run to its end"
+    assert set(claims["verdict"]) <= set(tables.VERDICTS)
+    assert len(claims) == len(tables.listed("claims"))
+    assert tables.verdict_finding(claims).startswith("Of 99 published numbers: 1 reproduced, 1 holds only under")
+    counts = tables.verdict_results(claims).set_index("metric")["value"]
+    assert counts.sum() == len(claims)
+
+
+def test_own_records_judge_no_paper_and_synthetic_ones_give_no_verdict(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(tables.claims_table(Evidence("mine"))) == 0
+    stage = Stage.open("02_reidentification", {"profile": "demo", "seed": 0, "device": "cpu"})
+    stage.metric("synthetic.cross_day.transecg.rank1", 0.9, 0.88, 0.95, 9, "share")
+    stage.finish()
+    claims = tables.claims_table(Evidence("demo")).set_index("claim")
+    assert claims.loc["names the person: another day", "verdict"] == tables.SYNTHETIC
+
+
+def test_findings_nulls_and_risks_stand_on_numbers(evidence: Evidence) -> None:
+    (finding,) = tables.findings_table(evidence).to_dict("records")
+    assert finding["headline"] == "One ECG is enough to find its owner on another day"
+    assert (finding["number"], finding["interval"], finding["chance"]) == ("89.0 %", "76.0 to 100.0", "1.1 %")
+    assert "83 persons of 20 persons" in finding["sure"]
+    assert "the right one of 90 persons" in finding["phrase"]
+    (null,) = tables.nulls_table(evidence)["found"]
+    assert "56.0 % (46.0 to 66.0); always naming the commonest is right in 71.0 %" in null
+    assert "89.0 % (76.0 to 100.0)" in tables.risks_table(evidence)["risk"].tolist()
+    cards = tables.risk_cards(evidence).set_index("protocol")
+    assert cards.loc["cross_record", "named right"] == "100.0 % (95.9 to 100.0)"  # Clopper and Pearson's for 89 of 89
+
+
+def test_a_missing_number_is_said_in_words_wherever_it_stands(evidence: Evidence) -> None:
+    gone = "missing: stage 03 has not been run to its end"
+    name = "03:motion.cross_activity.dt4ecg.person_accuracy"
+    assert [evidence.value(asked) for asked in (name, f"1/{name}", f"n:{name}", f"1/n:{name}")] == [gone] * 4
+    assert evidence.fill(f"of {{v:{name}}}") == f"of {gone}"
+    assert evidence.value("1/n:02:ecgid.cross_day.best.rank1") == "5.0 %"
+    assert len(tables.data_cards(evidence)) == 0
+    assert len(tables.risk_cards(Evidence("mine"))) == len(tables.risks_table(Evidence("mine"))) == 0
+
+
+def test_a_rule_needs_both_intervals_apart(evidence: Evidence) -> None:
+    one, other = "02:ecgid.random_windows.transecg.rank1", "02:ecgid.cross_record.transecg.rank1"
+    assert evidence.holds(f"{one} > 92%") is True
+    assert evidence.holds(f"{one} > {other}") is False
+    assert evidence.holds(f"{other} < {one}") is False
+    assert evidence.holds("02:ecgid.cross_day.transecg.rank1 < 02:ecgid.random_windows.transecg.rank1") is True
+    assert evidence.holds("05:nothing > 0.5") is None
+
+
+def test_exact_bounds_where_all_or_none_succeed() -> None:
+    whole = {"value": 1.0, "low": 1.0, "high": 1.0, "n": 89, "unit": "share"}
+    assert estimate_text(exact("c.p.a.rank1", whole)) == "100.0 % (95 % interval 95.9 to 100.0)"
+    assert estimate_text(exact("c.p.a.rank1_per_person", whole | {"value": 0.0})) == "0.0 % (95 % interval 0.0 to 4.1)"
+    assert exact("c.p.a.eer", whole) is whole
+    assert exact("c.p.a.rank1", whole | {"value": 0.9})["low"] == 1.0
+
+
+def test_lists_name_stages_that_there_are_and_rules_that_can_be_read(evidence: Evidence) -> None:
+    stages = {stage.name[:2] for stage in STAGES}
+    for name in ("claims", "cards", "nulls", "risks", "models", "checklists"):
+        asked = re.findall(r"\b(\d\d):[a-z]", " ".join(tables.listed(name).to_numpy().ravel()))
+        assert set(asked) <= stages
+    for rule in [*tables.listed("cards")["rule"], *tables.listed("nulls")["rule"]]:
+        assert rule.split(" ")[1] in "<>"
+        evidence.holds(rule)
+    assert set(tables.listed("cards")["stage"]) <= {stage.name for stage in STAGES}
+
+
+def test_the_checklists_are_whole_and_filled_from_the_manifests(evidence: Evidence) -> None:
+    reforms, biometric = tables.checklist(evidence, "REFORMS"), tables.checklist(evidence, "biometric")
+    assert (len(reforms), len(biometric)) == (32, 8)
+    code = reforms.set_index("item").loc["Code", "answer"]
+    assert evidence.stages["02"]["provenance"]["commit"][:10] in code
+    assert "{" not in "".join(reforms["answer"]) + "".join(biometric["answer"])
+    costs = tables.costs_table(evidence).set_index("stage")
+    assert costs.loc["Layouts", "commit"] == tables.MISSING
+    assert isinstance(tables.model_cards(evidence), pd.DataFrame)
