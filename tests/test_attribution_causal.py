@@ -126,13 +126,15 @@ def test_an_order_is_stated_with_its_test() -> None:
     others = np.zeros((4, len(causal.TAKEN), 2))
     others[:, FACTORS.index("T")] = drawn[:, None] * [-0.3, 0.2]
     others[:, FACTORS.index("RR interval")] = drawn[:, None] * [-0.1, 0.3]
-    costs = causal.Costs(np.zeros((4, 2)), others, np.zeros_like(others), 2, np.ones(6))
+    costs = causal.Costs(np.ones((4, 2)), others, np.zeros_like(others), 2, np.ones(6))
     found = causal.order_table(costs).set_index("measure")
     assert found.loc["rank1", ["first", "second"]].tolist() == ["T", "RR interval"]
     assert found.loc["eer", ["first", "second"]].tolist() == ["RR interval", "T"]
     assert found.loc["eer", "difference"] == pytest.approx(0.1)
     assert found.loc["eer", "difference_low"] == pytest.approx(0, abs=0.01)
     assert found.loc["eer", "p"] == 1.0
+    # against the own average, not against the recording
+    assert causal.cost_table(costs).set_index("factor").loc["T", "rank1_cost"] == pytest.approx(0.3)
 
 
 def test_a_check_that_the_records_do_not_allow_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,10 +274,8 @@ def test_network_and_random_states_are_left_as_they_were() -> None:
     for method, baseline in PAIRS:
         if not not_applicable(method, model):
             attribute(method, baseline, ask(model))
-    question = ask(model, targets=np.full(N, 99))
     with pytest.raises((IndexError, RuntimeError)):  # fails while its hooks are set
-        attribute(METHODS["deep_lift"], ZERO, question)
-    assert not any(module._forward_hooks for module in question.contrast.modules())
+        attribute(METHODS["deep_lift"], ZERO, ask(model, targets=np.full(N, 99)))
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert all(module.training for module in model.modules())
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["stem.0.weight"]
@@ -286,6 +284,18 @@ def test_network_and_random_states_are_left_as_they_were() -> None:
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._backward_hooks
+
+
+def test_what_a_failed_method_leaves_behind_is_on_a_copy_of_its_own(linear: Question) -> None:
+    def leaves_a_hook(question: Question, _: methods.Chunk) -> Tensor:
+        question.contrast.register_forward_hook(lambda *_: torch.zeros(N, 3))
+        raise RuntimeError
+
+    before = linear.scores(linear.windows.samples)
+    with pytest.raises(RuntimeError):
+        attribute(methods.Method(leaves_a_hook, ""), ZERO, linear)
+    np.testing.assert_array_equal(linear.scores(linear.windows.samples), before)
+    assert np.abs(before).max() > 0
 
 
 def test_why_a_method_does_not_apply_is_a_sentence() -> None:
