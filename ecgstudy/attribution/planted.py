@@ -116,7 +116,7 @@ class Size:
 
 SIZES = {
     "demo": Size(
-        ("P", "P+T", "PR"), 1, 60, 3, {"resnet1d": (8, {}), "transecg": (14, {"n_layers": 2, "dropout": 0.0})}
+        ("T", "P+T", "PR"), 1, 60, 3, {"resnet1d": (8, {}), "transecg": (14, {"n_layers": 2, "dropout": 0.0})}
     ),
     "real": Size(tuple(CUES), 3, 120, 8, {"resnet1d": (15, {}), "transecg": (30, {}), FINE: (20, {})}),
 }
