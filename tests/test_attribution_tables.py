@@ -203,6 +203,9 @@ def test_verdicts_are_numbers_where_there_is_one() -> None:
     assert "R wave for sex on ptbxl: holds; by attention: does not hold" in told
     assert "cannot be judged here, because the network knows no more than chance" in told
     assert "no cohort has the leads" in tables.claim_finding(pd.DataFrame())
+    same = [claim(), claim(region="P-R to the R peak", task="age", reason=None), claim(leads="I", verdict="x")]
+    told = tables.claim_finding(pd.DataFrame(same))
+    assert told.endswith(": R wave for sex, P-R to the R peak for age on ptbxl: holds; by attention: does not hold.")
 
 
 def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ecgstudy.attribution.cases import Case
 from ecgstudy.attribution.causal import EVERYTHING
-from ecgstudy.attribution.claims import ATTENTION, UNJUDGED, VALUES
+from ecgstudy.attribution.claims import ATTENTION, VALUES
 from ecgstudy.attribution.exchange import BASELINES, FACTORS, INTERVALS, OWN_TIMING
 from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, controls_of, uniform
 from ecgstudy.attribution.planted import NETWORKS, SHAPE, TIMING, trusted_methods
@@ -287,10 +287,11 @@ def cost_finding(costs: pd.DataFrame, orders: pd.DataFrame) -> str:
 
 def claim_finding(claims: pd.DataFrame) -> str:
     """State the trusted verdict on each claim, and beside it what the rejected method would have said."""
-    parts = []
-    for row in claims[claims["leads"] == "twelve"].to_dict("records") if len(claims) else ():
-        why = f", because {row['reason']}" if row["verdict"] == UNJUDGED else ""
-        paper = f"; by attention: {row['by_attention']}" if isinstance(row.get("by_attention"), str) else ""
-        parts.append(f"{row['region']} for {row['task']} on {row['cohort']}: {row['verdict']}{why}{paper}")
+    said, parts = ["cohort", "verdict", "reason", "by_attention"], []
+    table = claims.reindex(columns=["leads", "region", "task", *said]).fillna("").query("leads == 'twelve'")
+    for (cohort, verdict, reason, attention), own in table.groupby(said, sort=False):
+        why, paper = reason and f", because {reason}", attention and f"; by attention: {attention}"
+        asked = ", ".join(own["region"] + " for " + own["task"])
+        parts.append(f"{asked} on {cohort}: {verdict}{why}{paper}")
     told = "; ".join(parts) or "no cohort has the leads and people to judge them"
     return f"The paper's claims by trusted methods, beside its own ({ATTENTION.replace('_', ' ')}): {told}."
