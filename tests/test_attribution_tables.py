@@ -101,6 +101,12 @@ def test_what_a_method_is_not_trusted_for_is_neither_drawn_nor_ordered(case: Cas
         assert orders.empty
 
 
+def test_nobodys_share_is_given_where_the_network_knows_one_person_only(case: Case) -> None:
+    alone = replace(case, right=np.arange(12) < 2, model="transecg")
+    found, _ = tables.share_tables([alone, case], BOTH, 0)
+    assert set(found["model"]) == {"resnet1d"}
+
+
 def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) -> None:
     found, _ = tables.share_tables([case], BOTH, 0)
     kept = rows_of(found, "replacement", OWN_TIMING)
@@ -232,9 +238,10 @@ def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:
 
 
 def test_who_is_trusted_is_named_by_network_and_kind() -> None:
-    found = pd.concat([BOTH, verdicts(("transecg", "saliency", "none", SHAPE)).assign(trusted=False, near=True)])
+    more = verdicts(("resnet1d", "replacement", EVERYBODY, SHAPE), ("resnet1d", "shapley", DONOR, SHAPE))
+    found = pd.concat([BOTH, more, verdicts(("transecg", "saliency", "none", SHAPE)).assign(trusted=False, near=True)])
     told = tables.trust_finding(found)
-    assert "for shape on resnet1d: replacement from donor (0 near misses)" in told
+    assert "for shape on resnet1d: replacement from donor or mean everybody, shapley from donor (0 near misses)" in told
     assert "for shape on transecg: none (1 near misses)" in told
 
 

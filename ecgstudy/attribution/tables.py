@@ -31,6 +31,8 @@ from ecgstudy.learn.base import PERSON
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, transfer_boundaries
 
 ENDS = ("", "_low", "_high")
+FEWEST_PERSONS = 2
+"""What the network knows of fewer persons is nobody's share."""
 UNIFORM = (uniform.__name__, NONE, "")
 ORDER = list(NETWORKS)
 """Metrics that name no network are of the first of these."""
@@ -136,14 +138,16 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
     keys = ["model", "method", "baseline", "kind"]
     trusted = set(verdicts.loc[verdicts["trusted"], keys].itertuples(index=False, name=None))
     rows, orders = [], []
-    for case in (case for case in cases if case.right.any()):
+    for case in cases:
         persons, about = case.windows.persons, {"cohort": case.cohort, "protocol": case.protocol, "model": case.model}
         resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons[case.right]).size
+        if n_persons < FEWEST_PERSONS:
+            continue
         time = drawn_shares(case.answers.effects[UNIFORM][case.right], persons[case.right], resamples)
         for method, baseline in (pair for pair in PAIRS if (pair[0].name, pair[1], "") in case.answers.effects):
             found = spoken(case.answers, method, baseline, case.right, persons, resamples)
-            row = about | {"method": method.name, "baseline": baseline, "control": method.control}
-            row["speaks"] = [(method.name, baseline)] == trusted_methods(verdicts, case.model)[:1]
+            row = about | {"method": method.name, "baseline": baseline}
+            speaks = [(method.name, baseline)] == trusted_methods(verdicts, case.model)[:1]
             moves = method.by_factor and baseline != OWN_TIMING
             kinds = [SHAPE] * len(WAVES) + [TIMING] * len(INTERVALS) * moves
             sure = [(case.model, method.name, baseline, kind) in trusted for kind in kinds]
@@ -154,9 +158,9 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
                 if found.controls:
                     numbers["minus_control"] = beyond_controls(found.own, found.controls)[:, at]
                 known = dict.fromkeys(numbers) if found.reason else estimates(numbers, n_persons)
-                told = {"factor": FACTORS[at], "trusted": sure[at], "persons": n_persons, "reason": found.reason}
-                rows.append(row | told | intervals(known))
-            if row["speaks"] and not found.reason:
+                told = {"control": method.control, "speaks": speaks, "factor": FACTORS[at], "trusted": sure[at]}
+                rows.append(row | told | intervals(known) | {"persons": n_persons, "reason": found.reason})
+            if speaks and not found.reason:
                 first, second = np.argsort(-found.own[0, : len(kinds)] * sure, kind="stable")[:2]
                 test = estimates({"difference": found.own[:, first] - found.own[:, second]}, n_persons)
                 order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
@@ -256,8 +260,8 @@ def trust_finding(verdicts: pd.DataFrame) -> str:
     """Name the methods that passed, by network and kind, and count near misses."""
     parts = []
     for (model, kind), own in verdicts.groupby(["model", "kind"], sort=False):
-        named = [f"{row.method} from {row.baseline}" for row in own[own["trusted"]].itertuples()]
-        told = ", ".join(named).replace("_", " ") or "none"
+        passed = own[own["trusted"]].groupby("method", sort=False)["baseline"]
+        told = ", ".join(f"{method} from {' or '.join(of)}" for method, of in passed).replace("_", " ") or "none"
         parts.append(f"for {kind} on {model}: {told} ({own['near'].sum()} near misses)")
     return f"Methods that find what was planted, and beat every control: {'; '.join(parts)}."
 
