@@ -19,6 +19,7 @@ from ecgstudy.layouts.images import agreement
 from ecgstudy.layouts.layout import layout_named
 from ecgstudy.layouts.page import load_picture
 from ecgstudy.layouts.printout import Printout, Style, draw
+from ecgstudy.layouts.ruler import grid_vectors
 from ecgstudy.layouts.trace import follow
 from ecgstudy.layouts.words import Word, letters_on_traces
 
@@ -225,6 +226,41 @@ def test_a_line_begins_by_its_own_row() -> None:
     lines = follow(ink, np.array([100.0, 250.0]), (0, 300), 0, hidden)
     assert lines.heights(1, np.array([10.0, 150.0, 290.0])) == pytest.approx(250, abs=1)
     assert lines.heights(0, np.array([10.0, 150.0, 290.0])) == pytest.approx(100, abs=1)
+
+
+def test_a_record_that_begins_within_a_wave_begins_on_time() -> None:
+    heart = np.roll(_heart(), 5 - round(0.55 * FS), axis=1)  # R peaks 10 ms after 0 s
+    printout = draw(heart, STANDARD_LEADS, FS, layout_named("3x4+II"))
+    assert _snr(printout, read_page(printout.image).values) > 12
+
+
+@pytest.mark.parametrize(("layout", "names"), [("3x4+II", "above"), ("3x4", "trace")])
+def test_a_page_without_a_grid_that_was_seen_from_aside_is_straightened(layout: str, names: str) -> None:
+    printout = _printed(layout, grid="none", names=names)
+    height, width = printout.image.shape[:2]
+    corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
+    moved = corners + np.array([(0, 12), (0, -12), (0, 12), (0, -12)], np.float32)  # the right side is nearer
+    picture = cv2.warpPerspective(
+        printout.image, cv2.getPerspectiveTransform(corners, moved), (width, height), borderValue=(255, 255, 255)
+    )
+    assert agreement(printout, read_page(picture))["snr_db"] > 14
+
+
+def test_a_grid_whose_spacing_seems_wider_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(lines: np.ndarray) -> tuple[np.ndarray, float]:
+        steps, unit = grid_vectors(lines)
+        return steps / 1.5, unit
+
+    monkeypatch.setattr(page_module, "grid_vectors", found)
+    page = page_module.flatten(_printed("3x4").image)
+    assert page.is_exact
+    assert page.scale == pytest.approx(200 / 25.4, rel=0.005)
+
+
+def test_the_edge_of_a_table_is_no_row() -> None:
+    page = _printed("3x4").image.copy()
+    cv2.fillPoly(page, [np.array([(0, 0), (page.shape[1], 0), (page.shape[1], 12)])], (80, 75, 70))
+    assert read_page(page).layout.name == "3x4"
 
 
 def test_waves_beside_column_edges_and_under_names_are_read() -> None:

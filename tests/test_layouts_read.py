@@ -161,7 +161,24 @@ def test_without_anything_to_learn_from_a_sentence_says_what_to_run(
         diagnosis.expert_of("real", 0)
 
 
+def test_only_what_is_learnt_from_is_ingested(monkeypatch: pytest.MonkeyPatch) -> None:
+    ingested = []
+
+    def opened(_: str, names: list[str], *__: object) -> None:
+        ingested.append([*names])
+        raise NotApplicableError("enough seen")
+
+    monkeypatch.setattr(cohort_pages, "open_usable_stores", opened)
+    for there in (["ecgid", "mitdb", "ptbxl"], ["ludb", "mitdb"]):
+        for module in (diagnosis, cohort_pages):
+            monkeypatch.setattr(module, "cohorts_of", lambda _, there=there: there)
+        with pytest.raises(StudyError, match="fetch ptbxl"):
+            diagnosis.expert_of("real", 0)
+    assert ingested == [["ptbxl"], ["ludb", "mitdb"]]
+
+
 def test_records_that_do_not_allow_it_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "cohorts_of", lambda _: ["ludb"])
     monkeypatch.setattr(diagnosis, "open_context", lambda *_: None)
     monkeypatch.setattr(diagnosis, "asked_cohorts", lambda _: ("ludb", ()))
     monkeypatch.setattr(diagnosis, "do", lambda *_: (None, "", "no record says whether it fibrillates."))

@@ -15,6 +15,8 @@ import torch
 from scipy.special import expit
 
 from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.data.cohorts import cohorts_of
+from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.errors import DataNotFoundError, NotApplicableError, StudyError
 from ecgstudy.experiment.jobs import Context, do
 from ecgstudy.layouts.beats import FS, beats, r_peaks, sheets
@@ -29,6 +31,7 @@ from ecgstudy.layouts.rhythm import FibrillationModel, rhythm_features
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.study.config import data_root
 
+LEARNT_FROM = PtbxlCohort.name
 MOST_NAMED, LEAST_PROBABILITY = 3, 0.1
 """The likeliest diagnosis is named, and so many in all of those that are as likely and likelier than in the cohort."""
 MOST_PIECES, LEAST_RISE = 3, 0.3
@@ -98,7 +101,8 @@ def expert_of(profile: str, seed: int) -> Expert:
     ``StudyError`` where no cohort of the profile has diagnoses of twelve leads.
     """
     try:
-        context = open_context(profile, seed, "auto")
+        # half-hour records of others take minutes to ingest, and nothing is learnt from them
+        context = open_context(profile, seed, "auto", [name for name in cohorts_of(profile) if name == LEARNT_FROM])
         cohort, _ = asked_cohorts(context)
     except (DataNotFoundError, NotApplicableError):
         raise StudyError(

@@ -16,10 +16,10 @@ import numpy as np
 
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
-from ecgstudy.layouts.frame import FS, SPEED, USUAL_S, Frame, find_frame, traced
+from ecgstudy.layouts.frame import FS, Frame, find_frame, find_rows, straightened
 from ecgstudy.layouts.layout import COLUMNS, INVERTED, MOST_STRIPS, ORDERS, Layout, grid
-from ecgstudy.layouts.page import PX, Page, flatten, load_picture, straighten
-from ecgstudy.layouts.trace import Lines, follow, row_middles, wide
+from ecgstudy.layouts.page import PX, Page, flatten, load_picture
+from ecgstudy.layouts.trace import Lines, follow, wide
 from ecgstudy.layouts.words import Word, find_words, letters_on_traces, tells
 
 LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
@@ -88,10 +88,10 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     """
     page = flatten(picture, dpi)
     if not page.is_exact:
-        page = _straightened(picture, page)
+        page = straightened(picture, page)
     words, small = find_words(page.ink)
     _check_upright(page.ink, words)
-    rows, lines = _rows(np.where(small, 0, page.ink))
+    rows, lines = find_rows(np.where(small, 0, page.ink))
     frame = find_frame(page.ink, lines, rows, page.is_exact)
     _check_alone(page, [word for word in words if word.name], frame)
     words = [word for word in words if frame.begins_column(word)]
@@ -161,29 +161,6 @@ def _check_known(
         alike = {cell for cell, at in clear if (np.abs(at - model) < NAMES_OFF).all()}
         if len(alike) > 1 and len(alike) + len(words) >= LEAST_NAMES:
             raise StudyError("the page has leads of other names than the standard twelve; they cannot be read.")
-
-
-def _rows(ink: np.ndarray) -> tuple[np.ndarray, Lines]:
-    """Heights of the rows and their lines, followed over the whole width."""
-    rows = row_middles(ink)
-    if len(rows) < 3:
-        raise StudyError("no rows of ECG traces were found on the page.")
-    return rows, follow(ink, rows, (0, ink.shape[1]))
-
-
-def _straightened(picture: np.ndarray, page: Page) -> Page:
-    """Straighten a page without a grid by its rows, which begin and end under each other and are ten seconds long."""
-    _, small = find_words(page.ink)
-    rows, lines = _rows(np.where(small, 0, page.ink))
-    inner = np.array([1, -1]) * wide(lines.pen)
-    ends = [traced(lines, row)[1] + inner for row in range(len(rows))]
-    if np.abs(np.diff(ends) / PX / SPEED - USUAL_S).max() > 0.5:
-        return page
-    lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]  # of what should be upright, as of what should be level
-    points = np.array([(x, y) for y, pair in zip(rows, ends, strict=True) for x in pair])
-    level = (points[:, 1] + lean * (points[:, 0] - points[:, 0].mean())) / PX
-    squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), level], axis=1)
-    return straighten(picture, page, points, squares)
 
 
 def _unread(ink: np.ndarray, reading: Reading, ends: np.ndarray, pen: float) -> float:
