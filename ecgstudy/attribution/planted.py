@@ -118,7 +118,7 @@ SIZES = {
     "demo": Size(
         ("T", "P+T", "PR"), 1, 60, 3, {"resnet1d": (8, {}), "transecg": (14, {"n_layers": 2, "dropout": 0.0})}
     ),
-    "real": Size(tuple(CUES), 3, 120, 8, {"resnet1d": (15, {}), "transecg": (30, {}), FINE: (20, {})}),
+    "real": Size(tuple(CUES), 3, 120, 6, {"resnet1d": (15, {}), "transecg": (30, {}), FINE: (20, {})}),
 }
 """By profile. The demo's TransECG has two blocks instead of four, to learn within seconds."""
 
