@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from ecgstudy.deidentification import learned, readers
 from ecgstudy.deidentification.cycles import POINTS, CycleSet, shaped
-from ecgstudy.deidentification.learned import PPVAE, Bottleneck, CoderWeights, ConditionalVAE, CycleCoder, Readers
-from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of, told_diagnoses
+from ecgstudy.deidentification.learned import PPVAE, Bottleneck, CoderWeights, ConditionalVAE, CycleCoder
+from ecgstudy.deidentification.readers import Readers, attribute_table, diagnosis_table, tasks_of, told_diagnoses
 from ecgstudy.errors import StudyError
 
 Bags = list[SimpleNamespace]
@@ -66,8 +66,8 @@ def bags(monkeypatch: pytest.MonkeyPatch) -> Bags:
         known = cycles.records["subject_id"].isin(model.records["subject_id"]).to_numpy(dtype=float)
         return {task: np.stack([1 - known, known], axis=1) for task in model.tasks}
 
-    monkeypatch.setattr(learned, "train_reader", train)
-    monkeypatch.setattr(learned, "probabilities", say)
+    monkeypatch.setattr(readers, "train_reader", train)
+    monkeypatch.setattr(readers, "probabilities", say)
     return trained
 
 
@@ -75,7 +75,7 @@ def test_what_is_said_of_a_person_comes_from_readers_that_do_not_know_them(bags:
     people = hearts(40, records_each=3)
     found = Readers.trained(people, (), 7, Path())
     assert found.diagnoses == ("NORM", "STTC")
-    assert len(bags) == len({bag.seed for bag in bags}) == learned.THOROUGH.readers
+    assert len(bags) == len({bag.seed for bag in bags}) == readers.THOROUGH.readers
     for bag in bags:
         assert bag.records["subject_id"].value_counts().tolist() == [3] * 28  # persons go whole
         assert (bag.labels["STTC"] == (bag.records["diagnosis"] == "STTC")).all()

@@ -14,8 +14,8 @@ from ecgstudy.data.base import RECORD_COLUMNS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import release
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.learned import Readers, Thoroughness
 from ecgstudy.deidentification.protections import Changed, OwnCycle, Prepared, Protection, Unprotected
+from ecgstudy.deidentification.readers import Readers, Thoroughness
 from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import StudyError
 from ecgstudy.signals.ingest import build_store

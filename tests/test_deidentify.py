@@ -21,8 +21,8 @@ from ecgstudy.data.own import FolderCohort
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import held, tool
 from ecgstudy.deidentification.cycles import CycleSet
-from ecgstudy.deidentification.learned import Thoroughness
 from ecgstudy.deidentification.protections import LowPass
+from ecgstudy.deidentification.readers import Thoroughness
 from ecgstudy.deidentification.release import PROTECTIONS
 from ecgstudy.errors import DiskError, StudyError
 

@@ -17,7 +17,7 @@ convinces classifiers in general and not one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -30,93 +30,24 @@ from torch.nn import functional
 from ecgstudy.deidentification.cycles import POINTS, RHYTHM, CycleSet
 from ecgstudy.deidentification.protections import Prepared, Protection, Rendered, Retiming, group_means, microaggregate
 from ecgstudy.deidentification.readers import (
-    EPOCHS,
+    THOROUGH,
+    Readers,
+    Thoroughness,
     as_read,
     attribute_table,
     diagnosis_table,
     head_of,
-    probabilities,
-    tasks_of,
-    told_diagnoses,
-    train_reader,
 )
-from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.learn.base import UNKNOWN, SignalModel
 from ecgstudy.learn.batches import encode
 from ecgstudy.learn.train import make_trainer
 
-READER_SHARE = 0.7
-"""Each of the frozen readers is trained on this share of the protector's people; the others say what it is worth."""
 BATCH, RATE = 64, 3e-3
 CODE_NOISE, SHAPE_NOISE = 0.05, 0.1
 """Standard deviations of noise on codes and on shapes while a decoder learns, so that it does not lean on details."""
-
-
-ABSENCE = -0.5
+OPPOSED = -0.5
 """Correlation with the sum of the other diagnoses below which one is their absence."""
-
-
-class Thoroughness(NamedTuple):
-    """How long a protection learns: its readers, their epochs, and the steps of its decoder."""
-
-    readers: int = 6
-    epochs: int = EPOCHS
-    steps: int = 1500
-
-
-THOROUGH, BRIEF = Thoroughness(), Thoroughness(2, 8, 300)
-"""In earnest, and for the demo, which shows that the study runs."""
-
-
-@dataclass(frozen=True)
-class Readers:
-    """Frozen classifiers of diagnoses and, for the people they were trained on, what the others of them say."""
-
-    models: tuple[SignalModel, ...]
-    diagnoses: tuple[str, ...]
-    held_out: np.ndarray
-    """Probabilities of the protector's people by readers that were not trained on the person, (n, n_diagnoses)."""
-
-    @classmethod
-    def trained(
-        cls, people: CycleSet, told: Sequence[str], seed: int, runs: Path, thorough: Thoroughness = THOROUGH
-    ) -> "Readers":
-        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt from every bag."""
-        owners = people.records[SUBJECT].to_numpy(dtype=str)
-        names, bags = np.unique(owners), []
-        for number in range(thorough.readers):
-            drawn = np.random.default_rng([seed, number]).permutation(names)
-            bags.append(np.isin(owners, drawn[: round(READER_SHARE * len(names))]))
-        table = diagnosis_table(people.records)
-        tasks = tasks_of(table.reindex(columns=list(told) or told_diagnoses(people.records)))
-        tasks = {name: both for name, both in tasks.items() if all(table.loc[bag, name].nunique() == 2 for bag in bags)}
-        if not tasks:
-            raise StudyError(
-                "No diagnosis is stated often enough to be kept: eight records with it and eight without, of several "
-                "persons, are needed; add a column of diagnoses to subjects.csv, or choose a method that needs none, "
-                "as k_same."
-            )
-        models, sums, counts = [], np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
-        for number, bag in enumerate(bags):
-            inside = table[bag].reset_index(drop=True)
-            models.append(train_reader(people.rows(bag), inside, tasks, seed + number, runs, thorough.epochs))
-            if not bag.all():
-                sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
-                counts[~bag] += 1
-        everywhere = np.mean([_chances(model, people, tasks) for model in models], axis=0)
-        held_out = np.where(counts > 0, sums / np.maximum(counts, 1), everywhere)
-        return cls(tuple(models), tuple(tasks), held_out)
-
-    def read(self, cycles: CycleSet) -> np.ndarray:
-        """Mean probability of each diagnosis, shape (n, n_diagnoses)."""
-        return np.mean([_chances(model, cycles, self.diagnoses) for model in self.models], axis=0)
-
-
-def _chances(model: SignalModel, cycles: CycleSet, diagnoses: Sequence[str]) -> np.ndarray:
-    """Probability of each diagnosis by one reader."""
-    found = probabilities(model, cycles)
-    return np.stack([found[name][:, 1] for name in diagnoses], axis=1)
 
 
 def _code(chances: np.ndarray) -> np.ndarray:
@@ -362,7 +293,7 @@ def _bounds(codes: np.ndarray, share: float) -> np.ndarray | float:
     if codes.shape[1] > 1:
         others = codes.sum(axis=1, keepdims=True) - codes
         with_others = [np.corrcoef(own, rest)[0, 1] for own, rest in zip(codes.T, others.T, strict=True)]
-        if min(with_others) < ABSENCE:
+        if min(with_others) < OPPOSED:
             bounds[int(np.argmin(with_others))] = 1.0
     return bounds
 
@@ -378,7 +309,7 @@ class PPVAE(_Told):
     ADVERSARIES: ClassVar = ("person", "sex", "age_group")
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "PPVAE":
-        """Train everything at once, adversaries by reversed gradients."""
+        """Train everything at once, the adversaries too."""
         readers = Readers.trained(people, self.told, seed, runs, self.thorough)
         weights = CoderWeights(self.utility, self.divergence, self.adversary)
         codes = np.zeros((len(people), 0), dtype=np.float32)

@@ -43,7 +43,7 @@ from ecgstudy.study.cache import cache_key, code_key
 
 METHODS = (RAW, "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck.128", BEST)
 """Releases that are asked, fixed beforehand, by one seed of each network."""
-MOVED = tuple(view for view in METHODS if getattr(protection_of(view), "retiming", None))
+MOVED = tuple(view for view in METHODS if protection_of(view).retiming)
 """Those that draw heartbeats at other times."""
 COHORT = MitdbCohort.name
 LEAD, MODIFIED = "II", "MLII"

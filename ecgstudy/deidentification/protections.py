@@ -49,6 +49,8 @@ class Protection(ABC):
 
     needs_labels: ClassVar[bool] = False
     """Whether it is told the diagnoses of the very records that it releases."""
+    retiming: ClassVar["Retiming | None"] = None
+    """How it draws R peaks anew; None where the record's own are kept."""
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "Protection":
         """Learn what it has to know from the protector's own people; networks' training runs are kept in `runs`."""

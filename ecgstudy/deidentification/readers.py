@@ -5,12 +5,15 @@ The same network serves both sides, the protector's utility branch and attackers
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ecgstudy.deidentification.cycles import POINTS, RHYTHM, CycleSet
+from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import AGE_EDGES, AGE_GROUPS, SEXES
 from ecgstudy.learn.base import SignalModel, class_probabilities
@@ -19,6 +22,8 @@ from ecgstudy.learn.models import create_model
 from ecgstudy.learn.train import TrainingSettings, fit
 
 EPOCHS = 30
+READER_SHARE = 0.7
+"""Each of the frozen readers is trained on this share of the protector's people; the others say what it is worth."""
 OLD_YEARS = 60.0
 ABSENCE = ("no", "yes")
 """Classes of a diagnosis, and of being old."""
@@ -118,3 +123,65 @@ def probabilities(model: SignalModel, cycles: CycleSet) -> dict[str, np.ndarray]
     windows = as_read(cycles.shapes, cycles.rhythm)
     found = {head: class_probabilities(model, windows, head, classes) for head, classes in model.classes.items()}
     return {head.removeprefix(_HEAD).replace(_DOT, "."): each for head, each in found.items()}
+
+
+class Thoroughness(NamedTuple):
+    """How long a protection learns: its readers, their epochs, and the steps of its decoder."""
+
+    readers: int = 6
+    epochs: int = EPOCHS
+    steps: int = 1500
+
+
+THOROUGH, BRIEF = Thoroughness(), Thoroughness(2, 8, 300)
+"""In earnest, and for the demo, which shows that the study runs."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Frozen classifiers of diagnoses and, for the people they were trained on, what the others of them say."""
+
+    models: tuple[SignalModel, ...]
+    diagnoses: tuple[str, ...]
+    held_out: np.ndarray
+    """Probabilities of the protector's people by readers that were not trained on the person, (n, n_diagnoses)."""
+
+    @classmethod
+    def trained(
+        cls, people: CycleSet, told: Sequence[str], seed: int, runs: Path, thorough: Thoroughness = THOROUGH
+    ) -> "Readers":
+        """Train on bags of persons; ``StudyError`` where none of the diagnoses can be learnt from every bag."""
+        owners = people.records[SUBJECT].to_numpy(dtype=str)
+        names, bags = np.unique(owners), []
+        for number in range(thorough.readers):
+            drawn = np.random.default_rng([seed, number]).permutation(names)
+            bags.append(np.isin(owners, drawn[: round(READER_SHARE * len(names))]))
+        table = diagnosis_table(people.records)
+        tasks = tasks_of(table.reindex(columns=list(told) or told_diagnoses(people.records)))
+        tasks = {name: both for name, both in tasks.items() if all(table.loc[bag, name].nunique() == 2 for bag in bags)}
+        if not tasks:
+            raise StudyError(
+                "No diagnosis is stated often enough to be kept: eight records with it and eight without, of several "
+                "persons, are needed; add a column of diagnoses to subjects.csv, or choose a method that needs none, "
+                "as k_same."
+            )
+        models, sums, counts = [], np.zeros((len(people), len(tasks))), np.zeros((len(people), 1))
+        for number, bag in enumerate(bags):
+            inside = table[bag].reset_index(drop=True)
+            models.append(train_reader(people.rows(bag), inside, tasks, seed + number, runs, thorough.epochs))
+            if not bag.all():
+                sums[~bag] += _chances(models[-1], people.rows(~bag), tasks)
+                counts[~bag] += 1
+        everywhere = np.mean([_chances(model, people, tasks) for model in models], axis=0)
+        held_out = np.where(counts > 0, sums / np.maximum(counts, 1), everywhere)
+        return cls(tuple(models), tuple(tasks), held_out)
+
+    def read(self, cycles: CycleSet) -> np.ndarray:
+        """Mean probability of each diagnosis, shape (n, n_diagnoses)."""
+        return np.mean([_chances(model, cycles, self.diagnoses) for model in self.models], axis=0)
+
+
+def _chances(model: SignalModel, cycles: CycleSet, diagnoses: Sequence[str]) -> np.ndarray:
+    """Probability of each diagnosis by one reader."""
+    found = probabilities(model, cycles)
+    return np.stack([found[name][:, 1] for name in diagnoses], axis=1)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
 from ecgstudy.deidentification.cycles import CycleSet, Recording, peaks_by_record
-from ecgstudy.deidentification.learned import BRIEF, PPVAE, Bottleneck, ConditionalVAE, Microaggregation
+from ecgstudy.deidentification.learned import PPVAE, Bottleneck, ConditionalVAE, Microaggregation
 from ecgstudy.deidentification.protections import (
     DifferentiallyPrivate,
     KSame,
@@ -27,6 +27,7 @@ from ecgstudy.deidentification.protections import (
     Unprotected,
     Warp,
 )
+from ecgstudy.deidentification.readers import BRIEF
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore

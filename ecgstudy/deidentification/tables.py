@@ -120,8 +120,7 @@ def person_findings(rows: pd.DataFrame) -> list[str]:
 def rhythm_findings(rows: pd.DataFrame) -> list[str]:
     """Say for each protocol what heartbeat times alone give away, as they are and where they were drawn anew."""
     mine = rows[(rows["attacker"] == RHYTHM_ATTACKER) & (rows["metric"] == "eer")].astype({"value": float})
-    retimings = {name: getattr(protection, "retiming", None) for name, protection in PROTECTIONS.items()}
-    found, steps = [], {name: retiming.step for name, retiming in retimings.items() if retiming}
+    found, steps = [], {name: each.retiming.step for name, each in PROTECTIONS.items() if each.retiming}
     for protocol, part in mine.dropna(subset="value").groupby("protocol", sort=False):
         raw = part.loc[part["view"] == RAW, "value"]
         redrawn = part[part["tier"] == SEMI].assign(step=part["view"].map(steps)).groupby("step")["value"].max()

@@ -342,7 +342,7 @@ def not_protected(order: Order, groups: Sequence[Group]) -> Iterator[str]:
     """Sentences on what a release says of its persons nevertheless, and on what it is not."""
     protection, method = PROTECTIONS[order.protection], order.protection.partition(".")[0]
     yield SHAPES[VARIANTS.sub("", method)]
-    if retiming := getattr(protection, "retiming", None):
+    if retiming := protection.retiming:
         yield f"The heart rate, to {retiming.step:g} beats a minute, and whether the rhythm is regular."
     else:
         yield "The rhythm: heart rate and its variability alone tell some persons from others."

@@ -32,6 +32,7 @@ from ecgstudy.learn.base import SignalModel
 from ecgstudy.study.config import data_root
 
 LEARNT_FROM = PtbxlCohort.name
+"""Where it is there, no other cohort is ingested."""
 MOST_NAMED, LEAST_PROBABILITY = 3, 0.1
 """The likeliest diagnosis is named, and so many in all of those that are as likely and likelier than in the cohort."""
 MOST_PIECES, LEAST_RISE = 3, 0.3
@@ -101,7 +102,7 @@ def expert_of(profile: str, seed: int) -> Expert:
     ``StudyError`` where no cohort of the profile has diagnoses of twelve leads.
     """
     try:
-        # half-hour records of others take minutes to ingest, and nothing is learnt from them
+        # half-hour records of others would take minutes, and nothing is learnt from them
         context = open_context(profile, seed, "auto", [name for name in cohorts_of(profile) if name == LEARNT_FROM])
         cohort, _ = asked_cohorts(context)
     except (DataNotFoundError, NotApplicableError):

@@ -8,7 +8,7 @@ import pandas as pd
 from ecgstudy.data.cohorts import REGISTRY
 from ecgstudy.evaluate.results import result, results_table
 from ecgstudy.study.config import STAGES, SUMMARY, is_own
-from ecgstudy.study.words import interval_text
+from ecgstudy.study.words import estimate_text, interval_text
 from ecgstudy.summary.evidence import FILLED, Evidence, bound
 
 MISSING, LEAKY, NOT, BARE = "missing", "holds only under a leaky split", "not reproduced", "shown without an interval"
@@ -40,7 +40,7 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
     """
     rows: list[dict[str, str]] = []
     for claim in [] if is_own(evidence.profile) else listed("claims").to_dict("records"):
-        published = float(claim["published"])
+        published, unit = float(claim["published"]), "share" if claim["unit"] == "%" else ""
         found = [evidence.find(claim[side]) for side in ("leaky", "honest", "chance")]
         said = claim["answer"] or verdict(published, claim["better"] == "high", *found)
         if evidence.profile == "demo" and not claim["answer"] and said != MISSING:
@@ -49,7 +49,7 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
             {
                 "claim": claim["claim"],
                 "verdict": said,
-                "published": f"{100 * published:.1f} %" if claim["unit"] == "%" else f"{published:.3f}",
+                "published": estimate_text({"value": published, "low": None, "unit": unit}),
                 "honest": evidence.told(claim["honest"]),
                 "leaky": evidence.told(claim["leaky"]),
                 "chance": evidence.value(claim["chance"]),
