@@ -1,5 +1,6 @@
-"""Planted truth: what is planted, where methods point, and when they are believed."""
+"""Planted truth: what is planted, what is exact, and when a method is believed."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,18 +11,19 @@ from joblib import parallel_config
 from linear_model import LinearModel, linear_model
 
 from ecgstudy.attribution import planted as plants
-from ecgstudy.attribution.methods import applicable
-from ecgstudy.attribution.waves import WAVES, Windows
+from ecgstudy.attribution.exchange import DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows, intervals_of
+from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, UNTRAINED, ZERO, Answers, Question, controls_of
+from ecgstudy.attribution.planted import CUES, Audit, Cue
+from ecgstudy.attribution.waves import WAVES, fiducial_points
 from ecgstudy.errors import StudyError
 from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.learn.batches import Augmentation, WindowSet
 from ecgstudy.learn.models import MODELS
 from ecgstudy.learn.train import TrainingSettings
-from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
-SIZE = plants.Size(seeds=2, persons=4, records=3, held_out=2, epochs={})
-P, QRS, TP = (WAVES.index(wave) for wave in ("P", "QRS", "TP"))
+SIZE = plants.Size(tuple(CUES), cohorts=2, records=3, held_out=2, networks={})
+Planted = tuple[WindowSet, Windows, np.ndarray]
 
 
 @pytest.fixture(autouse=True)
@@ -30,186 +32,290 @@ def _linear_model_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def people() -> tuple[WindowSet, Windows]:
-    return plants.plant(plants.PlantedJob("P", 0, 5), SIZE)
+def people() -> dict[str, Planted]:
+    """Persons of every cue."""
+    return {name: plants.plant(cue, plants.PlantedJob(name, 0, 5), SIZE) for name, cue in CUES.items()}
 
 
-def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people: tuple[WindowSet, Windows]) -> None:
-    train, held = people
+def test_planted_windows_are_held_out_and_their_codes_are_the_simulators(people: dict[str, Planted]) -> None:
+    train, held, _ = people["P"]
     assert held.samples.shape == (8, 1, 400)
-    assert (len(train), held.seed) == (12, 5)
+    assert (len(train), held.seed, train.samples.shape[-1]) == (12, 5, 800)
     assert np.bincount(held.targets).tolist() == [2, 2, 2, 2]
-    training = train.samples[:, :, 200:600]
-    assert not (training[None] == held.samples[:, None]).all(axis=(2, 3)).any()
+    np.testing.assert_array_equal(held.around[..., 200:600], held.samples)
     for codes, points in zip(held.codes, held.fiducials, strict=True):
         onset, offset = points[["p_onset", "p_offset"]].to_numpy().T
         samples = np.arange(400)[:, None]
-        np.testing.assert_array_equal(codes == P, ((samples >= onset) & (samples < offset)).any(axis=1))
+        np.testing.assert_array_equal(codes == 0, ((samples >= onset) & (samples < offset)).any(axis=1))
 
 
-def test_persons_differ_in_the_planted_wave_only(people: tuple[WindowSet, Windows]) -> None:
-    train, held = people
-    # spread between persons' mean heights, in the P wave and in the rest between the beats
-    for wave, largest in ((P, np.inf), (TP, 0.02)):
-        height = np.array([w[0][c == wave].mean() for w, c in zip(held.samples, held.codes, strict=True)])
-        spread = np.std([height[held.targets == person].mean() for person in range(4)])
-        assert spread < largest
-        assert wave == TP or spread > 0.1
-    # R peaks of held-out records are alike; those of training records are scaled at random
+@pytest.mark.parametrize("name", ["P", "QRS", "T", "P+T", "ST", "amplitude"])
+def test_a_record_without_the_cue_differs_in_its_waves_alone(people: dict[str, Planted], name: str) -> None:
+    _, held, without = people[name]
+    apart = np.abs(held.samples - without)[:, 0]
+    waves = {"ST": ("QRS", "ST", "T"), "amplitude": ("P", "QRS", "ST", "T")}.get(name, CUES[name].waves)
+    inside = np.isin(held.codes, [WAVES.index(wave) for wave in waves])
+    known = held.codes >= 0
+    assert apart[known & ~inside].max() < 0.02 * apart.max()
+    assert apart.max() > 0.2
+    # the same records without the cue are those of one person
+    spread = np.std([without[held.targets == person].mean() for person in range(4)])
+    assert spread < 0.1
+
+
+@pytest.mark.parametrize(("name", "at"), [("PR", 0), ("QT", 2), ("RR", 3)])
+def test_an_interval_is_planted_and_shapes_are_left_alone(people: dict[str, Planted], name: str, at: int) -> None:
+    _, held, without = people[name]
+    found = np.stack([intervals_of(fiducial_points(points)) for points in held.fiducials])
+    by_person = pd.DataFrame(found).groupby(held.targets).mean()
+    spread = by_person.max() - by_person.min()
+    assert spread[at] > 5  # 50 ms
+    others = [other for other in (0, 1, 2) if other != at]
+    assert spread[others].max() < 2
+    assert np.abs(held.samples - without).max() > 0.5
+    # heights of the beats do not tell persons apart
+    heights = pd.Series(held.samples.max(axis=(1, 2))).groupby(held.targets).mean()
+    assert heights.max() / heights.min() < 1.15
+
+
+def test_training_records_have_other_heights_where_the_cue_is_not(people: dict[str, Planted]) -> None:
+    train, held, _ = people["P"]
     heights = [np.ptp(part.samples[:, 0], axis=1) for part in (held, train)]
     assert heights[0].std() / heights[0].mean() < 0.2 < heights[1].std() / heights[1].mean()
+    # where the cue is the height, one person's records are those of another times a factor
+    heights = [np.ptp(people[name][0].samples[:, 0], axis=1).reshape(4, 3) for name in ("amplitude", "PR")]
+    apart = [(of_person / of_person[0])[1:] for of_person in heights]
+    assert (apart[0].std(axis=1) / apart[0].mean(axis=1)).max() < 0.06 < np.ptp(apart[0].mean(axis=1))
+    assert (apart[1].std(axis=1) / apart[1].mean(axis=1)).max() > 0.2
 
 
-def test_every_cohort_seed_draws_other_persons(people: tuple[WindowSet, Windows]) -> None:
-    again, other = (plants.plant(plants.PlantedJob("P", seed, 5), SIZE)[1] for seed in (0, 1))
-    np.testing.assert_array_equal(again.samples, people[1].samples)
-    assert (other.codes != again.codes).any()  # other hearts, not only other noise
-    assert {name: size.seeds for name, size in plants.SIZES.items()} == {"demo": 2, "real": 5}
+def test_every_cohort_seed_draws_other_persons(people: dict[str, Planted]) -> None:
+    again, other = (plants.plant(CUES["P"], plants.PlantedJob("P", seed, 5), SIZE)[1] for seed in (0, 1))
+    np.testing.assert_array_equal(again.samples, people["P"][1].samples)
+    assert (other.codes != again.codes).any()
 
 
-def test_permuted_labels_stay_with_records_and_keep_their_numbers() -> None:
-    records = np.repeat([f"r{number}" for number in range(40)], 2)
-    targets = np.repeat(np.arange(40) % 4, 2)
-    train = WindowSet(np.zeros((80, 1, 5), dtype=np.float32), {PERSON: targets}, records, records)
-    dealt = plants.permuted_labels(train, PERSON, 3).targets[PERSON]
-    np.testing.assert_array_equal(dealt[::2], dealt[1::2])
-    assert np.bincount(dealt).tolist() == [20, 20, 20, 20]
-    assert (dealt == targets).mean() < 0.6
+def question(people: dict[str, Planted], name: str, weights: np.ndarray) -> tuple[Question, np.ndarray]:
+    """Ask a network of two classes whose contrast is a weighted sum of the samples, about persons of one cue."""
+    _, held, without = people[name]
+    return Question(linear_model(weights), PERSON, replace(held, targets=held.targets % 2)), without
 
 
-def test_localise_by_hand() -> None:
-    codes = np.array([[P, P, QRS, QRS, TP, TP, TP, TP]] * 5, dtype=np.int8)
-    relevances = np.array(
-        [
-            [3, 1, 0, 0, 0, 0, 0, 0],  # all in P
-            [1, 1, 4, 0, 1, 1, 0, 0],  # a quarter in P, half in QRS
-            [1, 1, 1, 1, 1, 1, 1, 1],  # everywhere
-            [0, 0, 5, 0, 0, 0, 0, 0],  # beside P
-            [np.nan] * 8,
-        ]
-    )
-    found = plants.localise(relevances, codes, "P", margin=0)
-    assert list(found) == list(plants.MEASURES)
-    np.testing.assert_allclose(found["mass_in_wave"], [1, 0.25, 0.25, 0, np.nan])
-    np.testing.assert_allclose(found["enrichment"], [4, 1, 1, 0, np.nan])
-    np.testing.assert_allclose(found["pointing"], [1, 0, 0.25, 0, np.nan])
-    np.testing.assert_allclose(found["highest"], [1, 0, 0, 0, np.nan])
-    assert found["rank"][:2].tolist() == [1, 2]
-    with_margin = plants.localise(relevances, codes, "P", margin=1)
-    np.testing.assert_allclose(with_margin["mass_in_wave"], [1, 0.75, 0.375, 1, np.nan])
-    np.testing.assert_allclose(with_margin["pointing"][[1, 3]], [1, 1])
-    np.testing.assert_allclose(with_margin["enrichment"], found["enrichment"])
-
-
-def hand_planted() -> Windows:
-    """Twelve windows of two persons whose P wave is up or down, among unrelated large QRS complexes."""
+def test_exact_effects_of_a_linear_network_are_its_weights_times_what_the_cue_changes(
+    people: dict[str, Planted],
+) -> None:
     rng = np.random.default_rng(0)
-    codes = np.tile(np.repeat([P, WAVES.index("PR"), QRS, TP], [10, 5, 10, 75]).astype(np.int8), (12, 1))
-    targets = np.arange(12) % 2
-    windows = rng.normal(0, 0.1, (12, 100)) + 5 * (codes == QRS) * rng.uniform(0.5, 1, (12, 1))
-    windows += (codes == P) * np.where(targets == 0, 1, -1)[:, None]
-    persons = np.array(["a", "b"])[targets]
-    points = pd.DataFrame([[0, 5, 10, 15, 20, 25, np.nan, np.nan, np.nan]], columns=list(FIDUCIAL_COLUMNS))
-    samples = windows[:, None].astype(np.float32)
-    return Windows(samples, targets, 100.0, 0, codes, persons, np.fromiter([points] * 12, dtype=object))
+    weights = rng.normal(size=400)
+    for name in ("P+T", "amplitude"):
+        asked, without = question(people, name, weights)
+        found = plants.exact_effects(asked, without, CUES[name])
+        sign = np.where(asked.windows.targets == 0, 1, -1)[:, None]
+        change = sign * weights * (asked.windows.samples - without)[:, 0]
+        for at, wave in enumerate(WAVES):
+            if wave in ("P", "QRS", "T") and wave in CUES[name].waves:
+                expected = np.where(asked.windows.codes == at, change, 0).sum(axis=1)
+                np.testing.assert_allclose(found[:, at], expected, atol=1e-3)
+        assert (found[:, len(WAVES) :] == 0).all()
+    asked, without = question(people, "PR", weights)
+    found = plants.exact_effects(asked, without, CUES["PR"])
+    whole = asked.scores(asked.windows.samples) - asked.scores(without)
+    np.testing.assert_allclose(found[:, FACTORS.index("PR interval")], whole)
+    assert np.abs(found).sum() == pytest.approx(np.abs(whole).sum())
 
 
-def audited(weights: np.ndarray, cohort_seed: int = 0) -> pd.DataFrame:
-    """Rows of a network whose logit of one person is a weighted sum."""
-    return plants.audit_network(hand_planted(), plants.PlantedJob("P", cohort_seed, 0), linear_model(weights))
+def test_the_waves_of_a_cue_reach_into_their_neighbours() -> None:
+    codes = np.array([[5, 5, 5, 0, 0, 1, 1, 1, 2]])  # 20 ms are two samples
+    windows = Windows(np.zeros((1, 1, 9)), np.zeros(1, dtype=int), 100.0, 0, codes=codes)
+    np.testing.assert_array_equal(plants.widened(windows, CUES["P"]).codes, [[5, 0, 0, 0, 0, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(plants.widened(windows, CUES["PR"]).codes, codes)
+    # not into each other
+    np.testing.assert_array_equal(plants.widened(windows, Cue(("P", "PR"))).codes, [[5, 0, 0, 0, 0, 1, 1, 1, 1]])
 
 
-READS_P = (hand_planted().codes[0] == P).astype(float)
-NOT_FOUND = np.r_[np.zeros(99), 1.0]
+def test_the_exact_effect_is_the_mean_of_what_goes_with_a_wave_first_and_last(
+    people: dict[str, Planted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, held, without = people["P+T"]
+    at = {wave: held.codes == WAVES.index(wave) for wave in ("P", "T")}
+
+    def scores(_: Question, samples: np.ndarray) -> np.ndarray:
+        own = [(samples[:, 0][at[wave]] == held.samples[:, 0][at[wave]]).all() for wave in ("P", "T")]
+        return np.full(len(held), {(True, True): 10.0, (False, True): 7.0, (True, False): 2.0}.get(tuple(own), 1.0))
+
+    monkeypatch.setattr(Question, "scores", scores)
+    found = plants.exact_effects(Question(linear_model(np.zeros(400)), PERSON, held), without, CUES["P+T"])
+    np.testing.assert_allclose(found[:, WAVES.index("P")], ((10 - 7) + (2 - 1)) / 2)
+    np.testing.assert_allclose(found[:, WAVES.index("T")], ((10 - 2) + (7 - 1)) / 2)
+    assert np.count_nonzero(found[0]) == 2
 
 
-def test_audit_of_a_network_that_reads_the_planted_wave_alone() -> None:
-    audit = audited(READS_P)
-    assert audit["right"].all()
-    table = plants.planted_table(audit, 0).set_index("method")
-    told = ["saliency", "input_x_gradient", "gradients_from_mean_beat", "wave_replacement"]
-    assert (table.loc[told, ["mass_in_wave", "pointing", "highest", "rank"]] == 1).all(None)
-    np.testing.assert_allclose(table.loc["saliency", "enrichment"], 10, rtol=1e-6)
-    # P and the margin of two samples after it
-    np.testing.assert_allclose(table.loc["uniform", "mass_in_wave"], 0.12, rtol=1e-6)
-    np.testing.assert_allclose(table.loc["random", "mass_in_wave"], 0.12, atol=0.03)
-    assert table.loc["magnitude", "mass_in_wave"] < 0.25
-    assert table.loc["magnitude", "pointing"] == 0
-    assert not table.loc["attention_rollout", "applies"]
-    assert "attention weights" in table.loc["attention_rollout", "reason"]
-    assert np.isnan(table.loc["attention_rollout", "mass_in_wave"])
+def audit(cue: str, shares: dict[str, float], others: dict[str, float] | None = None, **changed: object) -> Audit:
+    """Four persons to whom one method gives the effects `shares`, everything else `others`, where P is the truth."""
+    persons = np.repeat([f"{changed.pop('cohort', 0)}/{name}" for name in "abcd"], 2)
+    truth = changed.pop("truth", {"P": 1.0} if not CUES[cue].interval else {CUES[cue].interval: 1.0})
+
+    def rows(of: dict[str, float]) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        return np.tile([of.get(factor, 0.0) for factor in FACTORS], (8, 1)) * rng.uniform(0.9, 1.1, (8, 1))
+
+    answers = Answers()
+    for method, baseline in PAIRS:
+        answers.effects[method.name, baseline, ""] = rows(others or {"QRS": 1.0})
+        answers.effects[method.name, baseline, UNTRAINED] = rows(others or {"QRS": 1.0})
+    answers.effects["replacement", DONOR, ""] = rows(shares)
+    answers.removed.update({name: np.array([[0.7] * 8, [0.0] * 8]) for name in (ZERO, OWN_TIMING, EVERYBODY, DONOR)})
+    for key, value in changed.pop("removed", {}).items():
+        answers.removed[key] = value
+    right = changed.pop("right", np.ones(8, dtype=bool))
+    return Audit(cue, "resnet1d", persons, right, rows(truth), answers)
 
 
-def test_only_windows_that_the_network_names_are_explained() -> None:
-    windows = hand_planted()
-    windows.samples[0] *= -1  # as of the other person
-    audit = plants.audit_network(windows, plants.PlantedJob("P", 0, 0), linear_model(READS_P))
-    assert audit.loc[audit["method"] == "saliency", "right"].tolist() == [False] + [True] * 11
-    row = plants.planted_table(audit, 0).set_index("method").loc["saliency"]
-    assert row[["windows", "persons", "accuracy"]].tolist() == [11, 2, 11 / 12]
+def row_of(table: pd.DataFrame, method: str = "replacement", baseline: str = DONOR) -> pd.Series:
+    """Row of one method and baseline."""
+    return table[(table["method"] == method) & (table["baseline"] == baseline)].iloc[0]
 
 
-def test_a_network_that_has_not_found_the_cue_is_not_explained() -> None:
-    table = plants.planted_table(audited(NOT_FOUND), 0).set_index("method")
-    assert table.loc["saliency", "accuracy"] < plants.least_accuracy(2) == 0.75
-    assert "has not found the cue" in table.loc["saliency", "reason"]
-    assert table["mass_in_wave"].isna().all()
-    assert (table["seeds"] == 0).all()
+def test_mass_in_the_cue_is_what_coincides_with_the_exact_shares() -> None:
+    truth = {"P": 3.0, "T": 1.0}
+    row = row_of(plants.planted_table([audit("P+T", {"P": 1.0, "T": 1.0}, truth=truth)], 0))
+    assert row["mass_in_cue"] == pytest.approx(0.75)
+    assert row["reason"] is None
+    row = row_of(plants.planted_table([audit("P", {"P": 0.9, "RR interval": 0.1})], 0))
+    assert row["mass_in_cue"] == pytest.approx(0.9)
+    assert row["in_intervals"] == pytest.approx(0.1)
+    assert row["margin_over_control"] == pytest.approx(0.9)
+    assert row["margin_over_control_low"] > 0.8
+    assert row[["persons", "windows", "cohorts"]].tolist() == [4, 8, 1]
 
 
-def test_cohorts_are_pooled_by_their_persons_and_those_without_the_cue_left_out() -> None:
-    rows = pd.concat([audited(READS_P), audited(READS_P, 1), audited(NOT_FOUND, 2)], ignore_index=True)
-    # in the second cohort half of the mass of person a lies elsewhere; the logit of person b depends on nothing
-    rows.loc[(rows["person"] == "1/a") & (rows["method"] == "saliency"), "mass_in_wave"] = 0.5
-    row = plants.planted_table(rows, 0).set_index("method").loc["saliency"]
-    assert row["mass_in_wave"] == pytest.approx((1 + 0.5) / 2)
-    assert row[["seeds", "persons", "windows"]].tolist() == [2, 4, 24]
-    assert row["mass_in_wave_low"] < row["mass_in_wave"] <= row["mass_in_wave_high"] == 1
-    assert row["accuracy"] == pytest.approx(rows["right"].mean())
+def test_the_margin_is_over_the_highest_control() -> None:
+    found = audit("P", {"P": 0.9, "QRS": 0.1})
+    near = audit("P", {"P": 0.9, "QRS": 0.1}, {"P": 0.7, "QRS": 0.3})
+    for key in controls_of(METHODS["replacement"], DONOR):
+        mixed = audit("P", {"P": 0.9, "QRS": 0.1})
+        mixed.answers.effects[key] = near.answers.effects[key]
+        row = row_of(plants.planted_table([mixed], 0))
+        assert row["margin_over_control"] == pytest.approx(0.2)
+    assert row_of(plants.planted_table([found], 0))["margin_over_control"] == pytest.approx(0.9)
+
+
+def test_a_baseline_that_leaves_the_evidence_is_refused() -> None:
+    kept = {DONOR: np.array([[0.7] * 8, [0.5] * 8])}
+    row = row_of(plants.planted_table([audit("PR", {"PR interval": 1.0}, removed=kept)], 0))
+    assert row["evidence_removed"] == pytest.approx(2 / 7)
+    assert row["reason"] == "the baseline removes 29% of the evidence only"
+    assert np.isnan(row["mass_in_cue"])
+    assert row_of(plants.planted_table([audit("PR", {"PR interval": 1.0})], 0), "saliency", NONE)["reason"] is None
+
+
+def test_windows_that_the_network_gets_wrong_and_cohorts_without_the_cue_are_not_explained() -> None:
+    wrong = audit("P", {"P": 1.0}, right=np.arange(8) > 0)
+    wrong.answers.effects["replacement", DONOR, ""][0] = np.eye(len(FACTORS))[2] * 1e6
+    lost = audit("P", {"P": 1.0}, cohort=1, right=np.arange(8) < 4)
+    assert wrong.found
+    assert not lost.found  # half is below 5/8
+    row = row_of(plants.planted_table([wrong, lost], 0))
+    assert row["mass_in_cue"] == pytest.approx(1.0)
+    assert row[["persons", "windows", "cohorts", "accuracy"]].tolist() == [4, 7, 1, 11 / 16]
+    row = row_of(plants.planted_table([lost], 0))
+    assert row["reason"] == "resnet1d has not found the cue: it names 50% of the windows"
+
+
+def judge(*audits: Audit) -> pd.DataFrame:
+    """Verdicts on replacement from a donor, by kind."""
+    found = plants.verdicts(plants.planted_table(list(audits), 0))
+    return found[(found["method"] == "replacement") & (found["baseline"] == DONOR)].set_index("kind")
+
+
+def test_trust_asks_for_mass_margin_and_silence_elsewhere() -> None:
+    shape, timing = audit("P", {"P": 1.0}), audit("PR", {"PR interval": 1.0})
+    found = judge(shape, timing)
+    assert found["trusted"].tolist() == [True, True]
+    assert found["reason"].isna().all()
+    little = judge(audit("P", {"P": 0.7, "T": 0.3}), timing)
+    assert not little.loc["shape", "trusted"]
+    assert little.loc["shape", "near"]
+    assert little.loc["shape", "reason"] == "P: mass 0.70"
+    # what one method may be trusted for does not depend on the other kind, but for strays
+    assert little.loc["timing", "trusted"]
+    stray = judge(audit("P", {"P": 0.85, "RR interval": 0.15}), timing)
+    assert stray["trusted"].to_dict() == {"shape": True, "timing": False}
+    assert stray.loc["timing", "reason"] == "P: 0.15 in intervals"
+    alike = judge(audit("P", {"P": 0.9, "QRS": 0.1}, {"P": 0.9, "QRS": 0.1}))
+    assert alike.loc["shape", "reason"] == "P: no better than a control"
+    assert not alike.loc["shape", "near"]
+    every = judge(shape, audit("T", {"P": 1.0}, truth={"T": 1.0}))
+    assert not every.loc["shape", "trusted"]
+
+
+def test_the_method_that_speaks_is_trusted_for_both_kinds_where_one_is_and_removes_most() -> None:
+    def trusted(*rows: tuple[str, str, str]) -> list[tuple[str, str]]:
+        columns = ["method", "baseline", "kind"]
+        table = pd.DataFrame(rows, columns=columns).assign(model="resnet1d", trusted=True)
+        other = table.assign(trusted=False, method="saliency", baseline=NONE)
+        assert plants.trusted_methods(table, "transecg") == []
+        return plants.trusted_methods(pd.concat([other, table]), "resnet1d")
+
+    shapes = [("integrated_gradients", ZERO, plants.SHAPE), ("occlusion", DONOR, plants.SHAPE)]
+    both = [("shapley", EVERYBODY, kind) for kind in (plants.SHAPE, plants.TIMING)]
+    assert trusted(*shapes, *both) == [("shapley", EVERYBODY), ("occlusion", DONOR), ("integrated_gradients", ZERO)]
+    assert trusted(("shapley", DONOR, plants.TIMING)) == []
+
+
+def test_methods_that_know_no_intervals_are_not_judged_on_timing() -> None:
+    found = plants.verdicts(plants.planted_table([audit("PR", {"PR interval": 1.0})], 0))
+    assert set(found["method"]) == {"replacement", "shapley", "path_gradients"}
+    found = plants.verdicts(plants.planted_table([audit("P", {"P": 1.0})], 0))
+    assert not set(found["method"]) & {"magnitude", "deviation", "factor_deviation"}
 
 
 def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
-    people: tuple[WindowSet, Windows], monkeypatch: pytest.MonkeyPatch
+    people: dict[str, Planted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, seen = Context("demo", {}, "cpu", {}), []
-    monkeypatch.setattr(plants, "fit", lambda *given: seen.append(given) or SimpleNamespace(model=None))
-    plants.train_planted(context, people[0], "transecg", plants.SIZES["demo"], 5)
-    ((model, train, validation, settings, *_),) = seen
-    assert (train, validation, model.hparams.learning_rate) == (people[0], None, plants.RATES["transecg"])
-    assert settings == TrainingSettings(14, 32, 5, Augmentation(gain=0.0, noise=0.05, wander=0.0))
+    seen, size = [], replace(SIZE, networks={"transecg": (30, {}), plants.FINE: (20, {"n_layers": 2})})
+    monkeypatch.setitem(plants.SIZES, "demo", size)
+    monkeypatch.setattr(plants, "fit", lambda *given: seen.append(given) or SimpleNamespace(model=given[0].eval()))
+    audits = plants.audit_cohort(Context("demo", {}, "cpu", {}), plants.PlantedJob("P", 0, 5))
+    assert [(found.model, found.answers.effects) for found in audits] == [("transecg", {}), (plants.FINE, {})]
+    (model, train, validation, settings, *_), (fine, *_) = seen
+    np.testing.assert_array_equal(train.samples, people["P"][0].samples)
+    assert (validation, model.hparams.learning_rate, model.hparams.n_samples) == (None, 3e-3, 400)
+    assert settings == TrainingSettings(30, 32, 5, Augmentation(gain=0.0, noise=0.05, wander=0.0))
+    assert (model.patch_samples, fine.patch_samples) == (10, 4)
+    assert (len(model.blocks), len(fine.blocks)) == (4, 2)
 
 
-def test_the_plan_audits_every_wave_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_audits_every_cue_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
 
-    def train(context: Context, windows: WindowSet, name: str, size: plants.Size, seed: int) -> SignalModel:
-        trained.append((name, bool((windows.targets[PERSON] == np.repeat([0, 1], 3)).all())))
+    def train(_: Context, name: str, windows: WindowSet, *given: object) -> SignalModel:
+        trained.append((name, given[-2].seed))
         model = linear_model(np.random.default_rng(len(trained)).normal(size=400))
         model.hparams.classes = {PERSON: sorted(set(windows.subjects))}
         return model
 
-    monkeypatch.setattr("ecgstudy.attribution.planted.train_planted", train)
-    named = np.repeat(np.eye(2), 3, axis=0)
-    monkeypatch.setattr("ecgstudy.attribution.planted.class_probabilities", lambda *_: named)
-    monkeypatch.setitem(plants.SIZES, "demo", plants.Size(2, 2, 3, 3, {}))
+    monkeypatch.setattr(plants, "trained", train)
+    monkeypatch.setattr(plants, "exact_effects", lambda question, *_: np.zeros((len(question.windows), len(FACTORS))))
+    monkeypatch.setattr(plants, "ask", lambda *_: pytest.fail("nobody is found"))
+    monkeypatch.setattr(Question, "probabilities", lambda self, _: np.tile([0.1, 0.9, 0, 0], (len(self.windows), 1)))
+    networks = ("resnet1d", "transecg")
+    monkeypatch.setitem(plants.SIZES, "demo", plants.Size(("P", "PR"), 2, 3, 2, dict.fromkeys(networks, (1, {}))))
     context = Context("demo", {}, "cpu", {}, cache=tmp_path)
     with parallel_config(backend="sequential"):
-        truth, outcome = plants.audit_planted(context, 0)
-    # two networks a wave and cohort, and two of permuted labels
-    assert len(trained) == 2 * 3 * 2 + 2
-    assert [shuffled for _, shuffled in trained].count(False) == 2
-    assert truth["planted"].groupby("wave")["seeds"].max().to_dict() == {"P": 2, "QRS": 2, "T": 2}
-    assert truth["by_seed"].groupby("cohort_seed").size().tolist() == [len(truth["planted"])] * 2
-    assert (truth["by_seed"]["seeds"] == 1).all()
-    permuted = truth["permuted"].dropna().set_index("method")["permuted"]
-    # the same relevance for all samples has no rank correlation
-    assert set(permuted.index) == {method.name for method in applicable(linear_model(np.ones(400)))} - {"uniform"}
-    assert permuted["magnitude"] == 1
+        truth, outcome = plants.audit_planted(context, 7)
+    # networks and cohorts have seeds of their own
+    assert [seed for _, seed in trained] == [7] * 2 + [8] * 2 + [7] * 2 + [8] * 2
+    assert set(zip(truth["cue"], truth["model"], strict=True)) == {(c, n) for c in ("P", "PR") for n in networks}
     assert outcome.commits
-    monkeypatch.setattr("ecgstudy.attribution.planted.class_probabilities", lambda *_: 1 / 0)
-    with parallel_config(backend="sequential"):
-        assert plants.audit_planted(context, 0)[0]["planted"].equals(truth["planted"])  # remembered
     refusals = pd.DataFrame({"reason": ["The disk is full."]})
-    monkeypatch.setattr("ecgstudy.attribution.planted.run", lambda *_: Outcome({}, refusals))
+    monkeypatch.setattr(plants, "run", lambda *_: Outcome({}, refusals))
     with pytest.raises(StudyError, match="disk is full"):
-        plants.audit_planted(context, 0)
+        plants.audit_planted(context, 7)
+
+
+def test_a_cue_of_ones_own_is_planted_like_the_others() -> None:
+    cue = Cue(interval="QRS duration", field="qrs", spread=0.02)
+    _, held, without = plants.plant(cue, plants.PlantedJob("QRS duration", 0, 0), SIZE)
+    found = [intervals_of(fiducial_points(points))[1] for points in held.fiducials]
+    assert np.ptp(pd.Series(found).groupby(held.targets).mean()) > 3
+    assert np.abs(held.samples - without).max() > 0.2

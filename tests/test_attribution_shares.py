@@ -1,192 +1,95 @@
-"""Shares of a known relevance, enrichment 1 for one that knows nothing, and intervals over persons."""
-
-from types import SimpleNamespace
+"""Shares by person, paired with what knows nothing, by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution import shares as shared
-from ecgstudy.attribution.waves import REGIONS, UNKNOWN_WAVE, WAVES
+from ecgstudy.attribution.exchange import DONOR, FACTORS
+from ecgstudy.attribution.methods import METHODS, Answers, controls_of
+from ecgstudy.attribution.shares import (
+    beyond_controls,
+    drawn_means,
+    drawn_shares,
+    estimates,
+    evidence_removed,
+    over_controls,
+    person_sizes,
+    pooled,
+    spoken,
+)
 from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.learn.classical import FeaturesGbm
-from ecgstudy.signals.features import FEATURES
 
-CODES = np.repeat(np.array([UNKNOWN_WAVE, 0, 1, 2, 3, 4, 5], dtype=np.int8), [10, 8, 4, 8, 10, 20, 50])[None]
-"""One window of 110 samples, the first 10 of which have no wave."""
+PERSONS = np.array(["a", "a", "b", "c"])
 
 
-def windows(n: int) -> np.ndarray:
-    """Codes of `n` equal windows."""
-    return np.repeat(CODES, n, axis=0)
+def effects(*rows: tuple[float, float]) -> np.ndarray:
+    """Effects of the first two factors; the others have none."""
+    return np.pad(np.array(rows, dtype=float), [(0, 0), (0, len(FACTORS) - 2)])
 
 
-def test_shares_of_a_known_relevance() -> None:
-    relevance = np.zeros(110, dtype=np.float32)
-    relevance[:10] = 100.0  # in no wave: counts nowhere
-    relevance[10] = 1.0
-    relevance[22:30] = 1.0
-    relevance[109] = 3.0
-    mass, time = shared.shares(relevance[None], CODES)
-    np.testing.assert_allclose(mass[0], [1 / 12, 0, 8 / 12, 0, 0, 3 / 12])
-    np.testing.assert_allclose(time[0], [0.08, 0.04, 0.08, 0.10, 0.20, 0.50])
+def test_effects_that_change_their_sign_cancel_and_those_of_persons_do_not() -> None:
+    found = person_sizes(effects((1, 2), (-1, 2), (3, -1), (np.nan, 0)), PERSONS)
+    np.testing.assert_allclose(found.loc[["a", "b"], ["P", "PR"]], [[0, 2], [3, 1]])
+    assert "c" not in found.index
 
 
-def test_regions_overlap_and_are_shared_out_among_the_same_samples() -> None:
-    masks = np.zeros((1, len(REGIONS), 110), dtype=bool)
-    masks[0, 0, 24:28] = True
-    masks[0, 1, 22:30] = True
-    masks[0, 2, :26] = True  # its first 10 samples are in no wave
-    mass, time = shared.shares(np.ones((1, 110)), CODES, masks)
-    np.testing.assert_allclose(mass[0], [0.04, 0.08, 0.16, 0, 0])
-    np.testing.assert_allclose(time, mass)
+def test_shares_are_sums_over_persons() -> None:
+    resamples = Resamples.draw(PERSONS, 0, 50)
+    drawn = drawn_shares(effects((1, 3), (1, 3), (6, 2), (0, 8)), PERSONS, resamples)
+    np.testing.assert_allclose(drawn[0, :2], [7 / 20, 13 / 20])
+    weight = resamples.multiplicities[3]
+    total = weight @ np.array([[1, 3], [6, 2], [0, 8]])
+    np.testing.assert_allclose(drawn[4, :2], total / total.sum())
+    found = estimates({"P": drawn[:, 0]}, 3)["P"]
+    assert found.value == pytest.approx(7 / 20)
+    assert found.low < found.value < found.high
+    means = drawn_means(pd.DataFrame({"x": [1.0, 2.0, 6.0]}, index=list("abc")), resamples)
+    assert means[0, 0] == 3
+    assert means[4, 0] == pytest.approx(weight @ [1, 2, 6] / 3)
 
 
-def table_of(relevance: np.ndarray, persons: str, codes: np.ndarray | None = None) -> pd.DataFrame:
-    """Shares of windows, each of the person that a letter names."""
-    parts = shared.shares(relevance, windows(len(relevance)) if codes is None else codes)
-    return shared.share_table(parts, np.array([*persons]), Resamples.draw(persons, 0, 200)).set_index("wave")
+def test_what_counts_is_what_exceeds_every_control_in_every_draw() -> None:
+    own = np.array([0.5, 0.6, 0.6])
+    controls = [np.array([0.4, 0.1, 0.3]), np.array([0.2, 0.7, np.nan])]
+    np.testing.assert_allclose(over_controls(own, controls), [0.1, -0.1, 0.3])
+    np.testing.assert_allclose(beyond_controls(own, controls), [0.1, 0, 0.3])
+    np.testing.assert_allclose(beyond_controls(own - 0.4, controls), [-0.1, 0, -0.1], atol=1e-12)
 
 
-def test_uniform_relevance_is_enriched_nowhere() -> None:
-    table = table_of(np.full((4, 110), 0.7), "aabc")
-    np.testing.assert_allclose(table[["enrichment", "enrichment_low", "enrichment_high"]], 1.0)
-    np.testing.assert_allclose(table["share"], [0.08, 0.04, 0.08, 0.10, 0.20, 0.50])
-    assert table[["persons", "windows", "undefined"]].to_numpy().tolist() == [[3, 4, 0]] * 6
+def test_evidence_is_what_the_baseline_takes_of_the_probability_above_chance() -> None:
+    gone = np.array([[0.6, 0.2, 0.5, 0.3], [0.1, 0.1, -0.2, 0.3]])
+    resamples = Resamples.draw(PERSONS, 0, 50)
+    # a 0.4 to 0.1, b 0.5 to -0.2, c 0.3 to 0.3
+    assert evidence_removed(gone, PERSONS, resamples).value == pytest.approx((0.3 + 0.7 + 0) / 1.2)
+    assert evidence_removed(np.array([[0.5], [-0.1]]), PERSONS[:1], resamples).value == 1
+    nothing = evidence_removed(np.zeros((2, 4)), PERSONS, resamples)
+    assert np.isnan(nothing.value)
+    assert nothing.reason == "the network knows no more than chance"
 
 
-def test_every_person_weighs_the_same_and_intervals_resample_persons() -> None:
-    relevance = np.zeros((4, 110))
-    relevance[:3, 22:30] = 1.0  # three windows of one person: all in QRS
-    relevance[3, 40:60] = 1.0  # one of another: all in T
-    table = table_of(relevance, "aaab")
-    assert table.loc["QRS", "share"] == pytest.approx(0.5)
-    assert table.loc["QRS", "enrichment"] == pytest.approx(0.5 / 0.08)
-    # of two persons, both draws are one of them in half of the resamples
-    assert table.loc["QRS", ["share_low", "share_high"]].tolist() == [0.0, 1.0]
-    assert table.loc["T", "enrichment_high"] == pytest.approx(1 / 0.2)
-
-
-def test_a_person_drawn_twice_counts_twice() -> None:
-    relevance = np.zeros((3, 110))
-    relevance[[0, 1, 2], [12, 24, 50]] = 1.0  # P, QRS and T
-    means = shared.mean_shares(shared.shares(relevance, windows(3)), np.array([*"abc"]), Resamples.draw("abc", 0, 5))
-    np.testing.assert_allclose(means(np.array([2.0, 1.0, 0.0]))[0], [2 / 3, 0, 1 / 3, 0, 0, 0])
-
-
-def test_windows_without_relevance_leave_share_and_time() -> None:
-    codes = windows(2)
-    codes[1, codes[1] == WAVES.index("TP")] = UNKNOWN_WAVE
-    table = table_of(np.array([np.ones(110), np.full(110, np.nan)]), "ab", codes)
-    assert table["time"].tolist() == pytest.approx([0.08, 0.04, 0.08, 0.10, 0.20, 0.50])
-    assert table["undefined"].tolist() == [1] * 6
-    assert table["share_low"].isna().all()
-    assert table["reason"].str.contains("one person").all()
-
-
-def test_what_is_undefined_has_a_reason() -> None:
-    table = table_of(np.zeros((2, 110)), "ab")
-    assert table[["share", "time", "enrichment"]].isna().all(axis=None)
-    assert (table["reason"] == shared.NO_RELEVANCE).all()
-    codes = windows(2)
-    codes[codes == WAVES.index("PR")] = UNKNOWN_WAVE
-    row = table_of(np.ones((2, 110)), "ab", codes).loc["PR"]
-    assert row["time"] == 0
-    assert np.isnan(row["enrichment"])
-    assert row["reason"] == "no window has a PR"
-
-
-def test_signed_attributions_are_refused() -> None:
-    with pytest.raises(ValueError, match="magnitude"):
-        shared.shares(np.full((1, 110), -1.0), CODES)
-
-
-def test_rank_correlation_is_spearmans() -> None:
-    first = np.array([[1.0, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 1, 1, 1, 1], [1, 2, 3, 4, np.nan], [1, 2, 2, 4, 5]])
-    second = np.array([[2.0, 4, 6, 8, 9], [9, 8, 6, 4, 2], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
-    # ranks 1, 2.5, 2.5, 4, 5 against 1 to 5: covariance sum 9.5, squares 9.5 and 10
-    np.testing.assert_allclose(shared.rank_correlation(first, second), [1, -1, np.nan, np.nan, np.sqrt(0.95)])
-
-
-def test_agreement_of_methods_and_seeds_by_hand() -> None:
-    persons = np.array([*"aabbcc"])
-    resamples = Resamples.draw(persons, 0, 50)
-    rising = np.tile(np.arange(10.0), (6, 1))
-    some = np.where(np.arange(6)[:, None] < 2, rising, -rising)  # person a agrees, b and c do not
-    found = shared.method_agreement({"x": rising, "y": some, "z": np.full((6, 10), np.nan)}, persons, resamples)
-    found = found.set_index(["first", "second"])
-    assert found.loc[("x", "y"), "correlation"] == pytest.approx(-1 / 3)
-    assert np.isnan(found.loc[("x", "z"), "correlation"])
-    assert found.loc[("x", "z"), "reason"]
-    seeds = shared.seed_agreement([{"m": rising}, {"m": rising}, {"m": -rising}], persons, resamples)
-    assert seeds["correlation"][0] == pytest.approx(-1 / 3)  # pairs 1, -1, -1
-    assert seeds["seeds"][0] == 3
-
-
-def test_agreement_of_models_by_hand() -> None:
-    waves = {"P": 1.0, "QRS": 2.0, "T": 3.0}
-    found = shared.model_agreement(
-        {"a": waves, "b": {"P": 3, "QRS": 2, "T": 1}, "c": dict.fromkeys(waves, 1.0), "d": {"P": 1, "T": 2}}
-    )
-    found = found.set_index(["first", "second"])
-    assert found.loc[("a", "b"), "correlation"] == pytest.approx(-1)
-    assert found.loc[("a", "c"), "reason"] == "all waves of one have the same enrichment"
-    assert found.loc[("a", "d"), "reason"] == "fewer than three waves are known to both"
-
-
-def test_models_are_compared_by_shares_where_people_are_recognised_in_another_recording(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(shared, "audited_jobs", lambda *_: [(SimpleNamespace(cohort="c"),)])
-    about = {"cohort": "c", "protocol": "cross_record", "task": "person", "kind": "wave", "model": "resnet1d"}
-    about["method"] = "integrated_gradients"
-    rows = [about | {"wave": wave, "share": at, "enrichment": -at} for at, wave in enumerate(WAVES)]
-    changes = {"cohort": "d", "protocol": "random_windows", "task": "sex", "kind": "region", "method": "saliency"}
-    others = [row | {key: other, "share": -row["share"]} for key, other in changes.items() for row in rows]
-    of_features = pd.DataFrame({"wave": WAVES, "share": range(6)})
-    found = shared.compared_models(None, 0, pd.DataFrame([*others, *rows]), of_features)
-    assert found[["first", "second", "correlation"]].to_numpy().tolist() == [
-        ["resnet1d, integrated gradients", "features, SHAP", 1.0]
+def test_answers_about_several_cohorts_are_joined_window_by_window() -> None:
+    parts = [
+        Answers({("m", "b", ""): np.full((n, 10), n)}, {"b": np.full((2, n), n)}, {("m", "b"): n}, {"x": "why"})
+        for n in (1, 3)
     ]
+    found = pooled(parts)
+    assert found.effects["m", "b", ""].shape == (4, 10)
+    assert found.removed["b"].shape == (2, 4)
+    assert (found.incomplete, found.refusals) == ({("m", "b"): 3}, {"x": "why"})
 
 
-def test_every_feature_is_split_between_waves() -> None:
-    weights = shared.wave_weights()
-    assert list(weights.index) == list(FEATURES)
-    assert list(weights.columns) == list(WAVES)
-    np.testing.assert_array_equal(weights.sum(axis=1), 1)
-    expected = {
-        "P-Q interval": {"P": 0.5, "QRS": 0.5},
-        "S-R amplitude": {"QRS": 1},
-        "T-R amplitude": {"QRS": 0.5, "T": 0.5},
-        "P-T interval": {"P": 0.5, "T": 0.5},
-        "QT duration": {"QRS": 0.5, "T": 0.5},
-        "P duration": {"P": 1},
-        "R-R interval": {"TP": 1},
-    }
-    for feature, waves in expected.items():
-        assert weights.loc[feature][weights.loc[feature] > 0].to_dict() == waves
+def test_why_no_share_is_given_is_a_sentence() -> None:
+    method, right = METHODS["replacement"], np.ones(4, dtype=bool)
+    rows = {key: effects(*[(1, 1)] * 4) for key in [(method.name, DONOR, ""), *controls_of(method, DONOR)]}
+    resamples = Resamples.draw(PERSONS, 0, 50)
 
+    def reason(before: float, after: float, **changed: np.ndarray) -> str | None:
+        known = Answers(rows | {(method.name, DONOR, ""): changed.get("own", effects(*[(1, 1)] * 4))})
+        known.removed[DONOR] = np.array([[before] * 4, [after] * 4])
+        return spoken(known, method, DONOR, right, PERSONS, resamples).reason
 
-def test_shares_of_the_feature_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    features = pd.DataFrame(rng.standard_normal((300, len(FEATURES))), columns=list(FEATURES))
-    labels = np.digitize(features["T duration"], [-0.5, 0.5]) * 10  # classes 0, 10, 20, told by T alone
-    model = FeaturesGbm(seed=0, max_iter=10).fit(features, labels)
-    asked = features[:20].copy()
-    asked.iloc[0] = np.nan
-    shares = shared.feature_shares(model, asked, labels[:20])
-    assert shares.iloc[0].isna().all()
-    np.testing.assert_allclose(shares[1:].sum(axis=1), 1)
-    assert shares["T"][1:].median() > 0.8
-    with pytest.raises(ValueError, match="not a class"):
-        shared.feature_shares(model, asked, np.full(20, 7))
-
-    values = np.zeros((20, len(FEATURES), 3))
-    values[:, list(FEATURES).index("P-Q interval"), 1] = -3
-    values[:, list(FEATURES).index("T duration"), 1] = 1
-    values[:, list(FEATURES).index("P duration"), 2] = 50  # of another class
-    monkeypatch.setattr(model, "shap_values", lambda _: values)
-    shares = shared.feature_shares(model, asked, np.full(20, 10))
-    np.testing.assert_allclose(shares.iloc[5], [1.5 / 4, 0, 1.5 / 4, 0, 1 / 4, 0])
-    assert shared.feature_shares(model, asked, np.full(20, 0)).isna().all(axis=None)  # nothing speaks for class 0
+    assert reason(0.6, 0.1) is None
+    assert reason(0.6, 0.36) == "the baseline removes 40% of the evidence only"
+    assert reason(0.6, 0.7) == "the baseline removes 0% of the evidence only"
+    assert reason(0.0, 0.0) == "the network knows no more than chance"
+    assert reason(0.6, 0.1, own=effects(*[(np.nan, np.nan)] * 4)) == "the method gives no window any relevance"

@@ -1,299 +1,334 @@
-"""Tables, verdicts on methods and on the paper's claims, and which rows stand for a method, on numbers made by hand."""
+"""Tables say what was measured, refuse shares of what is not removed, and state no order without its test."""
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ecgstudy.attribution import tables
-from ecgstudy.attribution.cases import Case, drawn_note
-from ecgstudy.attribution.figures import planted_figure, viewer, whole_beats
-from ecgstudy.attribution.tables import FAILS, HOLDS, LONG, UNKNOWN, claim_table, judge, scoreboard, verdicts
-from ecgstudy.attribution.waves import WAVES, Windows
+from ecgstudy.attribution import figures, tables
+from ecgstudy.attribution.cases import Case
+from ecgstudy.attribution.exchange import BASELINES, DONOR, EVERYBODY, FACTORS, OWN_TIMING, Windows
+from ecgstudy.attribution.methods import PAIRS, UNTRAINED, ZERO, Answers, by_wave
+from ecgstudy.attribution.planted import SHAPE, TIMING
+from ecgstudy.attribution.waves import WAVES
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
-
-def _rows(region_share: float, enrichment_low: float, largest_outside: float, **about: str) -> pd.DataFrame:
-    """Shares of one method: the R wave as claimed, and T as the largest wave outside it."""
-    known = {"cohort": "c", "protocol": "cross_record", "model": "transecg", "task": "sex", "method": "last_attention"}
-    shares = dict.fromkeys(WAVES, 0.01) | {"T": largest_outside, "QRS": 0.9}  # QRS holds the R wave
-    waves = [{"kind": "wave", "wave": wave, "share": share, "enrichment_low": 1.0} for wave, share in shares.items()]
-    region = {"kind": "region", "wave": "R wave", "share": region_share, "enrichment_low": enrichment_low}
-    return pd.DataFrame([*waves, region]).assign(**(known | about))
+T, PR = FACTORS.index("T"), FACTORS.index("PR interval")
 
 
-@pytest.mark.parametrize(
-    ("share", "enrichment_low", "outside", "verdict"),
-    [
-        (0.40, 1.2, 0.30, HOLDS),
-        (0.40, 0.9, 0.30, LONG),
-        (0.20, 1.2, 0.30, FAILS),
-        (math.nan, math.nan, 0.30, UNKNOWN),
-    ],
-)
-def test_a_claim_is_judged_by_the_waves_outside_it_and_by_its_length(
-    share: float, enrichment_low: float, outside: float, verdict: str
-) -> None:
-    assert judge(_rows(share, enrichment_low, outside), "R wave") == verdict
+def verdicts(*trusted: tuple[str, str, str, str]) -> pd.DataFrame:
+    """Verdicts of what is trusted: model, method, baseline, kind."""
+    rows = [(*row, True, False, None) for row in trusted]
+    return pd.DataFrame(rows, columns=["model", "method", "baseline", "kind", "trusted", "near", "reason"])
 
 
-@pytest.mark.parametrize("outside", ["ST", "T", "TP"])
-def test_the_pr_interval_is_compared_with_every_wave_behind_it(outside: str) -> None:
-    renamed = {"R wave": "P-R interval", "T": outside, outside: "T"}
-    rows = _rows(0.4, 1.2, 0.5)
-    assert judge(rows.assign(wave=rows["wave"].replace(renamed)), "P-R interval") == FAILS
-    assert judge(_rows(0.4, 1.2, 0.3).replace({"wave": renamed}), "P-R interval") == HOLDS
-
-
-def test_claims_are_judged_by_the_papers_method_and_by_each_trusted_one() -> None:
-    trusted = _rows(0.2, 1.2, 0.3, model="resnet1d", method="occlusion")
-    board = pd.DataFrame({"method": ["occlusion", "saliency"], "trusted": [True, False]})
-    table = claim_table(pd.concat([_rows(0.4, 1.2, 0.3), trusted]), board)
-    assert table[["leaky", "by_attention"]].to_numpy().tolist() == [["no", HOLDS]]
-    leaky = claim_table(_rows(0.4, 1.2, 0.3, protocol="random_windows"), board[:0])
-    assert leaky["leaky"].item() == "yes"
-    assert table["by_trusted"].tolist() == [f"occlusion: {FAILS}"]
-    assert "no method passed" in claim_table(_rows(0.4, 1.2, 0.3), board[:0])["by_trusted"].item()
-    assert "R wave for sex: holds in 1" in tables.claim_finding(table)
-
-
-def test_rows_of_a_metric_are_of_the_honest_protocol_and_the_first_network() -> None:
-    parts = [
-        _rows(0.1, 1, 0.3, protocol="random_windows", model="resnet1d"),
-        _rows(0.2, 1, 0.3, protocol="cross_record", model="resnet1d"),
-        _rows(0.3, 1, 0.3, protocol="cross_record", model="transecg"),
-        _rows(0.4, 1, 0.3, protocol="random_windows", model="transecg", method="attention_rollout"),
-    ]
-    rows = tables.main_rows(pd.concat(parts, ignore_index=True))
-    region = rows[rows["kind"] == "region"].set_index("method")
-    assert region.loc["last_attention", "share"] == 0.2
-    assert region.loc["attention_rollout", "share"] == 0.4  # nothing honest to take instead
+BOTH = verdicts(*(("resnet1d", "replacement", DONOR, kind) for kind in (SHAPE, TIMING)))
 
 
 @pytest.fixture
 def case() -> Case:
-    """Two people, one window each, whose relevance lies in QRS only; the reference draws QRS twice as long."""
-    codes = np.tile(np.repeat(np.arange(6, dtype=np.int8), 10), (2, 1))
-    wider = codes.copy()
-    wider[:, 15:20] = WAVES.index("QRS")
-    relevance = (codes == WAVES.index("QRS")).astype(np.float32)
-    # R wave: half of QRS, from sample 20 to 25
-    points = pd.DataFrame([[0, 5, 10, 20, 20, 30, 40, 45, 50]], columns=list(FIDUCIAL_COLUMNS), dtype=float)
-    persons = np.array(["c/a", "c/b"])
-    samples = np.arange(120.0, dtype=np.float32).reshape(2, 1, 60)
-    fiducials = np.fromiter([points] * 2, dtype=object)
-    windows = Windows(samples, np.zeros(2, int), 100.0, 0, codes, persons, fiducials)
-    return Case(
-        cohort="c",
-        protocol="cross_record",
-        model="transecg",
-        task="sex",
-        windows=windows,
-        attempts=pd.DataFrame({"reason": [None, None, "no beats"]}),
-        unlabelled=1,
-        reference_codes=wider,
-        recognised=np.array([True, False]),
-        relevance={"last_attention": relevance},
-        incompleteness={},
+    """Six persons with two windows each; replacement from a donor gives T 60 %, QRS 20 %, PR 20 %."""
+    persons, n = np.repeat([f"c/{name}" for name in "abcdef"], 2), 12
+    codes = np.tile(np.repeat(np.arange(len(WAVES)), [10, 10, 10, 10, 20, 40]), (n, 1))
+    points = pd.DataFrame([np.arange(9.0) * 10], columns=list(FIDUCIAL_COLUMNS))
+    tables_of = np.fromiter([points] * n, dtype=object)
+    windows = Windows(
+        np.zeros((n, 1, 100), dtype=np.float32), np.arange(n) // 2, 100.0, 0, 0, codes, persons, tables_of
     )
+    answers, rng = Answers(), np.random.default_rng(0)
+    for method, baseline in PAIRS:
+        for who in ("", *(() if method.control else (UNTRAINED,))):
+            even = np.where(np.arange(len(FACTORS)) < (len(FACTORS) if method.by_factor else len(WAVES)), 1.0, 0.0)
+            answers.effects[method.name, baseline, who] = np.tile(even, (n, 1))
+    own = np.zeros((n, len(FACTORS)))
+    own[:, [WAVES.index("QRS"), T, PR]] = [0.2, 0.6, 0.2]
+    answers.effects[tables.UNIFORM] = by_wave(np.ones((n, 100)), codes)
+    answers.effects["replacement", DONOR, ""] = own * rng.uniform(0.9, 1.1, own.shape)
+    answers.removed.update({name: np.array([[0.8] * n, [0.1] * n]) for name in (ZERO, EVERYBODY, DONOR)})
+    answers.removed[OWN_TIMING] = np.array([[0.8] * n, [0.6] * n])
+    attempts = pd.DataFrame({"person": persons, "sex": ["F", "M"] * 6, "age_group": [None] * n, "cohort": "c"})
+    attempts = attempts.assign(record=persons, start=np.arange(n), reason=None, transferred=[True] + [False] * 11)
+    right = np.arange(n) != 0
+    return Case("c", "cross_record", "resnet1d", windows, attempts, right, 6, answers)
 
 
-def test_tables_of_a_case(case: Case) -> None:
-    shares = tables.all_shares([case], seed=0)
-    by_wave = shares[shares["kind"] == "wave"].set_index("wave")
-    assert by_wave.loc["QRS", ["share", "enrichment"]].tolist() == pytest.approx([1.0, 6.0])
-    assert by_wave.drop(index="QRS")["share"].tolist() == [0.0] * 5
-    paper = tables.paper_table(shares)
-    assert paper[["region", "published", "share", "time"]].to_numpy().tolist() == [
-        ["R wave", 0.5829, pytest.approx(0.5), pytest.approx(5 / 60)]
-    ]
-    boundaries = tables.boundary_table(shares).set_index("wave")
-    assert boundaries.loc["QRS", "automatic"] == pytest.approx(6.0)
-    assert boundaries.loc["QRS", "reference"] == pytest.approx(4.0)
-    wanting = [replace(case, incompleteness={"deep_lift": delta}) for delta in (0.01, 0.2, 0.03)]
-    kept = tables.completeness_table([*wanting, replace(case, incompleteness={"integrated_gradients": 0.01})])
-    assert kept[["method", "median_delta", "worst_delta", "kept"]].to_numpy().tolist() == [
-        ["deep_lift", 0.03, 0.2, "no"],
-        ["integrated_gradients", 0.01, 0.01, "yes"],
-    ]
-    told = tables.case_table([case])
-    assert told[["windows", "persons", "transecg right", "not delineated", "unlabelled"]].to_numpy().tolist() == [
-        [2, 2, 0.5, 1, 1]
-    ]
+def rows_of(table: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
+    """Rows of a method and baseline, by factor."""
+    return table[(table["method"] == method) & (table["baseline"] == baseline)].set_index("factor")
 
 
-def test_it_is_said_where_some_of_many_persons_are_explained(case: Case) -> None:
-    assert drawn_note([replace(case, on_trial=1000)]) == ""
-    large = [case, replace(case, on_trial=1001)]
-    assert drawn_note(large) == " Drawn at random, here and in all audits: c: 1,000 of 1,001 persons on trial."
-    assert tables.case_table(large[1:])["persons on trial"].tolist() == [1001]
+def test_shares_enrichment_and_margin_by_hand(case: Case) -> None:
+    case.answers.effects["replacement", DONOR, ""][0] = 1e6  # a window that the network gets wrong
+    found, orders = tables.share_tables([case], BOTH, 0)
+    own = rows_of(found, "replacement", DONOR)
+    assert list(own.index) == list(FACTORS)
+    assert own.loc["T", "share"] == pytest.approx(0.6, abs=0.03)
+    assert own.loc["T", "enrichment"] == pytest.approx(0.6 / 0.2, abs=0.15)
+    assert np.isnan(own.loc["PR interval", "enrichment"])
+    # factor controls give each of ten factors a tenth, magnitude each of six waves a sixth
+    assert own.loc["T", "minus_control"] == pytest.approx(0.6 - 1 / 6, abs=0.03)
+    assert own.loc["PR interval", "minus_control"] == pytest.approx(0.1, abs=0.03)
+    assert own.loc["P", "minus_control"] == pytest.approx(-0.1)
+    assert own.loc["RR interval", ["minus_control", "minus_control_low"]].tolist() == [0, 0]
+    assert own.loc["T", "minus_control_low"] > 0.35
+    assert own["trusted"].all()
+    assert not rows_of(found, "shapley", DONOR)["trusted"].any()
+    assert list(rows_of(found, "occlusion", DONOR).index) == list(WAVES)
+    assert rows_of(found, "magnitude", "none")["minus_control"].isna().all()
+    assert own["speaks"].all()
+    assert found["speaks"].sum() == len(FACTORS)
+    ((title, rows),) = tables.believed(found).items()
+    assert title == "c, resnet1d"
+    pd.testing.assert_frame_equal(rows.set_index("factor"), own)
+    assert orders.iloc[0][["first", "method", "baseline"]].tolist() == ["T", "replacement", DONOR]
+    assert orders.iloc[0]["difference_low"] > 0.3
 
 
-def test_failures_are_counted_by_class_and_reason(case: Case) -> None:
-    rows = [
-        ("x", "F", "30-44", "a", None),
-        ("x", "F", "30-44", "a", "no beats"),
-        ("x", "M", None, "b", "P wave not found"),
-        ("x", "M", None, "b", "P wave not found"),
-        ("x", "M", None, "c", None),
-    ]
-    attempts = pd.DataFrame(rows, columns=["cohort", "sex", "age_group", "person", "reason"])
-    attempts = attempts.assign(record=attempts["person"], start=range(5))
-    found = tables.failure_table([replace(case, attempts=attempts)] * 2).set_index(["class_of", "name"])
-    assert found.loc[("cohort", "x"), ["persons", "windows", "left_out"]].tolist() == [3, 5, 3]
-    assert found.loc[("sex", "M"), "rate"] == pytest.approx(2 / 3)
-    assert found.loc[("sex", "M"), ["P wave not found", "no beats"]].tolist() == [2, 0]
-    assert found.loc[("age_group", "unknown"), "windows"] == 3
+def test_what_a_method_is_not_trusted_for_is_neither_drawn_nor_ordered(case: Case) -> None:
+    case.answers.effects["replacement", DONOR, ""][:, PR] = 0.9
+    found, orders = tables.share_tables([case], BOTH, 0)
+    assert orders.iloc[0]["first"] == "PR interval"
+    shapes = verdicts(("resnet1d", "replacement", DONOR, SHAPE))
+    found, orders = tables.share_tables([case], shapes, 0)
+    assert orders.iloc[0][["first", "second"]].tolist() == ["T", "QRS"]
+    assert tables.believed(found)["c, resnet1d"]["factor"].tolist() == list(WAVES)
+    for nobody in (verdicts(("resnet1d", "replacement", DONOR, TIMING)), BOTH.assign(trusted=False)):
+        found, orders = tables.share_tables([case], nobody, 0)
+        assert not tables.believed(found)
+        assert orders.empty
 
 
-def test_the_viewer_offers_the_beats_that_a_person_has(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-    drawn = lambda panels, _: shown.append(panels["standard deviations"][0][0])  # noqa: E731
-    monkeypatch.setattr("ecgstudy.attribution.figures.beats_figure", drawn)
-    monkeypatch.setattr("ecgstudy.attribution.figures.display", lambda _: None)
-    monkeypatch.setattr("ecgstudy.attribution.figures.plt.close", lambda _: None)
-    tiled = {"samples": np.tile(case.windows.samples, 4), "codes": np.tile(case.windows.codes, 4)}
-    peaks = [pd.DataFrame({"r_peak": peaks}) for peaks in ([-5.0, 40.0, 150.0], [100.0, np.nan])]
-    tiled["fiducials"] = np.fromiter(peaks, dtype=object)
-    relevance = {"last_attention": np.tile(case.relevance["last_attention"], 4)}
-    controls = viewer(replace(case, windows=replace(case.windows, **tiled), relevance=relevance))
-    person, method, beat = controls.children[:3]
-    assert list(person.options) == ["person 1", "person 2"]  # numbered, not named
-    assert list(method.options) == ["last attention"]
-    controls.update()
-    for number in (2, 3):
-        beat.value = number
-    person.value = "c/b"
-    assert list(dict.fromkeys(shown)) == ["beat 1 of 2", "beat 2 of 2", "beat 1 of 1"]
+def test_nobodys_share_is_given_where_the_network_knows_one_person_only(case: Case) -> None:
+    alone = replace(case, right=np.arange(12) < 2, model="transecg")
+    found, _ = tables.share_tables([alone, case], BOTH, 0)
+    assert set(found["model"]) == {"resnet1d"}
 
 
-def test_only_whole_beats_are_drawn(case: Case) -> None:
-    beats, relevance = whole_beats(case, "last_attention", np.array([0]))
-    assert len(beats) == 0  # 0.3 s before and 0.5 s after R do not fit into 0.6 s
-    assert relevance.shape == (0, 80)
+def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) -> None:
+    found, _ = tables.share_tables([case], BOTH, 0)
+    kept = rows_of(found, "replacement", OWN_TIMING)
+    assert kept["share"].isna().all()
+    assert kept["reason"].unique().tolist() == ["the baseline removes 25% of the evidence only"]
+    assert rows_of(found, "saliency", "none")["reason"].isna().all()
+    removed = tables.evidence_results([case], 0).set_index("view")
+    assert removed.loc[OWN_TIMING, "value"] == pytest.approx(1 / 4)
+    assert removed.loc[OWN_TIMING, ["attacker", "task", "n"]].tolist() == ["resnet1d", "person", 6]
+    table = tables.case_table([case])
+    assert table["right"].item() == pytest.approx(11 / 12)
+    assert table["with transferred boundaries"].item() == 1
 
 
-def _row(wave: str, model: str, method: str, mass: float, highest: float, reason: str | None = None) -> dict:
-    numbers = {"mass_in_wave": mass, "highest": highest, "pointing": highest / 2}
-    about = {"wave": wave, "model": model, "method": method, "control": method == "magnitude"}
-    return about | {"applies": reason is None or "has not found" in reason, "reason": reason} | numbers
+def test_failures_are_counted_by_class_within_each_cohort(case: Case) -> None:
+    other = case.attempts.assign(cohort="d", reason=["noise"] * 3 + [None] * 9, record=lambda t: t["record"] + "'")
+    found = tables.failure_table([case, Case("d", "p", "m", case.windows, other, case.right, 6)])
+    rows = found.set_index(["cohort", "class_of", "name"])
+    assert rows.loc[("c", "everybody", "all"), ["windows", "left_out", "transferred"]].tolist() == [12, 0, 1]
+    assert rows.loc[("d", "everybody", "all"), ["left_out", "noise"]].tolist() == [3, 3]
+    assert rows.loc[("d", "sex", "F"), ["windows", "left_out", "rate"]].tolist() == [6, 2, 2 / 6]
+    assert rows.loc[("d", "age_group", "unknown"), "windows"] == 12
 
 
-def _planted_table() -> pd.DataFrame:
-    why = "attention_rollout needs attention weights, which resnet1d does not have"
-    lost = "transecg has not found the cue: it names 30% of the held-out windows"
-    rows = []
-    for at, wave in enumerate(("P", "QRS", "T")):
-        rows += [
-            _row(wave, "resnet1d", "saliency", (0.80, 0.2, 0.9)[at], (0.1, 0.95, 0.5)[at]),
-            _row(wave, "resnet1d", "occlusion", (0.79, 0.9, 0.9)[at], (0.94, 1, 1)[at]),
-            _row(wave, "resnet1d", "magnitude", 0.9, 1.0),
-            _row(wave, "resnet1d", "attention_rollout", np.nan, np.nan, why),
-            _row(wave, "transecg", "attention_rollout", 0.5, 0.97),
-            _row(wave, "transecg", "saliency", *((np.nan, np.nan, lost) if wave == "T" else (0.9, 0.9))),
+def test_metrics_are_named_and_undefined_ones_say_why(case: Case) -> None:
+    found, _ = tables.share_tables([case], BOTH, 0)
+    about = {"model": "resnet1d", "cohort": "c", "persons": 6}
+    costs = pd.DataFrame([about | {"factor": factor} for factor in ("PR interval", "everything")])
+    for name in ("rank1", "eer", "rank1_cost", "eer_cost"):
+        costs[[name, f"{name}_low", f"{name}_high"]] = [0.1, 0.0, 0.2]
+    named = tables.people_results(found, costs.assign(reason=None)).set_index("name")
+    assert named.loc["causal.PR_interval.resnet1d.eer_cost", ["value", "low", "high"]].tolist() == [0.1, 0.0, 0.2]
+    assert named.loc["causal.rest.resnet1d.eer", "value":"high"].tolist() == [0.1, 0.0, 0.2]
+    assert "causal.rest.resnet1d.eer_cost" not in named.index
+    removed = tables.evidence_results([case, replace(case, model="transecg")], 0).set_index("name")
+    assert removed.loc["evidence_removed.c.person.donor", "value"] == pytest.approx(7 / 8)
+    assert removed.loc["evidence_removed.c.person.donor.transecg", "attacker"] == "transecg"
+    assert removed.index.is_unique
+    assert named.loc["c.person.replacement.donor.minus_control.T", "value"] > 0.3
+    refused = named.loc["c.person.replacement.mean_own_timing.share.T"]
+    assert math.isnan(refused["value"])
+    assert refused["note"] == "Not defined: the baseline removes 25% of the evidence only."
+    assert named.index.is_unique
+
+
+def test_planted_metrics_are_of_the_first_network_that_has_them() -> None:
+    row = {"cue": "P", "kind": SHAPE, "method": "saliency", "baseline": "none", "control": False, "persons": 4}
+    numbers = {f"{name}{end}": 0.5 for name in ("mass_in_cue", "margin_over_control") for end in tables.ENDS}
+    table = pd.DataFrame(
+        [
+            row | {"model": "resnet1d", "reason": "resnet1d has not found the cue"},
+            row | {"model": "transecg", "reason": None} | numbers,
+            row | {"model": "resnet1d", "reason": None, "cue": "T"} | numbers,
+            row | {"model": "resnet1d", "reason": "resnet1d has not found the cue", "cue": "PR"},
+            row | {"model": "transecg_40ms", "reason": None, "cue": "PR"} | numbers,
         ]
-    return pd.DataFrame(rows)
+    )
+    found = tables.planted_results(table.assign(evidence_removed=np.nan)).set_index("name")
+    assert found.loc["planted.P.saliency.none.mass_in_cue", "attacker"] == "transecg"
+    assert found.loc["planted.T.saliency.none.margin_over_control", "attacker"] == "resnet1d"
+    assert found.loc["planted.PR.saliency.none.mass_in_cue", "attacker"] == "transecg_40ms"
+    assert len(found) == 6
 
 
-def test_verdicts_of_hand_made_numbers() -> None:
-    found = verdicts(_planted_table()).set_index(["method", "model"])
-    assert found["trusted"].to_dict() == {
-        ("saliency", "resnet1d"): True,
-        ("occlusion", "resnet1d"): False,
-        ("magnitude", "resnet1d"): False,
-        ("attention_rollout", "resnet1d"): False,
-        ("attention_rollout", "transecg"): True,
-        ("saliency", "transecg"): False,
+def claim(**changed: object) -> dict[str, object]:
+    """Row of a judged claim."""
+    row = {"claim": "sex_R_wave", "cohort": "ptbxl", "task": "sex", "leads": "twelve", "region": "R wave"}
+    row |= {"share": 0.6, "share_low": 0.5, "share_high": 0.7, "attention": 0.1, "time": 0.05}
+    row |= {"model": "transecg_40ms", "removed_donor": 0.9, "removed_donor_low": 0.8, "removed_donor_high": 1.0}
+    return row | {"persons": 600, "verdict": "holds", "reason": None, "by_attention": "does not hold"} | changed
+
+
+def test_verdicts_are_numbers_where_there_is_one() -> None:
+    table = pd.DataFrame(
+        [
+            claim(),
+            claim(cohort="ludb", verdict="does not hold"),
+            claim(cohort="x", verdict="undecided"),
+            claim(cohort="y", verdict="cannot be judged here", reason="the network knows no more than chance"),
+            claim(leads="I", verdict="does not hold"),
+        ]
+    )
+    found = tables.claim_results(table).set_index("name")
+    assert found.loc["claims.sex_R_wave.ptbxl.verdict", "value"] == 1
+    assert found.loc["claims.sex_R_wave.ludb.verdict", "value"] == 0
+    assert found.loc["claims.sex_R_wave.x.verdict", "value":"high"].isna().all()
+    assert "no more than chance" in found.loc["claims.sex_R_wave.y.verdict", "note"]
+    notes = [found.loc[f"claims.sex_R_wave.{name}.verdict", "note"] for name in ("ptbxl", "x")]
+    assert notes == ["holds.", "undecided: its interval reaches both sides."]
+    removed = found.loc["evidence_removed.ptbxl.sex.donor"]
+    assert removed[["value", "low", "high", "attacker"]].tolist() == [0.9, 0.8, 1.0, "transecg_40ms"]
+    assert "no more than chance" in found.loc["evidence_removed.y.sex.zero", "note"]
+    share = found.loc["claims.sex_R_wave.ptbxl.share"]
+    assert share[["value", "low", "high", "unit"]].tolist() == [0.6, 0.5, 0.7, "share"]
+    assert found.loc["claims.sex_R_wave.ptbxl.attention", "value"] == 0.1
+    assert found.loc["claims.sex_R_wave.ptbxl.time", "value"] == 0.05
+    assert len(found) == 4 * (1 + 3 + 4)
+    assert found.index.is_unique
+    told = tables.claim_finding(table)
+    assert "R wave for sex on ptbxl: holds; by attention: does not hold" in told
+    assert "cannot be judged here, because the network knows no more than chance" in told
+    assert "no cohort has the leads" in tables.claim_finding(pd.DataFrame())
+    same = [claim(), claim(region="P-R to the R peak", task="age", reason=None), claim(leads="I", verdict="x")]
+    told = tables.claim_finding(pd.DataFrame(same))
+    assert told.endswith(": R wave for sex, P-R to the R peak for age on ptbxl: holds; by attention: does not hold.")
+
+
+def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:
+    row = {
+        "cohort": "c",
+        "model": "resnet1d",
+        "method": "replacement",
+        "baseline": DONOR,
+        "first": "T",
+        "second": "QRS",
     }
-    assert found.loc[("magnitude", "resnet1d"), "reason"] == tables.CONTROL
-    assert found.loc[("occlusion", "resnet1d"), "reason"] == "P: mass 0.79, highest enrichment in 94% of windows"
-    assert found.loc[("saliency", "resnet1d"), ["planted", "planted_wave", "highest"]].tolist() == [0.2, "QRS", 0.1]
-    assert found.loc[("saliency", "transecg"), "reason"].startswith("T: transecg has not found the cue")
-    assert np.isnan(found.loc[("saliency", "transecg"), "planted"])
+    sure = {"difference": 0.2, "difference_low": 0.1, "difference_high": 0.3}
+    told = tables.order_finding(pd.DataFrame([row | sure]))
+    assert "c, resnet1d: T, more than QRS (difference 10% to 30%)" in told
+    unsure = tables.order_finding(pd.DataFrame([row | sure | {"difference_low": -0.1}]))
+    assert "T, not surely more than QRS" in unsure
+    assert "no method is trusted" in tables.order_finding(pd.DataFrame())
+    costs = pd.DataFrame({"factor": ["T", "everything"], "model": "resnet1d", "eer": [0.1, 0.4]})
+    costs[["eer_cost", "eer_cost_low", "eer_cost_high"]] = [0.05, 0.02, 0.09]
+    orders = pd.DataFrame([row | sure | {"measure": "eer"}])
+    assert "resnet1d: T, more than QRS (EER +5.0 points, 2.0 to 9.0)" in tables.cost_finding(costs, orders)
+    assert "with all waves and intervals average the EER is 40.0%" in tables.cost_finding(costs, orders)
+    assert "not surely more than QRS" in tables.cost_finding(costs, orders.assign(difference_low=-0.1))
 
 
-def test_scoreboard_takes_the_main_network_of_each_method() -> None:
-    sanity = pd.DataFrame(
+def test_who_is_trusted_is_named_by_network_and_kind() -> None:
+    more = verdicts(("resnet1d", "replacement", EVERYBODY, SHAPE), ("resnet1d", "shapley", DONOR, SHAPE))
+    found = pd.concat([BOTH, more, verdicts(("transecg", "saliency", "none", SHAPE)).assign(trusted=False, near=True)])
+    told = tables.trust_finding(found)
+    assert "for shape on resnet1d: replacement from donor or mean everybody, shapley from donor (0 near misses)" in told
+    assert "for shape on transecg: none (1 near misses)" in told
+
+
+def test_every_method_is_listed_with_its_baselines() -> None:
+    table = tables.method_table().set_index("method")
+    assert table.loc["shapley", ["by", "baselines"]].tolist() == ["factors", ", ".join(BASELINES)]
+    assert table.loc["last_attention", "needs"] == "attention weights"
+    assert table.loc["saliency", "baselines"] == "none"
+
+
+def beat(height: float) -> figures.MeanBeat:
+    """Beat of an R wave at 500 Hz, with its points."""
+    seconds = np.arange(420) / 500 - figures.BEFORE_S
+    places = dict(zip(FIDUCIAL_COLUMNS, (-0.2, -0.16, -0.12, -0.05, 0.0, 0.05, 0.12, 0.2, 0.3), strict=True))
+    return figures.MeanBeat(height * np.exp(-0.5 * (seconds / 0.01) ** 2), 500.0, places)
+
+
+def test_the_heart_is_drawn_in_millivolts_with_shares_and_what_is_sure(case: Case) -> None:
+    rows = rows_of(tables.share_tables([case], BOTH, 0)[0], "replacement", DONOR).reset_index()
+    figure = figures.heart_figure(beat(1.0), beat(2.0), rows)
+    paper, beside = figure.axes[:2]
+    assert paper.get_ylabel() == "amplitude (mV)"
+    told = [text.get_text() for text in paper.texts]
+    assert {"P", "QRS", "T"} <= set(told)
+    assert f"{rows.set_index('factor').loc['T', 'share']:.0%}" in told
+    labels = [label.get_text() for label in beside.get_yticklabels()]
+    assert [label.rsplit(" ", 1)[0] for label in labels] == list(FACTORS)
+    assert labels[PR] == f"PR interval {rows.set_index('factor').loc['PR interval', 'share']:.0%}"
+    behind = paper.lines[0].get_ydata()
+    assert behind.max() == pytest.approx(2.0)
+    margins = tables.person_margins(case, "replacement", DONOR)
+    assert margins.shape == (6, len(FACTORS))
+    np.testing.assert_allclose(margins["T"], 0.5, atol=0.05)
+    small = figures.person_figure({person: beat(1.0) for person in margins.index}, margins)
+    assert sum("most by T" in ax.get_title() for ax in small.axes) == 6
+
+
+def test_the_average_beat_is_of_one_rate() -> None:
+    other = figures.MeanBeat(np.zeros(84), 100.0, beat(1.0).points | {"t_peak": 0.9})
+    found = figures.average_beat([beat(1.0), beat(3.0), other])
+    assert (found.fs, found.points) == (500.0, beat(1.0).points)
+    np.testing.assert_allclose(found.millivolts, beat(2.0).millivolts)
+
+
+def test_planted_heat_maps_leave_refused_cells_empty() -> None:
+    table = pd.DataFrame(
         {
-            "method": ["saliency"] * 2,
-            "model": ["resnet1d", "transecg"],
-            "randomised_correlation": [0.1, 0.9],
-            "permuted": 0.2,
+            "model": "resnet1d",
+            "cue": ["P", "PR"],
+            "method": "saliency",
+            "baseline": "none",
+            "mass_in_cue": [0.5, np.nan],
         }
     )
-    gaps = pd.DataFrame(
-        {"method": "saliency", "model": "resnet1d", "deletion_gap": [0.3, 0.2], "insertion_gap": [0.1, 0.4]}
-    )
-    causal = [("saliency", "transecg", "replaced.eer", 0.9), ("saliency", "resnet1d", "replaced.eer", 0.5)]
-    causal += [("saliency", "resnet1d", "kept.eer", 0.7)]
-    audits = {"faithfulness": gaps}
-    audits["causal"] = pd.DataFrame(causal, columns=["method", "model", "effect", "correlation"])
-    board = scoreboard(_planted_table(), sanity, audits)
-    models = {"attention_rollout": "transecg", "saliency": "resnet1d", "occlusion": "resnet1d", "magnitude": "resnet1d"}
-    assert list(zip(board["method"], board["model"], strict=True)) == list(models.items())  # in the study's order
-    assert board["trusted"].tolist() == [True, True, False, False]
-    finding = tables.trust_finding(board)
-    board = board.set_index("method")
-    row = board.loc["saliency"]
-    numbers = row[["randomised_correlation", "permuted", "deletion_gap", "insertion_gap", "causal"]].astype(float)
-    assert numbers.tolist() == [0.1, 0.2, 0.2, 0.1, 0.5]
-    assert row["elsewhere"].startswith("transecg: T: transecg has not found")
-    assert "needs attention weights" in board.loc["attention_rollout", "elsewhere"]
-    assert np.isnan(board.loc["occlusion", "causal"])
-    assert finding.startswith(
-        "2 of 4 methods and controls find the planted answer in all three waves: attention rollout, s"
-    )
+    figure = figures.planted_figure(table)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.50"]
 
 
-def _measured(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Give columns intervals, and rows persons."""
-    ends = {f"{name}{end}": table[name] + by for name in columns for end, by in (("_low", -0.1), ("_high", 0.1))}
-    return table.assign(persons=7, **ends)
+def test_boundaries_are_off_by_what_the_cardiologists_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = 0.5 + 0.8 * np.arange(8)
+    offsets = dict(zip(FIDUCIAL_COLUMNS, (-0.2, -0.16, -0.12, -0.05, 0.0, 0.05, 0.12, 0.2, 0.3), strict=True))
+    beats = pd.DataFrame({name: peaks + offset for name, offset in offsets.items()}).assign(record_id="r1")
+    beats["qrs_offset"] += np.where(np.arange(8) == 3, 0.05, 0.01)  # 10 ms late, once 50 ms
+    marks = [
+        (wave, *(500 * (peaks[beat] + offsets[name]) for name in names))
+        for beat in range(8)
+        for wave, names in (
+            ("P", FIDUCIAL_COLUMNS[:3]),
+            ("QRS", FIDUCIAL_COLUMNS[3:6]),
+            ("T", FIDUCIAL_COLUMNS[6:]),
+        )
+    ]
+    asked = []
 
+    def boundaries(name: str, lead: str) -> pd.DataFrame:
+        asked.append((name, lead))
+        return pd.DataFrame(marks, columns=["wave", "onset", "peak", "offset"])
 
-def test_metrics_are_named_after_the_first_network_of_each_method() -> None:
-    planted = _measured(_planted_table(), "mass_in_wave", "pointing")
-    by_seed = pd.concat([planted.assign(cohort_seed=0), planted.assign(cohort_seed=1)], ignore_index=True)
-    by_seed.loc[by_seed["cohort_seed"] == 1, "mass_in_wave"] -= 0.25
-    rows = tables.planted_results(planted, by_seed).set_index("name")
-    first = rows.loc["planted.P.saliency.mass_in_wave"]
-    assert first[["value", "low", "high", "n", "attacker"]].tolist() == [0.8, pytest.approx(0.7), 0.9, 7, "resnet1d"]
-    assert rows.loc["planted.P.saliency.lowest_cohort", "value"] == pytest.approx(0.55)
-    assert rows.loc["planted.QRS.attention_rollout.pointing", "attacker"] == "transecg"
-    assert not rows.index.has_duplicates
-    spread = tables.spread_table(by_seed, most=2).set_index(["wave", "model", "method"])
-    assert spread.index.get_level_values("method").unique().tolist() == ["occlusion", "magnitude"]
-    assert spread.loc[("P", "resnet1d", "magnitude")].tolist() == pytest.approx([0.9, 0.65])
-    planted_figure(planted, by_seed, 0.8)
-
-
-def test_metrics_of_shares_and_audits() -> None:
-    shares = _measured(
-        _rows(0.4, 1.2, 0.3).assign(task="age_group", enrichment=2.0, reason=None), "share", "enrichment"
-    )
-    rows = tables.share_results(shares).set_index("name")["value"]
-    assert rows["c.age.last_attention.share.R"] == 0.4
-    assert rows["c.age.last_attention.enrichment.T"] == 2.0
-    assert len(rows) == 14  # six waves and R, two numbers each
-    models = ["transecg", "resnet1d", "resnet1d"]
-    sanity = pd.DataFrame({"method": "saliency", "model": models[:2], "randomised_correlation": [0.1, np.nan]})
-    gaps = pd.DataFrame({"method": "saliency", "model": models, "deletion_gap": [-1.0, 0.3, 0.2]})
-    causal = pd.DataFrame({"method": "saliency", "model": models, "correlation": [0.5, np.nan, 0.7]})
-    causal["effect"] = ["replaced.eer", "replaced.eer", "kept.eer"]
-    audits = {"faithfulness": _measured(gaps, "deletion_gap"), "causal": _measured(causal, "correlation")}
-    audits["causal"]["reason"] = "all waves are tied"
-    found = tables.audit_results(_measured(sanity, "randomised_correlation").drop(columns="persons"), audits)
-    found = found.set_index("name")
-    assert found.loc["sanity.saliency.randomised_correlation", ["value", "n"]].tolist() == [0.1, None]
-    assert found.loc["faithfulness.saliency.deletion_gap", "value"] == 0.2
-    assert found.loc["causal.saliency.rank_correlation", "note"] == "Not defined: all waves are tied."
-
-
-def test_the_dearest_wave_is_named_for_each_network() -> None:
-    effects = pd.DataFrame(
-        {"model": "m", "change": "replaced", "wave": ["P", "T", "all"], "eer_rise": [0.01, 0.05, 0.4]}
-    )
-    effects = effects.assign(eer_rise_low=0.01, eer_rise_high=0.09, rank1_fall=0.125)
-    assert "m: T (EER +5.0 points, 1.0 to 9.0; rank-1 -12.5 points)" in tables.effect_finding(effects)
+    records = pd.DataFrame({"record_id": ["r0", "r1"], "fs": 500, "reference_lead": ["I", "II"]})
+    both = pd.concat([beats.assign(record_id="r0"), beats])
+    cohort = SimpleNamespace(records=lambda: records, boundaries=boundaries)
+    monkeypatch.setattr(tables, "study_cohort", lambda *_: cohort)
+    context = SimpleNamespace(stores={"ludb": SimpleNamespace(beats=both, records=records)})
+    found = tables.boundary_errors(context, 0).set_index("point")
+    assert asked == [("r1", "II")]  # the first record is one that the delineators were chosen on
+    assert found.loc["qrs_offset", ["beats", "automatic_median"]].tolist() == pytest.approx([8, 10])
+    assert found.loc["qrs_offset", "transferred_90_percent"] == pytest.approx(10, abs=1e-6)
+    assert found.loc["qrs_offset", "automatic_90_percent"] > 10
+    np.testing.assert_allclose(found.loc["p_onset", "automatic_median":], 0, atol=1e-6)
+    assert tables.boundary_errors(SimpleNamespace(stores={}), 0).empty

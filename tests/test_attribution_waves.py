@@ -1,12 +1,11 @@
 """Waves lie where hand-made fiducial points put them, and averages are put in their place without steps."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from ecgstudy.attribution import waves
+from ecgstudy.attribution.exchange import person_averages
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 FS = 100.0
@@ -83,16 +82,11 @@ def test_windows_without_beats_say_so() -> None:
 
 
 def test_regions_lie_where_they_are_defined_and_overlap() -> None:
-    spans = {
-        name: np.flatnonzero(mask)[[0, -1]].tolist()
-        for name, mask in zip(waves.REGIONS, waves.region_masks(beats(1), 100), strict=True)
-    }
+    spans = {name: np.flatnonzero(waves.region_mask(beats(1), name, 100))[[0, -1]].tolist() for name in waves.REGIONS}
     assert spans == {
         "R wave": [25, 28],
-        "QRS complex": [22, 29],
-        "P-R interval": [10, 26],
-        "P-Q interval": [10, 21],
-        "S-T interval": [30, 59],
+        "P-R to the R peak": [10, 26],
+        "P-R to QRS onset": [10, 21],
     }
 
 
@@ -116,11 +110,17 @@ def test_reference_boundaries_become_beats_at_the_rate_of_the_window() -> None:
     assert list(table) == list(FIDUCIAL_COLUMNS)
 
 
-def test_codings_are_compared_where_both_know_the_sample() -> None:
-    one, other = np.array([[0, 1, -1, 3]], dtype=np.int8), np.array([[0, -1, 2, 4]], dtype=np.int8)
-    first, second = waves.on_common_samples(one, other)
-    np.testing.assert_array_equal(first, [[0, -1, -1, 3]])
-    np.testing.assert_array_equal(second, [[0, -1, -1, 4]])
+def found_spans(table: pd.DataFrame, n_samples: int) -> waves.Spans:
+    """Find the waves of a table of beats."""
+    return waves.wave_spans(waves.fiducial_points(table), n_samples)
+
+
+def splice(
+    values: np.ndarray, spans: waves.Spans, average: np.ndarray, replaced: tuple[str, ...], fs: float
+) -> np.ndarray:
+    """Put some average waves of one lead into a recording."""
+    chosen = np.where(np.isin(waves.WAVES, replaced)[:, None], average, np.nan)
+    return waves.splice(values[None], spans, chosen[None], fs)[0][0]
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ def values() -> np.ndarray:
 
 
 @pytest.fixture
-def spans(values: np.ndarray) -> pd.DataFrame:
+def spans(values: np.ndarray) -> waves.Spans:
     """Give their waves."""
-    return waves.wave_spans(beats(6), values.size)
+    return found_spans(beats(6), values.size)
 
 
 @pytest.fixture
@@ -143,9 +143,9 @@ def other() -> np.ndarray:
     return 3 + np.cumsum(rng.normal(size=(len(waves.WAVES), waves.GRID.size)), axis=1)
 
 
-def test_waves_are_found_with_their_peaks_and_places_in_time(spans: pd.DataFrame) -> None:
-    assert [waves.WAVES[wave] for wave in spans["wave"][:7]] == [*waves.WAVES, "P"]
-    assert len(spans["wave"]) == 6 * 6 - 1  # the last T-P rest has no end
+def test_waves_are_found_with_their_peaks_and_places_in_time(spans: waves.Spans) -> None:
+    assert [waves.WAVES[wave] for wave in spans.wave[:7]] == [*waves.WAVES, "P"]
+    assert len(spans.wave) == 6 * 6 - 1  # the last T-P rest has no end
     np.testing.assert_allclose(waves.grid_times(spans)[2, [0, 16, 32, 48, 64]], [22, 24.25, 26.5, 28.25, 30])
     np.testing.assert_allclose(waves.grid_times(spans)[1, [0, 32, 64]], [18, 20, 22])
 
@@ -153,31 +153,31 @@ def test_waves_are_found_with_their_peaks_and_places_in_time(spans: pd.DataFrame
 def test_waves_cut_by_an_end_or_by_the_next_beat_are_left_alone() -> None:
     crossing = beats(2)
     crossing.loc[1, "p_onset"] = 57.0
-    found = waves.wave_spans(crossing - 12, 105)
+    found = found_spans(crossing - 12, 105)
     # P of the first beat is cut by the start, P of the second begins inside T, S-T of the second is cut by the end
-    assert [waves.WAVES[wave] for wave in found["wave"]] == ["PR", "QRS", "ST", "T", "PR", "QRS"]
+    assert [waves.WAVES[wave] for wave in found.wave] == ["PR", "QRS", "ST", "T", "PR", "QRS"]
 
 
 @pytest.mark.parametrize("replaced", [("T",), ("QRS",), ("P", "PR"), ("P", "PR", "QRS", "ST", "TP"), waves.WAVES])
 def test_a_recording_keeps_its_shape_under_its_own_average(
-    values: np.ndarray, spans: pd.DataFrame, replaced: tuple[str, ...]
+    values: np.ndarray, spans: waves.Spans, replaced: tuple[str, ...]
 ) -> None:
-    averages, counts = waves.person_averages([("a", values, spans)])
+    averages, counts = person_averages([("a", values[None], waves.fiducial_points(beats(6)))])
     assert counts.tolist() == [6, 6, 6, 6, 6, 5]
-    np.testing.assert_allclose(waves.splice(values, spans, averages["a"], replaced, FS), values, atol=4e-3)
+    np.testing.assert_allclose(splice(values, spans, averages["a"].waves[0], replaced, FS), values, atol=4e-3)
 
 
-def test_only_the_replaced_wave_changes(values: np.ndarray, spans: pd.DataFrame, other: np.ndarray) -> None:
-    changed = np.flatnonzero(waves.splice(values, spans, other, ("T",), FS) != values)
+def test_only_the_replaced_wave_changes(values: np.ndarray, spans: waves.Spans, other: np.ndarray) -> None:
+    changed = np.flatnonzero(splice(values, spans, other, ("T",), FS) != values)
     expected = np.concatenate([np.arange(41, 60) + PERIOD * k for k in range(6)])
     np.testing.assert_array_equal(changed, expected)
 
 
-def test_the_shape_that_is_put_in_is_the_average_between_its_ends(spans: pd.DataFrame) -> None:
+def test_the_shape_that_is_put_in_is_the_average_between_its_ends(spans: waves.Spans) -> None:
     triangle = np.zeros((len(waves.WAVES), waves.GRID.size))
     triangle[T] = 1 - np.abs(2 * waves.GRID - 1) + 7  # 7 higher than the recording
     ramp = np.arange(500) * 0.01
-    found = waves.splice(ramp.astype(np.float32), spans, triangle, ("T",), FS) - ramp
+    found = splice(ramp.astype(np.float32), spans, triangle, ("T",), FS) - ramp
     # onset 40, peak 52, offset 60; the recording's level goes from 0.40 to 0.60 by halves
     assert found[52] == pytest.approx(1 + 0.5 - 0.52, abs=1e-6)
     assert found[46] == pytest.approx(0.5 + 0.45 - 0.46, abs=1e-6)
@@ -186,18 +186,18 @@ def test_the_shape_that_is_put_in_is_the_average_between_its_ends(spans: pd.Data
 
 
 def test_the_level_and_slope_of_an_average_wave_do_not_matter(
-    values: np.ndarray, spans: pd.DataFrame, other: np.ndarray
+    values: np.ndarray, spans: waves.Spans, other: np.ndarray
 ) -> None:
     tilted = other + 5 * waves.GRID - 2
-    one, two = (waves.splice(values, spans, average, ("QRS",), FS) for average in (other, tilted))
+    one, two = (splice(values, spans, average, ("QRS",), FS) for average in (other, tilted))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_the_common_level_of_all_average_waves_does_not_matter(
-    values: np.ndarray, spans: pd.DataFrame, other: np.ndarray
+    values: np.ndarray, spans: waves.Spans, other: np.ndarray
 ) -> None:
     rest = tuple(wave for wave in waves.WAVES if wave != "T")
-    one, two = (waves.splice(values, spans, average, rest, FS) for average in (other, other + 9))
+    one, two = (splice(values, spans, average, rest, FS) for average in (other, other + 9))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_joints_are_continuous(replaced: tuple[str, ...]) -> None:
     line = np.linspace(0, 5, n).astype(np.float32)
     levels = np.zeros((len(waves.WAVES), waves.GRID.size)) + np.arange(len(waves.WAVES))[:, None] * 0.3
     levels[T] = np.sin(np.pi * waves.GRID)
-    found = waves.splice(line, waves.wave_spans(fine, n), levels, replaced, 100 * FS)
+    found = splice(line, found_spans(fine, n), levels, replaced, 100 * FS)
     assert np.ptp(found - line) > 0.2
     assert np.abs(np.diff(found)).max() < 0.01
 
@@ -217,44 +217,35 @@ def test_joints_are_continuous(replaced: tuple[str, ...]) -> None:
 def test_average_waves_of_different_levels_meet_halfway() -> None:
     flat = np.zeros((len(waves.WAVES), waves.GRID.size))
     flat[waves.WAVES.index("TP")] = 1.0
-    found = waves.splice(np.zeros(180, dtype=np.float32), waves.wave_spans(beats(2), 180), flat, ("T", "TP"), FS)
+    found = splice(np.zeros(180, dtype=np.float32), found_spans(beats(2), 180), flat, ("T", "TP"), FS)
     # T from 40 to 60 and T-P to 90: halfway is 1/2, less 2/5 of the shift by which the block comes back to 0
     assert found[60] == pytest.approx(0.1, abs=1e-6)
 
 
-def test_a_wave_without_an_average_stays(values: np.ndarray, spans: pd.DataFrame, other: np.ndarray) -> None:
+def test_a_wave_without_an_average_stays(values: np.ndarray, spans: waves.Spans, other: np.ndarray) -> None:
     other[T] = np.nan
-    np.testing.assert_array_equal(waves.splice(values, spans, other, ("T",), FS), values)
-    assert np.isfinite(waves.splice(values, spans, other, waves.WAVES, FS)).all()
+    np.testing.assert_array_equal(splice(values, spans, other, ("T",), FS), values)
+    assert np.isfinite(splice(values, spans, other, waves.WAVES, FS)).all()
 
 
 def test_a_recording_without_beats_stays(values: np.ndarray, other: np.ndarray) -> None:
-    nothing = waves.wave_spans(beats(0), values.size)
-    np.testing.assert_array_equal(waves.splice(values, nothing, other, waves.WAVES, FS), values)
-    averages, counts = waves.person_averages([("a", values, nothing)])
-    assert np.isnan(averages["a"]).all()
+    nothing = found_spans(beats(0), values.size)
+    np.testing.assert_array_equal(splice(values, nothing, other, waves.WAVES, FS), values)
+    averages, counts = person_averages([("a", values[None], waves.fiducial_points(beats(0)))])
+    assert np.isnan(averages["a"].waves).all()
+    assert np.isnan(averages["a"].intervals).all()
     assert not counts.any()
 
 
-def test_infills_keep_the_time_and_change_the_person() -> None:
-    points = np.array([[50, 60, 70, 90, 100, 110, 140, 160, 180]]) + 200 * np.arange(3)[:, None]
-    fiducials = pd.DataFrame(points.astype(float), columns=list(FIDUCIAL_COLUMNS))
-    time = np.arange(600)
-    shape = np.zeros(600)
-    for onset, offset, height in ((50, 70, 1.0), (90, 110, 5.0), (140, 180, 2.0)):
-        for start in points[:, 0] - 50:
-            place = (time - start - onset) / (offset - onset)
-            shape += np.where((place > 0) & (place < 1), height * np.sin(np.pi * np.clip(place, 0, 1)) ** 2, 0)
-    heights = np.array([1.0, 1.0, 1.0, 2.0, 3.0])
-    persons = np.array(["a", "a", "a", "b", "c"])
-    windows = (heights[:, None] * shape)[:, None].astype(np.float32)
-    asked = waves.Windows(windows, np.zeros(5, int), 500.0, 0, persons=persons)
-    filled = replace(asked, fiducials=np.fromiter([fiducials] * 5, dtype=object)).infills
-    # persons weigh the same: heights 1, 2 and 3
-    for infilled in filled[waves.MEAN_BEAT]:
-        # the first and the last whole wave fade into the window's own
-        np.testing.assert_allclose(infilled[0, 70:540], 2 * shape[70:540], atol=0.05)
-    given = filled[waves.DONOR_BEAT][:, 0, 100] / shape[100]
-    np.testing.assert_allclose(given, np.round(given), atol=0.02)
-    assert (np.round(given) != heights).all()
-    assert set(np.round(given)) <= {1, 2, 3}
+def test_leads_are_spliced_each_with_its_own_average_at_the_same_places(
+    values: np.ndarray, spans: waves.Spans, other: np.ndarray
+) -> None:
+    both, codes = waves.splice(np.stack([values, 2 * values]), spans, np.stack([other, 5 - other]), FS)
+    for lead, (own, average) in enumerate(((values, other), (2 * values, 5 - other))):
+        np.testing.assert_allclose(both[lead], splice(own, spans, average, waves.WAVES, FS), atol=1e-5)
+    expected, _ = waves.wave_codes(beats(6), values.size)
+    inside = codes != waves.UNKNOWN_WAVE
+    np.testing.assert_array_equal(codes[inside], expected[inside])
+    other[T] = np.nan  # known in one lead only
+    _, codes = waves.splice(np.stack([values, values]), spans, np.stack([np.nan_to_num(other), other]), FS)
+    assert T not in codes

@@ -14,6 +14,7 @@ from ecgstudy.signals.delineation import (
     RATE_TOO_LOW,
     _drop_impossible,
     delineate,
+    transfer_boundaries,
 )
 
 FS = 500.0
@@ -213,3 +214,44 @@ def test_nearly_every_real_lead_of_ecgid_is_delineated(realdata: Callable[[str],
     records = [*cohort.records()["record_id"][::30], *hidden_by_noise_or_hum]
     signals = {record_id: cohort.signal(record_id) for record_id in records}
     assert [name for name, signal in signals.items() if delineate(signal.values[0], signal.fs)[1]] == []
+
+
+def with_gaps(**gaps: list[int]) -> dict[str, np.ndarray]:
+    """Fiducial points of ten beats of 80 and 100 samples in turn, T scaled by the cube root of the RR before; gaps."""
+    rr = np.tile([80.0, 100.0], 5)
+    r_peak = 50 + np.cumsum(rr)
+    rate = np.cbrt(rr / np.median(np.diff(r_peak)))
+    offsets = {"p_onset": -20, "p_peak": -16, "p_offset": -12, "qrs_onset": -5, "qrs_offset": 6}
+    points = {name: r_peak + offset for name, offset in offsets.items()} | {"r_peak": r_peak}
+    points |= {name: r_peak + offset * rate for name, offset in (("t_onset", 14), ("t_peak", 24), ("t_offset", 34))}
+    for name, beats in gaps.items():
+        points[name] = points[name].copy()
+        points[name][beats] = np.nan
+    return {name: points[name] for name in FIDUCIAL_COLUMNS}
+
+
+def test_gaps_are_filled_from_the_median_beat_and_told() -> None:
+    whole, gaps = with_gaps(), with_gaps(qrs_offset=[0, 3], t_offset=[4, 5], p_onset=[7])
+    filled, transferred = transfer_boundaries(gaps)
+    for name, places in whole.items():
+        # the first beat has no RR before it
+        np.testing.assert_allclose(filled[name][1:], places[1:], atol=0.3)
+        np.testing.assert_array_equal(transferred[name], np.isnan(gaps[name]))
+    known = np.isfinite(gaps["qrs_offset"])
+    np.testing.assert_array_equal(filled["qrs_offset"][known], gaps["qrs_offset"][known])
+
+
+def test_what_is_hardly_ever_known_or_contradicts_its_beat_is_not_transferred() -> None:
+    rare = with_gaps(p_onset=[0, 1, 2, 3, 5, 6, 7, 8])
+    filled, transferred = transfer_boundaries(rare)
+    assert np.isnan(filled["p_onset"]).sum() == 8
+    assert not transferred["p_onset"].any()
+    odd = with_gaps(t_offset=[4])
+    odd["t_peak"][4] = odd["r_peak"][4] + 40  # later than the offset of the median beat
+    odd["t_onset"][4] = odd["r_peak"][4] + 36
+    filled, transferred = transfer_boundaries(odd)
+    assert np.isnan(filled["t_offset"][4])
+    assert not transferred["t_offset"][4]
+    assert filled["t_peak"][4] == odd["t_peak"][4]
+    nothing = {name: np.full(2, np.nan) for name in FIDUCIAL_COLUMNS} | {"r_peak": np.array([50.0, 130.0])}
+    assert not any(flags.any() for flags in transfer_boundaries(nothing)[1].values())

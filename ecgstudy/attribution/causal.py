@@ -1,192 +1,176 @@
-"""Which wave an attacker really uses: the fall of its accuracy when a wave is taken from every probe beat.
+"""Which wave and which interval an attacker really uses: what recognition loses when it is taken from every probe.
 
-Enrolment stays as recorded. A wave is taken away by putting the average wave of the cohort's other persons in its
-place (:class:`WaveSplice`, a view of the probes); the reverse keeps one wave and replaces all others. The control puts
-the person's OWN average wave in place of every beat's: what that costs is the price of averaging and of the joints.
-Intervals between waves and the level of the recording at the joints stay the person's own, so the effects are
-those of the waves' shapes.
+Enrolment stays as recorded. A wave or an interval is taken away by putting the average of the cohort's other persons in
+its place (:class:`FactorExchange`, a view of the probes). What that costs is partly the price of averaging and of the
+joints, so the person's OWN average is put in its place too, and a *cost* is the loss with the others' average less the
+loss with the own one, paired by person. What is still recognised when all waves and intervals are average is *the
+rest*: fine timing from beat to beat, waves that could not be found, what no average holds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from ecgstudy.attribution.shares import mean_shares, shares
-from ecgstudy.attribution.waves import GRID, WAVES, Windows, person_averages, splice, wave_spans
+from ecgstudy.attribution.cases import known_fiducials
+from ecgstudy.attribution.exchange import (
+    FACTORS,
+    INTERVALS,
+    Average,
+    exchanged,
+    intervals_of,
+    mean_average,
+    person_averages,
+    prolonged,
+)
+from ecgstudy.attribution.shares import estimates
+from ecgstudy.attribution.waves import GRID, WAVES, fiducial_points
+from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate.biometric import eer_statistic, rank1_statistic
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap_each, ratio
-from ecgstudy.evaluate.results import interval, intervals
+from ecgstudy.evaluate.bootstrap import Resamples, ratio
+from ecgstudy.evaluate.protocols import some_on_trial
+from ecgstudy.evaluate.results import intervals
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Split
 from ecgstudy.experiment.attackers import Fitted
 from ecgstudy.experiment.dataset import Dataset, View
 from ecgstudy.experiment.evaluation import scored_folds
+from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import trial
 
-ALL = "all"
-"""Stands for all waves at once."""
-REPLACED, KEPT, OWN_AVERAGE = "replaced", "kept", "own average"
-"""What is done to every probe beat."""
-CONDITIONS = (
-    *((REPLACED, wave) for wave in (*WAVES, ALL)),
-    *((KEPT, wave) for wave in WAVES),
-    *((OWN_AVERAGE, wave) for wave in (*WAVES, ALL)),
-)
-"""Changes and the waves that they are about. All waves replaced: what intervals and levels give away alone."""
+EVERYTHING = "everything"
+TAKEN: Mapping[str, tuple[str, ...]] = {factor: (factor,) for factor in FACTORS} | {
+    "all waves": WAVES,
+    "all intervals": INTERVALS,
+    EVERYTHING: FACTORS,
+}
+"""What is taken away at once. What recognises people with everything taken away is the rest."""
 MEASURES = ("rank1", "eer")
-UNKNOWN = np.full((len(WAVES), GRID.size), np.nan)
-"""Average waves of a person of whom no wave is known: nothing is replaced."""
-UNORDERED = "all waves have the same share or the same effect"
+UNKNOWN = Average(np.full((1, len(WAVES), GRID.size), np.nan), np.full(len(INTERVALS), np.nan))
+"""Average of a person of whom nothing is known: nothing is replaced."""
+_REACH_S = 60.0  # by which a long record is prolonged at most before its time is warped
 
 
 @dataclass(frozen=True)
-class WaveSplice(View):
-    """Recordings in which some waves are replaced by average ones, shape (n_waves, n_grid), by record."""
+class FactorExchange(View):
+    """Recordings in which some factors are replaced by those of average beats, by record."""
 
-    averages: Mapping[str, np.ndarray]
-    replaced: tuple[str, ...]
+    averages: Mapping[str, Average]
+    taken: tuple[str, ...]
 
     def scaled(self, dataset: Dataset, record_id: str, start: int, values: np.ndarray) -> np.ndarray:
-        """Replace the waves that lie wholly inside the segment."""
-        spans = wave_spans(dataset.fiducials(record_id, start, start + len(values)), len(values))
-        return splice(values, spans, self.averages[record_id], self.replaced, dataset.fs)
+        """Replace the waves that lie wholly inside the segment, and the segment's mean intervals."""
+        average, n_samples = self.averages[record_id], len(values)
+        fiducials, _ = known_fiducials(dataset, record_id, start, start + n_samples)
+        more = round(min(n_samples, _REACH_S * dataset.fs)) if set(self.taken) & set(INTERVALS) else 0
+        longer, beats = prolonged(values[None], fiducials, more) if more else (values[None], fiducials)
+        taken = np.isin(FACTORS, self.taken)
+        change = np.where(taken[len(WAVES) :], average.intervals - intervals_of(fiducial_points(fiducials)), 0)
+        waves = np.where(taken[: len(WAVES), None], average.waves, np.nan)
+        return exchanged(longer, fiducial_points(beats), dataset.fs, waves, change)[0][0, more : more + n_samples]
 
 
 @dataclass(frozen=True)
-class Effects:
-    """An attacker on the recordings as they are and under every condition, to be weighted by persons.
+class Costs:
+    """An attacker on the recordings as they are, and with each of :data:`TAKEN` replaced by others' and own averages.
 
-    `measure` goes from the persons' multiplicities to rank-1 and EER, shape (1 + n_conditions, 2), the recordings as
-    they are first. `known` counts the waves of each kind that could be replaced, a beat, shape (n_waves,): what the
-    delineation did not find and what the ends of a probe cut through stays as recorded.
+    Rank-1 and EER drawn (everybody first, then the resamples): `whole` (1 + n_resamples, 2), `others` and `own`
+    (1 + n_resamples, n_taken, 2). `known` counts the waves of each kind that could be replaced, a beat, (n_waves,):
+    what the delineation did not find and what the ends of a probe cut through stays as recorded.
     """
 
-    measure: Callable[[np.ndarray], np.ndarray]
+    whole: np.ndarray
+    others: np.ndarray
+    own: np.ndarray
     n_persons: int
     known: np.ndarray
 
-    def losses(self, multiplicity: np.ndarray) -> np.ndarray:
-        """Fall of rank-1 and rise of EER under each of :data:`CONDITIONS`, shape (n_conditions, 2)."""
-        found = self.measure(multiplicity)
-        return (found[1:] - found[0]) * [-1, 1] + 0.0  # no negative zeros
-
-    def wave_ranks(self, multiplicity: np.ndarray) -> np.ndarray:
-        """Ranks of the waves, shape (4, n_waves): by the losses when each is replaced, and by what it alone keeps."""
-        replaced, kept = (
-            self.losses(multiplicity)[[CONDITIONS.index((change, wave)) for wave in WAVES]].T
-            for change in (REPLACED, KEPT)
-        )
-        return rankdata([*replaced, *-kept], axis=1, nan_policy="propagate")
+    @property
+    def losses(self) -> np.ndarray:
+        """Fall of rank-1 and rise of EER with others' averages less with own ones, (1 + n_resamples, n_taken, 2)."""
+        return (self.others - self.own) * [-1, 1] + 0.0  # no negative zeros
 
 
-def wave_effects(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resamples) -> Effects:
-    """Let an attacker recognise a split's probes as they are and under every condition."""
+def audit_costs(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd.DataFrame, Outcome]:
+    """Measure what every factor costs networks: :func:`cost_table` and :func:`order_table`."""
+    outcome = run(cost_tables, jobs, context, "the causal check")
+    if not outcome.values:
+        raise NotApplicableError(outcome.refusals["reason"].iloc[0])
+    costs, orders = (pd.concat(tables, ignore_index=True) for tables in zip(*outcome.values.values(), strict=True))
+    return costs, orders, outcome
+
+
+def cost_tables(context: Context, job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of one network."""
+    split = some_on_trial(context.splits(job)[0])
+    resamples = Resamples.draw(np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]]), job.seed)
+    costs = factor_costs(context.fitted(job), split, context.dataset, resamples)
+    return tuple(table(costs).assign(cohort=job.cohort, model=job.attacker) for table in (cost_table, order_table))
+
+
+def factor_costs(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resamples) -> Costs:
+    """Let an attacker recognise a split's probes as they are and with everything taken away in turn.
+
+    One that reads windows: whoever cuts beats would look for R peaks where they were before time was warped.
+    """
     owner = dict(zip(split.probe[RECORD], split.probe[SUBJECT], strict=True))
-    own, known = _averages(dataset, split.probe)
-    others = _of_others(_averages(dataset, split.enrolment)[0], set(owner.values()))
+    (own, known), (theirs, _) = (_averages(dataset, part) for part in (split.probe, split.enrolment))
+    others = {me: mean_average(one for person, one in theirs.items() if person != me) for me in set(owner.values())}
     views = [View()]
-    for change, wave in CONDITIONS:
-        averages = own if change == OWN_AVERAGE else others
+    for averages in (others, own):
         by_record = {record: averages.get(person, UNKNOWN) for record, person in owner.items()}
-        views.append(WaveSplice(by_record, _replaced(change, wave)))
-    enrolled = fitted.embed(dataset, split.enrolment)
-    measures = []
+        views += [FactorExchange(by_record, taken) for taken in TAKEN.values()]
+    enrolled, drawn = fitted.embed(dataset, split.enrolment), []
+    multiplicities = (np.ones(resamples.persons.size), *resamples.multiplicities)
     for view in views:
         probed = fitted.embed(view.of(dataset), split.probe)
-        matrix = trial(split.enrolment, enrolled, split.probe, probed).without_gaps()
-        fold = scored_folds([matrix], resamples)
-        measures.append((rank1_statistic(fold), eer_statistic(fold)))
-    found: dict[bytes, np.ndarray] = {}
-
-    def measure(multiplicity: np.ndarray) -> np.ndarray:
-        key = multiplicity.tobytes()  # each draw is measured once
-        if key not in found:
-            found[key] = np.array([[rank1(multiplicity), eer(multiplicity)] for rank1, eer in measures])
-        return found[key]
-
-    return Effects(measure, len(set(owner.values())), known)
+        fold = scored_folds([trial(split.enrolment, enrolled, split.probe, probed).without_gaps()], resamples)
+        rank1, eer = rank1_statistic(fold), eer_statistic(fold)
+        drawn.append([(rank1(multiplicity), eer(multiplicity)) for multiplicity in multiplicities])
+    whole, others, own = np.split(np.array(drawn).swapaxes(0, 1), [1, 1 + len(TAKEN)], axis=1)
+    return Costs(whole[:, 0], others, own, len(set(owner.values())), known)
 
 
-def _replaced(change: str, wave: str) -> tuple[str, ...]:
-    """Waves that a condition replaces."""
-    named = WAVES if wave == ALL else (wave,)
-    return tuple(w for w in WAVES if w not in named) if change == KEPT else named
-
-
-def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Average waves of each person, shape (n_waves, n_grid), NaN where none is known; and the known waves a beat."""
+def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, Average], np.ndarray]:
+    """Average beat of each person, and the known waves a beat."""
     recordings, n_beats = [], 0
     for piece in dataset.pieces(segments).itertuples():
         values = dataset.segment(piece.record_id, piece.start, piece.stop)
-        fiducials = dataset.fiducials(piece.record_id, piece.start, piece.stop)
+        fiducials, _ = known_fiducials(dataset, piece.record_id, piece.start, piece.stop)
         n_beats += len(fiducials)
-        recordings.append((piece.subject_id, values, wave_spans(fiducials, len(values))))
+        recordings.append((piece.subject_id, values[None], fiducial_points(fiducials)))
     averages, known = person_averages(recordings)
     return averages, ratio(known, n_beats)
 
 
-def _of_others(own: Mapping[str, np.ndarray], persons: set[str]) -> dict[str, np.ndarray]:
-    """Mean over everybody else's average waves, for each of `persons`; NaN for a wave that nobody else has."""
-    everybody = np.stack(list(own.values()))
-    total, count = np.nansum(everybody, axis=0), np.isfinite(everybody).sum(axis=0)
-    averages = {}
-    for person in persons:
-        mine = own.get(person, UNKNOWN)
-        averages[person] = ratio(total - np.nan_to_num(mine), count - np.isfinite(mine))
-    return averages
+def cost_table(costs: Costs) -> pd.DataFrame:
+    """Tell what taking each factor away costs, with paired, person-clustered bootstrap intervals.
 
-
-def effect_table(effects: Effects, resamples: Resamples) -> pd.DataFrame:
-    """Fall of rank-1 and rise of EER under each condition, with paired, person-clustered bootstrap intervals.
-
-    One row a condition: change, wave; rank1 and eer under it; rank1_fall and eer_rise against the recordings as they
-    are, with ``_low`` and ``_high``; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed);
-    persons; reason.
+    One row a factor (and all waves, all intervals, everything): factor; rank1 and eer with others' average, rank1_cost
+    and eer_cost, with ``_low`` and ``_high``; own_rank1 and own_eer with the own average; as_recorded_rank1 and
+    as_recorded_eer; waves_a_beat (replaced ones, of the least found wave: below 1 some stayed); persons; reason.
     """
-    reasons = [f"{name} is undefined on these probes" for _ in CONDITIONS for name in MEASURES]
-    losses = bootstrap_each(lambda drawn: effects.losses(drawn).ravel(), resamples, effects.n_persons, reasons)
-    measured = effects.measure(np.ones(resamples.persons.size))[1:]
     rows = []
-    for at, (change, wave) in enumerate(CONDITIONS):
-        found = dict(zip(("rank1_fall", "eer_rise"), losses[2 * at : 2 * at + 2], strict=True))
+    for at, (factor, taken) in enumerate(TAKEN.items()):
+        row, replaced = {"factor": factor}, [WAVES.index(name) for name in taken if name in WAVES]
+        drawn = dict(zip(MEASURES, costs.others[:, at].T, strict=True))
+        drawn |= {f"{name}_cost": losses for name, losses in zip(MEASURES, costs.losses[:, at].T, strict=True)}
+        found = estimates(drawn, costs.n_persons, "recognition is undefined on these probes")
+        for kind, values in {"own": costs.own[0, at], "as_recorded": costs.whole[0]}.items():
+            row |= {f"{kind}_{name}": value for name, value in zip(MEASURES, values, strict=True)}
+        row["waves_a_beat"] = costs.known[replaced].min() if replaced else np.nan
         reason = next((estimate.reason for estimate in found.values() if estimate.reason), None)
-        row = {"change": change, "wave": wave} | dict(zip(MEASURES, measured[at], strict=True)) | intervals(found)
-        row["waves_a_beat"] = effects.known[[WAVES.index(w) for w in _replaced(change, wave)]].min()
-        rows.append(row | {"persons": effects.n_persons, "reason": reason})
+        rows.append(row | intervals(found) | {"persons": costs.n_persons, "reason": reason})
     return pd.DataFrame(rows)
 
 
-def agreement_table(
-    relevances: Mapping[str, np.ndarray], windows: Windows, effects: Effects, resamples: Resamples
-) -> pd.DataFrame:
-    """Rank correlation of each method's shares of the waves with what each wave does to recognition.
-
-    Six waves are few: an interval from -1 to 1 says that they cannot be ordered. One row a method and effect:
-    "replaced.rank1" and "replaced.eer" are the loss when the wave is replaced, "kept.rank1" and "kept.eer" what is left
-    when it alone is kept. 1 = the method ranks the waves as recognition does.
-    """
+def order_table(costs: Costs) -> pd.DataFrame:
+    """Paired test of the order of the two dearest factors, by measure: first, second, measure, difference, p."""
     rows = []
-    for method, relevance in relevances.items():
-        found = share_agreement(shares(relevance, windows.codes), windows.persons, effects, resamples)
-        for effect, estimate in found.items():
-            about = {"method": method, "effect": effect, "persons": estimate.n, "reason": estimate.reason}
-            rows.append(about | interval("correlation", estimate))
+    for number, measure in enumerate(MEASURES):
+        losses = costs.losses[:, : len(FACTORS), number]
+        first, second = np.argsort(-np.nan_to_num(losses[0], nan=-np.inf), kind="stable")[:2]
+        found = estimates({"difference": losses[:, first] - losses[:, second]}, costs.n_persons)
+        row = {"measure": measure, "first": FACTORS[first], "second": FACTORS[second]}
+        rows.append(row | intervals(found) | {"p": found["difference"].p})
     return pd.DataFrame(rows)
-
-
-def share_agreement(
-    parts: np.ndarray, persons: np.ndarray, effects: Effects, resamples: Resamples
-) -> dict[str, Estimate]:
-    """Rank correlations of one method's shares with each effect; both sides are resampled together."""
-    of_method = mean_shares(parts, persons, resamples)
-
-    def correlations(multiplicity: np.ndarray) -> np.ndarray:
-        own = rankdata(of_method(multiplicity)[0], nan_policy="propagate")
-        with np.errstate(invalid="ignore", divide="ignore"):  # NaN where all are tied
-            return np.corrcoef(np.vstack([own, effects.wave_ranks(multiplicity)]))[0, 1:]
-
-    names = [f"{change}.{measure}" for change in (REPLACED, KEPT) for measure in MEASURES]
-    estimates = bootstrap_each(correlations, resamples, np.unique(persons).size, [UNORDERED] * len(names))
-    return dict(zip(names, estimates, strict=True))

@@ -1,201 +1,188 @@
-"""Figures of the attribution stage, and a viewer for JupyterLab; persons are numbered, not named."""
+"""Figures of the attribution stage; persons are numbered, not named."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import display
-from ipywidgets import VBox, interactive
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from ecgstudy.attribution.cases import NETWORKS, Case
-from ecgstudy.attribution.methods import METHODS, Question, attribute, relevance
-from ecgstudy.attribution.waves import WAVES, Windows
+from ecgstudy.attribution.cases import Case, known_fiducials
+from ecgstudy.attribution.exchange import Windows
+from ecgstudy.attribution.methods import METHODS, ZERO, Question, attribute
+from ecgstudy.attribution.waves import BOUNDARIES
+from ecgstudy.experiment.dataset import without_lead
+from ecgstudy.experiment.jobs import Context
+from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, SignalModel
-from ecgstudy.study.parallel import in_batch
+from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
+from ecgstudy.signals.preprocess import bandpass
+from ecgstudy.study.plots import ecg_paper
 
-BEFORE_S, AFTER_S = 0.3, 0.5
-MOST_PERSONS, MOST_BEATS = 4, 10
-CHANGES = {"replaced": "others' average wave", "own average": "the person's own average (control)"}
-_TIMES_UNIFORM = 4.0  # top of the colour scale of relevance
-Beat = tuple[str, np.ndarray, np.ndarray]
-"""Title, samples and relevance (1 = uniform) of a beat."""
-Classes = tuple[str, Iterable[str]]
-"""A column and its values, in order."""
+BEFORE_S, AFTER_S = 0.32, 0.52
+MOST_PERSONS = 6
+MARKED = {"P": "p_peak", "QRS": "r_peak", "T": "t_peak"}
+_LESS_MORE = LinearSegmentedColormap.from_list("less and more", ["tab:blue", "0.1", "tab:red"])
+_MOST = 0.3  # ends of the colour scale of method minus control
 
 
-def enrichment_figure(rows: pd.DataFrame, cohort: str) -> Figure:
-    """Heat map of a cohort's ``main_rows``: enrichment of each wave (column) by each method (row), one panel a task."""
-    own = rows[(rows["cohort"] == cohort) & (rows["kind"] == "wave")]
-    tasks, order = list(own["task"].unique()), [name for name in METHODS if (own["method"] == name).any()]
-    size = (1.6 + 3.4 * len(tasks), 1.2 + 0.34 * len(order))
-    figure, axes = plt.subplots(1, len(tasks), figsize=size, sharey=True, squeeze=False)
-    style = {"center": 0, "vmin": -2, "vmax": 2, "cmap": "vlag", "fmt": "g", "annot_kws": {"fontsize": 8}}
-    for ax, task in zip(axes[0], tasks, strict=True):
-        part = own[own["task"] == task]
-        grid = part.pivot_table(index="method", columns="wave", values="enrichment").reindex(order)[list(WAVES)]
-        last = {"cbar": ax is axes[0][-1], "cbar_kws": {"label": "enrichment", "ticks": [-2, -1, 0, 1, 2]}}
-        sns.heatmap(np.log2(grid.clip(lower=2**-3)), annot=grid.round(2), ax=ax, **style, **last)
-        ax.set(title=f"{task} ({part['protocol'].iloc[0]})".replace("_", " "), xlabel="", ylabel="")
+class MeanBeat(NamedTuple):
+    """Mean beat in mV at the record's own rate, its rate, and the median place of each fiducial point in s from R."""
+
+    millivolts: np.ndarray
+    fs: float
+    points: Mapping[str, float]
+
+
+def mean_beats(context: Context, case: Case, seed: int) -> dict[str, MeanBeat]:
+    """Mean beat of each explained person, from the records as published; empty where they are not in mV."""
+    cohort, dataset, beats = study_cohort(case.cohort, seed), context.dataset, {}
+    kept = case.attempts[case.attempts["reason"].isna()].drop_duplicates("person")
+    for person, record in zip(kept["person"], kept["record"], strict=True):
+        signal = cohort.signal(without_lead(record).split("/", 1)[1])
+        if signal.unit != "mV":
+            return {}
+        values = bandpass(signal.values[signal.leads.index(dataset.lead_of(record))], signal.fs)
+        fiducials, _ = known_fiducials(dataset, record, 0, np.iinfo(np.int64).max)
+        peaks, (before, after) = fiducials["r_peak"] / dataset.fs, np.round(np.array([BEFORE_S, AFTER_S]) * signal.fs)
+        places = np.rint(peaks.to_numpy() * signal.fs).astype(int)
+        places = places[(places >= before) & (places + after < values.size)]
+        if places.size:
+            cut = values[places[:, None] + np.arange(-int(before), int(after))]
+            points = fiducials[list(FIDUCIAL_COLUMNS)].sub(fiducials["r_peak"], axis=0).median() / dataset.fs
+            beats[person] = MeanBeat(np.median(cut, axis=0), signal.fs, points.to_dict())
+    return beats
+
+
+def average_beat(beats: Sequence[MeanBeat]) -> MeanBeat:
+    """Mean over persons, of those whose records have the first one's rate."""
+    same = [beat for beat in beats if beat.fs == beats[0].fs]
+    points = pd.DataFrame([beat.points for beat in same]).mean().to_dict()
+    return MeanBeat(np.mean([beat.millivolts for beat in same], axis=0), same[0].fs, points)
+
+
+def _spans(points: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Seconds in which each wave lies that is known; the rest between beats fills the end of the picture."""
+    ends = {wave: (points.get(start, np.nan), points.get(stop, AFTER_S)) for wave, (start, stop) in BOUNDARIES.items()}
+    return {wave: span for wave, span in ends.items() if np.isfinite(span).all()}
+
+
+def _coloured(ax: Axes, seconds: np.ndarray, values: np.ndarray, colour: np.ndarray, **style: object) -> LineCollection:
+    """Draw a curve, shape (n,), coloured by numbers, (n,)."""
+    points = np.stack([seconds, values], axis=1)
+    pieces = np.stack([points[:-1], points[1:]], axis=1)
+    lines = LineCollection(pieces, array=colour[:-1], linewidth=2.7, zorder=3, **style)
+    ax.add_collection(lines)
+    return lines
+
+
+def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, float]) -> LineCollection:
+    """Draw a mean beat on ECG paper, coloured by wave, the average person's behind it, and mark P, QRS and T."""
+    seconds, behind_s = (np.arange(one.millivolts.size) / one.fs - BEFORE_S for one in (beat, behind))
+    ax.plot(behind_s, behind.millivolts, color="0.6", linewidth=1.2, zorder=2)
+    colour = np.zeros(seconds.size)
+    for wave, (start, stop) in _spans(beat.points).items():
+        colour[(seconds >= start) & (seconds < stop)] = colours.get(wave, 0.0)
+    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap=_LESS_MORE, clim=(-_MOST, _MOST))
+    both = np.concatenate([beat.millivolts, behind.millivolts])
+    ecg_paper(ax, (-BEFORE_S, AFTER_S), (np.floor(2 * both.min() - 0.5) / 2, np.ceil(2 * both.max() + 1) / 2))
+    for wave, peak in MARKED.items():
+        if np.isfinite(at := beat.points[peak]):
+            top = np.interp(at, seconds, beat.millivolts)
+            ax.annotate(wave, (at, top), (0, 6), textcoords="offset points", ha="center", fontweight="bold")
+    return lines
+
+
+def heart_figure(beat: MeanBeat, behind: MeanBeat, shares: pd.DataFrame) -> Figure:
+    """One beat that tells by what its owner is known: on paper, with shares, and method minus control beside it.
+
+    `shares` are rows of :func:`ecgstudy.attribution.tables.share_tables` of one case and method.
+    """
+    rows = shares.set_index("factor")
+    figure, (ax, beside) = plt.subplots(1, 2, figsize=(13, 5.5), width_ratios=[1.3, 1])
+    lines = draw_beat(ax, beat, behind, rows["minus_control"].to_dict())
+    for wave, (start, stop) in _spans(beat.points).items():
+        if wave in rows.index:
+            told, place = f"{rows.loc[wave, 'share']:.0%}", ((start + stop) / 2, ax.get_ylim()[0])
+            ax.annotate(told, place, (0, 4), textcoords="offset points", ha="center")
+            ax.axvspan(start, stop, color="0.5", alpha=0.06, linewidth=0)
+    ax.set_title("share of each wave")
+    value, low, high = (rows[f"minus_control{end}"].to_numpy() for end in ("", "_low", "_high"))
+    places = -np.arange(len(rows))
+    beside.barh(places, high - low, left=low, color=lines.cmap(lines.norm(value)), alpha=0.6)
+    beside.vlines(value, places - 0.4, places + 0.4, color="black")
+    beside.axvline(0, color="0.3", linewidth=1)
+    beside.set_yticks(places, [f"{name} {share:.0%}" for name, share in rows["share"].items()])
+    beside.set(title="above or below every control", xlabel="share, method minus control")
+    figure.colorbar(lines, ax=beside, label="share, method minus control", shrink=0.8)
+    return figure
+
+
+def person_figure(beats: Mapping[str, MeanBeat], effects: pd.DataFrame) -> Figure:
+    """One small picture a person: their mean beat over the average person's, coloured by what gives THEM away.
+
+    `effects` has a row a person: the sizes of the effects less those of the control, as shares, a column a factor.
+    """
+    known = [person for person in effects.index if person in beats]
+    shown = [known[at] for at in np.linspace(0, len(known) - 1, min(MOST_PERSONS, len(known))).astype(int)]
+    behind = average_beat(list(beats.values()))
+    rows = -(-len(shown) // 3)
+    figure, axes = plt.subplots(rows, 3, figsize=(13, 4.2 * rows), squeeze=False)
+    for number, (ax, person) in enumerate(zip(axes.flat, shown, strict=False), start=1):
+        lines = draw_beat(ax, beats[person], behind, effects.loc[person].to_dict())
+        first = effects.loc[person].idxmax()
+        ax.set_title(f"person {number}: most by {first} ({effects.loc[person, first]:+.0%})")
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    figure.colorbar(lines, ax=axes, label="share, method minus control", shrink=0.6)
+    return figure
+
+
+def planted_figure(planted: pd.DataFrame) -> Figure:
+    """Methods and baselines down, cues across, one panel a network: the mass in the cue where it is known."""
+    named = planted.assign(name=(planted["method"] + ", " + planted["baseline"]).str.replace("_", " "))
+    models, names, cues = (named[key].unique() for key in ("model", "name", "cue"))
+    size = (3 + 4.2 * len(models), 1.5 + 0.3 * len(names))
+    figure, axes = plt.subplots(1, len(models), figsize=size, sharey=True, squeeze=False)
+    for ax, model in zip(axes[0], models, strict=True):
+        grid = named[named["model"] == model].pivot_table("mass_in_cue", "name", "cue")
+        grid = grid.reindex(index=names, columns=cues).astype(float)
+        style = {"vmin": 0, "vmax": 1, "cmap": "viridis", "annot": True, "fmt": ".2f"}
+        sns.heatmap(grid, ax=ax, cbar_kws={"label": "mass in the cue"}, **style)
+        ax.set(title=model, xlabel="", ylabel="")
         ax.tick_params(axis="y", rotation=0)
-    axes[0][-1].collections[0].colorbar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
     return figure
 
 
-def beats_figure(panels: Mapping[str, Sequence[Beat]], fs: float) -> Figure:
-    """Beats whose line takes its colour from the relevance, by the name of their row of panels."""
-    n_rows, n_columns = len(panels), max(map(len, panels.values()))
-    size = (1 + 3.2 * n_columns, 0.9 + 1.7 * n_rows)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for row, (name, beats) in zip(axes, panels.items(), strict=True):
-        row[0].set_ylabel(name.replace("_", "\n"))
-        for ax, (title, beat, found) in zip(row, beats, strict=False):
-            points = np.stack([np.arange(beat.size) / fs - BEFORE_S, beat], axis=1)
-            lines = LineCollection(np.stack([points[:-1], points[1:]], axis=1), cmap="viridis", linewidth=2.5)
-            lines.set(array=(found[:-1] + found[1:]) / 2, clim=(0, _TIMES_UNIFORM))
-            ax.add_collection(lines)
-            ax.autoscale()
-            ax.set_title(title)
-    figure.supxlabel("time from R peak (s)")
-    figure.colorbar(lines, ax=axes, label="relevance (1 = uniform)", shrink=min(1.0, 3 / n_rows))
+def interval_figure(panels: Mapping[str, pd.DataFrame], column: str, label: str) -> Figure:
+    """Factors down, a column with its intervals across, one panel a title."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(2 + 4.0 * len(panels), 4.6), sharey=True, squeeze=False)
+    for ax, (title, table) in zip(axes[0], panels.items(), strict=True):
+        errors = np.abs(table[[f"{column}_low", f"{column}_high"]].to_numpy().T - table[column].to_numpy())
+        ax.errorbar(table[column], -np.arange(len(table)), xerr=errors, fmt="o")
+        ax.axvline(0, color="0.4", linewidth=1)
+        ax.set_yticks(-np.arange(len(table)), table["factor"])
+        ax.set(title=title, xlabel=label)
     return figure
 
 
-def mean_beat_figure(cases: Sequence[Case], methods: Sequence[str]) -> Figure:
-    """Mean beat coloured by relevance: one row a method, one column a case (one a task, all of one network)."""
-    panels = {}
-    for method in methods:
-        of_cases = [(case, *whole_beats(case, method, np.arange(len(case.windows)))) for case in cases]
-        panels[method] = [
-            (f"{case.task.replace('_', ' ')} ({len(beats)} beats)", beats.mean(axis=0), found.mean(axis=0))
-            for case, beats, found in of_cases
-        ]
-    return beats_figure(panels, cases[0].windows.fs)
-
-
-def single_beats_figure(case: Case, method: str) -> Figure:
-    """One beat each of a few persons, coloured by relevance."""
-    persons, beats = np.unique(case.windows.persons), []
-    for number, at in enumerate(np.linspace(0, len(persons) - 1, min(MOST_PERSONS, len(persons))).astype(int)):
-        own, found = whole_beats(case, method, np.flatnonzero(case.windows.persons == persons[at]))
-        if len(own):
-            beats.append((f"person {number + 1}", own[len(own) // 2], found[len(own) // 2]))
-    return beats_figure({"standard deviations": beats}, case.windows.fs)
-
-
-def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray, method: str) -> Figure:
-    """One beat of a window (1, 1, n_samples), coloured by what a method says about the network's logit of a person."""
+def explained_beat(model: SignalModel, window: np.ndarray, target: np.ndarray) -> Figure:
+    """One beat of a window (1, 1, n_samples), coloured by how much each sample spoke for a person, by gradients."""
     fs = model.hparams.fs
     asked = Question(model, PERSON, Windows(window, target, fs, seed=0))
-    found = relevance(METHODS[method], attribute(METHODS[method], asked))[0]
+    found = np.abs(attribute(METHODS["integrated_gradients"], ZERO, asked)[0])
     before, after = round(BEFORE_S * fs), round(AFTER_S * fs)
     start = int(np.argmax(np.abs(window[0, 0, before:-after])))  # the R peak stands out
-    beat = slice(start, start + before + after)
-    figure = beats_figure({"standard deviations": [("", window[0, 0, beat], found[beat] / found.mean())]}, fs)
+    cut, seconds = slice(start, start + before + after), np.arange(before + after) / fs - BEFORE_S
+    figure, ax = plt.subplots(figsize=(5, 3))
+    lines = _coloured(ax, seconds, window[0, 0, cut], found[cut] / found.mean(), cmap="viridis", clim=(0, 4))
+    ax.autoscale()
+    ax.set(xlabel="time from R peak (s)", ylabel="standard deviations")
+    figure.colorbar(lines, ax=ax, label="relevance (1 = uniform)")
     plt.close(figure)  # shown once, by whoever asked for it
     return figure
-
-
-def whole_beats(case: Case, method: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Beats that lie wholly in their windows, and their relevance over the mean of its window, both (n, n_samples)."""
-    before, after = round(BEFORE_S * case.windows.fs), round(AFTER_S * case.windows.fs)
-    beats, relevances = [], []
-    for row in rows:
-        found, window = case.relevance[method][row], case.windows.samples[row, 0]
-        peaks = np.rint(case.windows.fiducials[row]["r_peak"].dropna().to_numpy()).astype(int)
-        for peak in peaks[(peaks >= before) & (peaks + after <= window.size) & np.isfinite(found).all()]:
-            beats.append(window[peak - before : peak + after])
-            relevances.append(found[peak - before : peak + after] / found.mean())
-    return np.reshape(beats, (-1, before + after)), np.reshape(relevances, (-1, before + after))
-
-
-def planted_figure(planted: pd.DataFrame, by_seed: pd.DataFrame, least: float) -> Figure:
-    """Share of each method's relevance inside the planted wave: mean, interval, a mark each cohort; `least` asked.
-
-    Tables are those of :func:`ecgstudy.attribution.planted.audit_planted`, over all cohorts and cohort by cohort.
-    """
-    waves, order = list(planted["wave"].unique()), [name for name in METHODS if (planted["method"] == name).any()]
-    size = (2 + 3.0 * len(waves), 1.4 + 0.36 * len(order))
-    figure, axes = plt.subplots(1, len(waves), figsize=size, sharey=True, squeeze=False)
-    for ax, wave in zip(axes[0], waves, strict=True):
-        pooled, single = planted[planted["wave"] == wave], by_seed[by_seed["wave"] == wave]
-        draw_intervals(ax, pooled, "mass_in_wave", ("method", order), ("model", NETWORKS), single)
-        ax.axvline(least, color="0.4", linestyle="--", linewidth=1)
-        ax.set(title=f"identity planted in {wave}", xlim=(0, 1), xlabel="share of relevance in the wave")
-    axes[0][-1].legend(loc="lower right", fontsize="small")
-    return figure
-
-
-def effect_figure(effects: pd.DataFrame) -> Figure:
-    """Rise of the EER and fall of rank-1, wave by wave: replaced by others' average, and by the person's own."""
-    models, measures = list(effects["model"].unique()), {"eer_rise": "rise of the EER", "rank1_fall": "fall of rank-1"}
-    size = (2 + 3.6 * len(models), 5.6)
-    figure, axes = plt.subplots(len(measures), len(models), figsize=size, sharex="row", sharey=True, squeeze=False)
-    for row, (measure, label) in zip(axes, measures.items(), strict=True):
-        for ax, model in zip(row, models, strict=True):
-            draw_intervals(ax, effects[effects["model"] == model], measure, ("wave", WAVES), ("change", CHANGES))
-            ax.axvline(0, color="0.4", linewidth=1)
-            ax.set(title=model, xlabel=label)
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, [CHANGES[name] for name in names], loc="outside lower center", ncols=2, fontsize="small")
-    return figure
-
-
-def draw_intervals(
-    ax: Axes, table: pd.DataFrame, column: str, rows: Classes, hues: Classes, single: pd.DataFrame | None = None
-) -> None:
-    """Draw marks with the intervals of a column: one row of the axis, and one colour, each value of two other columns.
-
-    Rows of `single` are drawn as strokes.
-    """
-    places = {name: -at for at, name in enumerate(rows[1])}
-    for hue, offset, marker in zip(hues[1], (0.15, -0.15), "os", strict=True):
-        part, strokes = (
-            shown[(shown[hues[0]] == hue) & shown[rows[0]].isin(places)].dropna(subset=column)
-            for shown in (table, table[:0] if single is None else single)
-        )
-        errors = np.abs(part[[f"{column}_low", f"{column}_high"]].to_numpy().T - part[column].to_numpy())
-        marks = ax.errorbar(part[column], part[rows[0]].map(places) + offset, xerr=errors, fmt=marker, label=hue)
-        ax.plot(
-            strokes[column], strokes[rows[0]].map(places) + offset, "|", ms=7, alpha=0.6, color=marks[0].get_color()
-        )
-    ax.set_yticks(list(places.values()), [name.replace("_", " ") for name in places])
-
-
-def removal_figure(curves: pd.DataFrame, methods: Sequence[str]) -> Figure:
-    """Probability of the right person as the most relevant parts are taken away, one panel a network and infill."""
-    chosen = curves[(curves["kind"] == "deletion") & curves["method"].isin([*methods, "random order"])]
-    panels = {"col": "infill", "row": "model", "height": 2.6, "aspect": 1.35}
-    grid = sns.relplot(chosen, x="fraction", y="probability", hue="method", style="method", kind="line", **panels)
-    grid.set_axis_labels("share of the window exchanged", "probability of the person")
-    grid.set_titles("{row_name}: {col_name}")
-    return grid.figure
-
-
-def show_viewer(case: Case) -> None:
-    """Show the :func:`viewer` where somebody can use it; the rendered report has a static figure in its place."""
-    if not in_batch():
-        display(viewer(case))
-
-
-def viewer(case: Case) -> VBox:
-    """Build controls (person, method, beat) over a picture of one beat coloured by relevance."""
-
-    def draw(person: str, method: str, beat: int) -> None:
-        beats, found = whole_beats(case, method, np.flatnonzero(case.windows.persons == person))
-        if not len(beats):
-            print("No whole beat of this person has a relevance by this method.")
-            return
-        at = (beat - 1) % len(beats)
-        title = f"beat {at + 1} of {len(beats)}"
-        figure = beats_figure({"standard deviations": [(title, beats[at], found[at])]}, case.windows.fs)
-        display(figure)
-        plt.close(figure)
-
-    persons = {f"person {number + 1}": name for number, name in enumerate(np.unique(case.windows.persons))}
-    methods = {name.replace("_", " "): name for name in case.relevance}
-    return interactive(draw, person=persons, method=methods, beat=(1, MOST_BEATS))

@@ -1,108 +1,133 @@
-"""Attribution methods: a registry, and the one way of asking them.
+"""Attribution methods, crossed with what they compare a window with: a registry, and the one way of asking them.
 
 >>> question = Question(model, "person", windows)
->>> relevance_of_samples = relevance(METHODS["saliency"], attribute(METHODS["saliency"], question))
+>>> loss_by_factor = attribute(METHODS["shapley"], "donor", question)
 
-Gradients, ablation and class activation maps are Captum's; attention is our own, as Captum has none. Unless said, the
-baseline is zero, the mean of a standardised window. The controls cannot know what the network has learned: a method
-worth believing beats them all. To add a method, register a :data:`Run`.
+Two kinds. Methods *by sample* give every sample a number; its magnitude is the sample's relevance, which is added up by
+wave. They are Captum's but for attention, which it has none of. Methods *by factor* exchange waves and intervals
+(:mod:`ecgstudy.attribution.exchange`) and tell what the network's answer loses with each: only they can point to an
+interval. Controls cannot know what the network has learned. To add a method, register its function.
+
+What is explained is a *contrast*: the logit of the true class less the mean of all others.
 """
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from captum import attr
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from ecgstudy.attribution.waves import Windows
+from ecgstudy.attribution.exchange import BASELINES, FACTORS, OWN_TIMING, Exchange, Windows
+from ecgstudy.attribution.waves import WAVES
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.bootstrap import ratio
-from ecgstudy.learn.base import SignalModel, TaskLogits
+from ecgstudy.learn.base import SignalModel, TaskLogits, class_probabilities
 from ecgstudy.learn.models import create_model
 
 CHUNK = 64
 """Windows that are explained at a time; it bounds memory and does not change the answer."""
-N_STEPS = 32
-"""Gauss-Legendre steps of integrated gradients, and random samples a window of gradient SHAP."""
+N_STEPS = 24
+"""Gauss-Legendre steps of integrated gradients."""
+PATH_STEPS, PATH_STEP = 8, 0.05
+"""Those of gradients along the exchange, and the share by which its tangents are measured."""
+ORDERS = 2
+"""Random orders of Shapley values; each is also walked backwards."""
 OCCLUSION_SECONDS = 0.1
 """Length of the occluding patch: about a QRS complex or a P wave, and the patch of TransECG; it moves by half of it."""
-_BACKGROUND = 64
-_NOISE_SD = 0.05  # of standardised windows: below the noise of a good recording
-_MODE = "linear"
-_ABLATION = "Kokhlikyan et al., arXiv 2009.07896, 2020"
+ZERO, NONE = "zero", "none"
+"""The mean of a standardised window; and no baseline at all. The others are those of the exchange."""
 ATTENTION, CONVOLUTION, RULES = "attention weights", "convolutional stages", "a rule for every activation"
-THE_WAVES, THE_MEAN_BEAT = "the wave of each sample", "the mean beat"
-"""What a method must be given besides windows, with gradients, logits and nothing, which are always there."""
+"""What a method may need of a network."""
+UNTRAINED = "untrained"
+"""Who is asked beside the network: the same architecture with fresh weights."""
 _OWNED = {ATTENTION: "attention_maps", CONVOLUTION: "stages"}
 """Attribute of a network that has it."""
 _WITHOUT_RULE = (nn.GELU, nn.LayerNorm)  # Captum's DeepLift passes the plain gradient through them and says nothing
 
 
+class Contrast(TaskLogits):
+    """Logit of each class less the mean of the other classes' logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Contrast of each class, shape (n, n_classes)."""
+        logits = super().forward(x)
+        return logits - (logits.sum(dim=1, keepdim=True) - logits) / (logits.shape[1] - 1)
+
+
 class Chunk(NamedTuple):
-    """Some rows of a question's windows, as tensors on the network's device; `mean_beats` where they are known."""
+    """Some rows of a question's windows, as tensors on the network's device, and of what they are compared with."""
 
     rows: slice
     x: Tensor
     target: Tensor
-    mean_beats: Tensor | None
+    baseline: Tensor
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which samples of windows speak for their true class: for the logit of one task of a network, which is only read.
-
-    `mean_beats`, float32, have the shape of the samples: the same beats in time with everybody's average waves in place
-    of the person's, as ``windows.infills`` has them.
-    """
+    """What in windows speaks for their true class: for one task of a network, which is only read."""
 
     model: SignalModel
     task: str
     windows: Windows
-    mean_beats: np.ndarray | None = None
 
     @cached_property
-    def logits(self) -> TaskLogits:
-        """Logits of the task from a copy of the network, in evaluation mode and without parameter gradients.
+    def contrast(self) -> Contrast:
+        """Contrasts from a copy of the network, in evaluation mode and without parameter gradients.
 
         Captum leaves hooks behind where it fails, and changes modes and flags; on a copy that harms nobody.
         """
-        return TaskLogits(copy.deepcopy(self.model).eval().requires_grad_(False), self.task)
+        return Contrast(copy.deepcopy(self.model).eval().requires_grad_(False), self.task)
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Windows chunk by chunk; copies, as Captum sets flags on them."""
-        device = next(self.model.parameters()).device
-        for start in range(0, len(self.windows), CHUNK):
+    def compared_with(self, baseline: str) -> np.ndarray:
+        """Windows of a baseline, float32, of the samples' shape."""
+        if baseline in (ZERO, NONE):
+            return np.zeros_like(self.windows.samples)
+        return self.windows.exchanges[baseline].at(np.ones(len(FACTORS)))[0]
+
+    def chunks(self, baseline: str, samples: np.ndarray | None = None) -> Iterator[Chunk]:
+        """Windows (or others of the same classes) chunk by chunk; copies, as Captum sets flags on them."""
+        device, others = self.model.device, self.compared_with(baseline)
+        samples = self.windows.samples if samples is None else samples
+        for start in range(0, len(samples), CHUNK):
             rows = slice(start, start + CHUNK)
-            x = torch.tensor(self.windows.samples[rows], dtype=torch.float32, device=device)
-            target = torch.tensor(self.windows.targets[rows], dtype=torch.int64, device=device)
-            mean = None if self.mean_beats is None else torch.tensor(self.mean_beats[rows], device=device)
-            yield Chunk(rows, x, target, mean)
+            x, other = (torch.tensor(part[rows], dtype=torch.float32, device=device) for part in (samples, others))
+            yield Chunk(rows, x, torch.tensor(self.windows.targets[rows], dtype=torch.int64, device=device), other)
+
+    def scores(self, samples: np.ndarray) -> np.ndarray:
+        """Contrast of the true class of each of some samples, shape (n,)."""
+        with torch.no_grad():
+            parts = [self.contrast(c.x).gather(1, c.target[:, None])[:, 0] for c in self.chunks(NONE, samples)]
+        return torch.cat(parts).double().cpu().numpy()
+
+    def probabilities(self, samples: np.ndarray) -> np.ndarray:
+        """Probability of every class of each of some samples, shape (n, n_classes)."""
+        return class_probabilities(self.model, samples, self.task, self.model.classes[self.task])
 
 
-Run = Callable[[Question, Chunk], Tensor]
-"""From a chunk of a question's windows to their attribution, shape (k, n_leads or 1, n_samples)."""
+Run = Callable[[Question, Chunk], Tensor] | Callable[[Question, Exchange], np.ndarray]
+"""From a chunk to an attribution (k, n_leads or 1, n_samples), or from an exchange to losses (n, n_factors)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """An attribution method, named after the function that runs it on a chunk; ask it by :func:`attribute`.
+    """An attribution method, named after the function that runs it; ask it by :func:`attribute`.
 
-    `needs` is what it must be given; of a `signed` one negative values speak against the class; a `complete` one
-    promises that a window's attribution sums to the logit's change from its baseline; a `control` cannot know what the
-    network has learned.
+    `needs` is what it needs of a network, `baselines` what it may compare with. A method `by_factor` reads exchanges. A
+    `complete` one promises that a window's attribution sums to the contrast's change from its baseline.
     """
 
     run: Run
     reference: str
-    needs: str
-    signed: bool = False
+    baselines: tuple[str, ...] = (NONE,)
+    needs: str = ""
+    by_factor: bool = False
     complete: bool = False
     control: bool = False
 
@@ -114,86 +139,74 @@ class Method:
 
 METHODS: dict[str, Method] = {}
 """Methods by name, in the study's order; the controls come last."""
+_BY_SAMPLE = (ZERO, *BASELINES)
 
 
-def _method(reference: str, needs: str, **kind: bool) -> Callable[[Run], Run]:
+def _method(reference: str, *baselines: str, **kind: str | bool) -> Callable[[Run], Run]:
     """Register a function as a method under its own name."""
 
     def register(run: Run) -> Run:
-        METHODS[run.__name__] = Method(run, reference, needs, **kind)
+        METHODS[run.__name__] = Method(run, reference, baselines or (NONE,), **kind)
         return run
 
     return register
 
 
-def rollout(maps: Tensor) -> Tensor:
-    """Attention (n_layers, n, heads, tokens, tokens) that flows from the first layer to the last, (n, tokens, tokens).
-
-    Abnar & Zuidema, section 3: heads are averaged, the residual connection counts as half, layers are multiplied.
-    """
-    layers = 0.5 * maps.mean(dim=2) + 0.5 * torch.eye(maps.shape[-1], device=maps.device)
-    flow = layers[0]
-    for layer in layers[1:]:
-        flow = layer @ flow
-    return flow
+@_method("ours", *BASELINES, by_factor=True)
+def replacement(question: Question, exchange: Exchange) -> np.ndarray:
+    """Tell what the contrast loses when one factor alone is exchanged."""
+    found = np.zeros((len(question.windows), len(FACTORS)))
+    own = question.scores(exchange.at(np.zeros(len(FACTORS)))[0])
+    for factor in exchange.factors:
+        found[:, factor] = own - question.scores(exchange.at(np.eye(len(FACTORS))[factor])[0])
+    return found
 
 
-def _of_class_token(question: Question, chunk: Chunk, combine: Callable[[Tensor], Tensor]) -> Tensor:
-    """Row of the class token in the combined maps; a patch's weight is shared evenly by its samples."""
-    model = question.logits.model
-    lengths = torch.tensor([end - start for start, end in model.patch_bounds], device=model.device)
-    with torch.no_grad():
-        weights = combine(model.attention_maps(chunk.x))[:, 0, 1:]
-    return (weights / lengths).repeat_interleave(lengths, dim=1).unsqueeze(1)
+@_method("Castro et al., Computers & OR 36, 2009", *BASELINES, by_factor=True, complete=True)
+def shapley(question: Question, exchange: Exchange) -> np.ndarray:
+    """Mean loss with a factor when all are exchanged one after the other, in random orders and backwards."""
+    rng, found = np.random.default_rng(question.windows.seed), np.zeros((len(question.windows), len(FACTORS)))
+    drawn = [rng.permutation(exchange.factors) for _ in range(ORDERS)]
+    for order in (*drawn, *(order[::-1] for order in drawn)):
+        share = np.zeros(len(FACTORS))
+        before = question.scores(exchange.at(share)[0])
+        for factor in order:
+            share = share + np.eye(len(FACTORS))[factor]
+            after = question.scores(exchange.at(share)[0])
+            found[:, factor] += (before - after) / (2 * ORDERS)
+            before = after
+    return found
 
 
-@_method("Abnar & Zuidema, ACL 2020", ATTENTION)
-def attention_rollout(question: Question, chunk: Chunk) -> Tensor:
-    """Class token's row of the :func:`rollout`."""
-    return _of_class_token(question, chunk, rollout)
+@_method("after Sundararajan et al., ICML 2017", *BASELINES, by_factor=True, complete=True)
+def path_gradients(question: Question, exchange: Exchange) -> np.ndarray:
+    """Gradient through splice and warp, averaged along the path on which all factors are exchanged together."""
+    found = np.zeros((len(question.windows), len(FACTORS)))
+    waves = np.arange(len(FACTORS)) < len(WAVES)
+    for place, weight in zip(*np.polynomial.legendre.leggauss(PATH_STEPS), strict=True):
+        share = np.full(len(FACTORS), (place + 1) / 2)
+        here, codes = exchange.at(share)
+        slope = np.empty_like(here)
+        for chunk in question.chunks(NONE, here):
+            x = chunk.x.requires_grad_()
+            score = question.contrast(x).gather(1, chunk.target[:, None]).sum()
+            slope[chunk.rows] = torch.autograd.grad(score, x)[0].cpu().numpy()
+        loss = -(slope * (exchange.at(share + PATH_STEP * waves)[0] - here)).sum(axis=1) / PATH_STEP
+        for factor in exchange.factors:
+            if waves[factor]:
+                gained = np.where(codes == factor, loss, 0).sum(axis=1)
+            else:
+                moved = exchange.at(share + PATH_STEP * np.eye(len(FACTORS))[factor])[0]
+                gained = -(slope * (moved - here)).sum(axis=(1, 2)) / PATH_STEP
+            found[:, factor] += weight / 2 * gained
+    return found
 
 
-@_method("Wang et al., arXiv 2503.13495, 2025", ATTENTION)
-def last_attention(question: Question, chunk: Chunk) -> Tensor:
-    """Class token's row of the last layer's attention, averaged over heads, as TransECG's authors read it."""
-    return _of_class_token(question, chunk, lambda maps: maps[-1].mean(dim=1))
-
-
-def _along_path(question: Question, chunk: Chunk, baseline: Tensor | None) -> Tensor:
-    """Gradient averaged along the straight path from a baseline (zero unless given), times the way; a step a batch."""
-    explainer = attr.IntegratedGradients(question.logits)
-    return explainer.attribute(chunk.x, baseline, chunk.target, n_steps=N_STEPS, internal_batch_size=len(chunk.x))
-
-
-@_method("Sundararajan et al., ICML 2017", "gradients", signed=True, complete=True)
+@_method("Sundararajan et al., ICML 2017", *_BY_SAMPLE, complete=True)
 def integrated_gradients(question: Question, chunk: Chunk) -> Tensor:
-    """Integrated gradients from zero."""
-    return _along_path(question, chunk, None)
-
-
-@_method("Sundararajan et al., ICML 2017", THE_MEAN_BEAT, signed=True, complete=True)
-def gradients_from_mean_beat(question: Question, chunk: Chunk) -> Tensor:
-    """Integrated gradients from the mean beat: what sets this beat apart from everybody's."""
-    return _along_path(question, chunk, chunk.mean_beats)
-
-
-@_method("Lundberg & Lee, NeurIPS 2017", "gradients", signed=True)
-def gradient_shap(question: Question, chunk: Chunk) -> Tensor:
-    """Average gradients over random baselines (up to 64 of the windows), places on the path and noise.
-
-    Each window has a random stream of its own, so that the answer does not depend on the chunk.
-    """
-    explainer, windows = attr.GradientShap(question.logits), question.windows
-    rng = np.random.default_rng(windows.seed)
-    chosen = rng.permutation(len(windows))[:_BACKGROUND]
-    seeds = rng.integers(2**32, size=len(windows), dtype=np.uint32)[chunk.rows]
-    background = torch.tensor(windows.samples[chosen], dtype=torch.float32, device=chunk.x.device)
-    answers = []
-    for one, label, seed in zip(chunk.x.split(1), chunk.target.split(1), seeds, strict=True):
-        torch.manual_seed(int(seed))  # Captum draws from torch's and numpy's global streams;
-        np.random.seed(seed)  # noqa: NPY002  # `attribute` puts both back
-        answers.append(explainer.attribute(one, background, N_STEPS, _NOISE_SD, label))
-    return torch.cat(answers)
+    """Gradient averaged along the straight path from the baseline, times the way; a step a batch."""
+    explainer = attr.IntegratedGradients(question.contrast)
+    return explainer.attribute(chunk.x, chunk.baseline, chunk.target, n_steps=N_STEPS, internal_batch_size=len(chunk.x))
 
 
 def _passed_back(explainer: attr.Attribution, chunk: Chunk, **given: object) -> Tensor:
@@ -203,101 +216,88 @@ def _passed_back(explainer: attr.Attribution, chunk: Chunk, **given: object) -> 
         return explainer.attribute(chunk.x.requires_grad_(), target=chunk.target, **given)
 
 
-@_method("Shrikumar et al., ICML 2017", RULES, signed=True, complete=True)
+@_method("Shrikumar et al., ICML 2017", *_BY_SAMPLE, needs=RULES, complete=True)
 def deep_lift(question: Question, chunk: Chunk) -> Tensor:
-    """Differences to the zero window, passed back layer by layer."""
-    return _passed_back(attr.DeepLift(question.logits), chunk)
+    """Differences to the baseline, passed back layer by layer."""
+    return _passed_back(attr.DeepLift(question.contrast), chunk, baselines=chunk.baseline)
 
 
-@_method("Simonyan et al., ICLR workshop 2014", "gradients")
-def saliency(question: Question, chunk: Chunk) -> Tensor:
-    """Absolute gradient of the logit."""
-    return _passed_back(attr.Saliency(question.logits), chunk)
-
-
-@_method("Shrikumar et al., arXiv 1605.01713, 2016", "gradients", signed=True)
-def input_x_gradient(question: Question, chunk: Chunk) -> Tensor:
-    """Window times gradient."""
-    return _passed_back(attr.InputXGradient(question.logits), chunk)
-
-
-@_method("Zeiler & Fergus, ECCV 2014", "logits", signed=True)
+@_method("Zeiler & Fergus, ECCV 2014", *_BY_SAMPLE)
 def occlusion(question: Question, chunk: Chunk) -> Tensor:
-    """Mean loss of logit under the zero patches that cover a sample, sliding over all leads at once."""
-    patch = (chunk.x.shape[1], max(2, round(OCCLUSION_SECONDS * question.model.hparams.fs)))
-    strides = (patch[0], patch[1] // 2)
-    loss = attr.Occlusion(question.logits).attribute(chunk.x, patch, strides, baselines=0, target=chunk.target)
+    """Mean loss under the patches of baseline that cover a sample, sliding over all leads at once."""
+    patch = (chunk.x.shape[1], max(2, round(OCCLUSION_SECONDS * question.windows.fs)))
+    given = {"baselines": chunk.baseline, "target": chunk.target, "perturbations_per_eval": 16}
+    loss = attr.Occlusion(question.contrast).attribute(chunk.x, patch, (patch[0], patch[1] // 2), **given)
     return loss[:, :1]  # the same for every lead
 
 
-def _by_wave(question: Question, chunk: Chunk, baseline: Tensor) -> Tensor:
-    """Loss of logit when the samples of one wave at a time are those of `baseline`, spread evenly over them."""
-    groups = torch.as_tensor(question.windows.codes[chunk.rows].astype(np.int64) + 1, device=chunk.x.device)
-    explainer = attr.FeatureAblation(question.logits)
-    loss = explainer.attribute(chunk.x, baseline, chunk.target, feature_mask=groups.unsqueeze(1))
-    size = nn.functional.one_hot(groups).sum(dim=1).gather(1, groups)
-    return loss[:, :1] / size.unsqueeze(1)
+@_method("Simonyan et al., ICLR workshop 2014")
+def saliency(question: Question, chunk: Chunk) -> Tensor:
+    """Absolute gradient of the contrast."""
+    return _passed_back(attr.Saliency(question.contrast), chunk)
 
 
-@_method(_ABLATION, THE_WAVES, signed=True)
-def wave_ablation(question: Question, chunk: Chunk) -> Tensor:
-    """Loss of logit when all samples of one wave (the unknown are one too) are set to zero, spread evenly over them."""
-    return _by_wave(question, chunk, torch.zeros_like(chunk.x))
-
-
-@_method(_ABLATION, THE_MEAN_BEAT, signed=True)
-def wave_replacement(question: Question, chunk: Chunk) -> Tensor:
-    """Do so with everybody's average wave: a window without a wave is like no ECG that the network has seen."""
-    return _by_wave(question, chunk, chunk.mean_beats)
-
-
-@_method("Selvaraju et al., ICCV 2017", CONVOLUTION)
+@_method("Selvaraju et al., ICCV 2017", needs=CONVOLUTION)
 def grad_cam(question: Question, chunk: Chunk) -> Tensor:
     """Channels of the last stage weighted by their mean gradient, summed, negative sums set to 0, interpolated."""
-    explainer = attr.LayerGradCam(question.logits, question.logits.model.stages[-1])
+    explainer = attr.LayerGradCam(question.contrast, question.contrast.model.stages[-1])
     coarse = explainer.attribute(chunk.x.requires_grad_(), chunk.target, relu_attributions=True)
-    return attr.LayerAttribution.interpolate(coarse, (chunk.x.shape[-1],), interpolate_mode=_MODE)
+    return attr.LayerAttribution.interpolate(coarse, (chunk.x.shape[-1],), interpolate_mode="linear")
 
 
-@_method("Selvaraju et al., ICCV 2017", CONVOLUTION, signed=True)
-def guided_grad_cam(question: Question, chunk: Chunk) -> Tensor:
-    """Guided backpropagation times GradCAM; here to be seen failing the sanity checks (Adebayo et al. 2018)."""
-    explainer = attr.GuidedGradCam(question.logits, question.logits.model.stages[-1])
-    return _passed_back(explainer, chunk, interpolate_mode=_MODE)
+@_method("Wang et al., arXiv 2503.13495, 2025", needs=ATTENTION)
+def last_attention(question: Question, chunk: Chunk) -> Tensor:
+    """Class token's row of the last layer's attention, averaged over heads, as TransECG's authors read it.
+
+    A patch's weight is shared evenly by its samples.
+    """
+    model = question.contrast.model
+    lengths = torch.tensor([end - start for start, end in model.patch_bounds], device=model.device)
+    with torch.no_grad():
+        weights = model.attention_maps(chunk.x)[-1].mean(dim=1)[:, 0, 1:]
+    return (weights / lengths).repeat_interleave(lengths, dim=1).unsqueeze(1)
 
 
-@_method("control", "nothing", control=True)
-def random(question: Question, chunk: Chunk) -> Tensor:
-    """Independent uniform numbers in [0, 1)."""
-    shape = question.windows.samples[:, :1].shape
-    return torch.from_numpy(np.random.default_rng(question.windows.seed).random(shape, dtype=np.float32)[chunk.rows])
-
-
-@_method("control", "nothing", control=True)
+@_method("control", control=True)
 def magnitude(_: Question, chunk: Chunk) -> Tensor:
     """Absolute value of the window: looks like knowledge of the QRS, and is none."""
     return chunk.x.abs()
 
 
-@_method("control", THE_MEAN_BEAT, control=True)
-def deviation(_: Question, chunk: Chunk) -> Tensor:
-    """Distance from the mean beat: what is unusual about the window, whether it matters or not."""
-    return (chunk.x - chunk.mean_beats).abs()
-
-
-@_method("Adebayo et al., NeurIPS 2018", "gradients", signed=True, control=True)
-def untrained(question: Question, chunk: Chunk) -> Tensor:
-    """Integrated gradients of the same architecture with fresh weights."""
-    # a stream of its own: the seed alone could be that of the trained network's initial weights
-    seed = int(np.random.SeedSequence((question.windows.seed, 1)).generate_state(1)[0])
-    fresh = create_model(question.model.name, seed, **question.model.hparams)
-    return integrated_gradients(replace(question, model=fresh.to(question.model.device)), chunk)
-
-
-@_method("control", "nothing", control=True)
+@_method("control", control=True)
 def uniform(_: Question, chunk: Chunk) -> Tensor:
-    """Uniform attention: every sample weighs the same."""
-    return torch.full_like(chunk.x[:, :1], 1 / chunk.x.shape[-1])
+    """Every sample weighs the same: a wave gets its share of time."""
+    return torch.ones_like(chunk.x)
+
+
+@_method("control", *BASELINES, control=True)
+def deviation(_: Question, chunk: Chunk) -> Tensor:
+    """Distance from the baseline: what is unusual about the window, whether it matters or not."""
+    return (chunk.x - chunk.baseline).abs()
+
+
+@_method("control", *BASELINES, by_factor=True, control=True)
+def factor_deviation(question: Question, exchange: Exchange) -> np.ndarray:
+    """Size of the change that exchanging each factor alone makes in the signal."""
+    found, own = np.zeros((len(question.windows), len(FACTORS))), exchange.at(np.zeros(len(FACTORS)))[0]
+    for factor in exchange.factors:
+        found[:, factor] = np.abs(exchange.at(np.eye(len(FACTORS))[factor])[0] - own).sum(axis=(1, 2))
+    return found
+
+
+PAIRS = tuple((method, baseline) for method in METHODS.values() for baseline in method.baselines)
+"""Every method with everything that it compares with."""
+Key = tuple[str, str, str]
+"""Method, baseline, and who is asked: "" is the network, the other its untrained twin."""
+
+
+def controls_of(method: Method, baseline: str) -> tuple[Key, ...]:
+    """List what a method must beat: deviation from the same baseline, magnitude, and the untrained network."""
+    if method.control:
+        return ()
+    distance = factor_deviation if method.by_factor else deviation
+    own = baseline if baseline in BASELINES else OWN_TIMING
+    return (distance.__name__, own, ""), (magnitude.__name__, NONE, ""), (method.name, baseline, UNTRAINED)
 
 
 def not_applicable(method: Method, model: SignalModel) -> str | None:
@@ -310,72 +310,92 @@ def not_applicable(method: Method, model: SignalModel) -> str | None:
     return None
 
 
-def applicable(model: SignalModel) -> list[Method]:
-    """Methods that apply to a network."""
-    return [method for method in METHODS.values() if not not_applicable(method, model)]
+def attribute(method: Method, baseline: str, question: Question) -> np.ndarray:
+    """Explain windows; the network and the global random states are left as they are.
 
-
-def attribute(method: Method, question: Question) -> np.ndarray:
-    """Explain the windows of a question; its network is left as it is, and so are the global random states.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n, n_samples), summed over leads; signed where the method is. NaN for a window whose
-        attribution is 0 everywhere: which part matters is then undefined. ``StudyError`` where the method does not
-        apply to the network, or needs waves or mean beats that are not given.
+    Of a method by sample float32, shape (n, n_samples), summed over leads; by factor the loss with each of
+    :data:`FACTORS`, (n, n_factors). ``StudyError`` where the method does not apply to the network.
     """
     if reason := not_applicable(method, question.model):
         raise StudyError(f"{reason}; choose another method or another model.")
-    if method.needs in (THE_WAVES, THE_MEAN_BEAT) and question.windows.codes is None:
-        raise StudyError(f"{method.name} needs the wave of each sample; delineate the windows first.")
-    if method.needs == THE_MEAN_BEAT and question.mean_beats is None:
-        raise StudyError(f"{method.name} needs mean beats; delineate the windows first.")
+    if method.by_factor:
+        return method.run(question, question.windows.exchanges[baseline])
     answer = np.empty((len(question.windows), question.windows.samples.shape[-1]), dtype=np.float32)
-    try:
-        with isolate_rng():
-            for chunk in question.chunks():
-                answer[chunk.rows] = method.run(question, chunk).detach().sum(dim=1).cpu().numpy()
-    except Exception:
-        vars(question).pop("logits", None)  # Captum's hooks may still be on it
-        raise
-    return _undefined_where_zero(answer)
+    asked = replace(question)  # its contrast is a copy of its own: where Captum fails, hooks stay on it
+    for chunk in asked.chunks(baseline):
+        answer[chunk.rows] = method.run(asked, chunk).detach().sum(dim=1).cpu().numpy()
+    return answer
 
 
-def relevance(method: Method, attribution: np.ndarray) -> np.ndarray:
-    """How much each sample matters, for or against: the magnitude; NaN for a window that is 0 everywhere."""
-    if not method.signed and (attribution < 0).any():
-        raise ValueError(f"{method.name} is unsigned and has negative values")
-    return _undefined_where_zero(np.abs(attribution))
+def by_wave(attribution: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Share of each window's relevance in each of :data:`FACTORS` (0 in intervals), NaN without any relevance.
 
-
-def _undefined_where_zero(values: np.ndarray) -> np.ndarray:
-    """Set the rows that are 0 everywhere to NaN."""
-    return np.where((values == 0).all(axis=1, keepdims=True), np.float32(np.nan), values)
-
-
-def completeness(method: Method, question: Question, attribution: np.ndarray) -> np.ndarray:
-    """Relative convergence delta |sum - change| / |change| of each window, for methods that promise completeness.
-
-    The change is the logit of the window less that of the baseline, which is zero or the mean beat (Sundararajan et
-    al., ICML 2017, proposition 1). NaN where the logit does not change.
+    Samples whose wave is not known do not count.
     """
-    change = np.empty(len(question.windows))
-    with torch.no_grad():
-        for rows, x, target, mean_beats in question.chunks():
-            at_baseline = question.logits(mean_beats if method.needs == THE_MEAN_BEAT else torch.zeros_like(x))
-            difference = (question.logits(x) - at_baseline).gather(1, target.unsqueeze(1))
-            change[rows] = difference.squeeze(1).double().cpu().numpy()
-    return ratio(np.abs(attribution.sum(axis=1, dtype=np.float64) - change), np.abs(change))
+    relevance = np.abs(attribution.astype(np.float64))
+    found = np.zeros((len(codes), len(FACTORS)))
+    for wave in range(len(WAVES)):
+        found[:, wave] = np.where(codes == wave, relevance, 0).sum(axis=1)
+    return ratio(found, found.sum(axis=1, keepdims=True))
 
 
-def relevances(question: Question) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Relevance by every method that applies, and the median relative convergence delta where one is promised."""
-    found: dict[str, np.ndarray] = {}
-    incompleteness: dict[str, float] = {}
-    for method in applicable(question.model):
-        attribution = attribute(method, question)
-        found[method.name] = relevance(method, attribution)
-        if method.complete:
-            incompleteness[method.name] = float(np.nanmedian(completeness(method, question, attribution)))
-    return found, incompleteness
+def fresh(question: Question) -> Question:
+    """Ask the same of the same architecture with other random weights."""
+    # a stream of its own: the seed alone could be that of the trained network's initial weights
+    seed = int(np.random.SeedSequence((question.windows.seed, 1)).generate_state(1)[0])
+    model = create_model(question.model.name, seed, **question.model.hparams).eval()
+    return replace(question, model=model.to(question.model.device))
+
+
+def incompleteness(method: Method, baseline: str, question: Question, attribution: np.ndarray) -> float:
+    """Median over windows of |sum - change| / |change| of a method that promises completeness.
+
+    The change is the contrast of the window (of its own average beat, by factor) less that of the baseline.
+    """
+    own = question.windows.samples
+    if method.by_factor:
+        own = question.windows.exchanges[baseline].at(np.zeros(len(FACTORS)))[0]
+    change = question.scores(own) - question.scores(question.compared_with(baseline))
+    return float(np.nanmedian(ratio(np.abs(attribution.sum(axis=1, dtype=np.float64) - change), np.abs(change))))
+
+
+def removed(question: Question, baseline: str) -> np.ndarray:
+    """Probability of the true class of each window and of its baseline, less chance, shape (2, n)."""
+    rows, chance = np.arange(len(question.windows)), 1 / len(question.model.classes[question.task])
+    both = question.windows.samples, question.compared_with(baseline)
+    return np.stack([question.probabilities(part)[rows, question.windows.targets] for part in both]) - chance
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What methods say about windows.
+
+    `effects`, (n, n_factors) each, are signed losses by factor, or shares of relevance (:func:`by_wave`). `removed` is
+    what each baseline removes (:func:`removed`), `incomplete` the relative convergence delta of methods that promise
+    completeness, by method and baseline; `refusals` say why a method does not apply.
+    """
+
+    effects: dict[Key, np.ndarray] = field(default_factory=dict)
+    removed: dict[str, np.ndarray] = field(default_factory=dict)
+    incomplete: dict[tuple[str, str], float] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+
+
+def ask(question: Question, pairs: Sequence[tuple[Method, str]] = PAIRS) -> Answers:
+    """Ask methods with their baselines; and all but the controls also about a network that has learnt nothing."""
+    answers, twin = Answers(), fresh(question)
+    for method, baseline in pairs:
+        if reason := not_applicable(method, question.model):
+            answers.refusals[method.name] = reason
+            continue
+        for who, asked in {"": question, UNTRAINED: twin}.items():
+            if who and method.control:
+                continue
+            found = attribute(method, baseline, asked)
+            if method.complete and not who:
+                answers.incomplete[method.name, baseline] = incompleteness(method, baseline, question, found)
+            effects = found if method.by_factor else by_wave(found, question.windows.codes)
+            answers.effects[method.name, baseline, who] = effects
+        if baseline != NONE and baseline not in answers.removed:
+            answers.removed[baseline] = removed(question, baseline)
+    return answers

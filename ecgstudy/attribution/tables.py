@@ -1,4 +1,4 @@
-"""What the stage tells: tables of cases and shares, results, the verdict on every method, and on the paper's claims."""
+"""What the stage tells: tables of methods, people and shares, rows of results, and the sentences on them."""
 
 import math
 from collections.abc import Sequence
@@ -6,142 +6,189 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ecgstudy.attribution.cases import LEAKY, NETWORKS, Case
-from ecgstudy.attribution.methods import METHODS
-from ecgstudy.attribution.shares import NO_RELEVANCE, share_table, shares
-from ecgstudy.attribution.waves import REGIONS, WAVES, on_common_samples, region_masks
-from ecgstudy.evaluate.bootstrap import Resamples
-from ecgstudy.evaluate.results import INTERVAL, pivot, result
+from ecgstudy.attribution.cases import Case
+from ecgstudy.attribution.causal import EVERYTHING
+from ecgstudy.attribution.claims import ATTENTION, VALUES
+from ecgstudy.attribution.exchange import BASELINES, FACTORS, INTERVALS, OWN_TIMING
+from ecgstudy.attribution.methods import METHODS, NONE, PAIRS, ZERO, controls_of, uniform
+from ecgstudy.attribution.planted import NETWORKS, SHAPE, TIMING, trusted_methods
+from ecgstudy.attribution.shares import (
+    NO_RELEVANCE,
+    beyond_controls,
+    drawn_shares,
+    estimates,
+    evidence_removed,
+    person_sizes,
+    spoken,
+)
+from ecgstudy.attribution.waves import WAVES, fiducials_of_boundaries
+from ecgstudy.data.public import LudbCohort
+from ecgstudy.evaluate.bootstrap import Resamples, ratio
+from ecgstudy.evaluate.results import estimate_results, intervals, result, results_table
+from ecgstudy.experiment.jobs import Context
+from ecgstudy.ingestion.stores import study_cohort
+from ecgstudy.learn.base import PERSON
+from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, transfer_boundaries
 
-LEAST_MASS = 0.80
-"""Share of its mass that a method has to put in the planted wave."""
-LEAST_HIGHEST = 0.95
-"""Or else the share of windows in which the planted wave has to have the highest enrichment."""
-MOST_DELTA = 0.05
-"""Relative convergence delta up to which a method counts as complete."""
-SOURCES = ("automatic", "reference")
-"""Who drew the boundaries: the delineator, or cardiologists and the simulator."""
-PAPER = (("sex", "R wave", 58.29), ("age_group", "P-R interval", 46.29))
-"""Task, region and share of attention in per cent that TransECG's authors publish (arXiv 2503.13495)."""
-PAPER_METHOD = "last_attention"
-HOLDS, LONG = "holds", "holds only because the wave is long"
-FAILS, UNKNOWN = "does not hold", "cannot be judged"
-OUTSIDE = {"R wave": ("P", "PR", "ST", "T", "TP"), "P-R interval": ("ST", "T", "TP")}
-"""Waves that lie outside a claimed region, with which its share is compared."""
-SHOWN = ["method", "model", "planted", "highest", "pointing", "randomised_correlation", "deletion_gap", "causal"]
-"""Columns of the scoreboard that fit a page."""
-CONTROL = "a control: it cannot know the network"
-CAUSAL_EFFECT = "replaced.eer"
-"""The effect that `causal.<method>.rank_correlation` compares with: the rise of the EER when a wave is replaced.
-
-Rank-1 falls for few waves only, and ties say nothing about order.
-"""
-
-
-def refusal_table(refusals: pd.DataFrame) -> pd.DataFrame:
-    """List what cannot be explained, and why, each once."""
-    return refusals[["cohort", "protocol", "task", "reason"]].drop_duplicates()
+ENDS = ("", "_low", "_high")
+FEWEST_PERSONS = 2
+"""What the network knows of fewer persons is nobody's share."""
+UNIFORM = (uniform.__name__, NONE, "")
+ORDER = list(NETWORKS)
+"""Metrics that name no network are of the first of these."""
 
 
 def method_table() -> pd.DataFrame:
-    """List the methods: what each needs, and where it is described."""
-    told = {True: "yes", False: "no"}
-    rows = [(m.name, m.needs, told[m.signed], told[m.complete], m.reference) for m in METHODS.values()]
-    return pd.DataFrame(rows, columns=["method", "needs", "signed", "promises completeness", "source"])
+    """List the methods: what each reads, needs of a network and compares with, and where it is described."""
+    kinds = {True: "factors", False: "samples"}
+    rows = [(m.name, kinds[m.by_factor], m.needs, ", ".join(m.baselines), m.reference) for m in METHODS.values()]
+    return pd.DataFrame(rows, columns=["method", "by", "needs", "baselines", "source"])
 
 
 def case_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """List what is explained, how often each network is right, and what was left out."""
-    rows: dict[tuple[str, ...], dict[str, object]] = {}
+    """List what is explained, how often each network is right, and what was left out or filled."""
+    rows = []
     for case in cases:
-        place = {"cohort": case.cohort, "protocol": case.protocol, "task": case.task}
-        counts = {"windows": len(case.windows), "persons": np.unique(case.windows.persons).size}
-        counts["persons on trial"] = case.on_trial
-        left_out = {"not delineated": int(case.attempts["reason"].notna().sum()), "unlabelled": case.unlabelled}
-        row = rows.setdefault(tuple(place.values()), place | counts | left_out)
-        row[f"{case.model} right"] = case.accuracy
-    table = pd.DataFrame(rows.values())
-    return table[[*table.columns.drop([*left_out]), *left_out]]
+        row = {"cohort": case.cohort, "protocol": case.protocol, "model": case.model, "on trial": case.on_trial}
+        row |= {"persons": np.unique(case.windows.persons).size, "windows": len(case.windows)}
+        row |= {"right": case.right.mean(), "not delineated": case.attempts["reason"].notna().sum()}
+        rows.append(row | {"with transferred boundaries": case.attempts["transferred"].sum()})
+    return pd.DataFrame(rows)
 
 
-def completeness_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """Say whether methods that promise completeness keep it, over cases: median and largest relative delta."""
-    rows = [(case.model, method, delta) for case in cases for method, delta in case.incompleteness.items()]
-    grouped = pd.DataFrame(rows, columns=["model", "method", "delta"]).groupby(["model", "method"], sort=False)["delta"]
-    table = grouped.agg(cases="size", median_delta="median", worst_delta="max").reset_index()
-    return table.assign(kept=np.where(table["worst_delta"] <= MOST_DELTA, "yes", "no"))
+def evidence_results(cases: Sequence[Case], seed: int) -> pd.DataFrame:
+    """Rows of results: how much of the evidence each baseline removes (column view), of every case.
+
+    ``evidence_removed.<cohort>.person.<baseline>``, of networks but the first with their name in the end.
+    """
+    rows = []
+    for case in cases:
+        resamples, about = (
+            Resamples.draw(case.windows.persons, seed),
+            {"cohort": case.cohort, "protocol": case.protocol},
+        )
+        for baseline, gone in case.answers.removed.items():
+            found = evidence_removed(gone[:, case.right], case.windows.persons[case.right], resamples)
+            about |= {"attacker": case.model, "view": baseline, "task": PERSON}
+            name = f"evidence_removed.{case.cohort}.{PERSON}.{baseline}"
+            name += "" if case.model == ORDER[0] else f".{case.model}"
+            rows += [row | {"name": name} for row in estimate_results({"evidence_removed": found}, **about)]
+    return results_table(rows)
 
 
 def failure_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """Count the windows that could not be delineated, each once, by cohort, sex and age group and by reason.
+    """Count the windows that could not be delineated, each once, by sex and age group within each cohort, by reason.
 
-    A table by wave speaks of those whose waves could be found. One row a class: class_of, name ("unknown" where not
-    known), persons, windows, left_out, rate (share left out) and one column a reason that occurs.
+    One row a class: cohort, class_of, name ("unknown" where not known), persons, windows, transferred (windows with a
+    boundary from the record's median beat), left_out, rate (share left out) and one column a reason that occurs.
     """
     attempts = pd.concat([case.attempts for case in cases], ignore_index=True).drop_duplicates(["record", "start"])
-    classes = ["cohort", "sex", "age_group"]
-    each = attempts.melt(["person", "reason"], classes, "class_of", "name").fillna({"name": "unknown"})
-    grouped = each.groupby(["class_of", "name"])
-    table = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), left_out=("reason", "count"))
+    attempts["everybody"] = "all"
+    kept, classes = ["cohort", "person", "reason", "transferred"], ["everybody", "sex", "age_group"]
+    each = attempts.melt(kept, classes, "class_of", "name").fillna({"name": "unknown"})
+    grouped = each.groupby(["cohort", "class_of", "name"], sort=False)
+    table = grouped.agg(persons=("person", "nunique"), windows=("reason", "size"), transferred=("transferred", "sum"))
+    table["left_out"] = grouped["reason"].count()
     table["rate"] = table["left_out"] / table["windows"]
-    reasons = pd.get_dummies(each["reason"]).groupby([each["class_of"], each["name"]]).sum()
-    return table.join(reasons).loc[classes].reset_index()
+    return table.join(grouped["reason"].value_counts().unstack()).reset_index()  # noqa: PD010
 
 
-def all_shares(cases: Sequence[Case], seed: int) -> pd.DataFrame:
-    """Shares, times and enrichments of waves and of TransECG's regions, for every case and method.
+def boundary_errors(context: Context, seed: int) -> pd.DataFrame:
+    """Errors of automatic and of transferred boundaries against the cardiologists' on LUDB; empty without LUDB.
 
-    Columns cohort, protocol, model, task, method, accuracy (of the network on these windows), kind, and those of
-    :func:`ecgstudy.attribution.shares.share_table`; a cohort's persons are drawn once for all methods. Kinds are "wave"
-    and "region", and where a case has reference boundaries :data:`SOURCES`, its waves on the samples that both know.
+    Every beat is also placed as if nothing but its R peak had been found, by half of the record's other beats. Records
+    that the delineators were chosen on are left out. One row a point: point, beats, and the median, median absolute and
+    90 % absolute error in ms, automatic and transferred.
     """
-    owners = pd.concat([pd.Series(case.windows.persons, [case.cohort] * len(case.windows)) for case in cases])
-    resamples = {cohort: Resamples.draw(persons, seed) for cohort, persons in owners.groupby(level=0)}
-    keys = ["cohort", "protocol", "model", "task", "method", "accuracy", "kind"]
-    tables = {}
+    if LudbCohort.name not in context.stores:
+        return pd.DataFrame()
+    cohort, store, errors = study_cohort(LudbCohort.name, seed), context.stores[LudbCohort.name], []
+    beats, leads = dict(iter(store.beats.groupby("record_id"))), store.records.set_index("record_id")["reference_lead"]
+    for at, row in enumerate(cohort.records().itertuples()):
+        if row.record_id not in beats or at % CHOSEN_ON_EVERY == 0:
+            continue
+        true = fiducials_of_boundaries(cohort.boundaries(row.record_id, leads[row.record_id]), 1000 / row.fs, 0.0)
+        own = {name: 1000 * beats[row.record_id][name].to_numpy(dtype=float) for name in FIDUCIAL_COLUMNS}
+        odd = np.arange(own["r_peak"].size) % 2 == 1
+        gaps = [{k: v if k == "r_peak" else np.where(part, np.nan, v) for k, v in own.items()} for part in (odd, ~odd)]
+        moved = [transfer_boundaries(points)[0] for points in gaps]
+        nearest = np.abs(own["r_peak"][:, None] - true["r_peak"].to_numpy()).argmin(axis=0)
+        for name in [column for column in FIDUCIAL_COLUMNS if column != "r_peak"]:
+            both = {"automatic": own[name], "transferred": np.where(odd, moved[0][name], moved[1][name])}
+            found = {kind: places[nearest] - true[name].to_numpy() for kind, places in both.items()}
+            errors.append(pd.DataFrame(found).assign(point=name))
+    grouped = pd.concat(errors).dropna().groupby("point", sort=False)
+    table = pd.DataFrame({"beats": grouped.size()})
+    for name in ("automatic", "transferred"):
+        table[f"{name}_median"] = grouped[name].median()
+        table[f"{name}_absolute"] = grouped[name].agg(lambda error: error.abs().median())
+        table[f"{name}_90_percent"] = grouped[name].agg(lambda error: error.abs().quantile(0.9))
+    return table.reset_index()
+
+
+def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Shares of all factors by every method, and the paired test of the first two of the method that is believed.
+
+    shares: one row a case, method, baseline and factor: cohort, protocol, model, method, baseline, control, speaks (for
+    this network: :func:`~.planted.trusted_methods`), trusted (on it, for this kind of factor); share, enrichment (share
+    of a wave over its share of time) and minus_control (how far the share lies above or below those of all controls,
+    paired by person), each with ``_low`` and ``_high``; persons; reason. orders: cohort, model, method, baseline,
+    first, second (of the trusted factors), difference with its interval, p.
+    """
+    keys = ["model", "method", "baseline", "kind"]
+    trusted = set(verdicts.loc[verdicts["trusted"], keys].itertuples(index=False, name=None))
+    rows, orders = [], []
     for case in cases:
-        codes, about = case.windows.codes, (case.cohort, case.protocol, case.model, case.task)
-        masks = np.stack([region_masks(points, codes.shape[1]) for points in case.windows.fiducials])
-        kinds = {"wave": (codes, None, WAVES), "region": (codes, masks, tuple(REGIONS))}
-        if case.reference_codes is not None:
-            common = on_common_samples(codes, case.reference_codes)
-            kinds |= {source: (known, None, WAVES) for source, known in zip(SOURCES, common, strict=True)}
-        for method, relevance in case.relevance.items():
-            for kind, (known, marked, names) in kinds.items():
-                parts = shares(relevance, known, marked)
-                table = share_table(parts, case.windows.persons, resamples[case.cohort], names)
-                tables[(*about, method, case.accuracy, kind)] = table
-    return pd.concat(tables, names=keys).reset_index(keys).reset_index(drop=True)
+        persons, about = case.windows.persons, {"cohort": case.cohort, "protocol": case.protocol, "model": case.model}
+        resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons[case.right]).size
+        if n_persons < FEWEST_PERSONS:
+            continue
+        time = drawn_shares(case.answers.effects[UNIFORM][case.right], persons[case.right], resamples)
+        for method, baseline in (pair for pair in PAIRS if (pair[0].name, pair[1], "") in case.answers.effects):
+            found = spoken(case.answers, method, baseline, case.right, persons, resamples)
+            row = about | {"method": method.name, "baseline": baseline}
+            speaks = [(method.name, baseline)] == trusted_methods(verdicts, case.model)[:1]
+            moves = method.by_factor and baseline != OWN_TIMING
+            kinds = [SHAPE] * len(WAVES) + [TIMING] * len(INTERVALS) * moves
+            sure = [(case.model, method.name, baseline, kind) in trusted for kind in kinds]
+            for at, kind in enumerate(kinds):
+                numbers = {"share": found.own[:, at]}
+                if kind == SHAPE:
+                    numbers["enrichment"] = ratio(found.own[:, at], time[:, at])
+                if found.controls:
+                    numbers["minus_control"] = beyond_controls(found.own, found.controls)[:, at]
+                known = dict.fromkeys(numbers) if found.reason else estimates(numbers, n_persons)
+                told = {"control": method.control, "speaks": speaks, "factor": FACTORS[at], "trusted": sure[at]}
+                rows.append(row | told | intervals(known) | {"persons": n_persons, "reason": found.reason})
+            if speaks and not found.reason:
+                first, second = np.argsort(-found.own[0, : len(kinds)] * sure, kind="stable")[:2]
+                test = estimates({"difference": found.own[:, first] - found.own[:, second]}, n_persons)
+                order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
+                orders.append(order | {"p": test["difference"].p})
+    return pd.DataFrame(rows), pd.DataFrame(orders)
+
+
+def believed(shares: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Trusted rows of the method that speaks for each cohort and network, where it gives shares."""
+    rows = shares[shares["speaks"] & shares["trusted"] & shares["reason"].isna()]
+    return {f"{cohort}, {model}": own for (cohort, model), own in rows.groupby(["cohort", "model"], sort=False)}
+
+
+def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
+    """Share of each factor less that of the deviation from the same baseline, a row a person, a column a factor."""
+    keys, persons = (
+        [(method, baseline, ""), controls_of(METHODS[method], baseline)[0]],
+        case.windows.persons[case.right],
+    )
+    both = [person_sizes(case.answers.effects[key][case.right], persons) for key in keys]
+    own, other = (sizes.div(sizes.sum(axis=1), axis=0) for sizes in both)
+    return own - other
 
 
 def first_network(table: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """Rows of the first of the networks that each group of `keys` has: a method's figures are those."""
-    order = table["model"].map(NETWORKS.index)
+    """Rows of the first of the networks that have a number for each group of `keys`, of any where none has."""
+    order = table["model"].map(ORDER.index) + len(ORDER) * table["reason"].notna()
     return table[order == order.groupby([table[key] for key in keys]).transform("min")]
-
-
-def main_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows that stand for a cohort, task and method in metric names.
-
-    They are of the first of the networks that the method applies to, and of
-    the first protocol that holds (the leaky one only where a cohort allows nothing else).
-    """
-    keys = ["cohort", "task", "method"]
-    leaky = table["protocol"] == LEAKY
-    rows = first_network(table[leaky == leaky.groupby([table[key] for key in keys]).transform("min")], *keys)
-    return rows[rows["protocol"] == rows.groupby(keys)["protocol"].transform("first")]
-
-
-def boundary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Enrichment and shares by automatic and by reference boundaries, of :func:`all_shares`.
-
-    One row a cohort, model, task, method and wave; empty where no cohort has reference boundaries.
-    """
-    keys = ["cohort", "model", "task", "method", "wave"]
-    ends = {"share": "_share"} | {f"enrichment{end}": end for end in INTERVAL.values()}
-    wide = pivot(table[table["kind"].isin(SOURCES)], ["protocol", *keys, "persons"], "kind", SOURCES, ends)
-    first = [*keys, "automatic_share", "reference_share", "persons"]
-    return wide[[*first, *wide.columns.drop([*first, "protocol"])]]
 
 
 def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
@@ -150,196 +197,105 @@ def results(table: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
     for row in table.to_dict("records"):
         about = {key: row[key] for key in ("cohort", "protocol", "task") if key in row}
         reason = row["reason"] if isinstance(row.get("reason"), str) else NO_RELEVANCE
-        n = int(row["persons"]) if pd.notna(row.get("persons")) else None
         for column in columns:
-            value, low, high = (float(row[f"{column}{end}"]) for end in ("", "_low", "_high"))
+            value, low, high = (float(row.get(f"{column}{end}", math.nan)) for end in ENDS)
             note = "" if math.isfinite(value) else f"Not defined: {reason}."
-            metric = ".".join(str(part) for part in (row["method"], column, row.get("wave")) if part)
-            found = result(metric, value, "", low, high, n, note, attacker=row["model"], **about)
-            rows.append(found | {"name": name.format(column=column, **row)})
+            about_it = [row[key] for key in ("method", "baseline", "factor") if isinstance(row.get(key), str)]
+            metric = ".".join([*about_it, column])
+            unit = "" if column == "enrichment" else "share"
+            found = result(metric, value, unit, low, high, int(row["persons"]), note, attacker=row["model"], **about)
+            rows.append(found | {"name": name.format(column=column, **row).replace(" ", "_")})
     return pd.DataFrame(rows, dtype=object)
 
 
-def planted_results(planted: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
-    """``planted.<wave>.<method>.mass_in_wave``, ``.pointing`` and ``.lowest_cohort`` of each method's first network."""
-    keys = ["wave", "method", "model"]
-    lowest = by_seed.sort_values("mass_in_wave", kind="stable").drop_duplicates(keys)
-    named = {f"mass_in_wave{end}": f"lowest_cohort{end}" for end in ("", "_low", "_high")}
-    chosen = first_network(planted[planted["applies"]], "wave", "method")
-    chosen = chosen.merge(lowest.rename(columns=named)[[*keys, *named.values()]], on=keys)
-    return results(chosen, "planted.{wave}.{method}.{column}", "mass_in_wave", "pointing", "lowest_cohort")
-
-
-def share_results(main: pd.DataFrame) -> pd.DataFrame:
-    """``<cohort>.<task>.<method>.share.<wave>`` and ``.enrichment.<wave>``; R stands for the R wave alone."""
-    chosen = main[(main["kind"] == "wave") | ((main["kind"] == "region") & (main["wave"] == "R wave"))]
-    named = {"wave": chosen["wave"].replace("R wave", "R"), "task": chosen["task"].str.split("_").str[0]}
-    return results(chosen.assign(**named), "{cohort}.{task}.{method}.{column}.{wave}", "share", "enrichment")
-
-
-def audit_results(sanity: pd.DataFrame, audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Sanity, faithfulness (the lower gap of the infills) and causal agreement of each method's first network."""
-    known = sanity.dropna(subset="randomised_correlation")
-    known = pd.concat([known, sanity[~sanity["method"].isin(known["method"])]])  # undefined on every network
-    faithful = first_network(audits["faithfulness"], "method").sort_values("deletion_gap", kind="stable")
-    causal = causal_rows(audits).rename(columns=lambda name: name.replace("correlation", "rank_correlation"))
+def planted_results(planted: pd.DataFrame) -> pd.DataFrame:
+    """``planted.<cue>.<method>.<baseline>.mass_in_cue``, ``.margin_over_control``, and what each baseline removes."""
+    first = first_network(planted, "cue", "method", "baseline")
+    removing = first[first["baseline"] != NONE].drop_duplicates(["cue", "baseline"])
     parts = [
-        results(first_network(known, "method"), "sanity.{method}.{column}", "randomised_correlation"),
-        results(faithful.drop_duplicates("method"), "faithfulness.{method}.{column}", "deletion_gap"),
-        results(causal, "causal.{method}.{column}", "rank_correlation"),
+        results(first, "planted.{cue}.{method}.{baseline}.{column}", "mass_in_cue"),
+        results(first[~first["control"]], "planted.{cue}.{method}.{baseline}.{column}", "margin_over_control"),
+        results(removing, "{column}.planted.{cue}.{baseline}", "evidence_removed"),
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def causal_rows(audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Row of :data:`CAUSAL_EFFECT` of each method's first network."""
-    return first_network(audits["causal"].query("effect == @CAUSAL_EFFECT"), "method")
-
-
-def spread_table(by_seed: pd.DataFrame, most: int = 5) -> pd.DataFrame:
-    """Mass in the planted wave of the methods that are best on average, a column a cohort."""
-    best = by_seed.groupby("method")["mass_in_wave"].mean().nlargest(most).index
-    own = by_seed[by_seed["method"].isin(best)].dropna(subset="mass_in_wave")
-    wide = own.pivot_table(index=["wave", "model", "method"], columns="cohort_seed", values="mass_in_wave", sort=False)
-    return wide.rename(columns=lambda seed: f"cohort {seed}").reset_index().rename_axis(columns=None)
-
-
-def sanity_table(parts: pd.DataFrame, permuted: pd.DataFrame) -> pd.DataFrame:
-    """Sum each method up: how much of the explanation is left when nothing of the network is.
-
-    One row a method and model of :func:`ecgstudy.attribution.audits.randomisation_table`: randomised_correlation with
-    ``_low`` and ``_high`` (end of the cascade), untrained (level of another fresh network), reason, and permuted
-    (correlation with a network of permuted labels, from :func:`ecgstudy.attribution.planted.audit_planted`).
-    """
-    keys = ["model", "method"]
-    ends = parts[parts["kind"] == "cascading"].drop_duplicates(keys, keep="last")
-    untrained = parts[parts["kind"] == "untrained"].rename(columns={"correlation": "untrained"})
-    table = ends.rename(columns=lambda name: name.replace("correlation", "randomised_correlation"))
-    table = table.merge(untrained[[*keys, "untrained"]], on=keys).merge(permuted, on=keys, how="left")
-    measured = [f"randomised_correlation{end}" for end in ("", "_low", "_high")]
-    return table[[*keys, *measured, "untrained", "reason", "permuted"]]
-
-
-def verdicts(planted: pd.DataFrame) -> pd.DataFrame:
-    """Judge every method on every network it was audited on (:func:`ecgstudy.attribution.planted.planted_table`).
-
-    A method is trusted where, for every planted wave, it puts :data:`LEAST_MASS` of its mass in that wave or that
-    wave has the highest enrichment in :data:`LEAST_HIGHEST` of the windows. Controls are never trusted.
-
-    One row a method and network: method, model, applies, planted (lowest mass over the waves), planted_wave (where),
-    highest and pointing (lowest over the waves), trusted, reason (why not, else None).
-    """
-    rows = []
-    for (model, method), own in planted.groupby(["model", "method"], sort=False):
-        failed = "; ".join(dict.fromkeys(filter(None, map(_failure, own.to_dict("records")))))
-        mass, highest, pointing = own[["mass_in_wave", "highest", "pointing"]].min(skipna=False)
-        where = None if np.isnan(mass) else own.loc[own["mass_in_wave"].idxmin(), "wave"]
-        control, applies = own[["control", "applies"]].all()
-        row = {"method": method, "model": model, "applies": applies, "planted": mass, "planted_wave": where}
-        row |= {"highest": highest, "pointing": pointing, "trusted": not failed and not control}
-        rows.append(row | {"reason": CONTROL if control else failed or None})
-    return pd.DataFrame(rows)
-
-
-def _failure(row: dict[str, object]) -> str | None:
-    """Why a method fails on one planted wave; None where it passes."""
-    if not row["applies"]:
-        return row["reason"]
-    if np.isnan(row["mass_in_wave"]):
-        return f"{row['wave']}: {row['reason']}"
-    if row["mass_in_wave"] >= LEAST_MASS or row["highest"] >= LEAST_HIGHEST:
-        return None
-    return f"{row['wave']}: mass {row['mass_in_wave']:.2f}, highest enrichment in {row['highest']:.0%} of windows"
-
-
-def scoreboard(planted: pd.DataFrame, sanity: pd.DataFrame, audits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Lay all audits of every method side by side.
-
-    One row a method: method, model (the first network it applies to), planted, planted_wave, highest and pointing
-    (:func:`verdicts`), randomised_correlation, permuted, deletion_gap and insertion_gap (lowest over the infills),
-    causal, trusted, reason (why not), elsewhere (what the other network says: trusted, or why not). NaN: not measured.
-    """
-    verdict = verdicts(planted)
-    board = first_network(verdict[verdict["applies"]], "method")
-    other = verdict.drop(index=board.index).set_index("method")
-    elsewhere = other["model"] + ": " + other["reason"].where(~other["trusted"], "trusted")
-    measured = ["randomised_correlation", "permuted", "deletion_gap", "insertion_gap"]
-    gaps = audits["faithfulness"].groupby(["method", "model"], as_index=False)[measured[2:]].min()
-    for table in (sanity[["method", "model", *measured[:2]]], gaps):
-        board = board.merge(table, on=["method", "model"], how="left")
-    board = board.set_index("method").reindex([name for name in METHODS if name in set(board["method"])])
-    board["causal"] = causal_rows(audits).set_index("method")["correlation"]
-    board["elsewhere"] = elsewhere
-    columns = ["method", "model", "planted", "planted_wave", "highest", "pointing", *measured, "causal"]
-    return board.reset_index()[[*columns, "trusted", "reason", "elsewhere"]]
-
-
-def trust_finding(board: pd.DataFrame) -> str:
-    """Name the methods that passed."""
-    trusted = board.loc[board["trusted"], "method"]
-    return (
-        f"{len(trusted)} of {len(board)} methods and controls find the planted answer in all three waves: "
-        f"{', '.join(trusted).replace('_', ' ') or 'none'}. The study's conclusions rest on these only."
+def people_results(shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Shares of real people, of the first network that has them, and causal costs."""
+    first, about = (
+        first_network(shares, "cohort", "method", "baseline"),
+        "{cohort}.person.{method}.{baseline}.{column}.{factor}",
     )
+    parts = [
+        results(first, about, "share"),
+        results(first[first["factor"].isin(WAVES)], about, "enrichment"),
+        results(first[~first["control"]], about, "minus_control"),
+        results(costs, "causal.{factor}.{model}.{column}", "rank1_cost", "eer_cost"),
+        results(costs[costs["factor"] == EVERYTHING], "causal.rest.{model}.{column}", "rank1", "eer"),
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
-def effect_finding(effects: pd.DataFrame) -> str:
-    """Say which wave's replacement costs each network most."""
-    own = effects[(effects["change"] == "replaced") & effects["wave"].isin(WAVES)].dropna(subset="eer_rise")
-    parts = []
-    for row in own.loc[own.groupby("model", sort=False)["eer_rise"].idxmax()].to_dict("records"):
-        rise, low, high, fall = (100 * row[key] for key in ("eer_rise", "eer_rise_low", "eer_rise_high", "rank1_fall"))
-        told = f"EER +{rise:.1f} points, {low:.1f} to {high:.1f}; rank-1 -{fall:.1f} points"
-        parts.append(f"{row['model']}: {row['wave']} ({told})")
-    return f"Replacing one wave by other people's average, the dearest loss is that of {'; '.join(parts)}."
+def claim_results(claims: pd.DataFrame) -> pd.DataFrame:
+    """``claims.<claim>.<cohort>.verdict`` of twelve leads: 1 it holds, 0 it does not, undefined where it is open.
 
-
-def paper_table(table: pd.DataFrame) -> pd.DataFrame:
-    """TransECG's published shares of attention beside ours, with what the region's length alone would give."""
-    ours = table[(table["method"] == PAPER_METHOD) & (table["kind"] == "region")]
-    claims = pd.DataFrame(PAPER, columns=["task", "wave", "published"])
-    rows = claims.assign(published=claims["published"] / 100).merge(ours, on=["task", "wave"])
-    intervals = [f"{name}{end}" for name in ("share", "enrichment") for end in ("", "_low", "_high")]
-    columns = ["task", "region", "published", "cohort", "protocol", "persons", "accuracy", *intervals, "time"]
-    return rows.rename(columns={"wave": "region"})[columns]
-
-
-def judge(rows: pd.DataFrame, region: str) -> str:
-    """Judge the claim that a region has the largest share, on rows of :func:`all_shares` of one case and method.
-
-    It *holds* where the region's share is larger than that of every wave outside it and its enrichment is above 1
-    (the whole 95 % interval). Where its share is the largest though it is no denser than its length explains, the claim
-    *holds only because the wave is long*. Otherwise it *does not hold*.
+    With ``.share`` of the region by the trusted method, ``.attention`` and ``.time``; and
+    ``evidence_removed.<cohort>.<task>.<baseline>``.
     """
-    claimed = rows[(rows["kind"] == "region") & (rows["wave"] == region)]
-    outside = rows[(rows["kind"] == "wave") & rows["wave"].isin(OUTSIDE[region])]
-    if claimed.empty or claimed[["share", "enrichment_low"]].isna().to_numpy().any():
-        return UNKNOWN
-    if not claimed["share"].item() > outside["share"].max():
-        return FAILS
-    return HOLDS if claimed["enrichment_low"].item() > 1 else LONG
+    twelve, rows = claims[claims["leads"] == "twelve"], []
+    for row in twelve.to_dict("records"):
+        value = VALUES.get(row["verdict"], math.nan)
+        why = row["reason"] or ("its interval reaches both sides" if math.isnan(value) else "")
+        note = f"{row['verdict']}{why and ': '}{why}."
+        found = result("verdict", value, "", n=row["persons"], note=note, cohort=row["cohort"], task=row["task"])
+        rows.append(found | {"name": f"claims.{row['claim']}.{row['cohort']}.verdict"})
+    asked = twelve.drop_duplicates(["cohort", "task"])
+    about = "evidence_removed.{cohort}.{task}."
+    removed = [results(asked, about + baseline, f"removed_{baseline}") for baseline in (ZERO, *BASELINES)]
+    shares = results(twelve, "claims.{claim}.{cohort}.{column}", "share", "attention", "time")
+    return pd.concat([pd.DataFrame(rows, dtype=object), shares, *removed], ignore_index=True)
 
 
-def claim_table(table: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """Judge each claim, cohort and protocol: by the paper's own network and method, and by each trusted method."""
-    trusted, rows = board.loc[board["trusted"], "method"], []
-    for task, region, published in PAPER:
-        for (cohort, protocol), part in table[table["task"] == task].groupby(["cohort", "protocol"], sort=False):
-            first = first_network(part, "method")
-            votes = [f"{method}: {judge(first[first['method'] == method], region)}" for method in trusted]
-            by_paper = part[(part["method"] == PAPER_METHOD) & (part["model"] == "transecg")]
-            row = {"task": task, "region": region, "published": published / 100, "cohort": cohort}
-            row |= {"protocol": protocol, "leaky": "yes" if protocol == LEAKY else "no"}
-            row |= {"by_attention": judge(by_paper, region)}
-            rows.append(row | {"by_trusted": "; ".join(votes) or "no method passed the audit on planted truth"})
-    return pd.DataFrame(rows)
+def trust_finding(verdicts: pd.DataFrame) -> str:
+    """Name the methods that passed, by network and kind, and count near misses."""
+    parts = []
+    for (model, kind), own in verdicts.groupby(["model", "kind"], sort=False):
+        passed = own[own["trusted"]].groupby("method", sort=False)["baseline"]
+        told = ", ".join(f"{method} from {' or '.join(of)}" for method, of in passed).replace("_", " ") or "none"
+        parts.append(f"for {kind} on {model}: {told} ({own['near'].sum()} near misses)")
+    return f"Methods that find what was planted, and beat every control: {'; '.join(parts)}."
+
+
+def _order(row: dict[str, object]) -> str:
+    """Say which of two factors comes first, and whether that is established."""
+    return f"{row['first']}, {'more' if row['difference_low'] > 0 else 'not surely more'} than {row['second']}"
+
+
+def order_finding(orders: pd.DataFrame) -> str:
+    """Say which factor tells people apart for each cohort and network."""
+    told = "{cohort}, {model}: {order} (difference {difference_low:.0%} to {difference_high:.0%})"
+    parts = [told.format(order=_order(row), **row) for row in orders.to_dict("records")]
+    return f"People are told apart by: {'; '.join(parts) or 'no method is trusted to say what'}."
+
+
+def cost_finding(costs: pd.DataFrame, orders: pd.DataFrame) -> str:
+    """Say which factor costs each network most, and what the rest still recognises."""
+    parts = []
+    for row in orders[orders["measure"] == "eer"].to_dict("records"):
+        own = costs[costs["model"] == row["model"]].set_index("factor")
+        value, low, high = (100 * own.loc[row["first"], f"eer_cost{end}"] for end in ENDS)
+        told = f"{row['model']}: {_order(row)} (EER {value:+.1f} points, {low:.1f} to {high:.1f}); "
+        parts.append(f"{told}with all waves and intervals average the EER is {own.loc[EVERYTHING, 'eer']:.1%}")
+    return f"Others' average in place of the own one costs most for {'; '.join(parts)}."
 
 
 def claim_finding(claims: pd.DataFrame) -> str:
-    """Count the verdicts of each claim over cohorts and protocols."""
-    parts = []
-    for (task, region), own in claims.groupby(["task", "region"], sort=False):
-        told = ", ".join(f"{verdict} in {n}" for verdict, n in own["by_attention"].value_counts().items())
-        parts.append(f"{region} for {task.replace('_', ' ')}: {told}")
-    by = "The paper's claims by its own method (last-layer attention), over cohorts and protocols"
-    return f"{by}: {'; '.join(parts)}."
+    """State the trusted verdict on each claim, and beside it what the rejected method would have said."""
+    said, parts = ["cohort", "verdict", "reason", "by_attention"], []
+    table = claims.reindex(columns=["leads", "region", "task", *said]).fillna("").query("leads == 'twelve'")
+    for (cohort, verdict, reason, attention), own in table.groupby(said, sort=False):
+        why, paper = reason and f", because {reason}", attention and f"; by attention: {attention}"
+        asked = ", ".join(own["region"] + " for " + own["task"])
+        parts.append(f"{asked} on {cohort}: {verdict}{why}{paper}")
+    told = "; ".join(parts) or "no cohort has the leads and people to judge them"
+    return f"The paper's claims by trusted methods, beside its own ({ATTENTION.replace('_', ' ')}): {told}."

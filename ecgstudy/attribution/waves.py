@@ -1,18 +1,14 @@
-"""Which wave of the heartbeat each sample of a window belongs to, and putting average waves in place of its own.
+"""Which wave of the heartbeat each sample belongs to, and putting average waves in place of a recording's own.
 
 Waves tile the beat: each begins where the one before it ends. Boundaries are half open, so a sample at an
 onset belongs to the wave that begins there.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import CubicSpline
 
-from ecgstudy.evaluate.bootstrap import ratio
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
 
 BOUNDARIES = {
@@ -39,84 +35,23 @@ NOT_FOUND = {"p": "P wave not found", "qrs": "QRS complex not found", "t": "T wa
 
 REGIONS = {
     "R wave": ("r_onset", "r_offset"),
-    "QRS complex": ("qrs_onset", "qrs_offset"),
-    "P-R interval": ("p_onset", "r_peak"),
-    "P-Q interval": ("p_onset", "qrs_onset"),
-    "S-T interval": ("qrs_offset", "t_offset"),
+    "P-R to the R peak": ("p_onset", "r_peak"),
+    "P-R to QRS onset": ("p_onset", "qrs_onset"),
 }
-"""Regions that TransECG names (arXiv 2503.13495), and where each begins and ends.
+"""Regions that TransECG's claims are about (arXiv 2503.13495), and where each begins and ends.
 
-The paper does not publish its definitions; these are OURS. It tells P-R from P-Q interval, so the first is taken
-to the R peak and the second to the onset of QRS (what cardiology calls the PR interval). The R wave is
-the inner half of QRS: from midway between QRS onset and R peak to midway between R peak and QRS offset.
-Regions overlap, so their shares do not add up to 1.
+The paper does not publish its definitions; these are OURS. It tells P-R from P-Q interval, so that "P-R" may go to the
+R peak, while cardiology's PR interval ends where QRS begins: both readings are judged. The R wave is the inner half
+of QRS: from midway between QRS onset and R peak to midway between R peak and QRS offset. Regions overlap.
 """
 
 GRID = np.linspace(0.0, 1.0, 65)
 """Places in a wave (0 = onset, 1/2 = peak, 1 = offset) at which average waves are known."""
 FADE_S = 0.02
 """Seconds over which a recording fades into an average wave at a joint; at most a quarter of the wave."""
-MEAN_BEAT, DONOR_BEAT = "mean beat", "donor beat"
 
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of people, as networks read them, and what is known of their waves.
-
-    `samples` are float32, shape (n, n_leads, n_samples); `targets` the true class of each, (n,); `seed` is that of
-    donors and of methods that draw random numbers. Where they are known: `codes` from :func:`wave_codes`; `persons`,
-    the names; `fiducials`, an object array of tables of fiducial points in samples from the window's start, with those
-    of the beats around it.
-    """
-
-    samples: np.ndarray
-    targets: np.ndarray
-    fs: float
-    seed: int
-    codes: np.ndarray | None = None
-    persons: np.ndarray | None = None
-    fiducials: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse arrays that do not belong together."""
-        n, _, n_samples = self.samples.shape
-        shapes = {"targets": (n,), "codes": (n, n_samples), "persons": (n,), "fiducials": (n,)}
-        for name, shape in shapes.items():
-            values = getattr(self, name)
-            if values is not None and values.shape != shape:
-                raise ValueError(f"{name} of shape {shape} expected, got {values.shape}")
-
-    def __len__(self) -> int:
-        """Count the windows."""
-        return len(self.samples)
-
-    def subset(self, chosen: np.ndarray) -> "Windows":
-        """Windows chosen by a boolean mask or by positions."""
-        arrays = {column.name: getattr(self, column.name) for column in fields(self)}
-        return replace(self, **{k: values[chosen] for k, values in arrays.items() if isinstance(values, np.ndarray)})
-
-    @cached_property
-    def infills(self) -> dict[str, np.ndarray]:
-        """The same beats in time, of others: what windows of one lead and of two persons or more are filled with.
-
-        By :data:`MEAN_BEAT` and :data:`DONOR_BEAT`: each wave of a window is the average of that wave over everybody's
-        windows (every person weighing the same), or over those of another person drawn for the window. Waves cut by
-        the window's edge, and those that could not be delineated, stay as they are.
-        """
-        length = self.samples.shape[-1]
-        spans = [wave_spans(points, length) for points in self.fiducials]
-        averages, _ = person_averages(zip(self.persons, self.samples[:, 0], spans, strict=True))
-        names, owner = np.unique(self.persons, return_inverse=True)
-        waves = np.stack([averages[name] for name in names])
-        known = np.isfinite(waves)
-        everybody = ratio(np.where(known, waves, 0).sum(axis=0), known.sum(axis=0))
-        waves = np.where(known, waves, everybody)  # a wave that the donor lacks
-        donor = (owner + np.random.default_rng(self.seed).integers(1, len(names), len(owner))) % len(names)
-        filled = {}
-        for name, put_in in ((MEAN_BEAT, [everybody] * len(self)), (DONOR_BEAT, waves[donor])):
-            each = zip(self.samples[:, 0], spans, put_in, strict=True)
-            filled[name] = np.stack([splice(*one, WAVES, self.fs) for one in each])[:, None]
-        return filled
+Points = dict[str, np.ndarray]
+"""Fiducial points by name, shape (n_beats,) each, see :func:`fiducial_points`."""
 
 
 def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, str | None]:
@@ -142,10 +77,9 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, str
     return codes, NOT_FOUND[max(missing, key=lambda wave: missing[wave].sum())]
 
 
-def region_masks(fiducials: pd.DataFrame, n_samples: int) -> np.ndarray:
-    """Mark the samples of a window that belong to each of :data:`REGIONS`, bool, shape (n_regions, n_samples)."""
-    points = fiducial_points(fiducials)
-    return np.stack([_inside(points, boundaries, n_samples) for boundaries in REGIONS.values()])
+def region_mask(fiducials: pd.DataFrame, region: str, n_samples: int) -> np.ndarray:
+    """Whether each sample of a window belongs to one of :data:`REGIONS`, bool, shape (n_samples,)."""
+    return _inside(fiducial_points(fiducials), REGIONS[region], n_samples)
 
 
 def _inside(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
@@ -156,7 +90,7 @@ def _inside(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_sample
     return ((samples >= edges[:, :1]) & (samples < edges[:, 1:])).any(axis=0)
 
 
-def fiducial_points(fiducials: pd.DataFrame) -> dict[str, np.ndarray]:
+def fiducial_points(fiducials: pd.DataFrame) -> Points:
     """Give the fiducial points by name, shape (n_beats,) each, with those that follow from them.
 
     ``next_p_onset`` is where T-P rest ends; ``r_onset`` and ``r_offset`` bound the inner half of QRS.
@@ -166,12 +100,6 @@ def fiducial_points(fiducials: pd.DataFrame) -> dict[str, np.ndarray]:
     points["r_onset"] = (points["qrs_onset"] + points["r_peak"]) / 2
     points["r_offset"] = (points["r_peak"] + points["qrs_offset"]) / 2
     return points
-
-
-def on_common_samples(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make a sample unknown in both of two codings where either does not know it, so that their tables compare."""
-    either = (one == UNKNOWN_WAVE) | (other == UNKNOWN_WAVE)
-    return np.where(either, UNKNOWN_WAVE, one).astype(np.int8), np.where(either, UNKNOWN_WAVE, other).astype(np.int8)
 
 
 def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float) -> pd.DataFrame:
@@ -197,100 +125,108 @@ def _of_each_beat(waves: np.ndarray, after: np.ndarray, before: np.ndarray, last
     return found
 
 
-def wave_spans(fiducials: pd.DataFrame, n_samples: int) -> pd.DataFrame:
-    """Waves that lie wholly inside a stretch of recording, from fiducials in samples from its start.
+class Spans(NamedTuple):
+    """Waves that lie wholly inside a stretch of recording, in order of time, shape (n_spans,) each.
 
-    One row a wave in order of time: start, middle, stop (onset, peak and offset in samples; halfway for segments and
-    where the peak is not known) and wave (position in :data:`WAVES`).
+    `start`, `middle` and `stop` are onset, peak and offset in samples (halfway for segments and where the peak is not
+    known), `wave` is the position in :data:`WAVES`.
     """
-    points = fiducial_points(fiducials)
+
+    start: np.ndarray
+    middle: np.ndarray
+    stop: np.ndarray
+    wave: np.ndarray
+
+
+def wave_spans(points: Points, n_samples: int) -> Spans:
+    """Find the waves of a stretch of recording from its :func:`fiducial_points`, in samples from its start."""
     start, stop = (np.stack([points[pair[side]] for pair in BOUNDARIES.values()], axis=1).ravel() for side in (0, 1))
-    absent = np.full(len(fiducials), np.nan)
+    absent = np.full_like(points["r_peak"], np.nan)
     peaks = np.stack([points[_PEAKS[wave]] if wave in _PEAKS else absent for wave in WAVES], axis=1).ravel()
     middle = np.where((peaks > start) & (peaks < stop), peaks, (start + stop) / 2)
-    waves = np.tile(np.arange(len(WAVES)), len(fiducials))
-    spans = pd.DataFrame({"start": start, "middle": middle, "stop": stop, "wave": waves})
-    spans = spans[(start >= 0) & (stop <= n_samples - 1) & (stop > start)]  # NaN compares as False
+    waves = np.tile(np.arange(len(WAVES)), len(absent))
+    inside = (start >= 0) & (stop <= n_samples - 1) & (stop > start)  # NaN compares as False
+    start, middle, stop, waves = start[inside], middle[inside], stop[inside], waves[inside]
     # at high rates P begins before T has ended: the wave that comes later is left as it is
-    return spans[spans["start"] >= spans["stop"].cummax().shift(fill_value=-np.inf)]
+    after = start >= np.r_[-np.inf, np.maximum.accumulate(stop)[:-1]][: len(stop)]
+    return Spans(start[after], middle[after], stop[after], waves[after])
 
 
-def grid_times(spans: pd.DataFrame) -> np.ndarray:
-    """Place of each point of :data:`GRID` in time, shape (n, n_grid)."""
-    start, middle, stop = spans[["start", "middle", "stop"]].to_numpy().T[:, :, None]
+def grid_times(spans: Spans) -> np.ndarray:
+    """Place of each point of :data:`GRID` in time, shape (n_spans, n_grid)."""
+    start, middle, stop = (column[:, None] for column in spans[:3])
     return np.where(GRID < 0.5, start + 2 * GRID * (middle - start), middle + (2 * GRID - 1) * (stop - middle))
 
 
-def person_averages(
-    recordings: Iterable[tuple[str, np.ndarray, pd.DataFrame]],
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Average waves of each person, shape (n_waves, n_grid), NaN where none is known, from (person, samples, spans).
+def splice(values: np.ndarray, spans: Spans, average: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Replace waves of every beat by average ones, without steps at the joints.
 
-    And how many waves of each kind were found in all, shape (n_waves,).
+    A wave keeps its place in time: the average is stretched to the beat's own onset, peak and offset, so that only its
+    shape and level change. Neighbouring waves that are all replaced form one block. At a block's two ends the average
+    is shifted to the recording's own level, the shift in between being linear in time; there the recording fades into
+    the average over :data:`FADE_S`.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Samples, shape (n_leads, n_samples).
+    average : numpy.ndarray
+        Average waves, shape (n_leads, n_waves, n_grid); a wave that is NaN in any lead stays as it is.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Samples, float32 of the same shape, and the wave that each sample was taken from, int8 of shape (n_samples,),
+        :data:`UNKNOWN_WAVE` where it is the recording's own.
     """
-    sums, counts = {}, {}
-    for person, values, spans in recordings:
-        waves = spans["wave"].to_numpy()
-        total, count = np.zeros((len(WAVES), GRID.size)), np.bincount(waves, minlength=len(WAVES))
-        if waves.size:
-            np.add.at(total, waves, CubicSpline(np.arange(values.size), values)(grid_times(spans)))
-        sums[person], counts[person] = sums.get(person, 0) + total, counts.get(person, 0) + count
-    return {person: ratio(sums[person], counts[person][:, None]) for person in sums}, sum(counts.values())
-
-
-def splice(
-    values: np.ndarray, spans: pd.DataFrame, average: np.ndarray, replaced: Collection[str], fs: float
-) -> np.ndarray:
-    """Replace some waves of every beat by average ones, without steps at the joints; float32, the shape of `values`.
-
-    `average` has shape (n_waves, n_grid); a wave whose row is NaN stays. A wave keeps its place in time: the average is
-    stretched to the beat's own onset, peak and offset, so that only its shape and level change, and intervals do not.
-    Neighbouring waves that are all replaced form one block. At a block's two ends the average is shifted to the
-    recording's own level, the shift in between being linear in time; there the recording fades into the average over
-    :data:`FADE_S`.
-    """
-    known = np.isfinite(average).all(axis=1) & np.isin(WAVES, list(replaced))
-    start, middle, stop, waves = (column.to_numpy() for _, column in spans[known[spans["wave"]]].items())
-    result = values.astype(np.float32)
+    known = np.isfinite(average).all(axis=(0, 2))[spans.wave]
+    start, middle, stop, waves = (column[known] for column in spans)
+    result, codes = values.astype(np.float32), np.full(values.shape[-1], UNKNOWN_WAVE, dtype=np.int8)
     if not start.size:
-        return result
-    left, right, joints = _levels(values, start, stop, average[waves][:, [0, -1]])
-    samples = np.arange(values.size)
+        return result, codes
+    left, right, joints = _levels(values, start, stop, average[:, waves][..., [0, -1]])
+    samples = np.arange(values.shape[-1])
     at = np.searchsorted(start, samples, side="right") - 1
     inside = (at >= 0) & (samples < stop[at])
     samples, at = samples[inside], at[inside]
     early = samples < middle[at]
     low, high = np.where(early, start[at], middle[at]), np.where(early, middle[at], stop[at])
     place = (samples - low) / (high - low) / 2 + np.where(early, 0.0, 0.5)
-    shapes = average - average[:, :1] * (1 - GRID) - average[:, -1:] * GRID
+    shapes = average - average[..., :1] * (1 - GRID) - average[..., -1:] * GRID
     # interpolated linearly at each sample's place
     scaled = place * (GRID.size - 1)
     cell = np.minimum(scaled.astype(np.int64), GRID.size - 2)
     share, wave = scaled - cell, waves[at]
-    spliced = shapes[wave, cell] * (1 - share) + shapes[wave, cell + 1] * share
-    spliced = spliced + left[at] * (1 - place) + right[at] * place
+    spliced = shapes[:, wave, cell] * (1 - share) + shapes[:, wave, cell + 1] * share
+    spliced = spliced + left[:, at] * (1 - place) + right[:, at] * place
     after = np.clip(np.searchsorted(joints, samples), 1, joints.size - 1)
-    nearest = np.abs(samples[:, None] - np.stack([joints[after - 1], joints[after]], axis=1)).min(axis=1)
+    nearest = np.minimum(np.abs(samples - joints[after - 1]), np.abs(samples - joints[after]))
     own = 1 - np.clip(nearest / np.minimum(FADE_S * fs, (stop - start)[at] / 4), 0, 1)
-    result[inside] = own * values[inside] + (1 - own) * spliced
-    return result
+    result[:, inside] = own * values[:, inside] + (1 - own) * spliced
+    codes[inside] = wave
+    return result, codes
 
 
 def _levels(
     values: np.ndarray, start: np.ndarray, stop: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Level at the start and stop of each replaced wave, shape (n,) each, and the places of the joints, sorted.
+    """Level at the start and stop of each replaced wave, shape (n_leads, n) each, and the places of the joints, sorted.
 
-    `ends` holds the average's own level there, shape (n, 2).
+    `ends` holds the average's own level there, shape (n_leads, n, 2).
     """
     goes_on = start[1:] == stop[:-1]
     # two average waves need not meet at quite one level: within a block they do so halfway
-    within = (ends[:-1, 1] + ends[1:, 0]) / 2
+    within = (ends[:, :-1, 1] + ends[:, 1:, 0]) / 2
     ends = ends.copy()
-    ends[:-1, 1], ends[1:, 0] = np.where(goes_on, within, ends[:-1, 1]), np.where(goes_on, within, ends[1:, 0])
+    ends[:, :-1, 1] = np.where(goes_on, within, ends[:, :-1, 1])
+    ends[:, 1:, 0] = np.where(goes_on, within, ends[:, 1:, 0])
     first, last = np.r_[True, ~goes_on], np.r_[~goes_on, True]
     joints = np.r_[start[first], stop[last]]
-    shifts = np.interp(joints, np.arange(values.size), values) - np.r_[ends[first, 0], ends[last, 1]]
-    order = np.argsort(joints)
-    joints, shifts = joints[order], shifts[order]
-    return ends[:, 0] + np.interp(start, joints, shifts), ends[:, 1] + np.interp(stop, joints, shifts), joints
+    order, samples = np.argsort(joints), np.arange(values.shape[-1])
+    of_average, joints = np.concatenate([ends[:, first, 0], ends[:, last, 1]], axis=1)[:, order], joints[order]
+    levels = np.empty((2, *ends.shape[:2]))
+    for lead, own in enumerate(values):
+        shifts = np.interp(joints, samples, own) - of_average[lead]
+        levels[0, lead] = ends[lead, :, 0] + np.interp(start, joints, shifts)
+        levels[1, lead] = ends[lead, :, 1] + np.interp(stop, joints, shifts)
+    return levels[0], levels[1], joints

@@ -115,7 +115,7 @@ def bootstrap_each(
     values = [float(value) for value in statistics(np.ones(resamples.persons.size))]
     draws = np.array([statistics(multiplicity) for multiplicity in resamples.multiplicities], dtype=np.float64)
     both = zip(values, draws.T, if_undefined, strict=True)
-    return [_interval(value, column, n_persons, reason) for value, column, reason in both]
+    return [percentile_interval(value, column, n_persons, reason) for value, column, reason in both]
 
 
 def paired_difference(
@@ -198,7 +198,7 @@ def with_exact_bounds(
     return replace(found, low=float(low), high=float(high), reason=None, exact=True)
 
 
-def _interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
+def percentile_interval(value: float, draws: np.ndarray, n_persons: int, if_undefined: str) -> Estimate:
     """Percentile interval and tail probability over the defined draws."""
     defined = draws[~np.isnan(draws)]
     if math.isnan(value):

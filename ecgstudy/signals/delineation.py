@@ -10,6 +10,7 @@ Neither can tell that a wave is absent: P waves are also placed in atrial fibril
 """
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -33,6 +34,8 @@ RATE_TOO_LOW = "sampling rate too low"
 NOISE = "noise"
 NOT_DELINEATED = "not delineated"
 
+LEAST_KNOWN, FEWEST_KNOWN = 0.2, 3
+"""Share and number of a record's beats in which a point must be known to be transferred to the others."""
 _FEWEST_BEATS = 3
 _HALF_QRS_S = 0.1
 _NOISE_SIMILARITY, _NOISE_STEEPNESS = 0.9, 1.5
@@ -68,6 +71,36 @@ def delineate(x: np.ndarray, fs: float, boundaries: bool = True) -> tuple[dict[s
     points |= found
     _drop_impossible(points)
     return points, None
+
+
+def transfer_boundaries(points: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Fill gaps in a record's fiducial points from its median beat, and say which points are filled.
+
+    A missing point is placed as far from its R peak as in the median of the record's other beats; points of the T wave
+    scale with the cube root of the RR interval before (Fridericia 1920). A point that is hardly ever known stays
+    missing, as does one that would contradict the order of the waves.
+
+    Parameters
+    ----------
+    points : mapping of str to numpy.ndarray
+        :data:`FIDUCIAL_COLUMNS` of all beats of a record in order of time, NaN where not found, shape (n_beats,) each.
+    """
+    r_peak = np.asarray(points["r_peak"], dtype=float)
+    filled = {name: np.array(points[name], dtype=float) for name in FIDUCIAL_COLUMNS}
+    if r_peak.size < FEWEST_KNOWN:
+        return filled, {name: np.zeros(r_peak.size, dtype=bool) for name in filled}
+    rr = np.diff(r_peak, prepend=np.nan)
+    rate = np.cbrt(np.where(np.isfinite(rr), rr, np.nanmedian(rr)) / np.nanmedian(rr))
+    for name, places in filled.items():
+        known = np.isfinite(places)
+        if known.sum() >= max(FEWEST_KNOWN, LEAST_KNOWN * known.size):
+            scale = rate if name in WAVES["T"] else 1.0
+            distance = np.median(((places - r_peak) / scale)[known])
+            filled[name] = np.where(known, places, r_peak + scale * distance)
+    possible = {name: places.copy() for name, places in filled.items()}
+    _drop_impossible(possible)
+    transferred = {name: ~np.isfinite(points[name]) & np.isfinite(possible[name]) for name in filled}
+    return {name: np.where(transferred[name], filled[name], points[name]) for name in filled}, transferred
 
 
 def _find_beats(x: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:

@@ -14,12 +14,12 @@ from ecgstudy.evaluate.bootstrap import most_failures
 EXACT = ("rank1", "accuracy", "always_first", "sensitivity", "specificity")
 """Shares of persons: where all or none succeed, resampling gives an interval without width, the exact one has one."""
 _SHARE = re.compile(
-    r"(rank.?1|eer|tar_at|dir_at|sensitivity|specificity|ppv|share|risk_|always_|never_|shuffled|one in N|mass_in_wave|"
-    r"untrained network|pointing|highest|planted|missed|within_|published|(time|rate|mean|cohort \d)$)|"
-    r".*(accuracy|(_share| right| tail)$)"
+    r"(rank.?1|eer|tar_at|dir_at|sensitivity|specificity|ppv|share|risk_|always_|never_|shuffled|one in N|mass_in_cue|"
+    r"margin_over_|minus_|attention|reach|untrained network|missed|within_|published|(time|rate|mean|cohort \d)$)|"
+    r".*(accuracy|(_share|right| tail)$)"
 )
 """Columns that hold shares."""
-_SHARES = re.compile(r"(Rank-1|EER|Accuracy) of")
+_SHARES = re.compile(r"(Rank-1|EER|Accuracy|Share) of")
 """Captions of tables whose numbers up to 1 are shares, whatever the columns' names."""
 
 
