@@ -155,7 +155,7 @@ def test_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown["persons"].tolist() == [4, 4]
     assert shown.loc[shown["task"] == "age", "age error, years"].tolist() == pytest.approx([3.0])
     told = stranger_finding(rows)
-    assert "c, lead I: sex AUROC 1, age error 3, years where naming the median age errs by 20." in told
+    assert "c, lead I: sex AUROC 1, age error 3 years, naming the median age 20 years." in told
     nothing = _results(monkeypatch, [])
     assert "no cohort has twelve leads" in stranger_finding(nothing)
     assert stranger_table(nothing).empty

@@ -91,7 +91,7 @@ def test_a_notebook_opens_in_short_folds_its_code_and_shows_the_stages_own_figur
     article = _soup(site / f"{FIRST}.html").find("article")
     text = " ".join(article.get_text(" ").split())
     assert text.index("A stage") < text.index("In short") < text.index("The EER")
-    assert "Half of it & more." in text
+    assert "equal error rate : 1.2 % (95 % interval 1.0 to 2.0)." in text
     assert article.select_one("details.hide summary")
     link = article.select_one("figure a")
     assert link["href"] == f"{FIRST}/figures/line.svg"

@@ -278,6 +278,12 @@ def test_table_shows_a_value_with_its_interval_in_one_cell() -> None:
     assert list(shown) == ["ppv", "n reference"]
 
 
+def test_a_table_without_rows_is_shown_with_its_columns() -> None:
+    frame = pd.DataFrame({name: pd.Series(dtype=float) for name in ("ppv", "ppv_low", "ppv_high")})
+    assert list(shown_table(frame)) == ["ppv"]
+    assert "<caption>nobody</caption>" in table_html(frame, "nobody")
+
+
 def test_a_table_s_words_stand_where_a_number_would() -> None:
     frame = pd.DataFrame({"eer": ["not tested", 0.25], "eer_low": ["", 0.2], "eer_high": [None, 0.3]})
     assert shown_table(frame)["eer"].tolist() == ["not tested", "25.0 % (20.0 to 30.0)"]

@@ -151,11 +151,11 @@ def stranger_table(rows: pd.DataFrame) -> pd.DataFrame:
 def stranger_finding(rows: pd.DataFrame) -> str:
     """Set what is read of people never seen beside what needs no reading."""
     told = rows.assign(value=rows["value"].astype(float).map("{:.3g}".format)).set_index(["task", "metric"])["value"]
-    words = {("sex", "auroc"): "sex AUROC", ("over_60", "auroc"): "over 60 AUROC", ("age", "mae_years"): "age error"}
-    words[("age", "mae_years_median")] = "years where naming the median age errs by"
+    words = {("sex", "auroc"): "sex AUROC {}", ("over_60", "auroc"): "over 60 AUROC {}"}
+    words |= {("age", "mae_years"): "age error {} years", ("age", "mae_years_median"): "naming the median age {} years"}
     parts = []
     for (cohort, view), places in rows.reset_index(drop=True).groupby(["cohort", "view"], sort=False).groups.items():
         own = told.iloc[places]
-        read = [f"{name} {own[key]}" for key, name in words.items() if key in own.index]
+        read = [said.format(own[key]) for key, said in words.items() if key in own.index]
         parts.append(f"{cohort}, {view.replace('_', ' ')}: {', '.join(read)}")
     return f"Of people never seen: {'; '.join(parts) or 'no cohort has twelve leads of people of known sex or age'}."

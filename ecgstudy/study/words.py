@@ -96,7 +96,7 @@ def _column_text(columns: pd.DataFrame, caption: str) -> pd.Series:
     # else as many decimals as tell the numbers of a column apart, by the middle one; none of counts
     decimals = 3 - sum(np.median(np.abs(found)) > np.array([1, 3, 99])) if (found % 1).any() else 0
     scale, sign, decimals = (100, " %", 1) if share else (1, "", decimals)
-    said = (scale * numbers).map(f"{{:,.{decimals}f}}".format)
+    said = (scale * numbers).map(f"{{:,.{decimals}f}}".format).astype(str)  # a table without rows stays one of numbers
     text = said.iloc[:, 0] + sign
     if said.shape[1] > 1:
         text = text.where(numbers.isna().any(axis=1), text + " (" + said.iloc[:, 1] + " to " + said.iloc[:, 2] + ")")
