@@ -251,6 +251,13 @@ def test_the_feature_model_learns_from_the_training_part_alone(
     assert read[0] is split.train
 
 
+def test_intervals_rest_on_fewer_draws_in_the_demo_and_a_first_look(context: Context) -> None:
+    drawn = {
+        profile: replace(context, profile=profile).n_resamples for profile in ("demo", "mine-quick", "mine", "real")
+    }
+    assert drawn == {"demo": 200, "mine-quick": 200, "mine": 1000, "real": 1000}
+
+
 def test_networks_of_beats_have_three_seeds_in_the_real_profile_and_one_in_the_demo(context: Context) -> None:
     seeds = {profile: {} for profile in ("real", "demo", "mine-quick")}
     for profile, counted in seeds.items():

@@ -49,7 +49,7 @@ ALL = os.environ.get("ECGSTUDY_FUZZ") == "all"
 SMALLER = {
     "study/config.py": "" if ALL else "STAGES = STAGES[:2]",
     "experiment/attackers.py": "DEMO_EPOCHS = NetworkAttacker.seeds = 1",
-    "experiment/evaluation.py": "cohort_resamples.__defaults__ = (50,)",
+    "experiment/jobs.py": "DEMO_RESAMPLES = 50",
     "reidentification/plan.py": "allowed = protocols_of\n"
     "def protocols_of(*of):\n    return [one for one in allowed(*of) if one.name in DEMO_PROTOCOLS]",
     "attribution/planted.py": 'SIZES["demo"] = Size(("P", "PR"), 1, 6, 1, {"resnet1d": (1, {})})',

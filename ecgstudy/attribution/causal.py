@@ -103,7 +103,8 @@ def audit_costs(context: Context, jobs: Sequence[Job]) -> tuple[pd.DataFrame, pd
 def cost_tables(context: Context, job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tables of one network."""
     split = some_on_trial(context.splits(job)[0])
-    resamples = Resamples.draw(np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]]), job.seed)
+    persons = np.concatenate([split.enrolment[SUBJECT], split.probe[SUBJECT]])
+    resamples = Resamples.draw(persons, job.seed, context.n_resamples)
     costs = factor_costs(context.fitted(job), split, context.dataset, resamples)
     return tuple(table(costs).assign(cohort=job.cohort, model=job.attacker) for table in (cost_table, order_table))
 

@@ -36,6 +36,7 @@ Values = Mapping[Any, np.ndarray] | pd.DataFrame
 LEVEL = 0.95
 TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 """Quantiles between which a share :data:`LEVEL` of the draws lies."""
+RESAMPLES = 1000
 FEW = 5
 """Where fewer persons than this fail, or succeed, a share has exact bounds."""
 
@@ -74,7 +75,7 @@ class Resamples:
     seed: int
 
     @classmethod
-    def draw(cls, persons: Iterable[object], seed: int, n_resamples: int = 1000) -> "Resamples":
+    def draw(cls, persons: Iterable[object], seed: int, n_resamples: int = RESAMPLES) -> "Resamples":
         """Draw `n_resamples` times as many persons as there are distinct ones in `persons`."""
         distinct = np.unique(np.array([str(person) for person in persons]))
         if not distinct.size:

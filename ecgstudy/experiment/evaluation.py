@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.evaluate import biometric
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, paired_difference
+from ecgstudy.evaluate.bootstrap import RESAMPLES, Estimate, Resamples, paired_difference
 from ecgstudy.evaluate.classification import classification_report, mae_report
 from ecgstudy.evaluate.results import estimate_results, result, results_table, unit_of
 from ecgstudy.evaluate.streamed import StreamedMatrix
@@ -22,7 +22,6 @@ from ecgstudy.experiment.scores import ScoreSet, ensemble
 from ecgstudy.experiment.selection import BEST, Cells, Choice, best_scores, candidates_of, choose
 from ecgstudy.study.parallel import in_parallel
 
-RESAMPLES = 1000
 REFERENCE = "transecg"
 """The other attackers are compared with this one, on identical trials."""
 ALSO_BY_RULE = ("rank1", "rank1_per_person", "eer")

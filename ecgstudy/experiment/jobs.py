@@ -15,17 +15,19 @@ import torch
 from filelock import Timeout
 
 from ecgstudy.errors import DiskError, StudyError
+from ecgstudy.evaluate.bootstrap import RESAMPLES
 from ecgstudy.evaluate.splits import SUBJECT, Protocol, Split, with_cohort
 from ecgstudy.experiment.dataset import VIEWS, Dataset, View
 from ecgstudy.learn.train import THREADS
 from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import code_key, library_versions, remember
-from ecgstudy.study.config import cache_dir, is_own
+from ecgstudy.study.config import cache_dir, effort, is_own
 from ecgstudy.study.parallel import in_parallel
 
 T = TypeVar("T")
 SPLIT_SEED = 0
 """Splits are the same for all attackers and all seeds of their training."""
+DEMO_RESAMPLES = 200
 LONG_RECORD_S = 1700.0
 """A cohort of half-hour records is split in time."""
 MOST_PERSONS, LEAST_ON_TRIAL = 1000, 30
@@ -122,6 +124,11 @@ class Context:
         stores, attackers = tuple(self.stores.items()), tuple(self.attackers.items())
         told = (self.profile, stores, self.device, attackers, self.lead, self.split_seed, self.cache, self.states)
         return _opened, told
+
+    @property
+    def n_resamples(self) -> int:
+        """Draws of persons behind an interval; the demo and a first look show that it is there, no more."""
+        return DEMO_RESAMPLES if effort(self.profile) == "demo" else RESAMPLES
 
     @property
     def runs(self) -> Path:

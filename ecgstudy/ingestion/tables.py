@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from ecgstudy.data.base import Cohort
+from ecgstudy.evaluate.bootstrap import RESAMPLES
 from ecgstudy.evaluate.splits import assert_disjoint, duplicated_waveforms, with_cohort
 from ecgstudy.ingestion.stores import EVERY_RECORD
 from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, WAVES, delineate
@@ -34,7 +35,6 @@ PARTS = ("onset", "peak", "offset")
 SCORED_PARTS = ("onset", "offset")
 SYNTHETIC_LEAD = "II"
 """The exact boundaries hold for all leads, and one stands for them."""
-RESAMPLES = 1000
 FIGURES = {"sensitivity": "share", "ppv": "share", "error_ms_mean": "ms", "error_ms_sd": "ms"}
 """Unit of each figure of :func:`delineation_table`."""
 _COUNTS = ["n_reference", "n_detected", "n_matched"]

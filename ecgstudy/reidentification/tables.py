@@ -15,7 +15,7 @@ from ecgstudy.evaluate.splits import SUBJECT
 from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, UNTRAINED
 from ecgstudy.experiment.attackers import FEATURES as FEATURE_MODEL
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
-from ecgstudy.experiment.evaluation import REFERENCE, RESAMPLES, UNSEEN
+from ecgstudy.experiment.evaluation import REFERENCE, UNSEEN
 from ecgstudy.experiment.jobs import Context, Job
 from ecgstudy.experiment.selection import BEST, Choice
 from ecgstudy.experiment.templates import MEAN
@@ -240,7 +240,7 @@ def reporting_table(context: Context, trialled: Sequence[Job]) -> pd.DataFrame:
         "preprocessing": f"0.5-40 Hz without phase shift, {context.dataset.fs:g} Hz, lead {IDENTITY_LEAD}, else the "
         "record's reference lead; windows standardised; R peaks at the record's own rate",
         "seeds, intervals, paired tests": f"trained {trained} times (demo, first look: once); 95 % "
-        f"intervals from {RESAMPLES} resamples of persons; paired bootstrap on identical trials",
+        f"intervals from {context.n_resamples} resamples of persons; paired bootstrap on identical trials",
         "enrolment and probe held apart": "split objects refuse shared samples, records, waveforms and, where claimed, "
         "persons; every trial is listed in trials/",
         "code and configuration": f"commit {commit()[:10]}; one cell of parameters; recipes in the package",
