@@ -16,10 +16,10 @@ import numpy as np
 
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
-from ecgstudy.layouts.frame import FS, SPEED, USUAL_S, Frame, find_frame, traced
+from ecgstudy.layouts.frame import FS, Frame, find_frame, find_rows, straightened
 from ecgstudy.layouts.layout import COLUMNS, INVERTED, MOST_STRIPS, ORDERS, Layout, grid
-from ecgstudy.layouts.page import PX, Page, flatten, load_picture, straighten
-from ecgstudy.layouts.trace import Lines, follow, row_middles, wide
+from ecgstudy.layouts.page import PX, Page, flatten, load_picture
+from ecgstudy.layouts.trace import Lines, follow, wide
 from ecgstudy.layouts.words import Word, find_words, letters_on_traces, tells
 
 LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
@@ -27,6 +27,10 @@ LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 Einthoven's law: worse is refused."""
 UNREAD_INK, MOST_UNREAD = 0.5, 0.02
 """Ink that must be explained, and the share of it that may lie beside all lines: more is refused."""
+MOST_SHARED, NO_WAVE_MV = (0.08, 0.35), 0.05
+"""Share of the waves' power in ink that two lines share, of the page and of a lead: more is refused, as it is unknown
+whose the waves are; what a flat line is given, mV."""
+TANGLED = "traces run into each other or into writing; print the page with fewer rows or at a lower gain."
 UNMEASURED = 0.75
 """Confidence where no grid tells how a page was bent or tilted."""
 SURE_NAMES, SURE_LAW = 2, 3.0
@@ -52,7 +56,7 @@ class Reading:
     layout: Layout
     fs: float  # Hz
     values: np.ndarray  # float32 (12, n_samples), mV; NaN where the page shows nothing
-    confidence: np.ndarray  # float (12,), 0 to 1: ink under the line that is its own, and agreement with other leads
+    confidence: np.ndarray  # float (12,), 0 to 1: waves in ink of its own, and agreement with other leads
     scale: float  # pixels a mm of the picture
     page: Page
     drawn: tuple[tuple[str, np.ndarray], ...]  # lead, and its points (n, 2) as x and y on the flat page
@@ -84,10 +88,10 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     """
     page = flatten(picture, dpi)
     if not page.is_exact:
-        page = _straightened(picture, page)
+        page = straightened(picture, page)
     words, small = find_words(page.ink)
     _check_upright(page.ink, words)
-    rows, lines = _rows(np.where(small, 0, page.ink))
+    rows, lines = find_rows(np.where(small, 0, page.ink))
     frame = find_frame(page.ink, lines, rows, page.is_exact)
     _check_alone(page, [word for word in words if word.name], frame)
     words = [word for word in words if frame.begins_column(word)]
@@ -105,9 +109,7 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     lines = follow(ink, rows, ends, len(layout.strips), names)
     reading = _reading(page, layout, lines, frame, frame.sampled(lines, fs), fs)
     if _unread(np.where(small | names, 0, ink), reading, ends, lines.pen) > MOST_UNREAD:
-        raise StudyError(
-            "traces run into each other or into writing; print the page with fewer rows or at a lower gain."
-        )
+        raise StudyError(TANGLED)
     return reading
 
 
@@ -159,29 +161,6 @@ def _check_known(
         alike = {cell for cell, at in clear if (np.abs(at - model) < NAMES_OFF).all()}
         if len(alike) > 1 and len(alike) + len(words) >= LEAST_NAMES:
             raise StudyError("the page has leads of other names than the standard twelve; they cannot be read.")
-
-
-def _rows(ink: np.ndarray) -> tuple[np.ndarray, Lines]:
-    """Heights of the rows and their lines, followed over the whole width."""
-    rows = row_middles(ink)
-    if len(rows) < 3:
-        raise StudyError("no rows of ECG traces were found on the page.")
-    return rows, follow(ink, rows, (0, ink.shape[1]))
-
-
-def _straightened(picture: np.ndarray, page: Page) -> Page:
-    """Straighten a page without a grid by its rows, which begin and end under each other and are ten seconds long."""
-    _, small = find_words(page.ink)
-    rows, lines = _rows(np.where(small, 0, page.ink))
-    inner = np.array([1, -1]) * wide(lines.pen)
-    ends = [traced(lines, row)[1] + inner for row in range(len(rows))]
-    if np.abs(np.diff(ends) / PX / SPEED - USUAL_S).max() > 0.5:
-        return page
-    lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]  # of what should be upright, as of what should be level
-    points = np.array([(x, y) for y, pair in zip(rows, ends, strict=True) for x in pair])
-    level = (points[:, 1] + lean * (points[:, 0] - points[:, 0].mean())) / PX
-    squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), level], axis=1)
-    return straighten(picture, page, points, squares)
 
 
 def _unread(ink: np.ndarray, reading: Reading, ends: np.ndarray, pen: float) -> float:
@@ -313,7 +292,7 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.
     """Give each lead its samples and its confidence."""
     n_samples = traces.shape[1]
     values = np.full((len(STANDARD_LEADS), n_samples), np.nan, np.float32)
-    confidence, drawn = np.zeros(len(STANDARD_LEADS)), []
+    confidence, drawn, powers = np.zeros(len(STANDARD_LEADS)), [], []
     segments = _segments(layout, traces)
     segments += [(lead, len(layout.rows) + at, slice(0, n_samples), 1.0) for at, lead in enumerate(layout.strips)]
     law = 1 - _lawless(layout, traces)
@@ -327,7 +306,12 @@ def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.
             raise StudyError(f"no trace was found for lead {lead}; scan the whole page again.")
         at = STANDARD_LEADS.index(lead)
         values[at, part] = sign * traces[row, part]
-        own = float((covered & ~lines.shared[row, columns]).mean())
+        power = (traces[row, part] - np.median(traces[row, part])) ** 2 + NO_WAVE_MV**2
+        powers.append([power.sum(), power[lines.shared[row, columns]].sum()])
+        own = covered.mean() * max(0.0, 1 - 2 * powers[-1][1] / powers[-1][0])
         confidence[at] = own * (law if lead in LIMB else 1) * (1 if page.is_exact else UNMEASURED)
         drawn.append((lead, np.stack([x, frame.zero[row] - traces[row, part] * PX * frame.gain], axis=1)))
+    every, shared = np.array(powers).T
+    if shared.sum() > MOST_SHARED[0] * every.sum() or (shared > MOST_SHARED[1] * every).any():
+        raise StudyError(TANGLED)
     return Reading(layout, fs, values, confidence, page.scale, page, tuple(drawn))

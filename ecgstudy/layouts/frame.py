@@ -8,9 +8,9 @@ from scipy import ndimage
 
 from ecgstudy.errors import StudyError
 from ecgstudy.layouts.layout import COLUMNS
-from ecgstudy.layouts.page import PX
-from ecgstudy.layouts.trace import Lines, wide
-from ecgstudy.layouts.words import Word
+from ecgstudy.layouts.page import PX, Page, straighten
+from ecgstudy.layouts.trace import Lines, follow, row_middles, wide
+from ecgstudy.layouts.words import Word, find_words
 
 FS = 500.0
 SPEED = 25.0
@@ -20,6 +20,12 @@ USUAL_S, SECONDS = 10.0, (4.0, 16.0)
 """Length of nearly every printed record, and lengths that are believed."""
 NAME_MM = 12.0
 """How far from the beginning of its trace a lead's name stands."""
+WIDE_APART = 40 * PX
+"""Names so far from each other tell how a row is tilted, pixels."""
+FEW_ROWS = 6
+"""Lines of more rows run into each other, and do not tell how a row is tilted."""
+SURE = 4.0
+"""Standard errors by which rows must converge to be believed."""
 SNAP_MM = 0.1
 """How near to a line of the grid traces begin at that line: what prints its own paper begins at one."""
 
@@ -58,30 +64,93 @@ class Frame:
         return (self.zero[:, None] - traces) / (PX * self.gain)
 
 
+def find_rows(ink: np.ndarray) -> tuple[np.ndarray, Lines]:
+    """Heights of the rows and their lines, followed over the whole width."""
+    rows = row_middles(ink)
+    if len(rows) < 3:
+        raise StudyError("no rows of ECG traces were found on the page.")
+    return rows, follow(ink, rows, (0, ink.shape[1]))
+
+
+def straightened(picture: np.ndarray, page: Page) -> Page:
+    """Straighten a page without a grid by its rows, which begin and end under each other and are ten seconds long."""
+    words, small = find_words(page.ink)
+    rows, lines = find_rows(np.where(small, 0, page.ink))
+    found = [traced(lines, row) for row in range(len(rows))]
+    ends = [_ends(page.ink, heights, *pair, lines.pen) for heights, pair, _ in found]
+    if np.abs(np.diff(ends) / PX / SPEED - USUAL_S).max() > 0.5:
+        return page
+    marks = _named(words, rows)
+    by_names = sum(np.ptp(marks[marks[:, 0] == row, 1]) > WIDE_APART for row in np.unique(marks[:, 0])) >= 2
+    if not by_names:
+        parts = [np.array_split(np.arange(first, last + 1), max(COLUMNS)) for _, (first, last), _ in found]
+        marks = np.array(
+            [(row, part.mean(), np.median(found[row][0][part])) for row in range(len(rows)) for part in parts[row]]
+        )
+    points = np.array([(row, x) for row, pair in enumerate(ends) for x in pair])
+    heights = _levelled(marks, points, rows) if by_names or len(rows) <= FEW_ROWS else None
+    if heights is None:  # as if it was but turned: what should be upright leans as what should be level
+        lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]
+        heights = rows[points[:, 0].astype(int)] - lean * (points[:, 1] - points[:, 1].mean())
+    squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), np.repeat(rows, 2) / PX], axis=1)
+    return straighten(picture, page, np.column_stack([points[:, 1], heights]), squares)
+
+
+def _named(words: Sequence[Word], rows: np.ndarray) -> np.ndarray:
+    """Row, x and y of the names of leads, which stand above their rows or on them; (n, 3)."""
+    pitch = np.median(np.diff(rows))
+    near = [(int(np.abs(word.y - rows + 0.3 * pitch).argmin()), word.x, word.y) for word in words if word.name]
+    return np.array([mark for mark in near if abs(mark[2] - rows[mark[0]] + 0.3 * pitch) < 0.5 * pitch]).reshape(-1, 3)
+
+
+def _levelled(marks: np.ndarray, points: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """Heights of rows, given as (n, 2) with x, by marks, (n, 3), that stand level in every row: row, x and y.
+
+    Rows are tilted, and converge where the page was tilted too. None where the marks do not tell that they converge.
+    """
+    middle, kept = points[:, 1].mean(), np.ones(len(marks), bool)
+
+    def design(places: np.ndarray) -> np.ndarray:
+        row, x = places[:, 0].astype(int), places[:, 1] - middle
+        return np.column_stack([row[:, None] == np.arange(len(rows)), x, x * (rows[row] - rows.mean()) / np.ptp(rows)])
+
+    for _ in range(3):  # what is no name stands anywhere
+        terms = design(marks[kept])
+        found = np.linalg.lstsq(terms, marks[kept, 2], rcond=None)[0]
+        off = np.abs(marks[:, 2] - design(marks) @ found)
+        spread = np.sqrt((off[kept] ** 2).sum() / max(kept.sum() - terms.shape[1], 1))
+        error = spread * np.sqrt(np.linalg.pinv(terms.T @ terms)[-1, -1])
+        kept = off <= max(3 * np.median(off[kept]), 2.0)
+    if abs(found[-1]) < SURE * error:
+        return None
+    found[: len(rows)] = rows
+    return design(points) @ found
+
+
 def find_frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> Frame:
     """Find where the traces start and end, beside calibration pulses, and what the pulses say."""
-    starts, ends, zeros, gains = [], [], [], []
+    ends, zeros, gains = [], [], []
     for row in range(len(rows)):
         heights, (first, last), pulses = traced(lines, row)
-        starts.append(_end(ink, first, heights[min(first + 2, last)], -1))
-        ends.append(_end(ink, last, heights[max(last - 2, first)], 1))
+        ends.append(_ends(ink, heights, first, last, lines.pen))
         gains += [_pulse_height(heights[part]) for part in pulses]
         feet = [np.percentile(heights[part], 90) for part in pulses]
         zeros.append(np.mean(feet) if feet else np.median(heights[first:last]))
     gain = np.median(gains) if gains else 10.0
     if is_exact:
         gain = min(GAINS, key=lambda known: abs(known - gain))
-    left, right = np.median(starts) + wide(lines.pen), np.median(ends) - wide(lines.pen)
+    left, right = np.median(ends, axis=0)
     seconds = (right - left) / PX / SPEED
     if not SECONDS[0] < seconds < SECONDS[1]:
         raise StudyError(f"the traces are {seconds:.1f} s long at 25 mm/s, which no printed ECG is.")
     seconds = USUAL_S if abs(seconds - USUAL_S) < (0.05 if is_exact else 0.3) else seconds
     speed = SPEED * PX if is_exact else (right - left) / seconds
+    places = [left]
     if seconds == USUAL_S:  # the middle is known better than the ends, whose caps are as wide as the pen
-        left = (left + right - speed * (seconds - 1 / FS)) / 2
-    line = PX * np.rint((left + 0.5) / PX) - 0.5
-    if is_exact and abs(line - left) < SNAP_MM * PX:
-        left = line
+        places.insert(0, (left + right - speed * (seconds - 1 / FS)) / 2)
+    lines_near = PX * np.rint((np.array(places) + 0.5) / PX) - 0.5
+    at_line = is_exact & (np.abs(lines_near - places) < SNAP_MM * PX)
+    left = lines_near[at_line][0] if at_line.any() else places[0]
     return Frame(rows, np.array(zeros), left, gain, seconds, speed)
 
 
@@ -104,11 +173,27 @@ def _longest(parts: Sequence[slice]) -> tuple[int, int]:
     return max(chains, key=lambda chain: chain[1] - chain[0])
 
 
+def _ends(ink: np.ndarray, heights: np.ndarray, first: int, last: int, pen: float) -> tuple[float, float]:
+    """Places of a trace's ends, without the caps of the pen."""
+    left, right = _end(ink, first, heights[min(first + 2, last)], -1), _end(ink, last, heights[max(last - 2, first)], 1)
+    return left + wide(pen), right - wide(pen)
+
+
 def _end(ink: np.ndarray, column: int, height: float, side: int) -> float:
-    """Place of a trace's end, to parts of a pixel: where the ink is half as dark."""
-    rows = slice(max(round(height) - 3, 0), round(height) + 4)
-    outer, inner = (ink[rows, np.clip(column + step * side, 0, ink.shape[1] - 1)].max() for step in (1, 0))
-    return column + side * float(np.clip((inner - 0.5) / max(inner - outer, 0.05), -0.5, 1))
+    """Place of a trace's end, to parts of a pixel: where the ink is half as dark.
+
+    A trace that begins within a wave is followed outwards, from ink to ink that touches it.
+    """
+    solid, last = ink > 0.5, column
+    top, bottom = max(round(height) - 3, 0), round(height) + 4
+    while 0 <= column < ink.shape[1] and abs(column - last) < 3 * PX and solid[top:bottom, column].any():
+        there = np.flatnonzero(solid[:, column])
+        runs = np.split(there, np.flatnonzero(np.diff(there) > 1) + 1)
+        touching = [run for run in runs if run[0] < bottom and run[-1] >= top]
+        top, bottom = max(touching[0][0] - 1, 0), touching[-1][-1] + 2
+        column += side
+    outer, inner = (ink[top:bottom, np.clip(at, 0, ink.shape[1] - 1)].max() for at in (column, column - side))
+    return column - side + side * float(np.clip((inner - 0.5) / max(inner - outer, 0.05), -0.5, 1))
 
 
 def _parts(inked: np.ndarray) -> list[slice]:

@@ -32,6 +32,10 @@ WORKING_SIDE = 2800
 """Longer side that a picture is brought to, pixels: a page of 300 mm keeps 9 a mm."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MM_PER_INCH = 25.4
+LEAST_SEEN = 0.5
+"""Share of the picture in which a grid must be seen whose spacing was not told for certain."""
+EDGE_MM = 30
+"""Least length of what is seen beside the page, if only narrowly."""
 _CELL = PX * BIG_SQUARE
 
 
@@ -122,6 +126,11 @@ def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
     lines = grid_lines(picture)
     vectors = grid_vectors(lines)
     points = None if vectors is None else grid_points(lines, *vectors)
+    if points is None and vectors is not None:  # of a grid that was drawn in pixels every third half line stands out
+        steps = vectors[0] * 1.5
+        points = grid_points(lines, steps, vectors[1])
+        if points is not None and len(points[0]) * (2 / np.hypot(*steps[0])) ** 2 < LEAST_SEEN * lines.size:
+            points = None
     if points is not None:
         to_mm, _ = cv2.findHomography(*points, cv2.RANSAC, 0.6)
         if to_mm is not None:
@@ -254,7 +263,7 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     """Fetch the page, take shadows and the grid away, and keep the ink."""
     flat = _sampled(picture, nodes, size, border=255)
     inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes, size) > 127
-    dark = np.where(inside & ~_blots(flat), darkness(flat), 0)
+    dark = np.where(inside & ~_blots(flat, inside), darkness(flat), 0)
     grid = _median_cells(dark)
     left = np.clip(dark - grid, 0, None) / np.clip(1 - grid, 0.25, None)
     hidden = grid > 0.5
@@ -266,11 +275,16 @@ def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exac
     return Page(ink, cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), inside, float(scale), is_exact, nodes)
 
 
-def _blots(flat: np.ndarray) -> np.ndarray:
-    """Where the picture is dark over more than a pen's width: a table, a hand, a bar; bool (h, w)."""
+def _blots(flat: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Where the picture is dark over more than a pen's width, or at its edge: a table, a hand, a bar; bool (h, w)."""
     small = cv2.resize(flat.max(axis=2), None, fx=1 / 4, fy=1 / 4, interpolation=cv2.INTER_AREA)
+    beyond = cv2.resize((~inside).astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
     dark = (small < 0.55 * np.percentile(small, 80)).astype(np.uint8)
-    blots = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((2 * PX // 4 + 1,) * 2))
+    wide = np.ones((2 * PX // 4 + 1,) * 2)
+    beside = cv2.morphologyEx(dark | beyond, cv2.MORPH_OPEN, wide) & dark
+    _, marks, boxes, _ = cv2.connectedComponentsWithStats(beside, connectivity=8)
+    beside[boxes[marks, 2:4].max(axis=2) < EDGE_MM * PX // 4] = 0  # where a trace ends at the picture's edge
+    blots = cv2.morphologyEx(dark, cv2.MORPH_OPEN, wide) | beside
     return cv2.resize(cv2.dilate(blots, np.ones((5, 5))), flat.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 

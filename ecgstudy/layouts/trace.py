@@ -18,9 +18,11 @@ from ecgstudy.layouts.page import PX
 
 REACH = 32 * PX
 """How far from its row's middle a line is followed, pixels: 3.2 mV."""
-_ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.0004
+_ON_INK, _PAPER, _ALONG, _LEVEL, _AWAY = 0.45, 1.0, 0.004, 4.0, 0.001
 """Ink that counts; cost of a pixel of paper and of one of ink on the way up or down, how much dearer the way to the
 right is (a line is interrupted more seldom than it jumps), cost of a pixel away from the row's middle, a column."""
+_BESIDE = 0.5
+"""Cost of a pixel away from the row's middle where a line begins and ends: it does so by its own row."""
 _HIDDEN = 0.5
 """Cost of a pixel of ink on the way to the right that may be the letters' alone."""
 _FINE, _REFINEMENTS = 3, 12
@@ -142,7 +144,8 @@ def _paths(cost: np.ndarray, level: np.ndarray, rows: np.ndarray) -> np.ndarray:
     sums = np.cumsum(upwards, axis=1, dtype=np.float32)
     away = (_AWAY * np.abs(np.arange(tall) - REACH)).astype(np.float32)
     windows = rows[:, None] + np.arange(tall)
-    total = np.zeros((len(rows), tall), np.float32)
+    beside = (_BESIDE * np.abs(np.arange(tall) - REACH)).astype(np.float32)
+    total = np.tile(beside, (len(rows), 1))
     reached = np.empty((width, len(rows), tall), np.float32)
     for x in range(width):
         here = sums[x][windows]
@@ -152,7 +155,7 @@ def _paths(cost: np.ndarray, level: np.ndarray, rows: np.ndarray) -> np.ndarray:
         total = np.minimum(down, up) + _LEVEL * level[x][windows] + away
         total -= total.min(axis=1, keepdims=True)
     paths = np.empty((2, len(rows), width), int)
-    at, each = np.argmin(total, axis=1), np.arange(len(rows))
+    at, each = np.argmin(total + beside, axis=1), np.arange(len(rows))
     for x in range(width - 1, -1, -1):
         here = sums[x][windows]
         before = np.argmin(reached[x] + np.abs(here - here[each, at][:, None]), axis=1)

@@ -19,7 +19,7 @@ TALL_MM, WIDE_MM = (1.7, 5.5), 6.0
 """Heights of letters, and how wide one may be, mm."""
 ALIKE, UNLIKE, LEAST_LIKE = 0.72, 0.6, 0.5
 """Least correlation of a word with a name, most of one that is no name, and least of a name that lies on a trace."""
-MOST_LETTERS = 4
+MOST_LETTERS, FEW = 4, 4
 _SIZE = 32
 """Height that words are compared at, pixels."""
 _PENS, _FONTS = (2, 4), ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
@@ -106,20 +106,29 @@ def letters_on_traces(
     """Where names lie that are one with their traces, bool like `ink`, and how many of them tell a lead for certain.
 
     They are sought where `places` says that traces begin, in the font and size of the other words, or in those that the
-    first names are found in.
+    first names of chest leads fit best in.
     """
-    letters, n_found = np.zeros(ink.shape, bool), 0
-    styles = [(word.font, word.box[0].stop - word.box[0].start) for word in words]
-    styles = [max(styles, key=styles.count)] if styles else [(f, h) for f in range(N_FONTS) for h in range(18, 36, 2)]
-    for name, x, y in places:
+
+    def found(name: str, x: int, y: int, style: tuple[int, int]) -> tuple[float, slice, slice, np.ndarray]:
+        """Correlation of a name with the ink near a place, rows and columns of the best place, and its letters."""
         top, left = max(y - 14 * PX, 0), max(x - PX, 0)
-        window = ink[top : y + 6 * PX, left : left + 14 * PX]
-        found = [(_match(window, name, *style), style) for style in styles]
-        (alike, column, row, shape), style = max(found, key=lambda match: match[0][0])
+        alike, column, row, shape = _match(ink[top : y + 6 * PX, left : left + 14 * PX], name, *style)
+        rows, columns = (slice(at, at + side) for at, side in zip((top + row, left + column), shape.shape, strict=True))
+        return alike, rows, columns, shape
+
+    letters, n_found = np.zeros(ink.shape, bool), 0
+    styles = [(word.font, word.box[0].stop - word.box[0].start) for word in words if tells(word.name)]
+    if styles:
+        style = max(styles, key=styles.count)
+    else:  # the mere strokes of I to III are like ink of any kind
+        chest = [place for place in places if place[0] in STANDARD_LEADS[6:]][:FEW]
+        every = [(font, height) for font in range(N_FONTS) for height in range(18, 36, 2)]
+        style = max(every, key=lambda style: sum(found(*place, style)[0] for place in chest))
+    for name, x, y in places:
+        alike, rows, columns, shape = found(name, x, y, style)
         if alike > LEAST_LIKE:
-            styles, n_found = [style], n_found + (alike > UNLIKE and tells(name))
-            there = letters[top + row : top + row + shape.shape[0], left + column : left + column + shape.shape[1]]
-            there |= shape[: there.shape[0], : there.shape[1]]
+            n_found += alike > UNLIKE and tells(name)
+            letters[rows, columns] |= shape
     return letters, n_found
 
 
