@@ -30,16 +30,13 @@ LEAST_TWELVE, LONGEST_S = 0.9, 60.0
 SYNTHETIC_PERSONS = 100
 
 
-def open_context(profile: str, seed: int, device: str, asked: Sequence[str] = ()) -> Context:
-    """Context of the stage's jobs, with all cohorts or those that are `asked`.
-
-    The demo's cohort is its own, or diagnoses would be too rare to be learnt.
-    """
+def open_context(profile: str, seed: int, device: str) -> Context:
+    """Context of the stage's jobs; the demo's cohort is its own, or diagnoses would be too rare to be learnt."""
     if profile == "demo":
         cohort = _synthetic(seed)
         stores = {cohort.name: build_store(cohort, cache_dir(profile))}
     else:
-        stores = open_usable_stores(profile, asked or cohorts_of(profile), seed, STORE_FS)[0]
+        stores = open_usable_stores(profile, cohorts_of(profile), seed, STORE_FS)[0]
     return Context(profile, stores, device, {}, split_seed=seed)
 
 
