@@ -85,6 +85,7 @@ def test_every_link_and_picture_of_every_page_is_there_and_nothing_is_remote(sit
                 assert (site / file).is_file(), f"{page}: {target}"
                 assert not anchor or _soup(site / file).find(id=anchor), f"{page}: {target}"
         assert all(image.get("alt") for image in soup.select("article img"))
+        assert "By the ecgstudy authors" in " ".join(soup.get_text(" ").split())
 
 
 def test_a_notebook_opens_in_short_folds_its_code_and_shows_the_stages_own_figure(site: Path) -> None:

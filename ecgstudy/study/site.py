@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WIDGETS = "application/vnd.jupyter.widget-view+json"
 SETTINGS: dict[str, Any] = {
     "project": "ecgstudy",
+    "author": "the ecgstudy authors",
     "extensions": ["myst_nb", "sphinx_design", "sphinx_togglebutton"],
     "myst_enable_extensions": ["colon_fence"],
     "nb_execution_mode": "off",
