@@ -25,7 +25,7 @@ from ecgstudy.evaluate.protocols import (
 from ecgstudy.evaluate.splits import Split
 from ecgstudy.evaluate.trials import ScoreMatrix, rank1_and_eer
 from ecgstudy.experiment import attackers, dataset, jobs
-from ecgstudy.experiment.attackers import ATTACKERS, NetworkAttacker, TemplateAttacker, attackers_of
+from ecgstudy.experiment.attackers import ATTACKERS, PRETRAINED, NetworkAttacker, TemplateAttacker, attackers_of
 from ecgstudy.experiment.dataset import without_lead
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_all
 from ecgstudy.experiment.jobs import Context, Job, run, share
@@ -42,7 +42,7 @@ from ecgstudy.experiment.networks import (
 from ecgstudy.experiment.scores import ScoreSet, _demographics, ensemble, score
 from ecgstudy.reidentification import tables
 from ecgstudy.reidentification.persons import missed_finding, missed_table
-from ecgstudy.reidentification.plan import plan, protocols_of, protocols_on_trial, run_attackers
+from ecgstudy.reidentification.plan import open_context, plan, protocols_of, protocols_on_trial, run_attackers
 from ecgstudy.reidentification.spans import span_table
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import EXCLUSION_COLUMNS, RecordStore
@@ -272,8 +272,21 @@ def test_networks_of_beats_have_three_seeds_in_the_real_profile_and_one_in_the_d
     assert ("leave_last_day", "transecg") not in seeds["demo"]
     assert seeds["mine-quick"]["leave_last_day", "beatnet"] == [5]
     assert ("cross_cohort_cross_day", "features_gbm") not in seeds["real"]
+    # of beatcnn, what it learns from others alone is one row
+    assert ("cross_cohort_cross_day", "beatcnn") in seeds["real"]
+    assert ("cross_cohort_cross_day", PRETRAINED) not in seeds["real"]
+    assert seeds["real"]["subject_disjoint_cross_day", PRETRAINED] == [5, 6, 7]
     assert {attacker for of, attacker in seeds["real"] if of == "overlapping_windows"} == {"transecg"}
     assert attackers_of("demo")["resnet1d"].recipe.epochs == 5 < ATTACKERS["resnet1d"].recipe.epochs
+
+
+def test_an_attacker_that_others_help_takes_part_where_there_are_others(context: Context) -> None:
+    opened = open_context("real", context.stores, "cpu")
+    assert list(opened.attackers) == list(ATTACKERS)
+    alone = open_context("real", {"synthetic": context.stores["synthetic"]}, "cpu")
+    assert set(ATTACKERS) - set(alone.attackers) == {PRETRAINED}
+    assert ATTACKERS[PRETRAINED].recipe.helped
+    assert not ATTACKERS["beatcnn"].recipe.helped
 
 
 def test_on_own_records_an_unexpected_error_costs_its_own_job(

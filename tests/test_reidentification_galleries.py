@@ -15,7 +15,7 @@ from ecgstudy.evaluate.bootstrap import Resamples
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, training_parts
 from ecgstudy.evaluate.trials import rank1_and_eer
 from ecgstudy.evaluate.variants import LargeGallery, Permuted
-from ecgstudy.experiment.attackers import ATTACKERS, CohortAttacker, TemplateAttacker
+from ecgstudy.experiment.attackers import ATTACKERS, NETWORKS, CohortAttacker, TemplateAttacker
 from ecgstudy.experiment.dataset import Dataset
 from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import score
@@ -89,7 +89,7 @@ def test_one_network_learns_by_lot_on_the_first_cohort_of_each_protocol(context:
 
 def test_a_gallery_is_filled_up_with_one_record_of_each_of_the_others(context: Context) -> None:
     wide, jobs = gallery_work(context, 5)
-    assert {job.attacker for job in jobs} == {"transecg", "resnet1d", "beatnet", "beatcnn", "template", "cohort_only"}
+    assert {job.attacker for job in jobs} == {*NETWORKS, "template", "cohort_only"}
     assert [job.seed for job in jobs if job.attacker == "beatnet"] == [5, 6, 7]
     (split,), (inner,) = wide.splits(jobs[0]), CrossDay().splits(context.records("synthetic"), 100.0, 0)
     assert split.protocol == "cross_day_large_gallery"

@@ -139,6 +139,15 @@ class FittedNetwork(Fitted):
 
 
 @dataclass(frozen=True)
+class PretrainedAttacker(NetworkAttacker):
+    """A network that is registered without others' help too."""
+
+    def applies(self, protocol: Protocol) -> bool:
+        """Not across cohorts: both have learnt the same there."""
+        return not isinstance(protocol, CrossCohort)
+
+
+@dataclass(frozen=True)
 class UntrainedAttacker(NetworkAttacker):
     """The control: the network with its initial weights."""
 
@@ -248,6 +257,7 @@ def _spectra(dataset: Dataset, segments: pd.DataFrame) -> tuple[np.ndarray, np.n
 
 
 TEMPLATE, FEATURES, UNTRAINED, COHORT_ONLY = "template", "features_gbm", "untrained", "cohort_only"
+PRETRAINED = "beatcnn_pretrained"
 _TRANSECG = Recipe("transecg", pretraining_epochs=30, epochs=40, pretraining_rate=2e-3, learning_rate=2e-3, seeds=1)
 _RESNET = Recipe("resnet1d", batch_size=96, auxiliary_leads=("I", "II"), seeds=1)
 _LEADS = ("I", "II", "V2", "V5")
@@ -270,9 +280,10 @@ _BEATCNN = Recipe(
     refit=True,
 )
 """After ECGXtractor: small, of single beats, without others' help, but with other beats each epoch."""
-NETWORKS = ("transecg", "resnet1d", "beatnet", "beatcnn")
+NETWORKS = ("transecg", "resnet1d", "beatnet", "beatcnn", PRETRAINED)
 ATTACKERS: dict[str, Attacker] = {
     **{recipe.model: NetworkAttacker(recipe) for recipe in (_TRANSECG, _RESNET, _BEATNET, _BEATCNN)},
+    PRETRAINED: PretrainedAttacker(replace(_BEATCNN, epochs=20, helped=True)),
     FEATURES: FeaturesAttacker(),
     TEMPLATE: TemplateAttacker(),
     UNTRAINED: UntrainedAttacker(_RESNET),

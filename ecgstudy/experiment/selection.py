@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.evaluate.trials import ScoreMatrix, eer
-from ecgstudy.experiment.attackers import UNTRAINED
+from ecgstudy.experiment.attackers import PRETRAINED, UNTRAINED
 from ecgstudy.experiment.scores import FoldScores, ScoreSet, ensemble, mean_fold
 from ecgstudy.experiment.templates import ENROLMENTS
 
@@ -26,6 +26,7 @@ JUDGES = ("subject_disjoint_cross_day", "subject_disjoint_cross_record")
 FUSIONS: dict[str, tuple[tuple[str, ...], bool]] = {
     "resnet1d + beatnet": (("resnet1d", "beatnet"), False),
     "beatnet + beatcnn": (("beatnet", "beatcnn"), True),
+    f"beatnet + {PRETRAINED}": (("beatnet", PRETRAINED), True),
     "networks + template": (("transecg", "resnet1d", "beatnet", "template"), True),
 }
 """Attackers whose scores are averaged, and whether each is first standardised by its validation impostors."""

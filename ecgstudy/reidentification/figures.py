@@ -12,15 +12,15 @@ from scipy.stats import norm
 
 from ecgstudy.evaluate.extrapolation import SNN_ECG_RANK1
 from ecgstudy.evaluate.trials import ScoreMatrix, cmc, det_curve, rank1_by_gallery_size
-from ecgstudy.experiment.attackers import UNTRAINED
+from ecgstudy.experiment.attackers import PRETRAINED, UNTRAINED
 from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.selection import BEST
 from ecgstudy.reidentification.tables import CELL, LEAKIER, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 
-SHOWN = ("transecg", "resnet1d", "beatnet", "beatcnn", "features_gbm", "template", UNTRAINED, BEST)
-COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 4, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
-MARKERS = dict(zip(SHOWN, "osvP^Dx*", strict=True))
+SHOWN = ("transecg", "resnet1d", "beatnet", "beatcnn", PRETRAINED, "features_gbm", "template", UNTRAINED, BEST)
+COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 4, 5, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
+MARKERS = dict(zip(SHOWN, "osvPp^Dx*", strict=True))
 INFLATED = ("transecg", "template", UNTRAINED, BEST)
 MOST_COHORTS = 3
 PUBLISHED_TRANSECG = 0.886

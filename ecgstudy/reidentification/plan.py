@@ -15,7 +15,15 @@ from ecgstudy.evaluate.splits import SUBJECT, Protocol
 from ecgstudy.evaluate.streamed import BINS
 from ecgstudy.evaluate.trials import MOST_HELD_TRIALS
 from ecgstudy.evaluate.variants import LargeGallery, Permuted, Shortened
-from ecgstudy.experiment.attackers import COHORT_ONLY, NETWORKS, TEMPLATE, UNTRAINED, CohortAttacker, attackers_of
+from ecgstudy.experiment.attackers import (
+    COHORT_ONLY,
+    NETWORKS,
+    PRETRAINED,
+    TEMPLATE,
+    UNTRAINED,
+    CohortAttacker,
+    attackers_of,
+)
 from ecgstudy.experiment.evaluation import REFERENCE
 from ecgstudy.experiment.jobs import (
     LEAST_ON_TRIAL,
@@ -44,8 +52,12 @@ BY_HAND_S, MOST_ASKED = 4.0, 100
 
 
 def open_context(profile: str, stores: Mapping[str, RecordStore], device: str) -> Context:
-    """Context of the stage's jobs: the profile's attackers on every store."""
-    return Context(profile, stores, device, attackers_of(profile))
+    """Context of the stage's jobs: the profile's attackers on every store, the pre-trained where others can help."""
+    attackers = attackers_of(profile)
+    context = Context(profile, stores, device, attackers)
+    if len(auxiliary_records(context)):
+        return context
+    return replace(context, attackers={name: one for name, one in attackers.items() if name != PRETRAINED})
 
 
 def protocols_of(name: str, context: Context) -> list[Protocol]:
