@@ -32,10 +32,8 @@ from ecgstudy.learn.models import create_model
 
 CHUNK = 64
 """Windows that are explained at a time; it bounds memory and does not change the answer."""
-N_STEPS = 24
-"""Gauss-Legendre steps of integrated gradients."""
-PATH_STEPS, PATH_STEP = 8, 0.05
-"""Those of gradients along the exchange, and the share by which its tangents are measured."""
+N_STEPS, PATH_STEPS, PATH_STEP = 24, 8, 0.05
+"""Gauss-Legendre steps of integrated gradients and of those along the exchange, and the share that gives a tangent."""
 ORDERS = 2
 """Random orders of Shapley values; each is also walked backwards."""
 OCCLUSION_SECONDS = 0.1
