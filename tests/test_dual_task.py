@@ -434,7 +434,10 @@ def test_long_records_are_read_by_a_network_that_knows_their_first_minutes(
     assert long.activity.index.tolist() == ["rest", "squats"]
     assert long.activity.sum() == pytest.approx(1)
     by_time = streaming.accuracy_by_time(long.late, 4.0)
-    late = tables.late_results(by_time, 4)
+    late = tables.late_results(long.late, 4.0, 0)
     names = [f"mitdb.monitoring.person_accuracy_after_{n}_s" for n in (4, 11)]
     assert late["name"].tolist() == names
     assert late["value"].tolist() == by_time["accuracy"].iloc[[0, -1]].tolist()
+    assert (late["low"] <= late["value"]).all()
+    assert (late["high"] >= late["value"]).all()
+    assert late["n"].tolist() == [long.late.windows["subject_id"].nunique()] * 2

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import beta
 
 from ecgstudy.dual_task import figures, streaming, tables
 from ecgstudy.dual_task.predictions import Predictions
@@ -125,6 +126,27 @@ def test_two_persons_are_two_sessions() -> None:
     three = replace(two, windows=pd.concat([both.windows, worst], ignore_index=True))
     # right in 17 of 20, 17 of 18 and 10 of 18 windows: the first is the median person
     assert figures.session_figure(three, 4.0, 0.01).axes[0].get_title().startswith("p1: ")
+
+
+def test_the_numbers_of_a_stream_have_intervals_over_persons() -> None:
+    # nine persons like the first, of whom three never hear the change
+    windows = []
+    for number in range(9):
+        one = heard().windows.assign(subject_id=f"p{number}", record_id=[f"{number}a"] * 10 + [f"{number}b"] * 10)
+        if number < 3:
+            one["activity_shares"] = [np.array([0.9, 0.1])] * 20
+        windows.append(one)
+    row = delay_table(replace(heard(), windows=pd.concat(windows, ignore_index=True)), 4.0).iloc[0]
+    assert (row["missed"], row["changes"], row["delay"]) == (pytest.approx(3 / 9), 9, 7)
+    # three of nine, exact (Clopper-Pearson): beta quantiles
+    assert row["missed_low"] == pytest.approx(beta.ppf(0.025, 3, 7))
+    assert row["missed_high"] == pytest.approx(beta.ppf(0.975, 4, 6))
+    assert (row["delay_low"], row["delay_high"]) == (7, 7)
+    assert row["accuracy"] == pytest.approx((3 * 10 + 6 * 17) / 180)
+    assert row["accuracy_low"] < row["accuracy"] - 0.05 < row["accuracy"] + 0.05 < row["accuracy_high"]
+    rows = tables.delay_results("x", delay_table(heard(), 4.0), 1).set_index("name")
+    # of one person there is none
+    assert rows.loc["x.monitoring.switching_0.5.delay", ["low", "high"]].isna().all()
 
 
 RECORDS = pd.DataFrame({"record_id": ["b", "a"], "subject_id": "p1", "session": 1, "activity": ["squats", "rest"]})

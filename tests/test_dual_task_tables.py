@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta
 from sklearn.metrics import f1_score
 
 from ecgstudy.data.synthetic import SyntheticCohort
@@ -61,10 +62,13 @@ def test_intervals_are_over_persons_and_beside_them_over_records() -> None:
     one_record_each = [(a, b, c, b) for a, b, c in zip("aabb", ("rest", "run") * 2, "abba", strict=True)]
     table = tables.results("x", {("blocked_time", "dt4ecg"): small(*one_record_each)}, 0)
     row = table[(table["task"] == "person") & (table["metric"] == "accuracy")].iloc[0]
-    # every draw of persons has half of the windows right, draws of records have not
-    assert (row["value"], row["low"], row["high"], row["by_record"]) == (0.5, 0.5, 0.5, "0.000 to 1.000")
+    # two persons half right and half wrong are one success of two (Clopper-Pearson), four records two of four
+    bound = 1 - 0.975**0.5
+    assert (row["value"], row["low"], row["high"]) == (0.5, pytest.approx(bound), pytest.approx(1 - bound))
+    assert row["by_record"] == f"{beta.ppf(0.025, 2, 3):.3f} to {beta.ppf(0.975, 3, 2):.3f}"
     assert row["name"] == "x.blocked_time.dt4ecg.person_accuracy"
-    assert (row["n"], row["windows"], row["seeds"], row["unit"], row["note"]) == (2, 4, 1, "share", "")
+    assert (row["n"], row["windows"], row["seeds"], row["unit"]) == (2, 4, 1, "share")
+    assert row["note"].startswith("Exact bounds by person (Clopper-Pearson)")
 
 
 def test_the_difference_is_paired() -> None:
@@ -176,9 +180,12 @@ def test_matrix_cells_by_hand() -> None:
     matrix = tables.activity_matrix(given, ["rest", "run"])
     assert matrix.loc["rest"].tolist() == [0.5, 0.0]
     assert matrix.loc["run"].isna().all()
-    rows = tables.matrix_results("x", matrix, 2).set_index("name")
-    assert rows.loc["x.activity_pairs.rest_to_run.person_accuracy", ["value", "note"]].tolist() == [0.0, ""]
-    assert rows.loc["x.activity_pairs.run_to_rest.person_accuracy", "note"] == "no window of this pair"
+    rows = tables.matrix_results("x", given, ["rest", "run"], 0).set_index("name")
+    # nobody of two is known: up to 1 - .025^(1/2) could be (Clopper-Pearson)
+    cell = rows.loc["x.activity_pairs.rest_to_run.person_accuracy"]
+    assert cell[["value", "low", "n"]].tolist() == [0.0, 0.0, 2]
+    assert cell["high"] == pytest.approx(1 - 0.025**0.5)
+    assert "no window of this pair" in rows.loc["x.activity_pairs.run_to_rest.person_accuracy", "note"]
     assert tables.activity_matrix(REFUSED, ["rest", "run"]).isna().all(axis=None)
 
 

@@ -179,7 +179,8 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
     """Delay against accuracy over how readily the stream changes its mind, and accuracy by seconds heard."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
     idle = delays["switching"].isin((GUESS, USUAL))
-    left.plot(delays["delay"][~idle], 100 * delays["accuracy"][~idle], "o-", color=PALETTE[0])
+    value, low, high = (100 * delays[f"accuracy{end}"][~idle] for end in ("", "_low", "_high"))
+    left.errorbar(delays["delay"][~idle], value, (value - low, high - value), fmt="o-", color=PALETTE[0], elinewidth=1)
     for number, row in enumerate(delays[~idle].dropna(subset=["delay", "accuracy"]).itertuples()):
         # on alternate sides: neighbours may lie close together
         place = {"xytext": (7, 3), "ha": "left"} if number % 2 else {"xytext": (-7, 3), "ha": "right"}

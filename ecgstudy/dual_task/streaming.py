@@ -20,7 +20,9 @@ from ecgstudy.dual_task.plan import DT4ECG, LONG_RECORDS, by_network, open_conte
 from ecgstudy.dual_task.predictions import TASKS, Predictions, below
 from ecgstudy.dual_task.sessions import session_order
 from ecgstudy.errors import DiskError, StudyError
+from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each, ratio, with_exact_bounds
 from ecgstudy.evaluate.protocols import TimeSeparated
+from ecgstudy.evaluate.results import intervals
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, segments
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.experiment.jobs import Context, Job, run
@@ -28,6 +30,8 @@ from ecgstudy.learn.base import SignalModel, class_probabilities
 
 SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
+MONITORED = ("accuracy", "delay", "late", "missed", "false_switches")
+"""What is measured of a stream."""
 NOTICED_S = 5
 """Seconds in a row that must be right for a change to count as noticed."""
 GUESS, USUAL = "uniform guess", "most frequent activity"
@@ -88,7 +92,8 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     Columns: switching (text), accuracy (share of seconds decided rightly), delay (median seconds from the change to
     the first of :data:`NOTICED_S` right decisions in a row, over changes that are noticed), late (90th percentile),
     missed (share of changes never noticed before the next), false_switches (a minute: the decision moves to an activity
-    that is not going on), changes. NaN where there is no stream, or no change. The last two rows need no signal.
+    that is not going on), each with the ends of its interval over persons, and changes. NaN where there is no stream,
+    or no change. The last two rows need no signal.
     """
     rng, classes = np.random.default_rng(0), heard.classes["activity"]
     usual = pd.Index(classes).get_indexer(heard.windows["activity"].mode()[:1])
@@ -99,29 +104,42 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
     deciders = {f"{switching:g}": carried(switching) for switching in SWITCHING}
     deciders[GUESS] = lambda one: rng.integers(len(classes), size=len(one.windows))
     deciders[USUAL] = lambda one: np.repeat(usual, len(one.windows))
-    rows = [(name, *_judged(heard, decide, seconds)) for name, decide in deciders.items()]
-    columns = ["switching", "accuracy", "delay", "late", "missed", "false_switches", "changes"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame([{"switching": name, **_judged(heard, one, seconds)} for name, one in deciders.items()])
 
 
-def _judged(heard: Predictions, decide: Callable[[Predictions], np.ndarray], seconds: float) -> tuple[float, ...]:
+def _judged(heard: Predictions, decide: Callable[[Predictions], np.ndarray], seconds: float) -> dict[str, float]:
     """Numbers of a row of :func:`delay_table`."""
-    hits, waits, false, classes = [], [], 0, np.array(heard.classes["activity"])
-    for one in sessions(heard).values():
+    decisions, changes, classes = [], [], np.array(heard.classes["activity"])
+    for person, one in sessions(heard).items():
         decided, windows = classes[decide(one)], one.windows
         right = decided == windows["activity"].to_numpy()
-        hits += [*right]
-        false += np.count_nonzero((decided[1:] != decided[:-1]) & ~right[1:])
+        false = np.append(False, (decided[1:] != decided[:-1]) & ~right[1:])
+        decisions.append(pd.DataFrame({SUBJECT: person, "wrong": ~right, "false": false}))
         since = windows["since"].to_numpy() * seconds / windows["n_samples"].to_numpy()
         # each record but the first begins with a change
         for rows in [*windows.groupby(RECORD, sort=False).indices.values()][1:]:
             padded = np.append(right[rows], np.zeros(NOTICED_S - 1, dtype=bool))
             runs = np.lib.stride_tricks.sliding_window_view(padded, NOTICED_S).all(axis=1)
-            waits.append(since[rows][runs.argmax()] if runs.any() else math.inf)
-    delay = pd.Series(waits, dtype=float)
-    noticed, minutes = delay[np.isfinite(delay)], len(hits) * GRID_S / 60
-    shares = (pd.Series(hits, dtype=float).mean(), noticed.median(), noticed.quantile(0.9), np.isinf(delay).mean())
-    return *shares, false / minutes if minutes else math.nan, len(delay)
+            changes.append((person, since[rows][runs.argmax()] if runs.any() else math.inf))
+    if not decisions:
+        return intervals(dict.fromkeys(MONITORED)) | {"changes": 0}
+    each, waits = pd.concat(decisions), pd.DataFrame(changes, columns=[SUBJECT, "delay"])
+    wrong, false, delay = (values.to_numpy(float) for values in (each["wrong"], each["false"], waits["delay"]))
+    resamples, missed = Resamples.draw(each[SUBJECT], 0), np.isinf(delay)
+    of_second, of_change = (resamples.index_of(table[SUBJECT]) for table in (each, waits))
+
+    def numbers(multiplicity: np.ndarray) -> tuple[float, ...]:
+        drawn, changed = multiplicity[of_second], multiplicity[of_change]
+        noticed = np.repeat(delay[~missed], changed[~missed].astype(int))
+        halves = np.quantile(noticed, (0.5, 0.9)) if noticed.size else (math.nan, math.nan)
+        shares = 1 - drawn @ wrong / drawn.sum(), *halves, ratio(changed @ missed, changed.sum()).item()
+        return *shares, drawn @ false / (drawn.sum() * GRID_S / 60)
+
+    reasons = ["no change of activity was heard, or none was noticed"] * len(MONITORED)
+    found = dict(zip(MONITORED, bootstrap_each(numbers, resamples, len(resamples.persons), reasons), strict=True))
+    found["accuracy"] = with_exact_bounds(found["accuracy"], wrong, of_second)
+    found["missed"] = with_exact_bounds(found["missed"], missed, of_change)
+    return intervals(found) | {"changes": len(delay)}
 
 
 def calibrated_switching(validation: Predictions, records: pd.DataFrame, seconds: float) -> float:
@@ -131,20 +149,26 @@ def calibrated_switching(validation: Predictions, records: pd.DataFrame, seconds
     return SWITCHING[int(scores.argmax()) if scores.max() >= 0 else len(SWITCHING) // 2]
 
 
-def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
-    """Share of records recognised when evidence adds up from the record's start, by seconds heard.
+def decisions_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
+    """Whether each record is recognised when evidence adds up from its start, by seconds heard.
 
-    Columns: task, seconds, accuracy, records; a record counts for as long as it lasts.
+    Columns: seconds, task, subject_id, right; a record counts for as long as it lasts.
     """
-    records = predictions.windows[RECORD]
-    heard = seconds + GRID_S * predictions.windows.groupby(RECORD).cumcount()
-    rows = [pd.DataFrame({"seconds": [], "task": [], "right": []})]
+    windows = predictions.windows
+    rows = [pd.DataFrame({"seconds": [], "task": [], SUBJECT: [], "right": []})]
     for task in TASKS:
         if not math.isnan(predictions.accuracy(task)):
             evidence = pd.DataFrame(np.log(np.clip(predictions.shares(task), 1e-6, None)))
-            right = predictions.correct(task, evidence.groupby(records).cumsum().to_numpy())
-            rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": right}))
-    table = pd.concat(rows).groupby(["task", "seconds"])["right"].agg(accuracy="mean", records="size").reset_index()
+            right = predictions.correct(task, evidence.groupby(windows[RECORD]).cumsum().to_numpy())
+            heard = seconds + GRID_S * windows.groupby(RECORD).cumcount()
+            rows.append(pd.DataFrame({"seconds": heard, "task": task, SUBJECT: windows[SUBJECT], "right": right}))
+    return pd.concat(rows)
+
+
+def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
+    """Share of records recognised by seconds heard (:func:`decisions_by_time`): task, seconds, accuracy, records."""
+    decided = decisions_by_time(predictions, seconds).groupby(["task", "seconds"])["right"]
+    table = decided.agg(accuracy="mean", records="size").reset_index()
     # a handful of longest records would make the end of the line
     return table[table["records"] >= 0.5 * table.groupby("task")["records"].transform("max")]
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,19 @@ from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS
 from ecgstudy.dual_task.predictions import TASKS, Predictions
-from ecgstudy.dual_task.streaming import GUESS, USUAL
-from ecgstudy.evaluate.bootstrap import Estimate, Resamples, bootstrap, most_failures, paired_difference
+from ecgstudy.dual_task.streaming import GUESS, USUAL, accuracy_by_time, decisions_by_time
+from ecgstudy.evaluate.bootstrap import (
+    Estimate,
+    Resamples,
+    bootstrap,
+    most_failures,
+    paired_difference,
+    ratio,
+    with_exact_bounds,
+)
 from ecgstudy.evaluate.classification import accuracy, macro_f1, of_confusion
 from ecgstudy.evaluate.protocols import activities_of
-from ecgstudy.evaluate.results import INTERVAL, pivot, result
+from ecgstudy.evaluate.results import INTERVAL, estimate_note, estimate_results, pivot, result
 from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import GRID_S
 from ecgstudy.signals.store import RecordStore
@@ -30,6 +38,7 @@ METRICS = {
 }
 """Task, and function of its confusion matrix."""
 UNDEFINED = "these networks do not answer this question under this protocol"
+UNHEARD = "no window of this pair"
 PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": 15}
 PAPER |= {"person_accuracy": 0.9912, "activity_accuracy": 0.9011}
 """arXiv 2502.11023: its own 15 persons."""
@@ -53,7 +62,10 @@ def estimate(
     named = [one.windows[f"{task}_predicted"].to_numpy(str) for one in asked]
     n = len(resamples.persons)
     statistics = [of_confusion(measure, truth, one, resamples.index_of(drawn), n) for one in named]
-    return (bootstrap if minus is None else paired_difference)(*statistics, resamples, n, UNDEFINED)
+    if minus is not None:
+        return paired_difference(*statistics, resamples, n, UNDEFINED)
+    found = bootstrap(*statistics, resamples, n, UNDEFINED)
+    return with_exact_bounds(found, named[0] != truth, resamples.index_of(drawn)) if measure is accuracy else found
 
 
 def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int) -> pd.DataFrame:
@@ -74,7 +86,7 @@ def results(cohort: str, found: Mapping[tuple[str, str], Predictions], seed: int
             estimates |= {f"{metric}_gain": estimate(full, metric, seed, minus=one) for metric in METRICS}
         for answer, given in estimates.items():
             task, _, metric = answer.partition("_")
-            note = one.gap or ("" if math.isfinite(given.value) else UNDEFINED)
+            note = one.gap or (UNDEFINED if math.isnan(given.value) else estimate_note(given))
             row = result(metric, given.value, "share", given.low, given.high, persons, note, **about)
             row |= {"task": task, "name": f"{path}.{answer}", "answer": answer}
             rows.append(row | ({} if attacker in ABLATIONS else spread(one, answer, seed)))
@@ -169,35 +181,55 @@ def activity_matrix(predictions: Predictions, activities: Sequence[str]) -> pd.D
     return matrix.reindex(range(len(activities)), columns=activities).set_axis(activities)
 
 
-def matrix_results(cohort: str, matrix: pd.DataFrame, n_persons: int) -> pd.DataFrame:
-    """Long table of the cells of :func:`activity_matrix`."""
-    rows = matrix.rename_axis("known").melt(var_name="heard", ignore_index=False).reset_index()
-    view, note = rows["known"] + "_to_" + rows["heard"], np.where(rows["value"].isna(), "no window of this pair", "")
-    about = {"protocol": "activity_pairs", "attacker": DT4ECG, "task": "person", "metric": "accuracy", "unit": "share"}
-    name = f"{cohort}.activity_pairs." + view + ".person_accuracy"
-    return rows.assign(cohort=cohort, view=view, n=n_persons, note=note, name=name, **about)
+def matrix_results(cohort: str, predictions: Predictions, activities: Sequence[str], seed: int) -> pd.DataFrame:
+    """Long table of the cells of :func:`activity_matrix`, with intervals over persons."""
+    cells, rows = predictions.windows.groupby(["fold", "activity"]).indices, []
+    about = {"cohort": cohort, "protocol": "activity_pairs", "attacker": DT4ECG, "task": "person"}
+    for (fold, known), heard in product(enumerate(activities), activities):
+        part = predictions.subset(cells.get((fold, heard), []))
+        found = estimate(part, "person_accuracy", seed) if len(part.windows) else Estimate(math.nan, reason=UNHEARD)
+        view = f"{known}_to_{heard}"
+        (row,) = estimate_results({"accuracy": found}, view=view, **about)
+        rows.append(row | {"name": f"{cohort}.activity_pairs.{view}.person_accuracy"})
+    return pd.DataFrame(rows)
 
 
 def delay_results(cohort: str, delays: pd.DataFrame, n_persons: int) -> pd.DataFrame:
     """Long table of a stream's delays (:func:`ecgstudy.dual_task.streaming.delay_table`)."""
-    metrics = ["accuracy", "delay", "missed", "false_switches"]
-    rows = delays.melt(["switching", "changes"], metrics, "metric")
-    named, metric = rows["switching"].str.replace(" ", "_"), rows["metric"]
-    view = named.where(rows["switching"].isin((GUESS, USUAL)), "switching_" + named)
-    n = rows["changes"].where(metric.isin(("delay", "missed")), n_persons)
-    unit = metric.map({"delay": "s", "false_switches": "a minute"}).fillna("share")
-    note = np.where(rows["value"].isna(), "no change of activity was heard, or none was noticed", "")
-    name = f"{cohort}.monitoring." + view + "." + metric.replace("accuracy", "activity_accuracy")
+    rows = []
     about = {"cohort": cohort, "protocol": "monitoring", "attacker": DT4ECG, "task": "activity"}
-    return rows.assign(view=view, n=n, unit=unit, note=note, name=name, **about)
+    units = {"delay": "s", "false_switches": "a minute"}
+    for given in delays.to_dict("records"):
+        named = given["switching"].replace(" ", "_")
+        view = named if given["switching"] in (GUESS, USUAL) else f"switching_{named}"
+        for metric in ("accuracy", "delay", "missed", "false_switches"):
+            value, low, high = (given[metric + end] for end in ("", "_low", "_high"))
+            n = given["changes"] if metric in ("delay", "missed") else n_persons
+            note = "no change of activity was heard, or none was noticed" if math.isnan(value) else ""
+            row = result(metric, value, units.get(metric, "share"), low, high, n, note, view=view, **about)
+            answer = metric.replace("accuracy", "activity_accuracy")
+            rows.append(row | {"name": f"{cohort}.monitoring.{view}.{answer}"})
+    return pd.DataFrame(rows)
 
 
-def late_results(by_time: pd.DataFrame, n_persons: int) -> pd.DataFrame:
+def late_results(late: Predictions, seconds: float, seed: int) -> pd.DataFrame:
     """Long table of how the late minutes of long records are recognised, from the first window and from all of them."""
-    rows = by_time.iloc[[0, -1]].rename(columns={"accuracy": "value"})
-    metric = "person_accuracy_after_" + rows["seconds"].map("{:.0f}_s".format)
-    about = {"cohort": "mitdb", "protocol": "monitoring", "attacker": LONG_RECORDS, "unit": "share"}
-    return rows.assign(metric=metric, n=n_persons, name="mitdb.monitoring." + metric, **about)
+    ends, rows = accuracy_by_time(late, seconds)["seconds"].iloc[[0, -1]], []
+    decided, resamples = decisions_by_time(late, seconds), Resamples.draw(late.windows[SUBJECT], seed)
+    for heard in ends:
+        now = decided[decided["seconds"] == heard]
+        right, person = now["right"].to_numpy(float), resamples.index_of(now[SUBJECT])
+        share = bootstrap(
+            lambda drawn, right=right, person=person: ratio(drawn[person] @ right, drawn[person].sum()).item(),
+            resamples,
+            now[SUBJECT].nunique(),
+            UNDEFINED,
+        )
+        metric = f"person_accuracy_after_{heard:.0f}_s"
+        about = {"cohort": "mitdb", "protocol": "monitoring", "attacker": LONG_RECORDS, "task": "person"}
+        (row,) = estimate_results({metric: with_exact_bounds(share, 1 - right, person)}, **about)
+        rows.append(row | {"name": f"mitdb.monitoring.{metric}"})
+    return pd.DataFrame(rows)
 
 
 def monitoring_finding(protocol: str, delays: pd.DataFrame, switching: float, milliseconds: float) -> str:
