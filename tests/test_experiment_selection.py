@@ -217,7 +217,12 @@ def test_the_table_of_choices_shows_the_next_best_and_protocols_of_one_choice_to
     assert table["chosen"].tolist() == ["transecg 100.0 / 0.0"] * 3
     assert table["next"].iloc[0].count("100.0 / 0.0") == 3
     assert table["judged on"].iloc[0] == "toy, subject disjoint cross day, other folds"
-    assert set(table["protocols"]) == {"subject disjoint cross day, cross day"}
+    assert set(table["protocols"]) == {"all"}
+    # where the same was not chosen everywhere, protocols are named
+    choices = choose(_cells(sets))
+    *others, last = choices.pop(("toy", "cross_day"))
+    table = choice_table(choices | {("toy", "elsewhere"): [*others, last._replace(judged="elsewhere")]})
+    assert table["protocols"].tolist() == ["all", "all", "subject disjoint cross day", "elsewhere"]
 
 
 def test_fusions_by_hand() -> None:

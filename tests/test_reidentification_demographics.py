@@ -10,7 +10,7 @@ from fake_scores import fake_score_set
 from ecgstudy.experiment.evaluation import cohort_resamples, evaluate_demographics
 from ecgstudy.experiment.networks import CLASSES
 from ecgstudy.experiment.scores import ScoreSet
-from ecgstudy.reidentification.tables import demographic_table
+from ecgstudy.reidentification.tables import ONE_RECORD, demographic_table, paper_table
 
 SHORT = {"sex": "sex", "age": "age_group"}
 
@@ -85,3 +85,12 @@ def test_the_table_sets_the_papers_protocol_beside_people_never_seen() -> None:
     expected = _evaluate(*sets).loc[("toy", "age", "random_windows", "resnet1d", "accuracy"), "value"]
     assert table.loc[(table["task"] == "age") & (table["protocol"] == "random_windows"), "resnet1d"].item() == expected
     assert demographic_table(rows, "mae_years")["task"].unique().tolist() == ["age"]
+
+
+def test_the_reason_why_nothing_is_held_apart_is_the_true_one() -> None:
+    about = {"attacker": "transecg", "low": 0.1, "high": 0.9, "n": 5, "protocol": "random_windows"}
+    persons = pd.DataFrame([{**about, "cohort": name, "metric": "rank1", "value": 0.5} for name in ("single", "mute")])
+    told = pd.DataFrame([{**about, "cohort": "single", "metric": "accuracy", "value": 0.6, "task": "sex"}])
+    found = paper_table(persons, told).set_index(["task", "cohort"])["protocol held apart"]
+    assert found["person", "mute"] == found["sex", "single"] == ONE_RECORD
+    assert found["sex", "mute"] == found["age", "single"] == "none: not stated, or the same for everybody"

@@ -62,14 +62,13 @@ def _stacked(rows: pd.DataFrame, columns: int) -> tuple[Figure, np.ndarray]:
 def _draw_attackers(ax: Axes, rows: pd.DataFrame, named: Mapping[str, str] | None = None) -> list[str]:
     """Draw every attacker's values, a row a protocol, each attacker slightly below the one before; name the rows."""
     protocols = list(rows["protocol"].unique())
-    for at, model in enumerate(SHOWN):
+    drawn = [model for model in SHOWN if model in set(rows["attacker"])]
+    for place, model in zip(np.linspace(-0.3, 0.3, len(drawn)), drawn, strict=True):
         own = rows[rows["attacker"] == model]
-        if own.empty:
-            continue
         values, low, high = own[["value", "low", "high"]].to_numpy(dtype=float).T
         reach = np.nan_to_num(np.abs(np.stack([values - low, high - values])))
         style = {"color": COLOURS[model], "marker": MARKERS[model], "markersize": 9 if model == BEST else 5}
-        places = [protocols.index(protocol) + 0.1 * (at - len(SHOWN) // 2) for protocol in own["protocol"]]
+        places = [protocols.index(protocol) + place for protocol in own["protocol"]]
         ax.errorbar(values, places, xerr=reach, label=model, linestyle="none", elinewidth=1, capsize=0, **style)
     ax.set_yticks(range(len(protocols)), [(named or {}).get(protocol, _spoken(protocol)) for protocol in protocols])
     ax.set_ylim(len(protocols) - 0.5, -0.5)

@@ -39,7 +39,7 @@ PAPER = {
 }
 """Published accuracies: arXiv 2503.13495 (87 people, four data sets) and arXiv 2408.10228 (223 people, five)."""
 OURS = ("ours, random windows", "ours, held apart")
-ONE_RECORD = "none: one record a person"
+ONE_RECORD, NOT_STATED = "none: one record a person", "none: not stated, or the same for everybody"
 EXPLAINED_WINDOWS = 100
 _LOOKED_FOR = ("rank1", "eer", "tar_at_far_1e-2", "d_sys")
 _ONE_RECORD = "Not defined: every person of this cohort has one record, so nobody can be sought in another one."
@@ -98,9 +98,9 @@ def protocol_table(context: Context, trialled: Sequence[Job], spans: pd.DataFram
 def choice_table(choices: Mapping[tuple[str, str], Sequence[Choice]]) -> pd.DataFrame:
     """One row a choice: who was chosen, for how many, judged on whom, and the next three (rank-1 / EER in %).
 
-    Protocols for which the same was chosen stand on one row.
+    Protocols for which the same was chosen stand on one row; `protocols` is "all" where they are all of the cohort's.
     """
-    rows = []
+    rows, cohorts = [], [cohort for cohort, _ in choices]
     for (cohort, protocol), made in choices.items():
         for fold, one in enumerate(made, start=1):
             first = one.ranking.head(4)
@@ -116,7 +116,9 @@ def choice_table(choices: Mapping[tuple[str, str], Sequence[Choice]]) -> pd.Data
             rows.append(row | {"protocols": protocol.replace("_", " ")})
     table = pd.DataFrame(rows)
     same = [column for column in table if column != "protocols"]
-    return table.groupby(same, sort=False)["protocols"].agg(", ".join).reset_index()
+    found = table.groupby(same, sort=False)["protocols"].agg(protocols=", ".join, n="size").reset_index()
+    everywhere = found["n"] == found["cohort"].map(cohorts.count)
+    return found.assign(protocols=found["protocols"].mask(everywhere, "all")).drop(columns="n")
 
 
 def best_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -201,7 +203,8 @@ def paper_table(rows: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
             for name, protocol in zip(OURS, (LEAKY, honest), strict=True):
                 key = (task, cohort, protocol)
                 row |= {name + end: ours[part].get(key, math.nan) for part, end in INTERVAL.items()}
-            table.append(row | {"protocol held apart": honest or ONE_RECORD})
+            reason = ONE_RECORD if task == "person" or math.isfinite(row[OURS[0]]) else NOT_STATED
+            table.append(row | {"protocol held apart": honest or reason})
     return pd.DataFrame(table)
 
 
