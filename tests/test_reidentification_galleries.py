@@ -21,7 +21,7 @@ from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import score
 from ecgstudy.experiment.selection import Choice
 from ecgstudy.reidentification import galleries
-from ecgstudy.reidentification.figures import gallery_figure
+from ecgstudy.reidentification.figures import det_figure, gallery_figure
 from ecgstudy.reidentification.plan import control_jobs, gallery_work, shared
 from ecgstudy.reidentification.pooled import pooled_work
 from ecgstudy.reidentification.strangers import stranger_jobs
@@ -202,4 +202,14 @@ def test_the_figure_shows_what_was_measured_beside_what_is_extrapolated() -> Non
     extrapolated = pd.DataFrame(columns=["cohort", "protocol", "people", "rank1", "rank1_low", "rank1_high"])
     _, right = gallery_figure({("x", "cross_day", "best"): [toy]}, extrapolated, measured).axes
     assert any(line.get_xdata().tolist() == [200, 500] for line in right.lines if len(line.get_xdata()))
+    plt.close("all")
+
+
+def test_a_panel_shows_the_first_protocol_that_holds_of_a_cohort() -> None:
+    toy = toy_score_set(np.eye(3), "abc", "abc").folds[0].trials
+    cells = [("x", "random_windows"), ("x", "cross_record"), ("x", "cross_day"), ("y", "time_separated")]
+    attacks = {(*cell, "best"): [toy] for cell in cells}
+    titles = [ax.get_title() for ax in det_figure(attacks).axes]
+    assert titles == ["x\ncross day", "y\ntime separated"]
+    assert not det_figure({(*cells[0], "best"): [toy]}).axes[0].get_visible()
     plt.close("all")

@@ -1,7 +1,6 @@
 """Figures of the re-identification stage."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,18 +14,19 @@ from ecgstudy.evaluate.trials import ScoreMatrix, cmc, det_curve, rank1_by_galle
 from ecgstudy.experiment.attackers import PRETRAINED, UNTRAINED
 from ecgstudy.experiment.evaluation import Attacks
 from ecgstudy.experiment.selection import BEST
-from ecgstudy.reidentification.tables import CELL, LEAKIER, LEAKY, papers_and_honest
+from ecgstudy.reidentification.tables import CELL, HONEST, LEAKIER, LEAKY, papers_and_honest
 from ecgstudy.study.plots import PALETTE
 
 SHOWN = ("transecg", "resnet1d", "beatnet", "beatcnn", PRETRAINED, "features_gbm", "template", UNTRAINED, BEST)
 COLOURS = dict(zip(SHOWN, (*(PALETTE[at] for at in (3, 0, 9, 4, 5, 2, 1, 7)), (0.0, 0.0, 0.0)), strict=True))
 MARKERS = dict(zip(SHOWN, "osvPp^Dx*", strict=True))
 INFLATED = ("transecg", "template", UNTRAINED, BEST)
+DEMOGRAPHIC = ("transecg", "resnet1d", PRETRAINED, "features_gbm")
+"""Attackers that a figure draws: more could not be told apart."""
 MOST_COHORTS = 3
 PUBLISHED_TRANSECG = 0.886
 _LOWEST_RATE = 1e-3
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
-_PANELS = 4
 
 
 def inflation_figure(rows: pd.DataFrame, spans: pd.DataFrame) -> Figure:
@@ -83,24 +83,25 @@ def _draw_attackers(ax: Axes, rows: pd.DataFrame, named: Mapping[str, str] | Non
 def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame, measured: pd.DataFrame) -> Figure:
     """CMC of the best attackers, and rank-1 against gallery size beside the published points of SNN-ECG.
 
-    `measured` are rows of galleries filled up with people of other cohorts.
+    Of each cohort the first protocol that holds; `measured` are rows of galleries filled up with people of other
+    cohorts.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
-    colours, coloured = {}, cycle(PALETTE)
-    for (cohort, protocol, attacker), folds in attacks.items():
-        if attacker == BEST and _holds_here(protocol):
-            colours[cohort, protocol] = colour = next(coloured)
-            searches = [fold.searches for fold in folds]
-            smallest = min(search.n_enrolled for search in searches)
-            sizes, label = np.arange(1, smallest + 1), f"{cohort}, {_spoken(protocol)}"
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6))
+    colours = dict(zip(_headlines(attacks), PALETTE, strict=False))
+    for (cohort, protocol), colour in colours.items():
+        searches = [fold.searches for fold in attacks.get((cohort, protocol, BEST), ())]
+        smallest = min((search.n_enrolled for search in searches), default=0)
+        sizes, label = np.arange(1, smallest + 1), f"{cohort}, {_spoken(protocol)}"
+        if smallest:
             curves = [cmc(search, np.ones(search.own.size))[:smallest] for search in searches]
             left.plot(sizes, np.mean(curves, axis=0), color=colour, label=label)
             curves = [rank1_by_gallery_size(search, sizes[1:], np.ones(search.own.size)) for search in searches]
             right.plot(sizes[1:], np.mean(curves, axis=0), color=colour)
     for cell, rows in extrapolated.dropna(subset="rank1").groupby(CELL, sort=False):
-        band = rows["people"], rows["rank1_low"], rows["rank1_high"]
-        right.fill_between(*band, color=colours[cell], alpha=0.15, linewidth=0)
-        right.plot(rows["people"], rows["rank1"], color=colours[cell], linestyle="--")
+        if cell in colours:
+            band = rows["people"], rows["rank1_low"], rows["rank1_high"]
+            right.fill_between(*band, color=colours[cell], alpha=0.15, linewidth=0)
+            right.plot(rows["people"], rows["rank1"], color=colours[cell], linestyle="--")
     among = {"marker": "o", "markersize": 5, "linestyle": "none"}
     for cell, rows in measured[measured["attacker"] == BEST].groupby(CELL, sort=False):
         right.plot(rows["people"], rows["value"], color=colours.get(cell), **among)
@@ -114,18 +115,20 @@ def gallery_figure(attacks: Attacks, extrapolated: pd.DataFrame, measured: pd.Da
     return figure
 
 
-def _holds_here(protocol: str) -> bool:
-    """Whether a protocol holds, for whole records, and its networks learn from the cohort on trial."""
-    return protocol not in (LEAKY, LEAKIER) and "cohort" not in protocol and not protocol.endswith("_5s")
+def _headlines(attacks: Attacks) -> list[tuple[str, str]]:
+    """First protocol that holds of each cohort, of three cohorts at most."""
+    found: dict[str, tuple[str, str]] = {}
+    for protocol in HONEST["person"]:
+        found |= {cohort: (cohort, own) for cohort, own, _ in attacks if own == protocol and cohort not in found}
+    return [*found.values()][:MOST_COHORTS]
 
 
 def det_figure(attacks: Attacks) -> Figure:
-    """DET curves of every attacker under the protocols that hold, both axes in normal deviates."""
-    cells = list(dict.fromkeys(cell[:2] for cell in attacks if _holds_here(cell[1])))
-    columns = min(_PANELS, max(1, len(cells)))
-    rows = max(1, -(-len(cells) // columns))
-    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns + 0.4, 3.5 * rows + 0.5), squeeze=False)
-    for ax, cell in zip(axes.flat, cells, strict=False):
+    """DET curves of every attacker under the first protocol that holds of a cohort, both axes in normal deviates."""
+    cells = _headlines(attacks)
+    figure, axes = plt.subplots(1, max(1, len(cells)), figsize=(3.6 * max(1, len(cells)) + 0.4, 4.3), squeeze=False)
+    axes[0, 0].set_visible(bool(cells))
+    for ax, cell in zip(axes[0], cells, strict=False):
         for model in (model for model in SHOWN if (*cell, model) in attacks):
             rates, missed = _det(attacks[*cell, model])
             width = 2.2 if model == BEST else 1.2
@@ -135,11 +138,9 @@ def det_figure(attacks: Attacks) -> Figure:
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_ticks(norm.ppf(_DET_TICKS), [f"{100 * tick:g}" for tick in _DET_TICKS])
         ax.set(xlim=limits, ylim=limits, xlabel="false acceptance (%)", ylabel="false rejection (%)", aspect="equal")
-        ax.set_title(f"{cell[0]}\n{_spoken(cell[1])}", fontsize="small")
-    for ax in axes.flat[len(cells) :]:
-        ax.set_visible(False)
+        ax.set_title(f"{cell[0]}\n{_spoken(cell[1])}")
     if cells:
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 
@@ -152,8 +153,13 @@ def _det(folds: Sequence[ScoreMatrix]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def demographics_figure(demographics: pd.DataFrame) -> Figure:
-    """Accuracy of sex and age group by protocol, beside always naming the most frequent class."""
+    """Accuracy of sex and age group by protocol, beside always naming the most frequent class.
+
+    Of the cohort with most protocols, by some attackers; the table holds the others.
+    """
     known = papers_and_honest(demographics)
+    asked = known.groupby("cohort", sort=False)["protocol"].nunique()
+    known = known[(known["cohort"] == asked.idxmax()) & known["attacker"].isin(DEMOGRAPHIC)] if len(asked) else known
     figure, axes = _stacked(known, columns=2)
     for row, (cohort, of_cohort) in zip(axes, known.groupby("cohort", sort=False), strict=False):
         for ax, (task, title) in zip(row, (("sex", "sex"), ("age", "age group")), strict=True):
