@@ -39,7 +39,7 @@ from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import trial
 
 EVERYTHING = "everything"
-TAKEN = {factor: (factor,) for factor in FACTORS}
+TAKEN: dict[str, tuple[str, ...]] = {factor: (factor,) for factor in FACTORS}
 TAKEN |= {"all waves": WAVES, "all intervals": INTERVALS, EVERYTHING: FACTORS}
 """What is taken away at once. What recognises people with everything taken away is the rest."""
 MEASURES = ("rank1", "eer")

@@ -206,17 +206,12 @@ def integrated_gradients(question: Question, chunk: Chunk) -> Tensor:
     return explainer.attribute(chunk.x, chunk.baseline, chunk.target, n_steps=N_STEPS, internal_batch_size=len(chunk.x))
 
 
-def _passed_back(explainer: attr.Attribution, chunk: Chunk, **given: object) -> Tensor:
-    """Ask one of Captum's explainers that pass gradients back to the window."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # on the copy
-        return explainer.attribute(chunk.x.requires_grad_(), target=chunk.target, **given)
-
-
 @_method("Shrikumar et al., ICML 2017", *_BY_SAMPLE, needs=RULES, complete=True)
 def deep_lift(question: Question, chunk: Chunk) -> Tensor:
     """Differences to the baseline, passed back layer by layer."""
-    return _passed_back(attr.DeepLift(question.contrast), chunk, baselines=chunk.baseline)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # on the copy
+        return attr.DeepLift(question.contrast).attribute(chunk.x.requires_grad_(), chunk.baseline, chunk.target)
 
 
 @_method("Zeiler & Fergus, ECCV 2014", *_BY_SAMPLE)
@@ -231,7 +226,7 @@ def occlusion(question: Question, chunk: Chunk) -> Tensor:
 @_method("Simonyan et al., ICLR workshop 2014")
 def saliency(question: Question, chunk: Chunk) -> Tensor:
     """Absolute gradient of the contrast."""
-    return _passed_back(attr.Saliency(question.contrast), chunk)
+    return attr.Saliency(question.contrast).attribute(chunk.x.requires_grad_(), chunk.target)
 
 
 @_method("Selvaraju et al., ICCV 2017", needs=CONVOLUTION)
