@@ -77,9 +77,9 @@ def as_stream(predictions: Predictions, records: pd.DataFrame) -> Predictions:
     return replace(predictions, windows=both.loc[order].reset_index(drop=True))
 
 
-def sessions(heard: Predictions) -> dict[str, Predictions]:
-    """Each person's part of a stream, by name."""
-    return {person: heard.subset(rows) for person, rows in heard.windows.groupby(SUBJECT).indices.items()}
+def sessions(heard: Predictions) -> list[Predictions]:
+    """Each person's part of a stream."""
+    return [heard.subset(rows) for rows in heard.windows.groupby(SUBJECT).indices.values()]
 
 
 def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
 def _judged(heard: Predictions, decide: Callable[[Predictions], np.ndarray], seconds: float) -> tuple[float, ...]:
     """Numbers of a row of :func:`delay_table`."""
     hits, waits, false, classes = [], [], 0, np.array(heard.classes["activity"])
-    for one in sessions(heard).values():
+    for one in sessions(heard):
         decided, windows = classes[decide(one)], one.windows
         right = decided == windows["activity"].to_numpy()
         hits += [*right]
@@ -142,7 +142,8 @@ def accuracy_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
     for task in TASKS:
         if not math.isnan(predictions.accuracy(task)):
             evidence = pd.DataFrame(np.log(np.clip(predictions.shares(task), 1e-6, None)))
-            right = predictions.correct(task, evidence.groupby(records).cumsum().to_numpy())
+            likeliest = evidence.groupby(records).cumsum().to_numpy().argmax(axis=1)
+            right = np.array(predictions.classes[task])[likeliest] == predictions.windows[TASKS[task]].to_numpy()
             rows.append(pd.DataFrame({"seconds": heard, "task": task, "right": right}))
     table = pd.concat(rows).groupby(["task", "seconds"])["right"].agg(accuracy="mean", records="size").reset_index()
     # a handful of longest records would make the end of the line
