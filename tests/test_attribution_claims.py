@@ -237,16 +237,18 @@ def test_the_plan_has_every_task_cohort_and_lead_and_the_methods_trusted_on_that
 def test_nobody_is_explained_whom_the_network_has_learnt_from(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learnt, held = [], []
-    monkeypatch.setattr(claims, "trained", lambda *given: learnt.append(given))
+    learnt, held, shapes = [], [], []
+    shape = {"classes": {"sex": ("F", "M")}, "lead_names": list(STANDARD_LEADS)}
+    monkeypatch.setattr(claims, "trained", lambda *given, **told: shapes.append(told) or learnt.append(given))
     monkeypatch.setattr(claims, "question_of", lambda *given: held.append(given[2]) or SimpleNamespace())
     monkeypatch.setattr(claims, "claim_rows", lambda *_: pd.DataFrame())
     claims.judge_claims(context, JOB)
     assert len(learnt) == 2
-    for (_, network, known, classes, leads, fs, settings, _), others in zip(learnt, held, strict=True):
+    for (_, network, known, settings, fs), others in zip(learnt, held, strict=True):
         assert not set(known.subjects) & set(others.subjects)
-        assert (network, classes, leads, fs) == (FINE, {"sex": ("F", "M")}, STANDARD_LEADS, 100.0)
+        assert (network, fs) == (FINE, 100.0)
         assert (settings.epochs, settings.seed) == (claims.SIZES["demo"].epochs, 0)
+    assert shapes == [shape] * 2
     assert {name for others in held for name in others.subjects} == set(context.people.index)
     claims.judge_claims(context, ClaimJob("synthetic", "sex", ("I",), (), 0))
     assert len(learnt) == 3  # one lead is asked about one fold

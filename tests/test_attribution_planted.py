@@ -288,8 +288,10 @@ def test_planted_persons_are_learnt_with_noise_and_no_random_gain(
 def test_the_plan_audits_every_cue_and_cohort_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
 
-    def train(_: Context, name: str, windows: WindowSet, *given: object) -> SignalModel:
-        trained.append((name, given[-2].seed))
+    def train(
+        _: Context, name: str, windows: WindowSet, settings: TrainingSettings, *_fs: float, **_shape: object
+    ) -> SignalModel:
+        trained.append((name, settings.seed))
         model = linear_model(np.random.default_rng(len(trained)).normal(size=400))
         model.hparams.classes = {PERSON: sorted(set(windows.subjects))}
         return model

@@ -1,6 +1,5 @@
 """What is explained of real people: probe windows of those on trial, by the networks of stage 02."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -120,18 +119,17 @@ def case_windows(context: Context, job: Job) -> Case:
         around, beats = longer[:, start : start + n_samples + 2 * more], beats - start - more
         near = beats[(beats["r_peak"] > -more) & (beats["r_peak"] < n_samples + more)].reset_index(drop=True)
         cut.append((around, near, *wave_codes(near, n_samples), filled.any()))
-    around, fiducials, codes, reasons, transferred = zip(*cut, strict=True)
-    attempts = _attempts(context, job.cohort, chosen, reasons, transferred)
-    kept = np.flatnonzero(attempts["reason"].isna())
-    if kept.size < 2:
+    chosen = chosen.join(pd.DataFrame(cut, columns=["around", "fiducials", "codes", "reason", "transferred"]))
+    attempts = _attempts(context, job.cohort, chosen)
+    kept = chosen[attempts["reason"].isna()]
+    if len(kept) < 2:
         raise StudyError(f"No two probe windows of {job.cohort} could be delineated; look at its failures by class.")
-    around = np.stack(around)[kept]
+    around = np.stack(kept["around"])
     inside = around[..., more:-more]  # standardised as networks read it, with what lies around on the same scale
     around = (around - inside.mean(axis=-1, keepdims=True)) / inside.std(axis=-1, keepdims=True)
-    persons, points = chosen[SUBJECT].to_numpy(dtype=str)[kept], np.fromiter(fiducials, dtype=object)[kept]
-    known, truth = (np.stack(codes)[kept], persons, points), chosen["target"].to_numpy()[kept]
-    windows = Windows(around, truth, dataset.fs, job.seed, more, *known)
-    right = Question(model, PERSON, windows).probabilities(windows.samples).argmax(axis=1) == truth
+    known = np.stack(kept["codes"]), kept[SUBJECT].to_numpy(dtype=str), kept["fiducials"].to_numpy()
+    windows = Windows(around, kept["target"].to_numpy(), dataset.fs, job.seed, more, *known)
+    right = Question(model, PERSON, windows).probabilities(windows.samples).argmax(axis=1) == windows.targets
     return Case(job.cohort, job.protocol.name, job.attacker, windows, attempts, right, on_trial)
 
 
@@ -140,7 +138,6 @@ def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) ->
 
     One row a window: subject_id, record_id, start (sample in the record), segment_start, segment_stop.
     """
-    columns = [SUBJECT, RECORD, "start", "segment_start", "segment_stop"]
     chosen = []
     for person, own in segments[segments["stop"] - segments["start"] >= length].groupby(SUBJECT):
         each, rows = -(-most // len(own)), []
@@ -152,7 +149,7 @@ def spread_windows(segments: pd.DataFrame, length: int, most: int, fs: float) ->
             starts = segment.start + places.astype(np.int64)
             rows += [(person, segment.record_id, start, segment.start, segment.stop) for start in starts]
         chosen += [rows[at] for at in evenly(len(rows), most)]
-    return pd.DataFrame(chosen, columns=columns)
+    return pd.DataFrame(chosen, columns=[SUBJECT, RECORD, "start", "segment_start", "segment_stop"])
 
 
 def evenly(n: int, most: int) -> np.ndarray:
@@ -172,13 +169,11 @@ def known_fiducials(dataset: Dataset, record_id: str, start: int, stop: int) -> 
     return table, np.any([flags[inside] for flags in gaps.values()], axis=0)
 
 
-def _attempts(
-    context: Context, cohort: str, chosen: pd.DataFrame, reasons: Sequence[str | None], transferred: Sequence[bool]
-) -> pd.DataFrame:
+def _attempts(context: Context, cohort: str, chosen: pd.DataFrame) -> pd.DataFrame:
     """Rows of :attr:`Case.attempts`; a record that could not be delineated at all keeps its own reason."""
     known = context.people.reindex(chosen[SUBJECT]).reset_index(names="person")[["person", "sex", "age_group"]]
     records = context.stores[cohort].records.set_index("record_id")["delineation_failure"]
     whole = chosen[RECORD].map(without_lead).map(records.rename(f"{cohort}/{{}}".format))
-    reason = pd.Series(reasons, index=chosen.index, dtype=object)
-    attempts = known.assign(cohort=cohort, record=chosen[RECORD], start=chosen["start"], transferred=transferred)
-    return attempts.assign(reason=whole.where(reason.notna() & whole.notna(), reason))
+    reason = whole.where(chosen["reason"].notna() & whole.notna(), chosen["reason"])
+    about = {"record": chosen[RECORD], "start": chosen["start"], "transferred": chosen["transferred"]}
+    return known.assign(cohort=cohort, **about, reason=reason)

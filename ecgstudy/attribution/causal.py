@@ -24,7 +24,7 @@ from ecgstudy.attribution.exchange import (
     person_averages,
     prolonged,
 )
-from ecgstudy.attribution.shares import estimates
+from ecgstudy.attribution.shares import estimates, first_two
 from ecgstudy.attribution.waves import GRID, WAVES, fiducial_points
 from ecgstudy.errors import NotApplicableError
 from ecgstudy.evaluate.biometric import eer_statistic, rank1_statistic
@@ -39,11 +39,8 @@ from ecgstudy.experiment.jobs import Context, Job, Outcome, run
 from ecgstudy.experiment.scores import trial
 
 EVERYTHING = "everything"
-TAKEN: Mapping[str, tuple[str, ...]] = {factor: (factor,) for factor in FACTORS} | {
-    "all waves": WAVES,
-    "all intervals": INTERVALS,
-    EVERYTHING: FACTORS,
-}
+TAKEN: dict[str, tuple[str, ...]] = {factor: (factor,) for factor in FACTORS}
+TAKEN |= {"all waves": WAVES, "all intervals": INTERVALS, EVERYTHING: FACTORS}
 """What is taken away at once. What recognises people with everything taken away is the rest."""
 MEASURES = ("rank1", "eer")
 UNKNOWN = Average(np.full((1, len(WAVES), GRID.size), np.nan), np.full(len(INTERVALS), np.nan))
@@ -134,14 +131,13 @@ def factor_costs(fitted: Fitted, split: Split, dataset: Dataset, resamples: Resa
 
 def _averages(dataset: Dataset, segments: pd.DataFrame) -> tuple[dict[str, Average], np.ndarray]:
     """Average beat of each person, and the known waves a beat."""
-    recordings, n_beats = [], 0
+    recordings = []
     for piece in dataset.pieces(segments).itertuples():
-        values = dataset.segment(piece.record_id, piece.start, piece.stop)
-        fiducials, _ = known_fiducials(dataset, piece.record_id, piece.start, piece.stop)
-        n_beats += len(fiducials)
-        recordings.append((piece.subject_id, values[None], fiducial_points(fiducials)))
+        part = piece.record_id, piece.start, piece.stop
+        points = fiducial_points(known_fiducials(dataset, *part)[0])
+        recordings.append((piece.subject_id, dataset.segment(*part)[None], points))
     averages, known = person_averages(recordings)
-    return averages, ratio(known, n_beats)
+    return averages, ratio(known, sum(points["r_peak"].size for *_, points in recordings))
 
 
 def cost_table(costs: Costs) -> pd.DataFrame:
@@ -170,8 +166,6 @@ def order_table(costs: Costs) -> pd.DataFrame:
     rows = []
     for number, measure in enumerate(MEASURES):
         losses = costs.losses[:, : len(FACTORS), number]
-        first, second = np.argsort(-np.nan_to_num(losses[0], nan=-np.inf), kind="stable")[:2]
-        found = estimates({"difference": losses[:, first] - losses[:, second]}, costs.n_persons)
-        row = {"measure": measure, "first": FACTORS[first], "second": FACTORS[second]}
-        rows.append(row | intervals(found) | {"p": found["difference"].p})
+        order = first_two(losses, np.nan_to_num(losses[0], nan=-np.inf), costs.n_persons)
+        rows.append({"measure": measure, **order})
     return pd.DataFrame(rows)

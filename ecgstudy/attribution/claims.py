@@ -8,7 +8,7 @@ than to name the more frequent class. Age is asked as 60 and over or not.
 """
 
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,15 +19,7 @@ from ecgstudy.attribution.cases import AROUND_S, evenly
 from ecgstudy.attribution.exchange import BASELINES, FACTORS, Windows
 from ecgstudy.attribution.methods import METHODS, NONE, ZERO, Question, ask, attribute, by_wave, controls_of, removed
 from ecgstudy.attribution.planted import FINE, trained, trusted_methods
-from ecgstudy.attribution.shares import (
-    Spoken,
-    drawn_means,
-    estimates,
-    evidence_removed,
-    over_controls,
-    pooled,
-    spoken,
-)
+from ecgstudy.attribution.shares import Spoken, drawn_means, estimates, evidence_removed, over_controls, pooled, spoken
 from ecgstudy.attribution.waves import UNKNOWN_WAVE, region_mask, wave_codes
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
@@ -95,18 +87,13 @@ class ClaimJob:
     seed: int
 
     @property
-    def read(self) -> str:
-        """What the leads are called."""
-        return "twelve" if len(self.leads) > 1 else self.leads[0]
-
-    @property
     def name(self) -> str:
         """Name for files and logs."""
-        return f"{self.cohort}.{self.task}.{self.read}.{self.seed}"
+        return ".".join([*self.about().values(), str(self.seed)])
 
-    def about(self) -> dict[str, object]:
+    def about(self) -> dict[str, str]:
         """First columns of a row about this job."""
-        return {"cohort": self.cohort, "task": self.task, "leads": self.read}
+        return {"cohort": self.cohort, "task": self.task, "leads": self.leads[0] if len(self.leads) == 1 else "twelve"}
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values that the answer depends on, besides code."""
@@ -118,14 +105,9 @@ def audit_claims(context: Context, verdicts: pd.DataFrame, seed: int) -> tuple[p
 
     `verdicts` are those of :func:`ecgstudy.attribution.planted.verdicts`. The outcome has the refusals.
     """
-    methods, one_lead = tuple(trusted_methods(verdicts, FINE)), SIZES[effort(context.profile)].leads
-    jobs = [
-        ClaimJob(cohort, task, leads, methods, seed)
-        for cohort in COHORTS
-        if cohort in context.stores
-        for task in CLASSES
-        for leads in (STANDARD_LEADS, *((lead,) for lead in one_lead))
-    ]
+    cohorts, methods = [name for name in COHORTS if name in context.stores], tuple(trusted_methods(verdicts, FINE))
+    readings = [STANDARD_LEADS, *((lead,) for lead in SIZES[effort(context.profile)].leads)]
+    jobs = [ClaimJob(*asked, methods, seed) for asked in product(cohorts, CLASSES, readings)]
     outcome = run(judge_claims, jobs, context, "the paper's claims")
     return pd.concat([*outcome.values.values()] or [pd.DataFrame()], ignore_index=True), outcome
 
@@ -145,10 +127,11 @@ def judge_claims(context: Context, job: ClaimJob) -> pd.DataFrame:
     if len(whole) < 4 * size.folds or np.unique(truth).size < 2:
         raise StudyError(f"{job.cohort} has too few people with all leads and a known {job.task}.")
     folds = StratifiedGroupKFold(size.folds, shuffle=True, random_state=job.seed)
+    shape = {"classes": {job.task: CLASSES[job.task]}, "lead_names": list(job.leads)}
     settings = TrainingSettings(size.epochs, 64, job.seed, Augmentation(gain=0.0, noise=0.1, wander=0.1))
     for learnt, held in islice(folds.split(truth, truth, whole.subjects), None if len(job.leads) > 1 else 1):
         known, others = (_rows(whole, rows) for rows in (learnt, held))
-        model = trained(context, FINE, known, {job.task: CLASSES[job.task]}, job.leads, fs, settings, {})
+        model = trained(context, FINE, known, settings, fs, **shape)
         asked.append(question_of(model, job, others, fiducials[held]))
     return claim_rows(job, asked, size.windows)
 
@@ -211,7 +194,9 @@ def claim_rows(job: ClaimJob, asked: list[Question], most: int) -> pd.DataFrame:
     explained = [q for q in explained if np.unique(q.windows.targets).size > 1]
     reason, answer = ungated(known) or (None if explained else "hardly any window is named rightly"), None
     if not reason:
-        known |= what_is_removed(explained, resamples)
+        whose = np.concatenate([q.windows.persons for q in explained])
+        gone = {of: np.concatenate([removed(q, of) for q in explained], axis=1) for of in (ZERO, *BASELINES)}
+        known |= {f"removed_{of}": evidence_removed(both, whose, resamples) for of, both in gone.items()}
         answer = by_trusted(job, explained, resamples)
         reason = None if answer else "no method that finds planted waves on this network applies"
     about = {"persons": np.unique(persons).size, "windows": sum(len(q.windows) for q in explained), "reason": reason}
@@ -241,13 +226,6 @@ def subset(question: Question, said: np.ndarray, most: int) -> Question:
     rows = rows[evenly(rows.size, most)]
     arrays = {name: values[rows] for name, values in vars(windows).items() if isinstance(values, np.ndarray)}
     return replace(question, windows=replace(windows, **arrays))
-
-
-def what_is_removed(asked: list[Question], resamples: Resamples) -> dict[str, Estimate]:
-    """How much of the evidence each baseline removes."""
-    persons = np.concatenate([question.windows.persons for question in asked])
-    gone = {b: np.concatenate([removed(question, b) for question in asked], axis=1) for b in (ZERO, *BASELINES)}
-    return {f"removed_{baseline}": evidence_removed(of, persons, resamples) for baseline, of in gone.items()}
 
 
 def by_trusted(job: ClaimJob, asked: list[Question], resamples: Resamples) -> tuple[dict[str, str], Spoken, int] | None:

@@ -8,8 +8,9 @@ in the share of a factor that is exchanged, so gradients pass through it.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,8 +31,7 @@ _LEAST_STEP = 0.25  # samples that lie between two knots at least after a warp
 _FAR = 1e6
 
 
-@dataclass(frozen=True)
-class Average:
+class Average(NamedTuple):
     """Mean waves, (n_leads, n_waves, n_grid), and :data:`INTERVALS` in samples, (4,); NaN where nothing is known."""
 
     waves: np.ndarray
@@ -55,21 +55,18 @@ def person_averages(recordings: Iterable[tuple[str, np.ndarray, Points]]) -> tup
         spans = wave_spans(points, values.shape[-1])
         total, count = np.zeros((len(values), len(WAVES), GRID.size)), np.bincount(spans.wave, minlength=len(WAVES))
         if spans.wave.size:
-            shapes = CubicSpline(np.arange(values.shape[-1]), values, axis=-1)(grid_times(spans))
-            np.add.at(total, (slice(None), spans.wave), shapes)
+            curve = CubicSpline(np.arange(values.shape[-1]), values, axis=-1)
+            np.add.at(total, (slice(None), spans.wave), curve(grid_times(spans)))
         sums[person], counts[person] = sums.get(person, 0) + total, counts.get(person, 0) + count
         timings.setdefault(person, []).append(intervals_of(points))
-    averages = {
-        person: Average(ratio(sums[person], counts[person][:, None]), _known_mean(np.stack(timings[person])))
-        for person in sums
-    }
+    shapes = {person: ratio(total, counts[person][:, None]) for person, total in sums.items()}
+    averages = {person: Average(waves, _known_mean(np.stack(timings[person]))) for person, waves in shapes.items()}
     return averages, sum(counts.values())
 
 
 def mean_average(averages: Iterable[Average]) -> Average:
     """Average beat of several persons, who all weigh the same."""
-    averages = list(averages)
-    return Average(*(_known_mean(np.stack([getattr(one, part.name) for one in averages])) for part in fields(Average)))
+    return Average(*(_known_mean(np.stack(parts)) for parts in zip(*averages, strict=True)))
 
 
 def _known_mean(values: np.ndarray) -> np.ndarray:
@@ -85,25 +82,19 @@ def retimed(points: Points, change: np.ndarray, centre: float) -> tuple[np.ndarr
     stretched together; between beats the T-P rest gives way. Where there is no room, what comes later is pushed on.
     """
     pr, qrs, qt, rr = change
-    was = {name: points[name] for name in _KNOTS}
-    onset = was["qrs_onset"]
-    later = np.fmin(-pr, onset - was["p_offset"])  # P ends where QRS begins at the latest
-    to = {"p_onset": was["p_onset"] + later, "p_offset": was["p_offset"] + later, "qrs_onset": onset}
-    to |= {"qrs_offset": was["qrs_offset"] + qrs, "t_offset": was["t_offset"] + qt}
-    place = (was["t_onset"] - was["qrs_offset"]) / (was["t_offset"] - was["qrs_offset"])
-    to["t_onset"] = to["qrs_offset"] + place * (to["t_offset"] - to["qrs_offset"])
+    p_onset, p_offset, onset, offset, t_onset, t_offset = before = np.stack([points[name] for name in _KNOTS])
+    later = np.fmin(-pr, onset - p_offset)  # P ends where QRS begins at the latest
+    place, start, stop = (t_onset - offset) / (t_offset - offset), offset + qrs, t_offset + qt  # of S-T and T
+    after = np.stack([p_onset + later, p_offset + later, onset, start, start + place * (stop - start), stop])
     shift = rr * (np.arange(onset.size) - np.nanargmin(np.abs(points["r_peak"] - centre)))
-    before, after = (np.stack([knots[name] for name in _KNOTS], axis=1) for knots in (was, to))
-    before, after = before.ravel(), (after + shift[:, None]).ravel()
+    before, after = before.T.ravel(), (after + shift).T.ravel()
     known = np.isfinite(before) & np.isfinite(after)
     before, after = before[known], after[known]
     rising = before > np.r_[-np.inf, np.maximum.accumulate(before)[:-1]][: before.size]
     before, after = before[rising], after[rising]
     steps = _LEAST_STEP * np.arange(after.size)
     after = np.maximum.accumulate(after - steps) + steps
-    ends = (before[0], before[-1]), (after[0], after[-1])
-    both = zip((before, after), ends, strict=True)
-    return tuple(np.r_[low - _FAR, knots, high + _FAR] for knots, (low, high) in both)
+    return tuple(np.r_[knots[0] - _FAR, knots, knots[-1] + _FAR] for knots in (before, after))
 
 
 def exchanged(
@@ -195,10 +186,8 @@ class Windows:
         points = [fiducial_points(table + self.more) for table in self.fiducials]
         known, _ = person_averages(zip(self.persons, self.around, points, strict=True))
         own, everybody = [known[person] for person in self.persons], mean_average(known.values())
-        rng, own_timing = (
-            np.random.default_rng(self.seed),
-            replace(everybody, intervals=np.full(len(INTERVALS), np.nan)),
-        )
+        own_timing = everybody._replace(intervals=np.full(len(INTERVALS), np.nan))
+        rng = np.random.default_rng(self.seed)
         donors = [known[rng.choice(self.persons[self.targets != target])] for target in self.targets]
         ends = {OWN_TIMING: [own_timing] * len(self), EVERYBODY: [everybody] * len(self), DONOR: donors}
         return {name: Exchange(self, points, own, end) for name, end in ends.items()}

@@ -15,18 +15,18 @@ from matplotlib.figure import Figure
 from ecgstudy.attribution.cases import Case, known_fiducials
 from ecgstudy.attribution.exchange import Windows
 from ecgstudy.attribution.methods import METHODS, ZERO, Question, attribute
-from ecgstudy.attribution.waves import BOUNDARIES
+from ecgstudy.attribution.waves import BOUNDARIES, PEAKS
 from ecgstudy.experiment.dataset import without_lead
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.ingestion.stores import study_cohort
 from ecgstudy.learn.base import PERSON, SignalModel
 from ecgstudy.signals.delineation import FIDUCIAL_COLUMNS
+from ecgstudy.signals.features import average_beat as median_beat
 from ecgstudy.signals.preprocess import bandpass
 from ecgstudy.study.plots import ecg_paper
 
 BEFORE_S, AFTER_S = 0.32, 0.52
 MOST_PERSONS = 6
-MARKED = {"P": "p_peak", "QRS": "r_peak", "T": "t_peak"}
 _LESS_MORE = LinearSegmentedColormap.from_list("less and more", ["tab:blue", "0.1", "tab:red"])
 _MOST = 0.3  # ends of the colour scale of method minus control
 
@@ -49,13 +49,11 @@ def mean_beats(context: Context, case: Case, seed: int) -> dict[str, MeanBeat]:
             return {}
         values = bandpass(signal.values[signal.leads.index(dataset.lead_of(record))], signal.fs)
         fiducials, _ = known_fiducials(dataset, record, 0, np.iinfo(np.int64).max)
-        peaks, (before, after) = fiducials["r_peak"] / dataset.fs, np.round(np.array([BEFORE_S, AFTER_S]) * signal.fs)
-        places = np.rint(peaks.to_numpy() * signal.fs).astype(int)
-        places = places[(places >= before) & (places + after < values.size)]
-        if places.size:
-            cut = values[places[:, None] + np.arange(-int(before), int(after))]
+        peaks = np.rint((fiducials["r_peak"] / dataset.fs).to_numpy() * signal.fs).astype(int)
+        beat = median_beat(values[None], peaks, round(BEFORE_S * signal.fs), round(AFTER_S * signal.fs))[0]
+        if not np.isnan(beat).all():
             points = fiducials[list(FIDUCIAL_COLUMNS)].sub(fiducials["r_peak"], axis=0).median() / dataset.fs
-            beats[person] = MeanBeat(np.median(cut, axis=0), signal.fs, points.to_dict())
+            beats[person] = MeanBeat(beat, signal.fs, points.to_dict())
     return beats
 
 
@@ -91,7 +89,7 @@ def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, 
     lines = _coloured(ax, seconds, beat.millivolts, colour, cmap=_LESS_MORE, clim=(-_MOST, _MOST))
     both = np.concatenate([beat.millivolts, behind.millivolts])
     ecg_paper(ax, (-BEFORE_S, AFTER_S), (np.floor(2 * both.min() - 0.5) / 2, np.ceil(2 * both.max() + 1) / 2))
-    for wave, peak in MARKED.items():
+    for wave, peak in PEAKS.items():
         if np.isfinite(at := beat.points[peak]):
             top = np.interp(at, seconds, beat.millivolts)
             ax.annotate(wave, (at, top), (0, 6), textcoords="offset points", ha="center", fontweight="bold")

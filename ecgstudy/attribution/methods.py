@@ -59,9 +59,8 @@ class Contrast(TaskLogits):
 
 
 class Chunk(NamedTuple):
-    """Some rows of a question's windows, as tensors on the network's device, and of what they are compared with."""
+    """Some of a question's windows, as tensors on the network's device, and what they are compared with."""
 
-    rows: slice
     x: Tensor
     target: Tensor
     baseline: Tensor
@@ -96,7 +95,7 @@ class Question:
         for start in range(0, len(samples), CHUNK):
             rows = slice(start, start + CHUNK)
             x, other = (torch.tensor(part[rows], dtype=torch.float32, device=device) for part in (samples, others))
-            yield Chunk(rows, x, torch.tensor(self.windows.targets[rows], dtype=torch.int64, device=device), other)
+            yield Chunk(x, torch.tensor(self.windows.targets[rows], dtype=torch.int64, device=device), other)
 
     def scores(self, samples: np.ndarray) -> np.ndarray:
         """Contrast of the true class of each of some samples, shape (n,)."""
@@ -184,11 +183,11 @@ def path_gradients(question: Question, exchange: Exchange) -> np.ndarray:
     for place, weight in zip(*np.polynomial.legendre.leggauss(PATH_STEPS), strict=True):
         share = np.full(len(FACTORS), (place + 1) / 2)
         here, codes = exchange.at(share)
-        slope = np.empty_like(here)
+        slopes = []
         for chunk in question.chunks(NONE, here):
-            x = chunk.x.requires_grad_()
-            score = question.contrast(x).gather(1, chunk.target[:, None]).sum()
-            slope[chunk.rows] = torch.autograd.grad(score, x)[0].cpu().numpy()
+            score = question.contrast(chunk.x.requires_grad_()).gather(1, chunk.target[:, None]).sum()
+            slopes.append(torch.autograd.grad(score, chunk.x)[0].cpu().numpy())
+        slope = np.concatenate(slopes)
         loss = -(slope * (exchange.at(share + PATH_STEP * waves)[0] - here)).sum(axis=1) / PATH_STEP
         for factor in exchange.factors:
             if waves[factor]:
@@ -207,17 +206,12 @@ def integrated_gradients(question: Question, chunk: Chunk) -> Tensor:
     return explainer.attribute(chunk.x, chunk.baseline, chunk.target, n_steps=N_STEPS, internal_batch_size=len(chunk.x))
 
 
-def _passed_back(explainer: attr.Attribution, chunk: Chunk, **given: object) -> Tensor:
-    """Ask one of Captum's explainers that pass gradients back to the window."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # on the copy
-        return explainer.attribute(chunk.x.requires_grad_(), target=chunk.target, **given)
-
-
 @_method("Shrikumar et al., ICML 2017", *_BY_SAMPLE, needs=RULES, complete=True)
 def deep_lift(question: Question, chunk: Chunk) -> Tensor:
     """Differences to the baseline, passed back layer by layer."""
-    return _passed_back(attr.DeepLift(question.contrast), chunk, baselines=chunk.baseline)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")  # on the copy
+        return attr.DeepLift(question.contrast).attribute(chunk.x.requires_grad_(), chunk.baseline, chunk.target)
 
 
 @_method("Zeiler & Fergus, ECCV 2014", *_BY_SAMPLE)
@@ -232,7 +226,7 @@ def occlusion(question: Question, chunk: Chunk) -> Tensor:
 @_method("Simonyan et al., ICLR workshop 2014")
 def saliency(question: Question, chunk: Chunk) -> Tensor:
     """Absolute gradient of the contrast."""
-    return _passed_back(attr.Saliency(question.contrast), chunk)
+    return attr.Saliency(question.contrast).attribute(chunk.x.requires_grad_(), chunk.target)
 
 
 @_method("Selvaraju et al., ICCV 2017", needs=CONVOLUTION)
@@ -318,11 +312,9 @@ def attribute(method: Method, baseline: str, question: Question) -> np.ndarray:
         raise StudyError(f"{reason}; choose another method or another model.")
     if method.by_factor:
         return method.run(question, question.windows.exchanges[baseline])
-    answer = np.empty((len(question.windows), question.windows.samples.shape[-1]), dtype=np.float32)
     asked = replace(question)  # its contrast is a copy of its own: where Captum fails, hooks stay on it
-    for chunk in asked.chunks(baseline):
-        answer[chunk.rows] = method.run(asked, chunk).detach().sum(dim=1).cpu().numpy()
-    return answer
+    parts = [method.run(asked, chunk).detach().sum(dim=1).cpu().numpy() for chunk in asked.chunks(baseline)]
+    return np.concatenate(parts, dtype=np.float32)
 
 
 def by_wave(attribution: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -386,14 +378,12 @@ def ask(question: Question, pairs: Sequence[tuple[Method, str]] = PAIRS) -> Answ
         if reason := not_applicable(method, question.model):
             answers.refusals[method.name] = reason
             continue
-        for who, asked in {"": question, UNTRAINED: twin}.items():
-            if who and method.control:
-                continue
+        for who, asked in ({"": question} if method.control else {"": question, UNTRAINED: twin}).items():
             found = attribute(method, baseline, asked)
             if method.complete and not who:
                 answers.incomplete[method.name, baseline] = incompleteness(method, baseline, question, found)
-            effects = found if method.by_factor else by_wave(found, question.windows.codes)
-            answers.effects[method.name, baseline, who] = effects
+            by_factor = found if method.by_factor else by_wave(found, question.windows.codes)
+            answers.effects[method.name, baseline, who] = by_factor
         if baseline != NONE and baseline not in answers.removed:
             answers.removed[baseline] = removed(question, baseline)
     return answers

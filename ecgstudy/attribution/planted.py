@@ -73,11 +73,6 @@ class Cue:
     field: str = ""
     spread: float = 0.0
 
-    @property
-    def kind(self) -> str:
-        """Shape or timing."""
-        return TIMING if self.interval else SHAPE
-
 
 CUES = {
     "P": Cue(("P",)),
@@ -180,10 +175,11 @@ def audit_cohort(context: Context, job: PlantedJob) -> list[Audit]:
     """Train every network on persons who differ in one cue, and ask every method where it has found the cue."""
     size, cue = SIZES[effort(context.profile)], CUES[job.cue]
     train, windows, without = plant(cue, job, size)
-    classes, asked, audits = {PERSON: np.unique(train.subjects)}, widened(windows, cue), []
+    shape = {"classes": {PERSON: np.unique(train.subjects)}, "lead_names": ["identity"]}
+    asked, audits = widened(windows, cue), []
     for name, (epochs, sizes) in size.networks.items():
         settings = TrainingSettings(epochs, 32, job.seed, Augmentation(gain=0.0, noise=0.05, wander=0.0))
-        question = Question(trained(context, name, train, classes, ["identity"], FS, settings, sizes), PERSON, windows)
+        question = Question(trained(context, name, train, settings, FS, **shape, **sizes), PERSON, windows)
         right = question.probabilities(windows.samples).argmax(axis=1) == windows.targets
         audit = Audit(job.cue, name, windows.persons, right, exact_effects(question, without, cue))
         audits.append(replace(audit, answers=ask(replace(question, windows=asked))) if audit.found else audit)
@@ -263,19 +259,15 @@ def widened(windows: Windows, cue: Cue) -> Windows:
 
 
 def trained(
-    context: Context,
-    name: str,
-    train: WindowSet,
-    classes: Mapping[str, Sequence[str]],
-    leads: Sequence[str],
-    fs: float,
-    settings: TrainingSettings,
-    sizes: Mapping[str, Any],
+    context: Context, name: str, train: WindowSet, settings: TrainingSettings, fs: float, **shape: object
 ) -> SignalModel:
-    """Train one of :data:`NETWORKS` on windows of :data:`SECONDS`, or load the run that did so before."""
+    """Train one of :data:`NETWORKS` on windows of :data:`SECONDS`, or load the run that did so before.
+
+    `shape` are its classes, lead_names and sizes that are not its own.
+    """
     network, given = NETWORKS[name]
-    shape = {"n_leads": len(leads), "n_samples": round(SECONDS * fs), "fs": fs, "lead_names": list(leads)}
-    model = create_model(network, settings.seed, classes=classes, **shape, **given, **sizes)
+    window = {"n_leads": train.samples.shape[1], "n_samples": round(SECONDS * fs), "fs": fs}
+    model = create_model(network, settings.seed, **window, **given, **shape)
     return fit(model, train, None, settings, context.runs, context.device).model
 
 
@@ -308,30 +300,36 @@ def planted_table(audits: Sequence[Audit], seed: int) -> pd.DataFrame:
     for audit in audits:
         groups.setdefault((audit.cue, audit.model), []).append(audit)
     for (cue, model), own in groups.items():
-        found = [audit for audit in own if audit.found]
         accuracy = np.concatenate([audit.right for audit in own]).mean()
+        found = [audit for audit in own if audit.found]
         unfound = None if found else f"{model} has not found the cue: it names {accuracy:.0%} of the windows"
-        answers = pooled([audit.answers for audit in found]) if found else Answers()
-        about = {"cue": cue, "kind": CUES[cue].kind, "model": model, "accuracy": accuracy, "cohorts": len(found)}
+        whole = _joined(found or own)
+        kind = TIMING if CUES[cue].interval else SHAPE
+        about = {"cue": cue, "kind": kind, "model": model, "accuracy": accuracy, "cohorts": len(found)}
         for method, baseline in PAIRS:
             row = about | {"method": method.name, "baseline": baseline, "control": method.control, "persons": 0}
-            row |= intervals(dict.fromkeys(NUMBERS)) | {"reason": unfound or answers.refusals.get(method.name)}
-            rows.append(row if row["reason"] else row | _measured(method, baseline, found, answers, seed))
+            row |= intervals(dict.fromkeys(NUMBERS)) | {"reason": unfound or whole.answers.refusals.get(method.name)}
+            rows.append(row if row["reason"] else row | _measured(method, baseline, whole, seed))
     return pd.DataFrame(rows)
 
 
-def _measured(method: Method, baseline: str, audits: list[Audit], answers: Answers, seed: int) -> dict[str, object]:
+def _joined(audits: Sequence[Audit]) -> Audit:
+    """Audits of one cue and network on several cohorts as one."""
+    parts = {part: np.concatenate([getattr(a, part) for a in audits]) for part in ("persons", "right", "truth")}
+    return replace(audits[0], **parts, answers=pooled([audit.answers for audit in audits]))
+
+
+def _measured(method: Method, baseline: str, audit: Audit, seed: int) -> dict[str, object]:
     """Numbers of one method and baseline on one network and cue."""
-    parts = ("right", "persons", "truth")
-    right, persons, truth = (np.concatenate([getattr(audit, part) for audit in audits]) for part in parts)
-    resamples, n_persons = Resamples.draw(persons[right], seed), np.unique(persons[right]).size
-    found = spoken(answers, method, baseline, right, persons, resamples)
+    persons, right = audit.persons[audit.right], audit.right
+    resamples, n_persons = Resamples.draw(persons, seed), np.unique(persons).size
+    found = spoken(audit.answers, method, baseline, right, audit.persons, resamples)
     row = {"persons": n_persons, "windows": int(right.sum()), "reason": found.reason}
-    row |= {"incomplete": answers.incomplete.get((method.name, baseline), np.nan)}
+    row |= {"incomplete": audit.answers.incomplete.get((method.name, baseline), np.nan)}
     row |= intervals({"evidence_removed": found.removed})
     if found.reason:
         return row
-    exact = drawn_shares(truth[right], persons[right], resamples)
+    exact = drawn_shares(audit.truth[right], persons, resamples)
     mass, *others = (np.minimum(shares, exact).sum(axis=1) for shares in (found.own, *found.controls))
     numbers = {"mass_in_cue": mass, "in_intervals": found.own[:, len(WAVES) :].sum(axis=1)}
     if others:

@@ -15,6 +15,7 @@ import pandas as pd
 from ecgstudy.attribution.exchange import FACTORS
 from ecgstudy.attribution.methods import Answers, Method, controls_of
 from ecgstudy.evaluate.bootstrap import Estimate, Resamples, percentile_interval, ratio
+from ecgstudy.evaluate.results import intervals
 
 LEAST_REMOVED = 0.5
 """Share of the evidence that a baseline must remove for the parts of what it removes to mean anything."""
@@ -60,12 +61,10 @@ def beyond_controls(own: np.ndarray, controls: Sequence[np.ndarray]) -> np.ndarr
 
 def pooled(parts: Sequence[Answers]) -> Answers:
     """Answers about several sets of windows as one; of deltas the largest."""
-    joined = {
-        name: {key: np.concatenate([getattr(p, name)[key] for p in parts], axis) for key in getattr(parts[0], name)}
-        for name, axis in (("effects", 0), ("removed", 1))
-    }
+    effects = {key: np.concatenate([part.effects[key] for part in parts]) for key in parts[0].effects}
+    gone = {key: np.concatenate([part.removed[key] for part in parts], axis=1) for key in parts[0].removed}
     incomplete = {key: max(part.incomplete[key] for part in parts) for key in parts[0].incomplete}
-    return Answers(**joined, incomplete=incomplete, refusals=parts[0].refusals)
+    return Answers(effects, gone, incomplete, parts[0].refusals)
 
 
 def person_sizes(effects: np.ndarray, persons: np.ndarray) -> pd.DataFrame:
@@ -92,6 +91,13 @@ def estimates(drawn: Mapping[str, np.ndarray], n_persons: int, if_undefined: str
         name: percentile_interval(float(numbers[0]), numbers[1:], n_persons, if_undefined)
         for name, numbers in drawn.items()
     }
+
+
+def first_two(drawn: np.ndarray, sizes: np.ndarray, n_persons: int) -> dict[str, object]:
+    """Which two factors have the largest of some sizes, and the paired test of their order by drawn numbers."""
+    first, second = np.argsort(-sizes, kind="stable")[:2]
+    test = estimates({"difference": drawn[:, first] - drawn[:, second]}, n_persons)
+    return {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test) | {"p": test["difference"].p}
 
 
 def evidence_removed(gone: np.ndarray, persons: np.ndarray, resamples: Resamples) -> Estimate:

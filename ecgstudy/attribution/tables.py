@@ -18,6 +18,7 @@ from ecgstudy.attribution.shares import (
     drawn_shares,
     estimates,
     evidence_removed,
+    first_two,
     person_sizes,
     spoken,
 )
@@ -63,16 +64,14 @@ def evidence_results(cases: Sequence[Case], seed: int) -> pd.DataFrame:
     """
     rows = []
     for case in cases:
-        resamples, about = (
-            Resamples.draw(case.windows.persons, seed),
-            {"cohort": case.cohort, "protocol": case.protocol},
-        )
+        resamples = Resamples.draw(case.windows.persons, seed)
+        about = {"cohort": case.cohort, "protocol": case.protocol, "attacker": case.model, "task": PERSON}
         for baseline, gone in case.answers.removed.items():
             found = evidence_removed(gone[:, case.right], case.windows.persons[case.right], resamples)
-            about |= {"attacker": case.model, "view": baseline, "task": PERSON}
             name = f"evidence_removed.{case.cohort}.{PERSON}.{baseline}"
             name += "" if case.model == ORDER[0] else f".{case.model}"
-            rows += [row | {"name": name} for row in estimate_results({"evidence_removed": found}, **about)]
+            told = estimate_results({"evidence_removed": found}, **about, view=baseline)
+            rows.append(told[0] | {"name": name})
     return results_table(rows)
 
 
@@ -161,10 +160,7 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
                 told = {"control": method.control, "speaks": speaks, "factor": FACTORS[at], "trusted": sure[at]}
                 rows.append(row | told | intervals(known) | {"persons": n_persons, "reason": found.reason})
             if speaks and not found.reason:
-                first, second = np.argsort(-found.own[0, : len(kinds)] * sure, kind="stable")[:2]
-                test = estimates({"difference": found.own[:, first] - found.own[:, second]}, n_persons)
-                order = row | {"first": FACTORS[first], "second": FACTORS[second]} | intervals(test)
-                orders.append(order | {"p": test["difference"].p})
+                orders.append(row | first_two(found.own, found.own[0, : len(kinds)] * sure, n_persons))
     return pd.DataFrame(rows), pd.DataFrame(orders)
 
 
@@ -176,10 +172,8 @@ def believed(shares: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def person_margins(case: Case, method: str, baseline: str) -> pd.DataFrame:
     """Share of each factor less that of the deviation from the same baseline, a row a person, a column a factor."""
-    keys, persons = (
-        [(method, baseline, ""), controls_of(METHODS[method], baseline)[0]],
-        case.windows.persons[case.right],
-    )
+    keys = (method, baseline, ""), controls_of(METHODS[method], baseline)[0]
+    persons = case.windows.persons[case.right]
     both = [person_sizes(case.answers.effects[key][case.right], persons) for key in keys]
     own, other = (sizes.div(sizes.sum(axis=1), axis=0) for sizes in both)
     return own - other
@@ -222,10 +216,8 @@ def planted_results(planted: pd.DataFrame) -> pd.DataFrame:
 
 def people_results(shares: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """Shares of real people, of the first network that has them, and causal costs."""
-    first, about = (
-        first_network(shares, "cohort", "method", "baseline"),
-        "{cohort}.person.{method}.{baseline}.{column}.{factor}",
-    )
+    about = "{cohort}.person.{method}.{baseline}.{column}.{factor}"
+    first = first_network(shares, "cohort", "method", "baseline")
     parts = [
         results(first, about, "share"),
         results(first[first["factor"].isin(WAVES)], about, "enrichment"),

@@ -28,10 +28,9 @@ LEAST_KNOWN = 0.9
 """Share of the samples between a window's first and last R peak that must have a code for the window to count."""
 _PAINTED = ("PR", "ST", "TP", "T", "P", "QRS")
 """At high rates P begins before T has ended, and noisy boundaries cross: of two waves the one painted later wins."""
-_PEAKS = {"P": "p_peak", "QRS": "r_peak", "T": "t_peak"}
-NO_BEATS, ONE_BEAT = "no beats", "fewer than two beats"
+PEAKS = {"P": "p_peak", "QRS": "r_peak", "T": "t_peak"}
 NOT_FOUND = {"p": "P wave not found", "qrs": "QRS complex not found", "t": "T wave not found"}
-"""Why a window has no usable wave codes, with the two before."""
+"""Why a window has no usable wave codes though it holds beats."""
 
 REGIONS = {
     "R wave": ("r_onset", "r_offset"),
@@ -69,7 +68,7 @@ def wave_codes(fiducials: pd.DataFrame, n_samples: int) -> tuple[np.ndarray, str
     peaks = points["r_peak"]
     inside = (peaks >= 0) & (peaks < codes.size)
     if inside.sum() < 2:
-        return codes, ONE_BEAT if inside.any() else NO_BEATS
+        return codes, "fewer than two beats" if inside.any() else "no beats"
     first, last = np.ceil(peaks[inside][[0, -1]]).astype(np.int64)
     if (codes[first:last] != UNKNOWN_WAVE).mean() >= LEAST_KNOWN:
         return codes, None
@@ -82,7 +81,7 @@ def region_mask(fiducials: pd.DataFrame, region: str, n_samples: int) -> np.ndar
     return _inside(fiducial_points(fiducials), REGIONS[region], n_samples)
 
 
-def _inside(points: dict[str, np.ndarray], boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
+def _inside(points: Points, boundaries: tuple[str, str], n_samples: int) -> np.ndarray:
     """Whether each sample lies between two boundaries of a beat where both are known, bool, shape (n_samples,)."""
     edges = np.stack([points[name] for name in boundaries], axis=1)
     edges = np.ceil(edges[np.isfinite(edges).all(axis=1)])
@@ -109,8 +108,8 @@ def fiducials_of_boundaries(boundaries: pd.DataFrame, scale: float, start: float
     `scale` is the window's samples per sample of the source, `start` the window's first sample at its own rate.
     """
     ordered = boundaries.sort_values("peak", kind="stable")
-    places = {wave: ordered.loc[ordered["wave"] == wave, ["onset", "peak", "offset"]] for wave in ("P", "QRS", "T")}
-    p, qrs, t = (found.to_numpy(dtype=float) for found in places.values())
+    places = ordered.set_index("wave")[["onset", "peak", "offset"]]
+    p, qrs, t = (places[places.index == wave].to_numpy(dtype=float) for wave in PEAKS)
     before, after = np.r_[-np.inf, qrs[:-1, 1]], np.r_[qrs[1:, 1], np.inf]
     p, t = _of_each_beat(p, before, qrs[:, 1], last=True), _of_each_beat(t, qrs[:, 1], after, last=False)
     return pd.DataFrame(np.concatenate([p, qrs, t], axis=1) * scale - start, columns=list(FIDUCIAL_COLUMNS))
@@ -142,7 +141,7 @@ def wave_spans(points: Points, n_samples: int) -> Spans:
     """Find the waves of a stretch of recording from its :func:`fiducial_points`, in samples from its start."""
     start, stop = (np.stack([points[pair[side]] for pair in BOUNDARIES.values()], axis=1).ravel() for side in (0, 1))
     absent = np.full_like(points["r_peak"], np.nan)
-    peaks = np.stack([points[_PEAKS[wave]] if wave in _PEAKS else absent for wave in WAVES], axis=1).ravel()
+    peaks = np.stack([points.get(PEAKS.get(wave), absent) for wave in WAVES], axis=1).ravel()
     middle = np.where((peaks > start) & (peaks < stop), peaks, (start + stop) / 2)
     waves = np.tile(np.arange(len(WAVES)), len(absent))
     inside = (start >= 0) & (stop <= n_samples - 1) & (stop > start)  # NaN compares as False
@@ -207,26 +206,20 @@ def splice(values: np.ndarray, spans: Spans, average: np.ndarray, fs: float) -> 
     return result, codes
 
 
-def _levels(
-    values: np.ndarray, start: np.ndarray, stop: np.ndarray, ends: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _levels(values: np.ndarray, start: np.ndarray, stop: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
     """Level at the start and stop of each replaced wave, shape (n_leads, n) each, and the places of the joints, sorted.
 
     `ends` holds the average's own level there, shape (n_leads, n, 2).
     """
-    goes_on = start[1:] == stop[:-1]
+    goes_on, ends = start[1:] == stop[:-1], ends.copy()
     # two average waves need not meet at quite one level: within a block they do so halfway
-    within = (ends[:, :-1, 1] + ends[:, 1:, 0]) / 2
-    ends = ends.copy()
-    ends[:, :-1, 1] = np.where(goes_on, within, ends[:, :-1, 1])
-    ends[:, 1:, 0] = np.where(goes_on, within, ends[:, 1:, 0])
+    within = (ends[:, :-1, 1] + ends[:, 1:, 0])[:, goes_on] / 2
+    ends[:, :-1, 1][:, goes_on] = ends[:, 1:, 0][:, goes_on] = within
     first, last = np.r_[True, ~goes_on], np.r_[~goes_on, True]
     joints = np.r_[start[first], stop[last]]
     order, samples = np.argsort(joints), np.arange(values.shape[-1])
     of_average, joints = np.concatenate([ends[:, first, 0], ends[:, last, 1]], axis=1)[:, order], joints[order]
-    levels = np.empty((2, *ends.shape[:2]))
-    for lead, own in enumerate(values):
-        shifts = np.interp(joints, samples, own) - of_average[lead]
-        levels[0, lead] = ends[lead, :, 0] + np.interp(start, joints, shifts)
-        levels[1, lead] = ends[lead, :, 1] + np.interp(stop, joints, shifts)
-    return levels[0], levels[1], joints
+    shifts = [np.interp(joints, samples, own) for own in values] - of_average
+    places = enumerate((start, stop))
+    left, right = (ends[..., at] + [np.interp(place, joints, shift) for shift in shifts] for at, place in places)
+    return left, right, joints

@@ -153,7 +153,7 @@ def beat_phases(
 def session_figure(heard: Predictions, seconds: float, switching: float) -> Figure:
     """One person's whole session as a stream: activity and person over time with the truth; the median person."""
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, height_ratios=[3, 2])
-    ordered = sorted(sessions(heard).values(), key=lambda session: session.accuracy("activity"))
+    ordered = sorted(sessions(heard), key=lambda session: session.accuracy("activity"))
     stream = ordered[len(ordered) // 2]
     names, person = stream.classes["activity"], stream.windows[SUBJECT].iloc[0]
     minutes = np.arange(len(stream.windows)) * GRID_S / 60

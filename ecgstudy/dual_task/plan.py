@@ -328,14 +328,10 @@ def choose(context: Context, cohort: str, budget: Budget) -> tuple[Attacker, pd.
 
 def on_common_ends(found: Sequence[Predictions]) -> list[Predictions]:
     """Windows alone that end when a window of every other does, of those that predict anything."""
-    ends = [pd.MultiIndex.from_arrays([one.windows[RECORD], _ends(one.windows)]) for one in found]
+    moments = [(one.windows[RECORD], one.windows["start"] + one.windows["n_samples"]) for one in found]
+    ends = [pd.MultiIndex.from_arrays(moment) for moment in moments]
     common = reduce(pd.MultiIndex.intersection, [own for own in ends if len(own)] or ends)
     return [one.subset(own.isin(common)) for one, own in zip(found, ends, strict=True)]
-
-
-def _ends(windows: pd.DataFrame) -> pd.Series:
-    """Sample at which each window ends."""
-    return windows["start"] + windows["n_samples"]
 
 
 def by_network(outcome: Outcome, jobs: Sequence[Job]) -> dict[tuple[str, str], Predictions]:

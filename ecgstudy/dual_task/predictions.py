@@ -55,10 +55,6 @@ class Predictions:
         predicted = self.windows[f"{task}_predicted"]
         return float((predicted == self.windows[TASKS[task]]).mean()) if predicted.notna().all() else math.nan
 
-    def correct(self, task: str, shares: np.ndarray) -> np.ndarray:
-        """Whether the likeliest class of each window is the true one."""
-        return np.array(self.classes[task])[shares.argmax(axis=1)] == self.windows[TASKS[task]].to_numpy()
-
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of the same cohort, one below the other."""

@@ -81,9 +81,9 @@ def as_stream(predictions: Predictions, records: pd.DataFrame) -> Predictions:
     return replace(predictions, windows=both.loc[order].reset_index(drop=True))
 
 
-def sessions(heard: Predictions) -> dict[str, Predictions]:
-    """Each person's part of a stream, by name."""
-    return {person: heard.subset(rows) for person, rows in heard.windows.groupby(SUBJECT).indices.items()}
+def sessions(heard: Predictions) -> list[Predictions]:
+    """Each person's part of a stream."""
+    return [heard.subset(rows) for rows in heard.windows.groupby(SUBJECT).indices.values()]
 
 
 def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
@@ -110,17 +110,17 @@ def delay_table(heard: Predictions, seconds: float) -> pd.DataFrame:
 def _judged(heard: Predictions, decide: Callable[[Predictions], np.ndarray], seconds: float) -> dict[str, float]:
     """Numbers of a row of :func:`delay_table`."""
     decisions, changes, classes = [], [], np.array(heard.classes["activity"])
-    for person, one in sessions(heard).items():
+    for one in sessions(heard):
         decided, windows = classes[decide(one)], one.windows
         right = decided == windows["activity"].to_numpy()
         false = np.append(False, (decided[1:] != decided[:-1]) & ~right[1:])
-        decisions.append(pd.DataFrame({SUBJECT: person, "wrong": ~right, "false": false}))
+        decisions.append(pd.DataFrame({SUBJECT: windows[SUBJECT], "wrong": ~right, "false": false}))
         since = windows["since"].to_numpy() * seconds / windows["n_samples"].to_numpy()
         # each record but the first begins with a change
         for rows in [*windows.groupby(RECORD, sort=False).indices.values()][1:]:
             padded = np.append(right[rows], np.zeros(NOTICED_S - 1, dtype=bool))
             runs = np.lib.stride_tricks.sliding_window_view(padded, NOTICED_S).all(axis=1)
-            changes.append((person, since[rows][runs.argmax()] if runs.any() else math.inf))
+            changes.append((windows[SUBJECT].iloc[0], since[rows][runs.argmax()] if runs.any() else math.inf))
     if not decisions:
         return intervals(dict.fromkeys(MONITORED)) | {"changes": 0}
     each, waits = pd.concat(decisions), pd.DataFrame(changes, columns=[SUBJECT, "delay"])
@@ -159,7 +159,8 @@ def decisions_by_time(predictions: Predictions, seconds: float) -> pd.DataFrame:
     for task in TASKS:
         if not math.isnan(predictions.accuracy(task)):
             evidence = pd.DataFrame(np.log(np.clip(predictions.shares(task), 1e-6, None)))
-            right = predictions.correct(task, evidence.groupby(windows[RECORD]).cumsum().to_numpy())
+            likeliest = evidence.groupby(windows[RECORD]).cumsum().to_numpy().argmax(axis=1)
+            right = np.array(predictions.classes[task])[likeliest] == windows[TASKS[task]].to_numpy()
             heard = seconds + GRID_S * windows.groupby(RECORD).cumcount()
             rows.append(pd.DataFrame({"seconds": heard, "task": task, SUBJECT: windows[SUBJECT], "right": right}))
     return pd.concat(rows)

@@ -293,12 +293,10 @@ def coverage_finding(records: pd.DataFrame, coverage: pd.DataFrame, index: pd.Da
     """
     persons = "; ".join(f"{row.who}: {row.missing}" for row in coverage.itertuples() if row.missing) or "nobody"
     absent = ", ".join(sorted(set(coverage.columns[2:-2]) - set(records["activity"]))) or "none"
-    finding = (
+    electrodes = f" Usable records by electrode: {_counted(records['electrode'])}." if "electrode" in records else ""
+    return (
         f"Activities without any usable record: {absent}. Persons without a usable record of some activity: {persons}. "
-        f"Windows left out: {index['problem'].count()} ({_counted(index['problem']) or 'none'})."
-    )
-    return finding + (
-        f" Usable records by electrode: {_counted(records['electrode'])}." if "electrode" in records else ""
+        f"Windows left out: {index['problem'].count()} ({_counted(index['problem']) or 'none'}).{electrodes}"
     )
 
 

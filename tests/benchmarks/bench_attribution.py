@@ -34,7 +34,7 @@ def ask(model: str, n_windows: int) -> Question:
 
 def bare_gradients(question: Question) -> None:
     """As many forward-backward passes as integrated gradients takes steps."""
-    for _, x, target, _ in question.chunks(ZERO):
+    for x, target, _ in question.chunks(ZERO):
         for _ in range(N_STEPS):
             x.requires_grad_()
             torch.autograd.grad(question.contrast(x).gather(1, target[:, None]).sum(), x)
@@ -45,7 +45,7 @@ def bare_forwards(question: Question) -> None:
     length = round(OCCLUSION_SECONDS * FS)
     places = -(-(N_SAMPLES - length) // (length // 2)) + 1
     with torch.no_grad():
-        for _, x, _, _ in question.chunks(ZERO):
+        for x, _, _ in question.chunks(ZERO):
             for _ in range(places + 1):
                 question.contrast(x)
 
