@@ -87,12 +87,7 @@ class ReadingJob:
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values of everything that the reading depends on, besides code."""
         release = self.folder.name if self.folder else ""
-        return {
-            "job": self.name,
-            "release": release,
-            "effort": effort(context.profile),
-            "protector": self.protector,
-        }
+        return {"job": self.name, "release": release, "effort": effort(context.profile), "protector": self.protector}
 
 
 def read(context: Context, job: ReadingJob) -> pd.DataFrame:

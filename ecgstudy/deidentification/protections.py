@@ -15,14 +15,7 @@ import numpy as np
 from scipy import signal as dsp
 from sklearn.decomposition import PCA
 
-from ecgstudy.deidentification.cycles import (
-    LONGEST_S,
-    SHORTEST_S,
-    TYPICAL_S,
-    CycleSet,
-    Recording,
-    render,
-)
+from ecgstudy.deidentification.cycles import LONGEST_S, SHORTEST_S, TYPICAL_S, CycleSet, Recording, render
 from ecgstudy.errors import StudyError
 
 IRREGULAR = 0.1

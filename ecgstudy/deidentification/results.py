@@ -9,14 +9,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from ecgstudy.deidentification.attacks import (
-    LAZY,
-    NETWORKS,
-    REFERENCE,
-    RHYTHM_ATTACKER,
-    SEMI,
-    AttackJob,
-)
+from ecgstudy.deidentification.attacks import LAZY, NETWORKS, REFERENCE, RHYTHM_ATTACKER, SEMI, AttackJob
 from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, TOLD_FLOOR, ReadingJob, membership
 from ecgstudy.deidentification.plan import asked_cohorts
 from ecgstudy.deidentification.readers import FIBRILLATION

@@ -34,16 +34,7 @@ from ecgstudy.ingestion.stores import STORE_FS
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.quality import Problem
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.cache import (
-    KEY_LENGTH,
-    PARTIAL,
-    alone,
-    cache_key,
-    code_key,
-    library_versions,
-    remember,
-    write_text,
-)
+from ecgstudy.study.cache import KEY_LENGTH, PARTIAL, alone, cache_key, code_key, library_versions, remember, write_text
 from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
 
@@ -271,11 +262,7 @@ def _opened(source: Path, key: Path, _made_from: str) -> HeldCohort:
 
 
 def _protect_some(
-    order: Order,
-    made_from: str,
-    leads: Sequence[str],
-    prepared: Prepared,
-    rows: Sequence[tuple[str, int, np.ndarray]],
+    order: Order, made_from: str, leads: Sequence[str], prepared: Prepared, rows: Sequence[tuple[str, int, np.ndarray]]
 ) -> list[tuple[str, str, str]]:
     """Write some records (pseudonym, row of the release, R peaks in seconds); give those that cannot be protected."""
     cohort, failed = _opened(order.source, order.key, made_from), []
