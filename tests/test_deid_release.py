@@ -14,7 +14,7 @@ from ecgstudy.data.base import RECORD_COLUMNS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import release
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.protections import Changed, OwnCycle, Prepared, Protection, Unprotected
+from ecgstudy.deidentification.protections import OwnCycle, Prepared, Protection, SampleChange, Unprotected
 from ecgstudy.deidentification.readers import Readers, Thoroughness
 from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import StudyError
@@ -116,8 +116,9 @@ def test_a_release_is_a_cohort_of_the_same_records(store: RecordStore, people: C
     assert np.median(np.abs(again.rhythm[:, 0] - kept.rhythm[:, 0])) < 0.01
 
 
-def _nothing(recording: Recording, _: np.random.Generator) -> np.ndarray:
-    return np.zeros_like(recording.values)
+class _Nothing(SampleChange):
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+        return np.zeros_like(recording.values)
 
 
 def test_unprotected_samples_are_those_of_the_store_with_holes_filled(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_unprotected_samples_are_those_of_the_store_with_holes_filled(tmp_path: 
         np.testing.assert_array_equal(cohort.signal(name).values, np.nan_to_num(store.signal(name)[:1]))
     assert len(release_store(cohort, tmp_path).records) == 3
     with pytest.raises(StudyError, match="the protection destroyed them all"):
-        release_store(_release(store, one_lead, Changed(_nothing), leads=("I",), made_from="y"), tmp_path)
+        release_store(_release(store, one_lead, _Nothing(), leads=("I",), made_from="y"), tmp_path)
 
 
 def test_whatever_makes_a_release_is_in_its_digest(store: RecordStore, people: CycleSet) -> None:

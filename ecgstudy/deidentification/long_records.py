@@ -162,11 +162,10 @@ def long_context(context: Context) -> Context:
 
 def later_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[AttackJob]:
     """Attackers of raw records, and semi-informed ones of every release, on early minutes against late ones."""
-    return [
-        replace(job, protocol=replace(job.protocol, inner=LaterMinutes()))
-        for job in plan.attack_jobs(context, folders, seed)
-        if isinstance(job.protocol.inner, CrossDay) and job.tier in (REFERENCE, SEMI) and job.seed == seed
-    ]
+    asked = [(name, each) for name, each in plan.strangers(context) if isinstance(each.inner, CrossDay)]
+    asked = [(name, replace(protocol, inner=LaterMinutes())) for name, protocol in asked]
+    jobs = plan.attack_jobs(context, asked, folders, seed)
+    return [job for job in jobs if job.tier in (REFERENCE, SEMI) and job.seed == seed]
 
 
 def beat_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[ReadingJob]:
@@ -289,9 +288,9 @@ def ask(context: Context, seed: int) -> Answers:
         return Answers(nothing, nothing, refusal, set())
     people, _ = plan.asked_cohorts(inner)
     views = [view for view in METHODS if view != RAW]
-    jobs = [plan.ReleaseJob(people, tuple(inner.stores), (LEAD,), view, 0, seed) for view in views]
+    jobs = [plan.ReleaseJob(plan.IDENTITY, people, tuple(inner.stores), (LEAD,), view, 0, seed) for view in views]
     made = run(plan.release, jobs, inner, "releases, half-hour records")
-    folders = {job.view: made.values[job.name] for job in jobs if job.name in made.values}
+    folders, _ = plan.released(jobs, made)
     attacks, readings = later_jobs(inner, folders, seed), beat_jobs(inner, folders, seed)
     attacked, read = run(score, attacks, inner, "attacks, minutes later"), run(read_beats, readings, inner, "beats")
     persons = results.attack_results(attacked.values, attacks, seed)

@@ -6,7 +6,6 @@ to be released besides their samples is in `needs_labels`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -94,62 +93,58 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A change of samples that depends on nothing but the recording."""
+class SampleChange(Protection):
+    """A change of samples that depends on nothing but the recording, and so is ready for every release."""
 
-    change: Callable[[Recording, np.random.Generator], np.ndarray]
+    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+        """Give itself."""
+        return self
 
     def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Change the recording."""
         return self.change(recording, rng).astype(np.float32)
 
+    @abstractmethod
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+        """Give the changed samples, shape of ``recording.values``."""
+
 
 @dataclass(frozen=True)
-class Unprotected(Protection):
+class Unprotected(SampleChange):
     """The recording as it is: the reference."""
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Change nothing."""
-        return Changed(_unchanged)
-
-
-def _unchanged(recording: Recording, _: np.random.Generator) -> np.ndarray:
-    return recording.values
+        return recording.values
 
 
 @dataclass(frozen=True)
-class Noise(Protection):
+class Noise(SampleChange):
     """White noise of so many standard deviations of each lead."""
 
     level: float
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Add noise."""
-        return Changed(self._change)
-
-    def _change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         values = recording.values
         return values + self.level * values.std(axis=-1, keepdims=True) * rng.standard_normal(values.shape)
 
 
 @dataclass(frozen=True)
-class LowPass(Protection):
+class LowPass(SampleChange):
     """Everything above a frequency removed: Butterworth of order 4, forwards and backwards."""
 
     hz: float
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Filter."""
-        return Changed(self._change)
-
-    def _change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         sections = dsp.butter(4, self.hz, fs=recording.fs, output="sos")
         padding = min(recording.values.shape[-1] - 1, round(recording.fs))
         return dsp.sosfiltfilt(sections, recording.values, axis=-1, padlen=padding)
 
 
 @dataclass(frozen=True)
-class Warp(Protection):
+class Warp(SampleChange):
     """Time and amplitude warped smoothly, all leads alike in time: one knot a second.
 
     `strength` is the standard deviation of the logarithm of the local speed and of each lead's local gain.
@@ -157,11 +152,8 @@ class Warp(Protection):
 
     strength: float
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Warp."""
-        return Changed(self._change)
-
-    def _change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         n_leads, n = recording.values.shape
         knots = np.linspace(0, n - 1, max(2, round(n / recording.fs) + 1))
         grid = np.arange(n)
@@ -191,12 +183,16 @@ class LowRank(Protection):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "LowRank":
         """Find the components."""
-        return replace(self, pca=_components(people, self.components))
+        return replace(self, pca=PCA(min(self.components, len(people)), random_state=0).fit(_flat(people)))
 
     def prepare(self, release: CycleSet, seed: int) -> Rendered:
-        """Project every cycle."""
-        codes = self.pca.transform(_flat(release))
-        return Rendered(_unflattened(self.pca.inverse_transform(codes), release))
+        """Rebuild every cycle from its code."""
+        shapes = self.pca.inverse_transform(self._codes(release, seed)).reshape(release.cycles.shape)
+        return Rendered((shapes * release.amplitudes[..., None]).astype(np.float32))
+
+    def _codes(self, release: CycleSet, seed: int) -> np.ndarray:
+        """Project every shape."""
+        return self.pca.transform(_flat(release))
 
 
 @dataclass(frozen=True)
@@ -215,16 +211,17 @@ class DifferentiallyPrivate(LowRank):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "DifferentiallyPrivate":
         """Find the components, and how long codes are."""
-        pca = _components(people, self.components)
-        return replace(self, pca=pca, radius=float(np.median(np.abs(pca.transform(_flat(people))).sum(axis=1))))
+        fitted = super().fit(people, seed, runs)
+        norms = np.abs(fitted.pca.transform(_flat(people))).sum(axis=1)
+        return replace(fitted, radius=float(np.median(norms)))
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
+    def _codes(self, release: CycleSet, seed: int) -> np.ndarray:
         """Clip the codes and add noise."""
-        codes = self.pca.transform(_flat(release))
+        codes = super()._codes(release, seed)
         norms = np.abs(codes).sum(axis=1, keepdims=True)
         codes *= np.minimum(1, self.radius / np.maximum(norms, 1e-9))
         codes += np.random.default_rng(seed).laplace(scale=2 * self.radius / self.epsilon, size=codes.shape)
-        return Rendered(_unflattened(self.pca.inverse_transform(codes), release))
+        return codes
 
 
 @dataclass(frozen=True)
@@ -243,16 +240,6 @@ class KSame(Protection):
 def _flat(cycles: CycleSet) -> np.ndarray:
     """Shapes as rows."""
     return cycles.shapes.reshape(len(cycles), -1)
-
-
-def _unflattened(rows: np.ndarray, of: CycleSet) -> np.ndarray:
-    """Cycles of rows of shapes, with the amplitudes of `of`."""
-    return (rows.reshape(of.cycles.shape) * of.amplitudes[..., None]).astype(np.float32)
-
-
-def _components(people: CycleSet, n: int) -> PCA:
-    """Principal components of the shapes of some people."""
-    return PCA(min(n, len(people)), random_state=0).fit(_flat(people))
 
 
 def microaggregate(codes: np.ndarray, k: int) -> np.ndarray:
