@@ -14,20 +14,11 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from ecgstudy.deidentification import plan
+from ecgstudy.deidentification import plan, readers
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI
 from ecgstudy.deidentification.cycles import CycleSet, cycle_set
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM
-from ecgstudy.deidentification.readers import (
-    ABSENCE,
-    ATTRIBUTES,
-    attribute_table,
-    diagnosis_table,
-    probabilities,
-    tasks_of,
-    told_diagnoses,
-    train_reader,
-)
+from ecgstudy.deidentification.readers import ABSENCE, ATTRIBUTES, attribute_table, diagnosis_table
 from ecgstudy.deidentification.release import RAW, TWO_DIAGNOSES
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
@@ -82,7 +73,7 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
 
     One row a victim's record and task: person, record, task, truth, ``p`` (of the second class), age, expected_age.
     """
-    raw, changed = _both(context, job)
+    raw, changed = _both(context, job.cohort, job.folder)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
     known = learns.rows(plan.groups(context, job.cohort, learns.records, job.rotation, job.protector) == ATTACKER)
     asked = reads.rows(plan.groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
@@ -95,13 +86,14 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
         for cycles, diagnoses in ((known, stated[: len(known)]), (asked, stated[len(known) :]))
     )
     tasks = {name: classes for name, classes in ATTRIBUTES.items() if len(labels[name].dropna().unique()) > 1}
-    tasks |= tasks_of(labels[[*stated]])
+    tasks |= readers.tasks_of(labels[[*stated]])
     if not tasks:
         raise StudyError("neither sex nor age nor any diagnosis is known of enough people to learn it from")
-    model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
+    epochs = EPOCHS[effort(context.profile)]
+    model = readers.train_reader(known, labels, tasks, job.seed, context.runs, epochs, context.device)
     about = {"person": asked.records[SUBJECT], "record": asked.records[RECORD], "age": asked.records["age"]}
     tables = []
-    for task, chances in probabilities(model, asked).items():
+    for task, chances in readers.probabilities(model, asked).items():
         table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(truth[task], task), "p": chances[:, 1]})
         if task == "age_group":
             ages = known.records["age"].groupby(labels[task]).mean().reindex(ATTRIBUTES[task])
@@ -111,13 +103,13 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _both(context: Context, job: ReadingJob) -> tuple[CycleSet, CycleSet]:
-    """Cycles of a cohort as it is and as it is released, of the same leads."""
-    leads = plan.common_leads(context.stores[job.cohort])
-    raw = plan.cycles_of(context, job.cohort, leads)
-    if job.folder is None:
+def _both(context: Context, cohort: str, folder: Path | None) -> tuple[CycleSet, CycleSet]:
+    """Cycles of a cohort as it is and as the store of a release holds it, of the same leads."""
+    leads = plan.common_leads(context.stores[cohort])
+    raw = plan.cycles_of(context, cohort, leads)
+    if folder is None:
         return raw, raw
-    return raw, context.shared(("cycles", job.folder), lambda: cycle_set(RecordStore(job.folder), leads))
+    return raw, context.shared(("cycles", folder), lambda: cycle_set(RecordStore(folder), leads))
 
 
 def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
@@ -188,7 +180,7 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
     cohort, _ = plan.asked_cohorts(context)
     everybody = plan.cycles_of(context, cohort, plan.common_leads(context.stores[cohort]))
     records, stated = everybody.records, diagnosis_table(everybody.records).fillna(0.5)
-    told = {TOLD_FLOOR: told_diagnoses(records), TWO_FLOOR: [name for name in TWO_DIAGNOSES if name in stated]}
+    told = {TOLD_FLOOR: readers.told_diagnoses(records), TWO_FLOOR: [name for name in TWO_DIAGNOSES if name in stated]}
     sources = {floor: stated[names].to_numpy(dtype=float) for floor, names in told.items() if names}
     sources[RHYTHM_FLOOR] = everybody.rhythm
     truths = {task: _as_numbers(answers, task) for task, answers in attribute_table(records)[[*BINARY]].items()}
@@ -209,14 +201,14 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.DataFrame:
+def membership(context: Context, folder: Path, rotation: int) -> pd.DataFrame:
     """How near each released shape is to its own raw one, for people the protector learnt from and for strangers.
 
     One row a record: person, truth (1: the protector learnt from the person), p (minus the distance). A protector that
     remembers its people rebuilds them better.
     """
     cohort, _ = plan.asked_cohorts(context)
-    raw, changed = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
+    raw, changed = _both(context, cohort, folder)
     at = pd.Index(raw.records[RECORD]).get_indexer(changed.records[RECORD])
     distance = np.sqrt(((raw.shapes[at] - changed.shapes) ** 2).mean(axis=(1, 2)))
     group = plan.groups(context, cohort, changed.records, rotation)

@@ -112,6 +112,11 @@ def _worst_protocol(strongest: pd.DataFrame) -> pd.DataFrame:
     return strongest[strongest["metric"].isin(["rank1", "eer"])].merge(worst, on=CELL).assign(protocol=WORST)
 
 
+def strongest_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the strongest attacker under every protocol, without those under the worst, which are among them."""
+    return rows[(rows["attacker"] == STRONGEST) & (rows["protocol"] != WORST)]
+
+
 def _of_first_cohort(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the cohort that the first row is of."""
     return rows[rows["cohort"].isin(rows["cohort"][:1])]
@@ -224,13 +229,15 @@ def floor_results(table: pd.DataFrame, cohort: str, seed: int) -> pd.DataFrame:
     for (floor, task), part in table.groupby(["floor", "task"], sort=False):
         about = {"cohort": cohort, "protocol": "strangers", "attacker": floor, "view": "floor"}
         about |= {"name": f"floor.{floor}.{SHORT[task]}.auroc"}
-        rows += _auroc_results(part, f"{task} has one class only", seed, **about)
+        rows += _auroc_results(part, task, f"{task} has one class only", seed, **about)
     return results_table(rows)
 
 
-def _auroc_results(table: pd.DataFrame, if_undefined: str, seed: int, **about: str) -> list[dict[str, object]]:
-    """Row of the AUROC of the one task of a table of readings, by resamples of its own."""
-    (task,), resamples = table["task"].unique(), Resamples.draw(table["person"], seed)
+def _auroc_results(
+    table: pd.DataFrame, task: str, if_undefined: str, seed: int, **about: str
+) -> list[dict[str, object]]:
+    """Row of the AUROC of a table of readings that are of one task, by resamples of its own."""
+    resamples = Resamples.draw(table["person"], seed)
     statistic, n = mean_auroc(table, (task,), resamples)
     return estimate_results({"auroc": bootstrap(statistic, resamples, n, if_undefined)}, **about, task=task)
 
@@ -304,8 +311,7 @@ def best_results(rows: pd.DataFrame) -> pd.DataFrame:
     mine = rows[rows["view"] == BEST]
     if mine.empty:
         return mine
-    person = mine[(mine["attacker"] == STRONGEST) & (mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]
-    person = _of_first_cohort(person[person["protocol"] != WORST])
+    person = _of_first_cohort(strongest_of(mine[(mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]))
     person = person.assign(name="deid.best.person." + SEMI + "." + person["protocol"] + "." + person["metric"])
     others = mine[mine["attacker"].isin(["reader", ""])]
     name = others["name"].str.replace(f"deid.{BEST}.", "deid.best.", regex=False)
@@ -347,9 +353,9 @@ def membership_results(context: Context, readable: Mapping[tuple[str, int], str]
     for view in dict.fromkeys(view for view, _ in readable):
         # a person of several rotations is asked in each: as another person would be
         folders = {rotation: context.cache / folder for (own, rotation), folder in readable.items() if own == view}
-        tables = [membership(context, folder, view, rotation) for rotation, folder in folders.items()]
+        tables = [membership(context, folder, rotation) for rotation, folder in folders.items()]
         about = {"cohort": cohort, "protocol": "membership", "attacker": "distance", "view": view}
         about |= {"name": f"deid.{view}.membership.auroc"}
         table = pd.concat(tables, ignore_index=True).assign(task="member")
-        rows += _auroc_results(table, "there is nobody to tell apart", seed, **about)
+        rows += _auroc_results(table, "member", "there is nobody to tell apart", seed, **about)
     return results_table(rows)

@@ -201,9 +201,8 @@ def _prepare(order: Order, cohort: HeldCohort, release: CycleSet, runs: Path) ->
             f"{order.protection} needs such records of {least} persons or more, and there are those of {persons}; "
             "choose a method that needs fewer: k_same (5 persons), low_pass or warp (1)."
         )
-    if learns(protection):
-        protection = protection.fit(_some_people(release, order.seed), order.seed, runs)
-    return protection.prepare(release, cohort.secret(order.protection, order.seed))
+    fitted = protection.fit(_some_people(release, order.seed), order.seed, runs)
+    return fitted.prepare(release, cohort.secret(order.protection, order.seed))
 
 
 def learns(protection: Protection) -> bool:
