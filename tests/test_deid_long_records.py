@@ -88,7 +88,7 @@ def _released(context: SimpleNamespace, protection: Protection) -> Path:
     """Folder of a release of the planted records."""
     store = context.stores[COHORT]
     cycles = cycle_set(store, ("II",))
-    cohort = ReleaseCohort(store, ("II",), cycles, protection.prepare(cycles, 0), 0, repr(protection))
+    cohort = ReleaseCohort(store, ("II",), cycles, protection, 0, repr(protection))
     return release_store(cohort, context.cache).folder
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ecgstudy.deidentification.cycles import POINTS, RHYTHM, CycleSet
-from ecgstudy.deidentification.protections import Prepared, Protection, Rendered, Retiming, group_means, microaggregate
+from ecgstudy.deidentification.protections import Protection, Retiming, group_means, microaggregate
 from ecgstudy.deidentification.readers import (
     THOROUGH,
     Readers,
@@ -240,10 +240,10 @@ class Microaggregation(_Told):
 
     k: int = 5
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Group by what the readers say."""
         group = microaggregate(_code(self.readers.read(release)), self.k)
-        return Rendered(group_means(release.cycles, group), self.retiming)
+        return group_means(release.cycles, group)
 
 
 @dataclass(frozen=True)
@@ -272,12 +272,12 @@ class Bottleneck(_Told):
         book = KMeans(n, n_init=4, random_state=seed).fit(codes) if n else None
         return {"coder": coder, "codebook": book, "bounds": bounds}
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Decode."""
         codes = np.fmax(_code(self.readers.read(release)), self.bounds)
         if self.codebook is not None:
             codes = self.codebook.cluster_centers_[self.codebook.predict(codes)]
-        return Rendered(_cycles(self.coder, codes, release), self.retiming)
+        return _cycles(self.coder, codes, release)
 
 
 def _bounds(codes: np.ndarray, share: float) -> np.ndarray | float:
@@ -310,11 +310,11 @@ class PPVAE(_Told):
         coder = _fit_coder(people, nothing, readers, weights, seed, steps, self.n_latent, self.ADVERSARIES)
         return {"coder": coder}
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Encode and decode the mean of the latent."""
         with torch.inference_mode():
             latents = self.coder.encode(torch.from_numpy(release.shapes))[0].numpy()
-        return Rendered(_cycles(self.coder, latents, release), self.retiming)
+        return _cycles(self.coder, latents, release)
 
 
 @dataclass(frozen=True)
@@ -331,11 +331,11 @@ class ConditionalVAE(_Told):
         weights, stated = CoderWeights(self.utility, self.divergence), _stated(people, readers)
         return {"coder": _fit_coder(people, stated, readers, weights, seed, self.thorough.steps, self.n_latent)}
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Draw a latent for every record."""
         drawn = np.random.default_rng(seed).standard_normal((len(release), self.n_latent))
         codes = np.hstack([_stated(release, self.readers), drawn])
-        return Rendered(_cycles(self.coder, codes, release), self.retiming)
+        return _cycles(self.coder, codes, release)
 
 
 def _stated(cycles: CycleSet, readers: Readers) -> np.ndarray:

@@ -5,7 +5,7 @@ training people looks weaker than it is, because the protector treats them diffe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,7 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, Strangers, attackers, tiers_of
-from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set
-from ecgstudy.deidentification.protections import Prepared
+from ecgstudy.deidentification.cycles import CycleSet, cycle_set
 from ecgstudy.deidentification.release import PROTECTED, PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
@@ -133,21 +132,11 @@ class ReleaseJob:
         return {"job": asdict(self), "protection": repr(protection_of(self.view))}
 
 
-@dataclass(frozen=True)
-class _ByGroup:
-    """A protection that was prepared for each group's release by itself: people of different groups share nothing."""
-
-    parts: Mapping[str, Prepared]
-    group: np.ndarray
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
-        """Protect as the record's own group's release does."""
-        own = self.group[row]
-        return self.parts[own].protect(np.count_nonzero(self.group[:row] == own), recording, rng)
-
-
 def release(context: Context, job: ReleaseJob) -> dict[str, str]:
-    """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort."""
+    """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort.
+
+    Each group's release is prepared by itself: people of different groups share nothing.
+    """
     people = cycles_of(context, job.people, job.leads)
     people_group = groups(context, job.people, people.records, job.rotation)
     if not (people_group == PROTECTOR).any():
@@ -159,9 +148,11 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     for name in job.cohorts:
         cycles = cycles_of(context, name, job.leads)
         group = people_group if name == job.people else np.full(len(cycles), VICTIM)
-        numbered = enumerate(np.unique(group))
-        parts = {each: fitted.prepare(cycles.rows(group == each), job.seed + number) for number, each in numbered}
-        cohort = ReleaseCohort(context.stores[name], job.leads, cycles, _ByGroup(parts, group), job.seed, made_from)
+        prepared = np.empty_like(cycles.cycles)
+        for number, each in enumerate(np.unique(group)):
+            prepared[group == each] = fitted.prepare(cycles.rows(group == each), job.seed + number)
+        released = replace(cycles, cycles=prepared)
+        cohort = ReleaseCohort(context.stores[name], job.leads, released, protection, job.seed, made_from)
         folders[name] = release_store(cohort, context.cache).folder.name
     return folders
 

@@ -1,14 +1,14 @@
 """Protections: a recording in, a recording of the same length, rate and leads out; one registry.
 
-Every protection goes fit -> prepare -> protect. It is fitted on the protector's own people, prepared for a release
-(of which it sees cycles and rhythms only), and then changes one recording at a time. What it is told about the records
-to be released besides their samples is in `needs_labels`.
+Every protection goes fit -> prepare -> protect. It is fitted on the protector's own people, prepares the cycles of a
+release (of which it sees cycles and rhythms only), and then protects one recording at a time with its cycle. What it is
+told about the records to be released besides their samples is in `needs_labels`.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from scipy import signal as dsp
@@ -25,15 +25,8 @@ GROUPING_COMPONENTS = 16
 """Principal components in which shapes are compared to form groups."""
 
 
-class Prepared(Protocol):
-    """A protection that knows the release it is for."""
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
-        """Give the protected samples of the release's record number `row`, float32, shape of ``recording.values``."""
-
-
 @dataclass(frozen=True)
-class Protection(ABC):
+class Protection:
     """How records are changed before they are shared; its ``repr`` says with what parameters.
 
     Registered in :data:`PROTECTIONS` under ``<method>.<strength>``.
@@ -48,9 +41,19 @@ class Protection(ABC):
         """Learn what it has to know from the protector's own people; networks' training runs are kept in `runs`."""
         return self
 
-    @abstractmethod
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
-        """Get ready for a release."""
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
+        """Give the cycles that stand for those of a release, float32 of their shape: the records' own, unless told."""
+        return release.cycles
+
+    def protect(self, recording: Recording, cycle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Give the protected samples, float32, shape of ``recording.values``; fitted or not, they are the same.
+
+        The prepared cycle of the record is put at its own R peaks or at redrawn ones.
+        """
+        n_samples, peaks = recording.values.shape[-1], recording.peaks
+        if self.retiming:
+            peaks = self.retiming.peaks(peaks, n_samples / recording.fs, rng)
+        return render(cycle, peaks, n_samples, recording.fs)
 
 
 @dataclass(frozen=True)
@@ -77,30 +80,10 @@ class Retiming:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """Released cycles, (n, n_leads, n_points), that are put at the record's own R peaks or at redrawn ones."""
+class SampleChange(Protection, ABC):
+    """A change of samples that depends on nothing but the recording."""
 
-    cycles: np.ndarray
-    retiming: Retiming | None = None
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
-        """Render the record's cycle."""
-        n_samples = recording.values.shape[-1]
-        peaks = recording.peaks
-        if self.retiming:
-            peaks = self.retiming.peaks(peaks, n_samples / recording.fs, rng)
-        return render(self.cycles[row], peaks, n_samples, recording.fs)
-
-
-@dataclass(frozen=True)
-class SampleChange(Protection):
-    """A change of samples that depends on nothing but the recording, and so is ready for every release."""
-
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
-        """Give itself."""
-        return self
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+    def protect(self, recording: Recording, cycle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change the recording."""
         return self.change(recording, rng).astype(np.float32)
 
@@ -169,10 +152,6 @@ class Warp(SampleChange):
 class OwnCycle(Protection):
     """Each record's own median cycle at its own R peaks: loses noise only, and protects nobody."""
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
-        """Keep every cycle."""
-        return Rendered(release.cycles)
-
 
 @dataclass(frozen=True)
 class LowRank(Protection):
@@ -185,10 +164,10 @@ class LowRank(Protection):
         """Find the components."""
         return replace(self, pca=PCA(min(self.components, len(people)), random_state=0).fit(_flat(people)))
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Rebuild every cycle from its code."""
         shapes = self.pca.inverse_transform(self._codes(release, seed)).reshape(release.cycles.shape)
-        return Rendered((shapes * release.amplitudes[..., None]).astype(np.float32))
+        return (shapes * release.amplitudes[..., None]).astype(np.float32)
 
     def _codes(self, release: CycleSet, seed: int) -> np.ndarray:
         """Project every shape."""
@@ -230,11 +209,11 @@ class KSame(Protection):
 
     k: int
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Group by shape."""
         size = min(GROUPING_COMPONENTS, len(release), release.cycles[0].size)
         codes = PCA(size, random_state=0).fit_transform(_flat(release))
-        return Rendered(group_means(release.cycles, microaggregate(codes, self.k)))
+        return group_means(release.cycles, microaggregate(codes, self.k))
 
 
 def _flat(cycles: CycleSet) -> np.ndarray:

@@ -14,7 +14,7 @@ import pandas as pd
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
 from ecgstudy.deidentification import learned, protections
 from ecgstudy.deidentification.cycles import CycleSet, Recording, peaks_by_record
-from ecgstudy.deidentification.protections import Prepared, Protection
+from ecgstudy.deidentification.protections import Protection
 from ecgstudy.deidentification.readers import BRIEF
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
@@ -75,7 +75,7 @@ def protection_of(name: str, brief: bool = False) -> Protection:
 
 
 class ReleaseCohort(Cohort):
-    """Some leads of the records of a store under a prepared protection.
+    """Some leads of the records of a store under a protection.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ class ReleaseCohort(Cohort):
     leads : sequence of str
         Leads that are released; those of `release`.
     release : CycleSet
-        The records that are released, in the order for which the protection was prepared.
-    prepared : Prepared
-        The protection.
+        The records that are released, with the cycles that were prepared for them.
+    protection : Protection
+        How they are protected, fitted or not.
     seed : int
         Seed of what is drawn for each record.
     made_from : str
@@ -98,10 +98,16 @@ class ReleaseCohort(Cohort):
     how_to_get = "Made by notebook 05_deidentification."
 
     def __init__(
-        self, store: RecordStore, leads: Sequence[str], release: CycleSet, prepared: Prepared, seed: int, made_from: str
+        self,
+        store: RecordStore,
+        leads: Sequence[str],
+        release: CycleSet,
+        protection: Protection,
+        seed: int,
+        made_from: str,
     ) -> None:
         self.name = store.manifest["cohort"]
-        self._store, self._leads, self._release, self._prepared = store, tuple(leads), release, prepared
+        self._store, self._leads, self._release, self._protection = store, tuple(leads), release, protection
         self._seed, self._made_from = seed, made_from
         self._row = {record_id: row for row, record_id in enumerate(release.records["record_id"])}
         self._peaks = peaks_by_record(store)
@@ -121,7 +127,8 @@ class ReleaseCohort(Cohort):
         own_leads, unit = self._release.records.loc[row, ["leads", "unit"]]
         values = self._store.signal(record_id)[[own_leads.index(lead) for lead in self._leads]]
         recording = Recording(np.nan_to_num(values), self._store.fs, self._peaks[record_id])
-        values = self._prepared.protect(row, recording, np.random.default_rng([self._seed, row]))
+        rng = np.random.default_rng([self._seed, row])
+        values = self._protection.protect(recording, self._release.cycles[row], rng)
         return Signal(values.astype(np.float32), self._store.fs, self._leads, unit)
 
     def digest(self) -> str:
