@@ -159,8 +159,8 @@ def long_context(context: Context) -> Context:
 
 def later_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[AttackJob]:
     """Attackers of raw records, and semi-informed ones of every release, on early minutes against late ones."""
-    asked = [(name, each) for name, each in plan.strangers(context) if isinstance(each.inner, CrossDay)]
-    asked = [(name, replace(protocol, inner=LaterMinutes())) for name, protocol in asked]
+    mine = [each for name, each in plan.strangers(context) if name == COHORT and isinstance(each.inner, CrossDay)]
+    asked = [(COHORT, replace(protocol, inner=LaterMinutes())) for protocol in mine]
     jobs = plan.attack_jobs(context, asked, folders, seed)
     return [job for job in jobs if job.tier in (REFERENCE, SEMI) and job.seed == seed]
 
