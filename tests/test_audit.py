@@ -17,13 +17,13 @@ from ecgstudy.__main__ import main
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification import attributes, audit, tool
+from ecgstudy.deidentification import attributes, audit, readers, tool
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, SEMI, RhythmAttacker
 from ecgstudy.deidentification.cycles import CycleSet
-from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, worst_off
-from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
+from ecgstudy.deidentification.held import RawCohort, ReleasedCohort
+from ecgstudy.deidentification.judgement import answers_of, losses, missed, worst_off
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups
-from ecgstudy.deidentification.release import RAW
+from ecgstudy.deidentification.release import PROTECTED, RAW
 from ecgstudy.deidentification.results import STRONGEST
 from ecgstudy.errors import RecordError, StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
@@ -398,8 +398,8 @@ def test_who_is_said_to_have_something_else_is_without_a_diagnosis(monkeypatch: 
     )
     cycles = CycleSet(np.zeros((25, 1, 80)), np.zeros((25, 4)), records)
     monkeypatch.setattr(attributes, "_both", lambda *_: (cycles, cycles))
-    monkeypatch.setattr(attributes, "train_reader", Mock())
-    monkeypatch.setattr(attributes, "probabilities", lambda _, asked: {"MI": np.full((len(asked), 2), 0.5)})
+    monkeypatch.setattr(readers, "train_reader", Mock())
+    monkeypatch.setattr(readers, "probabilities", lambda _, asked: {"MI": np.full((len(asked), 2), 0.5)})
     job = attributes.ReadingJob(audit.OWN, RAW, REFERENCE, 0, 0, protector=False)
     found = attributes.read(Mock(profile="demo"), job).set_index("record")["truth"]
     np.testing.assert_array_equal(found[[*"abcdy"]], [0, 0, 0, 0, np.nan])

@@ -17,7 +17,7 @@ from ecgstudy.deidentification import attacks, plan
 from ecgstudy.deidentification.attacks import IGNORANT, INVERSION, LAZY, REFERENCE, SEMI, AttackJob, Strangers
 from ecgstudy.deidentification.cycles import Recording, cycle_set
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups, strangers
-from ecgstudy.deidentification.protections import Changed
+from ecgstudy.deidentification.protections import SampleChange
 from ecgstudy.deidentification.release import RAW, ReleaseCohort, release_store
 from ecgstudy.errors import LeakageError, StudyError
 from ecgstudy.evaluate.protocols import CrossRecord
@@ -62,7 +62,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     context = Context("real", stores, "cpu", known, cache=cache)
     cycles = cycle_set(stores["synthetic"], ("I",))
     kept = cycles.rows(np.arange(len(cycles)) != 2 * N_VICTIMS - 1)
-    cohort = ReleaseCohort(stores["synthetic"], ("I",), kept, Changed(_upside_down), 0, "upside down")
+    cohort = ReleaseCohort(stores["synthetic"], ("I",), kept, _UpsideDown(), 0, "upside down")
     folder = release_store(cohort, cache).folder
     records = context.records("synthetic")
     others = records[2 * N_VICTIMS :].reset_index(drop=True)
@@ -70,8 +70,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return Stage(context, (("synthetic", folder),), Strangers(others, CrossRecord(), victims))
 
 
-def _upside_down(recording: Recording, _: np.random.Generator) -> np.ndarray:
-    return -recording.values
+class _UpsideDown(SampleChange):
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+        return -recording.values
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> float:

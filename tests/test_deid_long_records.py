@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from ecgstudy.data.base import Cohort, Signal, as_tables
 from ecgstudy.data.synthetic import SyntheticCohort
-from ecgstudy.deidentification import long_records, tables
-from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI, attackers
+from ecgstudy.deidentification import long_records, plan, tables
+from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI, Strangers, attackers
 from ecgstudy.deidentification.attributes import ReadingJob
 from ecgstudy.deidentification.cycles import cycle_set
 from ecgstudy.deidentification.long_records import CLASSES, COHORT, EarlyAndLate, LaterMinutes, beats_of, read_beats
@@ -23,6 +23,7 @@ from ecgstudy.deidentification.release import RAW, ReleaseCohort, release_store
 from ecgstudy.deidentification.results import BEST
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.bootstrap import Resamples
+from ecgstudy.evaluate.protocols import CrossDay
 from ecgstudy.experiment.jobs import Context, Outcome
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.store import RecordStore
@@ -88,7 +89,7 @@ def _released(context: SimpleNamespace, protection: Protection) -> Path:
     """Folder of a release of the planted records."""
     store = context.stores[COHORT]
     cycles = cycle_set(store, ("II",))
-    cohort = ReleaseCohort(store, ("II",), cycles, protection.prepare(cycles, 0), 0, repr(protection))
+    cohort = ReleaseCohort(store, ("II",), cycles, protection, 0, repr(protection))
     return release_store(cohort, context.cache).folder
 
 
@@ -240,6 +241,14 @@ def test_where_no_beats_are_annotated_the_question_is_refused_with_its_reason(tm
     assert reason.startswith("Not applicable, because no cohort here has half-hour records")
     with pytest.raises(NotApplicableError, match="no cohort but MIT-BIH"):
         long_records.long_context(_context(tmp_path, [COHORT]))
+
+
+def test_other_days_of_the_people_to_learn_from_are_no_later_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(name, Strangers(pd.DataFrame(), CrossDay())) for name in ("ptbxl", COHORT)]
+    monkeypatch.setattr(plan, "strangers", lambda _: both)
+    context = SimpleNamespace(profile="demo", attackers=("template",))
+    (job,) = long_records.later_jobs(context, {}, 0)
+    assert (job.cohort, job.protocol.name) == (COHORT, "later_minutes")
 
 
 def test_people_to_learn_from_are_read_in_lead_ii_and_attacked_minutes_later(

@@ -19,7 +19,6 @@ from ecgstudy.deidentification.protections import (
     Noise,
     OwnCycle,
     Protection,
-    Rendered,
     Retiming,
     Warp,
     group_means,
@@ -33,7 +32,7 @@ RANDOM_READERS = SimpleNamespace(read=lambda cycles: np.random.default_rng(0).ra
 
 def _changed(protection: Protection, values: np.ndarray) -> np.ndarray:
     recording = Recording(values.astype(np.float32), FS, np.zeros(0))
-    return protection.prepare(hearts(4), 0).protect(0, recording, np.random.default_rng(0))
+    return protection.protect(recording, np.zeros(0), np.random.default_rng(0))
 
 
 def _partition(group: np.ndarray) -> set[frozenset[int]]:
@@ -70,7 +69,7 @@ def test_who_knows_every_raw_cycle_links_at_most_one_released_shape_in_k(method:
     people, n, grouped = hearts(60), 60, method != "own_cycle"
     protections = {"k_same": KSame(k), "microaggregation": Microaggregation(k=k, readers=RANDOM_READERS)}
     protection = protections.get(method, OwnCycle())
-    released, raw = protection.prepare(people, 0).cycles.reshape(n, -1), people.cycles.reshape(n, -1)
+    released, raw = protection.prepare(people, 0).reshape(n, -1), people.cycles.reshape(n, -1)
     distance = ((released[:, None] - raw) ** 2).sum(axis=-1)
     hits = (distance.argmin(axis=1) == np.arange(n)).sum()
     assert 0 < hits <= n / k if grouped else hits == n
@@ -91,7 +90,7 @@ def test_codes_of_any_two_records_differ_by_twice_the_radius_at_most() -> None:
     assert fitted.radius == pytest.approx(
         np.median(np.abs(_codes(fitted, people.cycles, people)).sum(axis=1)), rel=1e-3
     )
-    clipped, own = _codes(fitted, fitted.prepare(others, 0).cycles, others), _codes(fitted, others.cycles, others)
+    clipped, own = _codes(fitted, fitted.prepare(others, 0), others), _codes(fitted, others.cycles, others)
     differ = np.abs(clipped[:, None] - clipped).sum(axis=-1)
     assert fitted.radius < differ.max() <= 2 * fitted.radius * (1 + 1e-4)
     short = np.abs(own).sum(axis=1) < fitted.radius
@@ -106,7 +105,7 @@ def test_noise_bounds_how_much_more_probable_a_release_is_from_one_shape_than_fr
     ends = _codes(fitted, release.cycles, release)[:2, 0]
     assert ends.prod() < 0
     radius = float(np.abs(ends).min() * 0.99)  # so that both are clipped, to the two ends
-    codes = _codes(fitted, replace(fitted, radius=radius).prepare(release, 0).cycles, release)[:, 0]
+    codes = _codes(fitted, replace(fitted, radius=radius).prepare(release, 0), release)[:, 0]
     assert np.median(codes[::2]) == pytest.approx(np.sign(ends[0]) * radius, abs=0.1 * radius / epsilon)
     edges = [-np.inf, *np.linspace(-radius, radius, 5), np.inf]
     ratio = np.log(np.histogram(codes[::2], edges)[0] / np.histogram(codes[1::2], edges)[0])
@@ -118,7 +117,7 @@ def test_low_rank_keeps_what_its_components_span(components: int) -> None:
     angle, place = np.linspace(0, 6, 30)[:, None, None], np.arange(80) / 80
     cycles = 7 * np.sin(2 * np.pi * place + angle)  # two dimensions: a sine and a cosine
     people = replace(hearts(30, n_leads=1), cycles=cycles.astype(np.float32))
-    made = LowRank(components).fit(people, 0, RUNS).prepare(people, 0).cycles
+    made = LowRank(components).fit(people, 0, RUNS).prepare(people, 0)
     assert (np.abs(made - cycles).max() < 0.01) == (components > 1)
 
 
@@ -185,10 +184,11 @@ def test_nothing_but_the_rounded_rate_and_the_class_of_a_rhythm_passes() -> None
         assert 60 / np.diff(few).mean() == pytest.approx(80)
 
 
-@pytest.mark.parametrize("retiming", [None, Retiming(10.0)])
-def test_a_released_cycle_stands_at_own_peaks_or_at_redrawn_ones(retiming: Retiming | None) -> None:
+@pytest.mark.parametrize("protection", [OwnCycle(), Microaggregation(retiming=Retiming(10.0))])
+def test_a_released_cycle_stands_at_own_peaks_or_at_redrawn_ones(protection: Protection) -> None:
     people, own = hearts(3), _rhythm(71.0, 0.02, 0, 10.0)
     recording = Recording(np.zeros((2, 1000), dtype=np.float32), FS, own)
-    made = Rendered(people.cycles, retiming).protect(1, recording, np.random.default_rng(5))
+    made = protection.protect(recording, people.cycles[1], np.random.default_rng(5))
+    retiming = protection.retiming
     peaks = retiming.peaks(own, 10.0, np.random.default_rng(5)) if retiming else own
     np.testing.assert_array_equal(made, render(people.cycles[1], peaks, 1000, FS))

@@ -14,7 +14,7 @@ from ecgstudy.data.base import RECORD_COLUMNS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import release
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.protections import Changed, OwnCycle, Prepared, Protection, Unprotected
+from ecgstudy.deidentification.protections import OwnCycle, Protection, SampleChange, Unprotected
 from ecgstudy.deidentification.readers import Readers, Thoroughness
 from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import StudyError
@@ -69,12 +69,14 @@ def test_every_protection_keeps_the_form_of_a_recording_whatever_its_unit(
     rows = [store.records["leads"][0].index(lead) for lead in LEADS]
     made: dict[int, list[np.ndarray]] = {0: [], 7: []}
     for factor in np.float32([1, 1, 1024]):
-        prepared = fitted(name).prepare(replace(people, cycles=people.cycles * factor), 5)
+        protection = fitted(name)
+        cycles = protection.prepare(replace(people, cycles=people.cycles * factor), 5)
+        assert (cycles.shape, cycles.dtype) == (people.cycles.shape, np.float32)
         for row, released in made.items():
             record = people.records["record_id"][row]
             values = store.signal(record)[rows] * factor
             recording = Recording(values, store.fs, peaks_by_record(store)[record])
-            released.append(prepared.protect(row, recording, np.random.default_rng(row)))
+            released.append(protection.protect(recording, cycles[row], np.random.default_rng(row)))
             assert (released[-1].shape, released[-1].dtype) == (values.shape, np.float32)
             assert np.isfinite(released[-1]).all()
             assert released[-1].std(axis=1).min() > 0.01 * values.std()
@@ -85,15 +87,15 @@ def test_every_protection_keeps_the_form_of_a_recording_whatever_its_unit(
     assert np.abs(made[0][0] - made[7][0]).max() > 0.01
 
 
-def _release(store: RecordStore, cycles: CycleSet, prepared: Prepared, **other: object) -> ReleaseCohort:
+def _release(store: RecordStore, cycles: CycleSet, protection: Protection, **other: object) -> ReleaseCohort:
     return ReleaseCohort(
-        store, release=cycles, prepared=prepared, **{"leads": LEADS, "seed": 0, "made_from": "x"} | other
+        store, release=cycles, protection=protection, **{"leads": LEADS, "seed": 0, "made_from": "x"} | other
     )
 
 
 def test_a_release_is_a_cohort_of_the_same_records(store: RecordStore, people: CycleSet, tmp_path: Path) -> None:
     kept = people.rows(np.arange(30) != 4)
-    cohort = _release(store, kept, OwnCycle().prepare(kept, 0))
+    cohort = _release(store, kept, OwnCycle())
     records, raw = cohort.records(), store.records.drop(index=4).reset_index(drop=True)
     labels = ["activity", "rhythm", "diagnosis"]
     assert list(records.columns) == [*RECORD_COLUMNS, *labels]  # and none of the store's own
@@ -103,7 +105,7 @@ def test_a_release_is_a_cohort_of_the_same_records(store: RecordStore, people: C
     for absent in ("nobody", store.records["record_id"][4]):
         with pytest.raises(KeyError):
             cohort.signal(absent)
-    first, unprotected = records["record_id"][0], _release(store, kept, Unprotected().prepare(kept, 0))
+    first, unprotected = records["record_id"][0], _release(store, kept, Unprotected())
     np.testing.assert_array_equal(unprotected.signal(first).values, store.signal(first)[[7, 0]])  # V2 and I of twelve
     made = release_store(cohort, tmp_path)
     assert made.manifest["cohort"] == "synthetic"
@@ -116,28 +118,29 @@ def test_a_release_is_a_cohort_of_the_same_records(store: RecordStore, people: C
     assert np.median(np.abs(again.rhythm[:, 0] - kept.rhythm[:, 0])) < 0.01
 
 
-def _nothing(recording: Recording, _: np.random.Generator) -> np.ndarray:
-    return np.zeros_like(recording.values)
+class _Nothing(SampleChange):
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+        return np.zeros_like(recording.values)
 
 
 def test_unprotected_samples_are_those_of_the_store_with_holes_filled(tmp_path: Path) -> None:
     names = ("good_1a", "hole_in_lead", "one_flat_lead")
     store = build_store(FakeCohort(tmp_path, names), tmp_path, delineate=False, workers=1)
     one_lead = cycle_set(store, ("I",))
-    cohort = _release(store, one_lead, Unprotected().prepare(one_lead, 0), leads=("I",))
+    cohort = _release(store, one_lead, Unprotected(), leads=("I",))
     for name in names:
         np.testing.assert_array_equal(cohort.signal(name).values, np.nan_to_num(store.signal(name)[:1]))
     assert len(release_store(cohort, tmp_path).records) == 3
     with pytest.raises(StudyError, match="the protection destroyed them all"):
-        release_store(_release(store, one_lead, Changed(_nothing), leads=("I",), made_from="y"), tmp_path)
+        release_store(_release(store, one_lead, _Nothing(), leads=("I",), made_from="y"), tmp_path)
 
 
 def test_whatever_makes_a_release_is_in_its_digest(store: RecordStore, people: CycleSet) -> None:
-    prepared = OwnCycle().prepare(people, 0)
+    protection = OwnCycle()
     changes = ({}, {"seed": 1}, {"made_from": "y"}, {"leads": LEADS[::-1]}, {"cycles": people.rows(np.arange(29))})
-    digests = [_release(store, **{"cycles": people, "prepared": prepared} | change).digest() for change in changes]
+    digests = [_release(store, **{"cycles": people, "protection": protection} | change).digest() for change in changes]
     assert len(set(digests)) == len(changes)
-    assert _release(store, people, prepared).digest() == digests[0]
+    assert _release(store, people, protection).digest() == digests[0]
 
 
 def test_each_record_is_drawn_by_its_own_stream(store: RecordStore, people: CycleSet) -> None:
@@ -147,9 +150,9 @@ def test_each_record_is_drawn_by_its_own_stream(store: RecordStore, people: Cycl
         added = cohort.signal(record).values - store.signal(record)[own]
         return added[0] / added[0].std()
 
-    prepared = PROTECTIONS["noise.1"].prepare(people, 0)
-    cohort = _release(store, people, prepared)
+    protection = PROTECTIONS["noise.1"]
+    cohort = _release(store, people, protection)
     own = noise(cohort, 0)
-    for other in (noise(cohort, 1), noise(_release(store, people, prepared, seed=1), 0)):
+    for other in (noise(cohort, 1), noise(_release(store, people, protection, seed=1), 0)):
         assert abs(np.corrcoef(own, other)[0, 1]) < 0.15
     np.testing.assert_array_equal(noise(pickle.loads(pickle.dumps(cohort)), 0), own)

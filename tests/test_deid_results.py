@@ -13,7 +13,7 @@ from fake_scores import toy_score_set
 from hearts import hearts, recording
 from sklearn.metrics import roc_auc_score
 
-from ecgstudy.deidentification import attributes, figures, results, tables
+from ecgstudy.deidentification import attributes, figures, plan, readers, results, tables
 from ecgstudy.deidentification.attacks import IGNORANT, INVERSION, LAZY, REFERENCE, SEMI, AttackJob
 from ecgstudy.deidentification.attributes import ReadingJob
 from ecgstudy.deidentification.cycles import CycleSet
@@ -238,10 +238,9 @@ def _stage(n: int, monkeypatch: pytest.MonkeyPatch, **shown: object) -> tuple[Si
     """Context of one cohort of planted hearts, and the hearts."""
     own = hearts(n)
     own = replace(own, records=own.records.assign(**shown))
-    for module in (attributes, results):
-        monkeypatch.setattr(module, "asked_cohorts", lambda _: ("c", ()))
-    monkeypatch.setattr(attributes, "common_leads", lambda _: ("I", "II"))
-    monkeypatch.setattr(attributes, "cycles_of", lambda *_: own)
+    monkeypatch.setattr(plan, "asked_cohorts", lambda _: ("c", ()))
+    monkeypatch.setattr(plan, "common_leads", lambda _: ("I", "II"))
+    monkeypatch.setattr(plan, "cycles_of", lambda *_: own)
     stores = {"c": SimpleNamespace(records=own.records)}
     return SimpleNamespace(stores=stores, profile="demo", runs=None, cache=Path(), device="cpu"), own
 
@@ -316,8 +315,8 @@ def test_readers_learn_from_the_attackers_people_and_are_asked_of_victims(
         seen.append((set(asked.records["subject_id"]), int(asked.cycles.mean() > 50)))
         return {task: np.tile(np.arange(len(classes)) / 10, (len(asked), 1)) for task, classes in tasks.items()}
 
-    monkeypatch.setattr(attributes, "train_reader", train)
-    monkeypatch.setattr(attributes, "probabilities", answer)
+    monkeypatch.setattr(readers, "train_reader", train)
+    monkeypatch.setattr(readers, "probabilities", answer)
     job = ReadingJob("c", "x.1", tier, 2, 0)
     table, group = attributes.read(context, job), groups(context, "c", own.records, 2)
     people = [set(own.records["subject_id"][group == wanted]) for wanted in (ATTACKER, VICTIM)]

@@ -402,7 +402,7 @@ def test_the_key_lies_beside_the_records_and_decides_names_and_what_is_drawn(
 def test_a_record_that_a_protection_cannot_take_is_skipped(
     clinic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, change, calls = clinic(3), LowPass._change, []
+    source, change, calls = clinic(3), LowPass.change, []
 
     def sometimes(self: LowPass, recording: object, rng: object) -> np.ndarray:
         calls.append(1)
@@ -410,7 +410,7 @@ def test_a_record_that_a_protection_cannot_take_is_skipped(
             raise ZeroDivisionError
         return change(self, recording, rng) * (np.nan if len(calls) == 2 else 1)
 
-    monkeypatch.setattr(LowPass, "_change", sometimes)
+    monkeypatch.setattr(LowPass, "change", sometimes)
     out, lines = release(source)
     assert list(skipped(out).values()) == ["not suited to the method"] * 2
     assert len(pd.read_csv(out / "subjects.csv")) == len(list(out.glob("*.hea"))) == 1

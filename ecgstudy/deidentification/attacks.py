@@ -4,7 +4,6 @@ The tiers are those of the VoicePrivacy challenges (2024: arXiv 2404.02677): wha
 whether the gallery is protected like the probe.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,13 +24,8 @@ from ecgstudy.signals.store import RecordStore
 from ecgstudy.study.cache import cache_key
 from ecgstudy.study.config import effort
 
-REFERENCE, IGNORANT, LAZY, SEMI, INVERSION = (
-    "reference",
-    "ignorant",
-    "lazy_informed",
-    "semi_informed",
-    "informed_inversion",
-)
+REFERENCE, IGNORANT = "reference", "ignorant"
+LAZY, SEMI, INVERSION = "lazy_informed", "semi_informed", "informed_inversion"
 TIERS: dict[str, frozenset[str]] = {
     REFERENCE: frozenset(),
     IGNORANT: frozenset({"probe"}),
@@ -40,6 +34,7 @@ TIERS: dict[str, frozenset[str]] = {
     INVERSION: frozenset({"probe"}),
 }
 """Parts of a split that are protected, by tier. The inversion is learnt from pairs of raw and protected records."""
+NETWORKS = ("beatnet", "resnet1d")
 RHYTHM_ATTACKER, INVERSION_ATTACKER = "rhythm", "inversion"
 _RHYTHM_RANGES = np.array([[0.4, 1.4], [0.0, 0.2], [0.0, 0.2], [0.0, 0.15]])
 _RHYTHM_WEIGHTS = np.array([1.0, 0.3, 0.3, 0.1])
@@ -143,26 +138,20 @@ class RhythmAttacker(Attacker, Fitted):
 
 
 @dataclass(frozen=True)
-class InversionAttacker(Attacker):
+class InversionAttacker(Attacker, Fitted):
     """Learns to undo the protection on its own people's beats (ridge regression), then compares with raw ones."""
 
     strength: float = 10.0
+    regression: Ridge | None = field(default=None, repr=False)
 
-    def fit(self, context: Context, job: Job, split: Split) -> "FittedInversion":
+    def fit(self, context: Context, job: Job, split: Split) -> Fitted:
         """Learn from pairs of average beats, protected and raw."""
         known = split.train.iloc[:_MOST_PAIRS].reset_index(drop=True)
         pairs = [_average_beats(dataset, known) for dataset in (job.transform().of(context.dataset), context.dataset)]
         whole = np.isfinite(pairs[0]).all(axis=1) & np.isfinite(pairs[1]).all(axis=1)
         if whole.sum() < 2:
             raise StudyError("fewer than two records show a beat both raw and protected")
-        return FittedInversion(Ridge(self.strength).fit(*(pair[whole] for pair in pairs)))
-
-
-@dataclass(frozen=True)
-class FittedInversion(Fitted):
-    """A regression from protected beats to raw ones."""
-
-    regression: Ridge
+        return replace(self, regression=Ridge(self.strength).fit(*(pair[whole] for pair in pairs)))
 
     def embed(self, dataset: Dataset, segments: pd.DataFrame) -> Embedded:
         """Embed raw segments as their average beat, protected ones as what the regression makes of theirs."""
@@ -184,19 +173,15 @@ def _average_beats(dataset: Dataset, segments: pd.DataFrame) -> np.ndarray:
     return centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-9)
 
 
-NETWORKS: tuple[str, ...] = ("beatnet", "resnet1d")
-
-
-def attackers(profile: str) -> Mapping[str, Attacker]:
+def attackers(profile: str, lead: str = "I") -> dict[str, Attacker]:
     """Attackers of the stage: networks of stage 02 that read one lead, templates, rhythm alone, and the inversion.
 
     The demo trains one network only.
     """
     known = attackers_of(profile)
-    networks = NETWORKS[:1] if effort(profile) == "demo" else NETWORKS
-    chosen: dict[str, Attacker] = {
-        name: replace(known[name], recipe=replace(known[name].recipe, auxiliary_leads=("I",)))  # type: ignore[type-var]
-        for name in networks
+    networks = {name: known[name] for name in (NETWORKS[:1] if effort(profile) == "demo" else NETWORKS)}
+    chosen = {
+        name: replace(each, recipe=replace(each.recipe, auxiliary_leads=(lead,))) for name, each in networks.items()
     }
     chosen |= {"template": known["template"], RHYTHM_ATTACKER: RhythmAttacker()}
     return chosen | {INVERSION_ATTACKER: InversionAttacker()}

@@ -6,6 +6,7 @@ R peaks alone, knows something of sex and age already.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,34 +14,11 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
+from ecgstudy.deidentification import plan, readers
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI
 from ecgstudy.deidentification.cycles import CycleSet, cycle_set
-from ecgstudy.deidentification.plan import (
-    ATTACKER,
-    PROTECTOR,
-    VICTIM,
-    asked_cohorts,
-    attack_jobs,
-    common_leads,
-    cycles_of,
-    groups,
-    open_context,
-    release,
-    release_jobs,
-    released,
-    releases_of,
-    seeds_of,
-)
-from ecgstudy.deidentification.readers import (
-    ABSENCE,
-    ATTRIBUTES,
-    attribute_table,
-    diagnosis_table,
-    probabilities,
-    tasks_of,
-    told_diagnoses,
-    train_reader,
-)
+from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM
+from ecgstudy.deidentification.readers import ABSENCE, ATTRIBUTES, attribute_table, diagnosis_table
 from ecgstudy.deidentification.release import RAW, TWO_DIAGNOSES
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
@@ -87,12 +65,7 @@ class ReadingJob:
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values of everything that the reading depends on, besides code."""
         release = self.folder.name if self.folder else ""
-        return {
-            "job": self.name,
-            "release": release,
-            "effort": effort(context.profile),
-            "protector": self.protector,
-        }
+        return {"job": self.name, "release": release, "effort": effort(context.profile), "protector": self.protector}
 
 
 def read(context: Context, job: ReadingJob) -> pd.DataFrame:
@@ -100,45 +73,43 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
 
     One row a victim's record and task: person, record, task, truth, ``p`` (of the second class), age, expected_age.
     """
-    raw, changed = _both(context, job)
+    raw, changed = _both(context, job.cohort, job.folder)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
-    known = learns.rows(groups(context, job.cohort, learns.records, job.rotation, job.protector) == ATTACKER)
-    asked = reads.rows(groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
+    known = learns.rows(plan.groups(context, job.cohort, learns.records, job.rotation, job.protector) == ATTACKER)
+    asked = reads.rows(plan.groups(context, job.cohort, reads.records, job.rotation) == VICTIM)
     if not len(known) or not len(asked):
         raise StudyError("too few records of the release can be read to learn from some and to ask others")
     both = pd.concat([known.records, asked.records], ignore_index=True)
-    both = diagnosis_table(both).drop(columns=[*ATTRIBUTES], errors="ignore")
-    diagnoses, own = both.iloc[: len(known)], both.iloc[len(known) :].reset_index(drop=True)
-    tasks = {name: classes for name, classes in ATTRIBUTES.items() if _learnable(known, name)} | tasks_of(diagnoses)
+    stated = diagnosis_table(both).drop(columns=[*ATTRIBUTES], errors="ignore")
+    labels, truth = (
+        pd.concat([attribute_table(cycles.records), diagnoses.reset_index(drop=True)], axis=1)
+        for cycles, diagnoses in ((known, stated[: len(known)]), (asked, stated[len(known) :]))
+    )
+    tasks = {name: classes for name, classes in ATTRIBUTES.items() if len(labels[name].dropna().unique()) > 1}
+    tasks |= readers.tasks_of(labels[[*stated]])
     if not tasks:
         raise StudyError("neither sex nor age nor any diagnosis is known of enough people to learn it from")
-    labels = pd.concat([attribute_table(known.records), diagnoses], axis=1)
-    model = train_reader(known, labels, tasks, job.seed, context.runs, EPOCHS[effort(context.profile)], context.device)
-    truth = pd.concat([attribute_table(asked.records), own], axis=1)
+    epochs = EPOCHS[effort(context.profile)]
+    model = readers.train_reader(known, labels, tasks, job.seed, context.runs, epochs, context.device)
     about = {"person": asked.records[SUBJECT], "record": asked.records[RECORD], "age": asked.records["age"]}
     tables = []
-    for task, chances in probabilities(model, asked).items():
+    for task, chances in readers.probabilities(model, asked).items():
         table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(truth[task], task), "p": chances[:, 1]})
         if task == "age_group":
-            ages = known.records.groupby(attribute_table(known.records)["age_group"])["age"].mean()
-            table["expected_age"] = chances @ ages.reindex(ATTRIBUTES[task]).interpolate(limit_direction="both")
+            ages = known.records["age"].groupby(labels[task]).mean().reindex(ATTRIBUTES[task])
+            table["expected_age"] = chances @ ages.interpolate(limit_direction="both")
             table["median_age"] = known.records["age"].median()
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
-def _both(context: Context, job: ReadingJob) -> tuple[CycleSet, CycleSet]:
-    """Cycles of a cohort as it is and as it is released, of the same leads."""
-    leads = common_leads(context.stores[job.cohort])
-    raw = cycles_of(context, job.cohort, leads)
-    if job.folder is None:
+def _both(context: Context, cohort: str, folder: Path | None) -> tuple[CycleSet, CycleSet]:
+    """Cycles of a cohort as it is and as the store of a release holds it, of the same leads."""
+    leads = plan.common_leads(context.stores[cohort])
+    raw = plan.cycles_of(context, cohort, leads)
+    if folder is None:
         return raw, raw
-    return raw, context.shared(("cycles", job.folder), lambda: cycle_set(RecordStore(job.folder), leads))
-
-
-def _learnable(known: CycleSet, attribute: str) -> bool:
-    """Whether the people have different values of an attribute."""
-    return len(attribute_table(known.records)[attribute].dropna().unique()) > 1
+    return raw, context.shared(("cycles", folder), lambda: cycle_set(RecordStore(folder), leads))
 
 
 def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
@@ -150,15 +121,18 @@ def _as_numbers(answers: pd.Series, task: str) -> pd.Series:
 
 def reading_jobs(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> list[ReadingJob]:
     """Readers of every tier on every release (`readable`: folder by protection and rotation) and on none."""
-    cohort, _ = asked_cohorts(context)
-    asked = [(RAW, rotation, None, (REFERENCE,)) for rotation in sorted({rotation for _, rotation in readable})]
-    others = tuple(tier for tier in SETTINGS if tier != REFERENCE)
-    asked += [(view, rotation, context.cache / folder, others) for (view, rotation), folder in readable.items()]
+    cohort, _ = plan.asked_cohorts(context)
+    asked = [(RAW, REFERENCE, rotation, None) for rotation in sorted({rotation for _, rotation in readable})]
+    asked += [
+        (view, tier, rotation, context.cache / folder)
+        for (view, rotation), folder in readable.items()
+        for tier in SETTINGS
+        if tier != REFERENCE
+    ]
     return [
         ReadingJob(cohort, view, tier, rotation, number, folder)
-        for view, rotation, folder, tiers in asked
-        for tier in tiers
-        for number in seeds_of(context.profile, seed, view)
+        for view, tier, rotation, folder in asked
+        for number in plan.seeds_of(context.profile, seed, view)
     ]
 
 
@@ -166,7 +140,7 @@ def measure(context: Context, job: ReadingJob) -> pd.DataFrame:
     """Find the waves of the victims' records and measure their :func:`intervals`, indexed by record."""
     store = RecordStore(job.folder) if job.folder else context.stores[job.cohort]
     records = store.records
-    victims = records[groups(context, job.cohort, records, job.rotation) == VICTIM]
+    victims = records[plan.groups(context, job.cohort, records, job.rotation) == VICTIM]
     beats = []
     for record in victims.itertuples():
         lead = store.signal(record.record_id)[record.leads.index(record.reference_lead)]
@@ -193,7 +167,7 @@ def intervals(beats: pd.DataFrame) -> pd.DataFrame:
 
 def interval_jobs(context: Context, readable: Mapping[tuple[str, int], str]) -> list[ReadingJob]:
     """Measurements of the records as they are and of every release, of the victims of the first rotation."""
-    cohort, _ = asked_cohorts(context)
+    cohort, _ = plan.asked_cohorts(context)
     asked = [(RAW, None), *((view, context.cache / folder) for (view, turn), folder in readable.items() if not turn)]
     return [ReadingJob(cohort, view, FIDELITY, 0, 0, folder) for view, folder in asked]
 
@@ -203,59 +177,51 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
 
     Rows like those of :func:`read`, with the column `floor`.
     """
-    cohort, _ = asked_cohorts(context)
-    everybody = cycles_of(context, cohort, common_leads(context.stores[cohort]))
-    stated = diagnosis_table(everybody.records).fillna(0.5)
-    two = [name for name in TWO_DIAGNOSES if name in stated]
-    sources = {TOLD_FLOOR: stated[told_diagnoses(everybody.records)].to_numpy(dtype=float)}
-    sources |= {TWO_FLOOR: stated[two].to_numpy(dtype=float), RHYTHM_FLOOR: everybody.rhythm}
-    truth = attribute_table(everybody.records)
-    tables = []
+    cohort, _ = plan.asked_cohorts(context)
+    everybody = plan.cycles_of(context, cohort, plan.common_leads(context.stores[cohort]))
+    records, stated = everybody.records, diagnosis_table(everybody.records).fillna(0.5)
+    told = {TOLD_FLOOR: readers.told_diagnoses(records), TWO_FLOOR: [name for name in TWO_DIAGNOSES if name in stated]}
+    sources = {floor: stated[names].to_numpy(dtype=float) for floor, names in told.items() if names}
+    sources[RHYTHM_FLOOR] = everybody.rhythm
+    truths = {task: _as_numbers(answers, task) for task, answers in attribute_table(records)[[*BINARY]].items()}
+    tables = [pd.DataFrame(columns=["person", "task", "floor"])]
     for rotation in rotations:
-        group = groups(context, cohort, everybody.records, rotation, protector)
-        for floor, inputs in sources.items():
-            for task in BINARY if inputs.shape[1] else ():
-                answers = _as_numbers(truth[task], task).to_numpy()
-                known = (group == ATTACKER) & np.isfinite(answers)
-                if np.unique(answers[known]).size < 2:
-                    continue
-                model = (
-                    HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
-                    if floor == RHYTHM_FLOOR
-                    else LogisticRegression(max_iter=1000)
-                ).fit(inputs[known], answers[known])
-                asked = group == VICTIM
-                about = {"person": everybody.records[SUBJECT][asked], "record": everybody.records[RECORD][asked]}
-                chances = model.predict_proba(inputs[asked])[:, 1]
-                tables.append(
-                    pd.DataFrame({**about, "task": task, "truth": answers[asked], "p": chances, "floor": floor})
-                )
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["person", "task", "floor"])
+        group = plan.groups(context, cohort, records, rotation, protector)
+        asked = group == VICTIM
+        about = {"person": records[SUBJECT][asked], "record": records[RECORD][asked]}
+        for (floor, inputs), (task, truth) in product(sources.items(), truths.items()):
+            known = (group == ATTACKER) & truth.notna().to_numpy()
+            if truth[known].nunique() < 2:
+                continue
+            model = LogisticRegression(max_iter=1000)
+            if floor == RHYTHM_FLOOR:
+                model = HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+            chances = model.fit(inputs[known], truth[known]).predict_proba(inputs[asked])[:, 1]
+            tables.append(pd.DataFrame({**about, "task": task, "truth": truth[asked], "p": chances, "floor": floor}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def membership(context: Context, folder: Path, view: str, rotation: int) -> pd.DataFrame:
+def membership(context: Context, folder: Path, rotation: int) -> pd.DataFrame:
     """How near each released shape is to its own raw one, for people the protector learnt from and for strangers.
 
     One row a record: person, truth (1: the protector learnt from the person), p (minus the distance). A protector that
     remembers its people rebuilds them better.
     """
-    cohort, _ = asked_cohorts(context)
-    raw, changed = _both(context, ReadingJob(cohort, view, SEMI, rotation, 0, folder))
+    cohort, _ = plan.asked_cohorts(context)
+    raw, changed = _both(context, cohort, folder)
     at = pd.Index(raw.records[RECORD]).get_indexer(changed.records[RECORD])
     distance = np.sqrt(((raw.shapes[at] - changed.shapes) ** 2).mean(axis=(1, 2)))
-    group = groups(context, cohort, changed.records, rotation)
+    group = plan.groups(context, cohort, changed.records, rotation)
     table = pd.DataFrame({"person": changed.records[SUBJECT], "truth": (group == PROTECTOR).astype(float)})
     return table.assign(p=-distance)[np.isin(group, (PROTECTOR, VICTIM))].reset_index(drop=True)
 
 
 def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     """Jobs of the stage that several processes may share: releases first, and then what is asked of them."""
-    context = open_context(profile, seed, device)
-    jobs = release_jobs(context, releases_of(profile), seed)
-    for asked in jobs.values():
-        yield release, asked, context
-    made = {question: run(release, asked, context, question) for question, asked in jobs.items()}
-    identity, readable = released(jobs, made)
-    yield score, attack_jobs(context, identity, seed), context
+    context = plan.open_context(profile, seed, device)
+    releases = plan.release_jobs(context, plan.releases_of(profile), seed)
+    yield plan.release, releases, context
+    identity, readable = plan.released(releases, run(plan.release, releases, context, "releases"))
+    yield score, plan.attack_jobs(context, plan.strangers(context), identity, seed), context
     yield read, reading_jobs(context, readable, seed), context
     yield measure, interval_jobs(context, readable), context

@@ -14,13 +14,13 @@ from joblib import cpu_count
 
 from ecgstudy.data.base import Cohort
 from ecgstudy.data.pseudonyms import KEY
-from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, attackers, tiers_of
+from ecgstudy.deidentification.attacks import REFERENCE, attackers
 from ecgstudy.deidentification.attributes import BINARY, SETTINGS, ReadingJob, floors, intervals, read
-from ecgstudy.deidentification.judgement import PROTECTED, answers_of, losses, missed, tables_of, worst_off
-from ecgstudy.deidentification.pair import RawCohort, ReleasedCohort
-from ecgstudy.deidentification.plan import ROTATIONS, seeds_of
+from ecgstudy.deidentification.held import RawCohort, ReleasedCohort
+from ecgstudy.deidentification.judgement import answers_of, losses, missed, tables_of, worst_off
+from ecgstudy.deidentification.plan import ROTATIONS, attack_jobs, seeds_of
 from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of, told_diagnoses
-from ecgstudy.deidentification.release import RAW
+from ecgstudy.deidentification.release import PROTECTED, RAW
 from ecgstudy.deidentification.results import attack_results, fidelity_results, floor_results, reading_results
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, SubjectDisjoint
@@ -185,15 +185,8 @@ def _attacked(context: Context, released: RecordStore | None, seed: int) -> tupl
     sought, gaps = [CrossRecord(), CrossDay()], []
     if days < LEAST_PERSONS:
         sought, gaps = sought[:1], [f"Persons were not sought on another day: {days} of them have one, and {needed}."]
-    views = {RAW: ()} | ({PROTECTED: ((OWN, released.folder),)} if released else {})
-    jobs = [
-        AttackJob(OWN, SubjectDisjoint(inner), attacker, one, view, tier, folders)
-        for inner in sought
-        for view, folders in views.items()
-        for attacker in context.attackers
-        for tier in (tiers_of(attacker) if folders else (REFERENCE,))
-        for one in (seeds_of(context.profile, seed) if attacker in NETWORKS else [seed])
-    ]
+    asked = [(OWN, SubjectDisjoint(inner)) for inner in sought]
+    jobs = attack_jobs(context, asked, {PROTECTED: {OWN: released.folder.name}} if released else {}, seed)
     done = run(score, jobs, context, "attacks")
     rows = attack_results(done.values, jobs, seed) if done.values else pd.DataFrame()
     return rows, gaps + _refused(done.refusals)

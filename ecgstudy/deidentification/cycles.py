@@ -114,9 +114,7 @@ def render(cycle: np.ndarray, peaks: np.ndarray, n_samples: int, fs: float) -> n
     fixed = np.minimum(QRS_S, length / 3)
     # the inverse of `_places`, piece by piece
     point = np.where(
-        since < fixed,
-        since / fixed * QRS_POINTS,
-        QRS_POINTS + (since - fixed) / (length - 2 * fixed) * REST_POINTS,
+        since < fixed, since / fixed * QRS_POINTS, QRS_POINTS + (since - fixed) / (length - 2 * fixed) * REST_POINTS
     )
     late = since >= length - fixed
     point = np.where(late, POINTS - (length - since) / fixed * QRS_POINTS, point)

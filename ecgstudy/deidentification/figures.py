@@ -44,14 +44,10 @@ def front_figure(rows: pd.DataFrame, protocols: Sequence[str]) -> Figure:
     """
     utility = _of(rows, task="superclass", tier=LAZY, metric="auroc")
     utility = pd.concat([utility, _of(rows, task="superclass", view=RAW, metric="auroc")]).set_index("view")
-    panels = {
-        "sex (AUROC)": (_semi(rows, task="sex", metric="auroc"), _floor(rows, "floor.told.sex.auroc"), -1),
-        "age of 60 or more (AUROC)": (
-            _semi(rows, task="over_60", metric="auroc"),
-            _floor(rows, "floor.told.age.auroc"),
-            -1,
-        ),
-    }
+    panels = {}
+    for label, task, short in (("sex", "sex", "sex"), ("age of 60 or more", "over_60", "age")):
+        floor = _floor(rows, f"floor.told.{short}.auroc")
+        panels[f"{label} (AUROC)"] = _semi(rows, task=task, metric="auroc"), floor, -1
     for protocol in protocols:
         found = _semi(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
         floor = _of(rows, view=RAW, attacker="rhythm", protocol=protocol, metric="eer")["value"]
@@ -71,30 +67,25 @@ def front_figure(rows: pd.DataFrame, protocols: Sequence[str]) -> Figure:
 def _draw_front(ax: Axes, utility: pd.DataFrame, privacy: pd.DataFrame, better: int) -> None:
     """Dots with both intervals, the front, where no other release is better in both, and the names of :data:`NAMED`."""
     both = privacy.join(utility[["value", "low", "high"]], rsuffix="_utility", how="inner").dropna(subset="value")
-    both = both[["value", "low", "high", "value_utility", "low_utility", "high_utility"]].astype(float)
-    x, y = both["value_utility"], both["value"]
-    beyond = [((x > row.value_utility) & (better * y > better * row.value)).any() for row in both.itertuples()]
-    front = both[~np.array(beyond, dtype=bool)].sort_values("value_utility")
+    places = {"value_utility": "x", "low_utility": "x_low", "high_utility": "x_high"}
+    places |= {"value": "y", "low": "y_low", "high": "y_high"}
+    both = both[[*places]].rename(columns=places).astype(float)
+    beyond = [((both["x"] > row.x) & (better * both["y"] > better * row.y)).any() for row in both.itertuples()]
+    front = both[~np.array(beyond, dtype=bool)].sort_values("x")
     for view, row in both.iterrows():
         is_named = view in NAMED
         colour = PALETTE[3] if view == BEST else PALETTE[7] if view == RAW else PALETTE[0] if is_named else "0.7"
-        bars = {
-            f"{axis}err": np.abs([[row[of] - row[f"low{part}"]], [row[f"high{part}"] - row[of]]])
-            for axis, part, of in (("x", "_utility", "value_utility"), ("y", "", "value"))
-        }
-        ax.errorbar(
-            row["value_utility"], row["value"], **bars, fmt="o", color=colour, linewidth=0.8, zorder=2 + is_named
-        )
+        ends = {axis: row[[f"{axis}_low", f"{axis}_high"]].to_numpy()[:, None] for axis in "xy"}
+        bars = {f"{axis}err": np.abs(both_ends - row[axis]) for axis, both_ends in ends.items()}
+        ax.errorbar(row["x"], row["y"], **bars, fmt="o", color=colour, linewidth=0.8, zorder=2 + is_named)
         if is_named:
             # names on the front stand on its better side, where no dot is
-            right = 6 * (1 if row["value_utility"] < x.mean() else -1)
-            where = {
-                "xytext": (right, 7 * better if view in front.index else -7 * better),
-                "textcoords": "offset points",
-            }
-            style = {"ha": "left" if right > 0 else "right", "va": "center", "fontsize": 8}
-            ax.annotate(str(view).replace("_", " "), (row["value_utility"], row["value"]), **where, **style)
-    ax.plot(front["value_utility"], front["value"], color="0.2", linewidth=0.8, alpha=0.6)
+            right = 6 if row["x"] < both["x"].mean() else -6
+            up = 7 * better if view in front.index else -7 * better
+            where = {"xytext": (right, up), "textcoords": "offset points", "fontsize": 8}
+            style = {"ha": "left" if right > 0 else "right", "va": "center"}
+            ax.annotate(str(view).replace("_", " "), (row["x"], row["y"]), **where, **style)
+    ax.plot(front["x"], front["y"], color="0.2", linewidth=0.8, alpha=0.6)
 
 
 def tiers_figure(rows: pd.DataFrame, protocol: str) -> Figure:

@@ -9,21 +9,26 @@ import pandas as pd
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, RHYTHM_ATTACKER, SEMI, TIERS
 from ecgstudy.deidentification.attributes import BINARY
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.deidentification.results import STRONGEST, UTILITY, WORST
+from ecgstudy.deidentification.results import STRONGEST, UTILITY, strongest_of
 from ecgstudy.deidentification.tables import risk_table
 from ecgstudy.evaluate.results import INTERVAL, pivot
 
-PROTECTED = "protected"
-"""Name of the view that is on trial, beside :data:`~ecgstudy.deidentification.release.RAW`."""
-QUESTIONS = {
-    "max_rank1": "persons: named right (rank-1)",
-    "max_eer_gap": "persons: EER below that of the heart rate alone",
-    "max_sex_auroc": "sex (AUROC)",
-    "max_age_auroc": "60 years or older (AUROC)",
-}
-"""What limits are about, by the option's name."""
-TASKS = {"max_sex_auroc": "sex", "max_age_auroc": "over_60"}
 
+class Question(NamedTuple):
+    """What limits are about: in words, and by metric and task of the rows of results."""
+
+    words: str
+    metric: str
+    task: str = ""
+
+
+QUESTIONS = {
+    "max_rank1": Question("persons: named right (rank-1)", "rank1"),
+    "max_eer_gap": Question("persons: EER below that of the heart rate alone", "eer"),
+    "max_sex_auroc": Question("sex (AUROC)", "auroc", "sex"),
+    "max_age_auroc": Question("60 years or older (AUROC)", "auroc", "over_60"),
+}
+"""By the name of the limit's option."""
 MEAN = {"superclass": "mean of those stated"}
 """What a page calls the mean over the diagnoses that a record table states."""
 
@@ -43,14 +48,13 @@ class Answer(NamedTuple):
 def answers_of(rows: pd.DataFrame, view: str) -> dict[str, Answer | str]:
     """Answer each of :data:`QUESTIONS` for a view; "not asked" and "no valid attack" are no answers."""
     found: dict[str, Answer | str] = {}
-    for name in QUESTIONS:
-        asked = rows["task"].eq(TASKS[name]) if name in TASKS else ~rows["attacker"].isin(["reader", STRONGEST])
-        mine = rows[asked & (rows["metric"] == {"max_rank1": "rank1", "max_eer_gap": "eer"}.get(name, "auroc"))]
-        mine = mine.astype({"value": float, "low": float, "high": float})
+    for name, (_, metric, task) in QUESTIONS.items():
+        asked = rows["task"].eq(task) if task else ~rows["attacker"].isin(["reader", STRONGEST])
+        mine = rows[asked & (rows["metric"] == metric)].astype({"value": float, "low": float, "high": float})
         if mine[mine["view"] == RAW].empty:
             found[name] = "not asked"
         else:
-            found[name] = (_read(mine, view) if name in TASKS else _recognised(mine, rows, view)) or "no valid attack"
+            found[name] = (_read(mine, view) if task else _recognised(mine, rows, view)) or "no valid attack"
     return found
 
 
@@ -95,18 +99,17 @@ def missed(answers: Mapping[str, Answer | str], limits: Mapping[str, float]) -> 
     """Say which limits are not kept; one whose question has no answer never is."""
     found = []
     for name, limit in limits.items():
-        answer = answers[name]
+        answer, asked = answers[name], f"{QUESTIONS[name].words} at most {limit:g}"
         if isinstance(answer, str):
-            found.append(f"{QUESTIONS[name]} at most {limit:g}: {answer}")
+            found.append(f"{asked}: {answer}")
         elif not answer.value <= limit:
-            found.append(f"{QUESTIONS[name]} at most {limit:g}: {answer.value:.3f}")
+            found.append(f"{asked}: {answer.value:.3f}")
     return found
 
 
 def worst_off(rows: pd.DataFrame, view: str) -> dict[str, float]:
     """Risks of single persons under the attack that recognises people best, by metric; none where there is none."""
-    mine = rows[(rows["attacker"] == STRONGEST) & (rows["protocol"] != WORST)]
-    mine = mine[(mine["view"] == view) & mine["valid"].eq(True)]
+    mine = strongest_of(rows[(rows["view"] == view) & rows["valid"].eq(True)])
     eers = mine[mine["metric"] == "eer"].astype({"value": float})["value"]
     if eers.empty:
         return {}
@@ -126,7 +129,7 @@ def tables_of(
 ) -> dict[str, pd.DataFrame]:
     """Tables of an audit by their captions."""
     told = pd.DataFrame(
-        {"question": QUESTIONS[name], "limit": limits.get(name, math.nan)}
+        {"question": QUESTIONS[name].words, "limit": limits.get(name, math.nan)}
         | ({"by": answer} if isinstance(answer, str) else answer._asdict())
         for name, answer in answers.items()
     )

@@ -14,21 +14,22 @@ The diagnoses are kept by several frozen readers, each trained on part of the pr
 convinces classifiers in general and not one.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import ArrayLike
 from pytorch_lightning.utilities.seed import isolate_rng
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ecgstudy.deidentification.cycles import POINTS, RHYTHM, CycleSet
-from ecgstudy.deidentification.protections import Prepared, Protection, Rendered, Retiming, group_means, microaggregate
+from ecgstudy.deidentification.protections import Protection, Retiming, group_means, microaggregate
 from ecgstudy.deidentification.readers import (
     THOROUGH,
     Readers,
@@ -77,7 +78,7 @@ class CycleCoder(pl.LightningModule):
         n_leads: int,
         n_codes: int,
         n_latent: int,
-        adversaries: dict[str, np.ndarray],
+        adversaries: Mapping[str, ArrayLike],
         readers: Sequence[SignalModel],
         diagnoses: Sequence[str],
         weights: CoderWeights,
@@ -97,7 +98,7 @@ class CycleCoder(pl.LightningModule):
                 for task, shares in adversaries.items()
             }
         )
-        self._shares = {task: torch.tensor(shares, dtype=torch.float32) for task, shares in adversaries.items()}
+        self._shares = {task: torch.tensor(np.asarray(shares, np.float32)) for task, shares in adversaries.items()}
         self._readers = [reader.eval().requires_grad_(False) for reader in readers]  # hidden: they are not trained
 
     def decode(self, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,19 +184,15 @@ def _fit_coder(
 ) -> CycleCoder:
     """Train a coder on the protector's people; the same seed gives the same bits."""
     attributes = attribute_table(people.records).assign(person=people.records[SUBJECT])
-    names = {task: sorted(attributes[task].dropna().unique()) for task in adversaries}
-    names = {task: classes for task, classes in names.items() if len(classes) > 1}
-    classes = [encode(attributes[task], known) for task, known in names.items()]
+    shares = {task: attributes[task].value_counts(normalize=True).sort_index() for task in adversaries}
+    shares = {task: share for task, share in shares.items() if len(share) > 1}
+    classes = [encode(attributes[task], share.index) for task, share in shares.items()]
     rhythm = as_read(people.shapes, people.rhythm)[:, -len(RHYTHM) :]
     columns = [people.shapes, _log_amplitudes(people), codes.astype(np.float32), rhythm]
     columns += [readers.held_out.astype(np.float32), np.stack([*classes, np.zeros(len(people), np.int64)], axis=1)]
     sizes = people.cycles.shape[1], codes.shape[1], n_latent
     with isolate_rng():
         torch.manual_seed(seed)
-        shares = {
-            task: np.bincount(column[column != UNKNOWN], minlength=len(names[task])) / (column != UNKNOWN).sum()
-            for task, column in zip(names, classes, strict=True)
-        }
         coder = CycleCoder(*sizes, shares, readers.models, readers.diagnoses, weights)
         make_trainer(1, "cpu").fit(coder.train(), _Draws(columns, seed, steps))
     return coder.eval()
@@ -211,26 +208,29 @@ def _cycles(coder: CycleCoder, codes: np.ndarray, release: CycleSet) -> np.ndarr
 
 @dataclass(frozen=True)
 class _Told(Protection):
-    """What protections have in common that keep diagnoses.
+    """What protections have in common that keep diagnoses: readers of them and, mostly, a coder of cycles.
 
     `told` are the diagnoses that are kept (the most general kind and fibrillation where empty); `thorough` says how
-    long is learnt; `retiming` draws R peaks anew.
+    long is learnt; `retiming` draws R peaks anew. A fitted one has the ``repr`` that it had before.
     """
 
     told: tuple[str, ...] = ()
     thorough: Thoroughness = THOROUGH
     retiming: Retiming | None = None
-    readers: Readers | None = None
-    coder: CycleCoder | None = None
+    readers: Readers | None = field(default=None, repr=False)
+    coder: CycleCoder | None = field(default=None, repr=False)
 
-    def __repr__(self) -> str:
-        """Parameters only, fitted or not."""
-        hidden = {"readers", "coder", "codebook", "bounds"}
-        named = (f"{name}={value!r}" for name, value in vars(self).items() if name not in hidden)
-        return f"{type(self).__name__}({', '.join(named)})"
+    def fit(self, people: CycleSet, seed: int, runs: Path) -> "_Told":
+        """Train the readers, and whatever else learns from the people."""
+        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
+        return replace(self, readers=readers, **self._learnt(people, readers, seed))
+
+    def _learnt(self, people: CycleSet, readers: Readers, seed: int) -> dict[str, Any]:
+        """Fields that are learnt from what readers say of the people."""
+        return {}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Microaggregation(_Told):
     """Groups of `k` records of the release with like diagnoses, each of which gets the group's mean cycle.
 
@@ -240,17 +240,13 @@ class Microaggregation(_Told):
 
     k: int = 5
 
-    def fit(self, people: CycleSet, seed: int, runs: Path) -> "Microaggregation":
-        """Train the readers."""
-        return replace(self, readers=Readers.trained(people, self.told, seed, runs, self.thorough))
-
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Group by what the readers say."""
         group = microaggregate(_code(self.readers.read(release)), self.k)
-        return Rendered(group_means(release.cycles, group), self.retiming)
+        return group_means(release.cycles, group)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Bottleneck(_Told):
     """Cycles decoded from what readers say of the diagnoses, rounded to `prototypes` codes unless that is 0.
 
@@ -263,26 +259,25 @@ class Bottleneck(_Told):
     prototypes: int = 0
     findings: float = 1.0
     utility: float = 5.0
-    codebook: KMeans | None = None
-    bounds: np.ndarray | float = np.nan
+    codebook: KMeans | None = field(default=None, repr=False)
+    bounds: np.ndarray | float = field(default=np.nan, repr=False)
 
-    def fit(self, people: CycleSet, seed: int, runs: Path) -> "Bottleneck":
-        """Train readers and decoder, and place the prototypes."""
-        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
+    def _learnt(self, people: CycleSet, readers: Readers, seed: int) -> dict[str, Any]:
+        """Train the decoder, and place the prototypes."""
         codes = _code(readers.held_out)
         bounds = _bounds(codes, self.findings)
         codes = np.fmax(codes, bounds)
         coder = _fit_coder(people, codes, readers, CoderWeights(self.utility), seed, self.thorough.steps)
         n = min(self.prototypes, len(np.unique(codes, axis=0)))
         book = KMeans(n, n_init=4, random_state=seed).fit(codes) if n else None
-        return replace(self, readers=readers, coder=coder, codebook=book, bounds=bounds)
+        return {"coder": coder, "codebook": book, "bounds": bounds}
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Decode."""
         codes = np.fmax(_code(self.readers.read(release)), self.bounds)
         if self.codebook is not None:
             codes = self.codebook.cluster_centers_[self.codebook.predict(codes)]
-        return Rendered(_cycles(self.coder, codes, release), self.retiming)
+        return _cycles(self.coder, codes, release)
 
 
 def _bounds(codes: np.ndarray, share: float) -> np.ndarray | float:
@@ -298,7 +293,7 @@ def _bounds(codes: np.ndarray, share: float) -> np.ndarray | float:
     return bounds
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class PPVAE(_Told):
     """Variational autoencoder against adversaries on person, sex and age, and for the diagnoses."""
 
@@ -308,22 +303,21 @@ class PPVAE(_Told):
     n_latent: int = 32
     ADVERSARIES: ClassVar = ("person", "sex", "age_group")
 
-    def fit(self, people: CycleSet, seed: int, runs: Path) -> "PPVAE":
-        """Train everything at once, the adversaries too."""
-        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
-        weights = CoderWeights(self.utility, self.divergence, self.adversary)
-        codes = np.zeros((len(people), 0), dtype=np.float32)
-        coder = _fit_coder(people, codes, readers, weights, seed, self.thorough.steps, self.n_latent, self.ADVERSARIES)
-        return replace(self, readers=readers, coder=coder)
+    def _learnt(self, people: CycleSet, readers: Readers, seed: int) -> dict[str, Any]:
+        """Train encoder, decoder and adversaries at once."""
+        weights, steps = CoderWeights(self.utility, self.divergence, self.adversary), self.thorough.steps
+        nothing = np.zeros((len(people), 0))
+        coder = _fit_coder(people, nothing, readers, weights, seed, steps, self.n_latent, self.ADVERSARIES)
+        return {"coder": coder}
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Encode and decode the mean of the latent."""
         with torch.inference_mode():
             latents = self.coder.encode(torch.from_numpy(release.shapes))[0].numpy()
-        return Rendered(_cycles(self.coder, latents, release), self.retiming)
+        return _cycles(self.coder, latents, release)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class ConditionalVAE(_Told):
     """Cycles drawn from a variational autoencoder given the diagnoses that are stated of the record."""
 
@@ -332,18 +326,16 @@ class ConditionalVAE(_Told):
     n_latent: int = 16
     needs_labels: ClassVar[bool] = True
 
-    def fit(self, people: CycleSet, seed: int, runs: Path) -> "ConditionalVAE":
+    def _learnt(self, people: CycleSet, readers: Readers, seed: int) -> dict[str, Any]:
         """Train encoder and decoder, the decoder being told the diagnoses."""
-        readers = Readers.trained(people, self.told, seed, runs, self.thorough)
-        weights = CoderWeights(self.utility, self.divergence)
-        coder = _fit_coder(people, _stated(people, readers), readers, weights, seed, self.thorough.steps, self.n_latent)
-        return replace(self, readers=readers, coder=coder)
+        weights, stated = CoderWeights(self.utility, self.divergence), _stated(people, readers)
+        return {"coder": _fit_coder(people, stated, readers, weights, seed, self.thorough.steps, self.n_latent)}
 
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Draw a latent for every record."""
         drawn = np.random.default_rng(seed).standard_normal((len(release), self.n_latent))
         codes = np.hstack([_stated(release, self.readers), drawn])
-        return Rendered(_cycles(self.coder, codes, release), self.retiming)
+        return _cycles(self.coder, codes, release)
 
 
 def _stated(cycles: CycleSet, readers: Readers) -> np.ndarray:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from ecgstudy.data.cohorts import open_cohort
 from ecgstudy.data.public import MitdbCohort
 from ecgstudy.data.wfdb_files import read_annotation
 from ecgstudy.deidentification import plan, results
-from ecgstudy.deidentification.attacks import INVERSION_ATTACKER, LAZY, NETWORKS, REFERENCE, SEMI, AttackJob
+from ecgstudy.deidentification.attacks import INVERSION_ATTACKER, LAZY, REFERENCE, SEMI, AttackJob, attackers
 from ecgstudy.deidentification.attributes import SETTINGS, ReadingJob
 from ecgstudy.deidentification.cycles import peaks_by_record
 from ecgstudy.deidentification.release import RAW, protection_of
@@ -99,9 +100,8 @@ class EarlyAndLate(Cohort):
     def _scan(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Recordings, with their annotations as columns `beat_s` (s from the start) and `beat_class` (letters)."""
         known = self._store.records.set_index(RECORD)[["age", "sex", "unit"]]
-        rows = self._spans.join(known, on="source").drop(columns="sha256").reset_index()
+        rows, marks = self._spans.join(known, on="source").drop(columns="sha256").reset_index(), {}
         letters = {symbol: name for name, symbols in CLASSES.items() for symbol in symbols}
-        marks = {}
         for name in rows["source"].unique():
             header = self._source.header(name)
             found = read_annotation(header.path.with_suffix(".atr"), self._source.root, header.n_samples)
@@ -148,13 +148,10 @@ def long_context(context: Context) -> Context:
     if people == COHORT or LEAD not in plan.common_leads(context.stores[people]):
         raise NotApplicableError("no cohort but MIT-BIH has people whose lead II could be learnt from")
     cohort = EarlyAndLate(open_cohort(COHORT), context.stores[COHORT])
-    learnt = {name: store for name, store in context.stores.items() if context.records(name)["auxiliary"].any()}
-    stores = {people: context.stores[people], **learnt}
+    stores = {name: context.stores[name] for name in (people, *plan.auxiliary(context))}
     stores[COHORT] = build_store(cohort, context.cache, context.stores[COHORT].fs, delineate=False)
-    attackers = {name: each for name, each in context.attackers.items() if name != INVERSION_ATTACKER}
-    for name in {*attackers} & {*NETWORKS}:
-        attackers[name] = replace(attackers[name], recipe=replace(attackers[name].recipe, auxiliary_leads=(LEAD,)))
-    found = Context(context.profile, stores, context.device, attackers, LEAD, cache=context.cache)
+    known = {name: each for name, each in attackers(context.profile, LEAD).items() if name != INVERSION_ATTACKER}
+    found = Context(context.profile, stores, context.device, known, LEAD, cache=context.cache)
     if COHORT not in plan.asked_cohorts(found)[1]:
         raise NotApplicableError(f"fewer than {plan.LEAST_SOUGHT} persons have half-hour records with annotated beats")
     return found
@@ -162,11 +159,10 @@ def long_context(context: Context) -> Context:
 
 def later_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[AttackJob]:
     """Attackers of raw records, and semi-informed ones of every release, on early minutes against late ones."""
-    return [
-        replace(job, protocol=replace(job.protocol, inner=LaterMinutes()))
-        for job in plan.attack_jobs(context, folders, seed)
-        if isinstance(job.protocol.inner, CrossDay) and job.tier in (REFERENCE, SEMI) and job.seed == seed
-    ]
+    mine = [each for name, each in plan.strangers(context) if name == COHORT and isinstance(each.inner, CrossDay)]
+    asked = [(COHORT, replace(protocol, inner=LaterMinutes())) for protocol in mine]
+    jobs = plan.attack_jobs(context, asked, folders, seed)
+    return [job for job in jobs if job.tier in (REFERENCE, SEMI) and job.seed == seed]
 
 
 def beat_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[ReadingJob]:
@@ -263,18 +259,15 @@ def beat_results(read: Outcome, jobs: Sequence[ReadingJob], seed: int) -> pd.Dat
     `n` counts persons, of a share those who have such a beat. A release that moves beats has undefined rows.
     """
     about = {"cohort": COHORT, "protocol": "strangers", "attacker": "reader"}
-    rows = [
-        result("auroc", np.nan, "share", note=RETIMED, view=view, task=f"aami_{name}", **about)
-        | {"tier": tier, "name": f"deid.{view}.utility.aami_{name}.{UTILITY[tier]}.auroc"}
-        for view in MOVED
-        for tier in (LAZY, SEMI)
-        for name in CLASSES
-    ]
+    rows = []
+    for view, tier, name in product(MOVED, (LAZY, SEMI), CLASSES):
+        told = {"task": f"aami_{name}", "tier": tier, "name": f"deid.{view}.utility.aami_{name}.{UTILITY[tier]}.auroc"}
+        rows.append(result("auroc", np.nan, "share", note=RETIMED, view=view, **about, **told))
     raw = read.values.get(jobs[0].name, pd.DataFrame(columns=["task"]))
     for task, part in raw.groupby("task", sort=False):
         persons = part.loc[part["truth"] == 1, "person"].nunique()
-        row = result("base_rate", float(part["truth"].mean()), "share", n=persons, view=RAW, task=task, **about)
-        rows.append(row | {"tier": REFERENCE, "name": f"deid.{RAW}.utility.{task}.base_rate"})
+        told = {"task": task, "tier": REFERENCE, "name": f"deid.{RAW}.utility.{task}.base_rate"}
+        rows.append(result("base_rate", float(part["truth"].mean()), "share", n=persons, view=RAW, **about, **told))
     return pd.concat([results.reading_results(read.values, jobs, (), seed), results_table(rows)], ignore_index=True)
 
 
@@ -289,9 +282,9 @@ def ask(context: Context, seed: int) -> Answers:
         return Answers(nothing, nothing, refusal, set())
     people, _ = plan.asked_cohorts(inner)
     views = [view for view in METHODS if view != RAW]
-    jobs = [plan.ReleaseJob(people, tuple(inner.stores), (LEAD,), view, 0, seed) for view in views]
+    jobs = [plan.ReleaseJob(plan.IDENTITY, people, tuple(inner.stores), (LEAD,), view, 0, seed) for view in views]
     made = run(plan.release, jobs, inner, "releases, half-hour records")
-    folders = {job.view: made.values[job.name] for job in jobs if job.name in made.values}
+    folders, _ = plan.released(jobs, made)
     attacks, readings = later_jobs(inner, folders, seed), beat_jobs(inner, folders, seed)
     attacked, read = run(score, attacks, inner, "attacks, minutes later"), run(read_beats, readings, inner, "beats")
     persons = results.attack_results(attacked.values, attacks, seed)

@@ -5,7 +5,7 @@ training people looks weaker than it is, because the protector treats them diffe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,11 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, Strangers, attackers, tiers_of
-from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set
-from ecgstudy.deidentification.protections import Prepared
-from ecgstudy.deidentification.release import PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
+from ecgstudy.deidentification.cycles import CycleSet, cycle_set
+from ecgstudy.deidentification.release import PROTECTED, PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
-from ecgstudy.evaluate.splits import RECORD, SUBJECT
+from ecgstudy.evaluate.splits import RECORD, SUBJECT, Protocol
 from ecgstudy.experiment.dataset import IDENTITY_LEAD
 from ecgstudy.experiment.jobs import LONG_RECORD_S, Context, Outcome
 from ecgstudy.ingestion.stores import STORE_FS, SYNTHETIC_FS, open_usable_stores
@@ -38,8 +37,8 @@ LEAST_SOUGHT = 20
 """Persons of a cohort from which on identity is asked of it: an error rate over fewer says nothing."""
 SYNTHETIC_PERSONS = 100
 DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.10", "bottleneck_retimed.128")
-FRONT = (RAW, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
-"""Releases that are attacked by several seeds, fixed beforehand."""
+FRONT = (RAW, PROTECTED, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
+"""Releases that are attacked by several seeds, fixed beforehand, and the one that is audited."""
 IDENTITY, ATTRIBUTE = "identity", "attributes"
 TWO = "pp_vae_two_diagnoses.10"
 """The release in the setting of PP-VAE's paper."""
@@ -105,8 +104,12 @@ def common_leads(store: RecordStore) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ReleaseJob:
-    """Protect cohorts as `view` says, fitted on the protector's people of the cohort `people` in one rotation."""
+    """Protect cohorts as `view` says, fitted on the protector's people of the cohort `people` in one rotation.
 
+    The `question` is what the release is made for; see :func:`release_jobs`.
+    """
+
+    question: str
     people: str
     cohorts: tuple[str, ...]
     leads: tuple[str, ...]
@@ -117,59 +120,39 @@ class ReleaseJob:
     @property
     def name(self) -> str:
         """Name for files and logs."""
-        return f"{self.view}.{len(self.leads)}_leads.{self.rotation}.{self.seed}"
+        return f"{self.question}.{self.view}.{self.rotation}.{self.seed}"
 
     def about(self) -> dict[str, object]:
         """First columns of a row about this job."""
-        return {"cohort": ", ".join(self.cohorts), "protocol": "release", "attacker": "", "view": self.view} | {
-            "seed": self.seed
-        }
+        named = {"cohort": ", ".join(self.cohorts), "protocol": "release", "attacker": "", "view": self.view}
+        return named | {"seed": self.seed}
 
     def made_from(self, context: Context) -> dict[str, object]:
         """JSON values of everything that the release depends on, besides code."""
-        return {
-            "job": [self.people, *self.cohorts, *self.leads, self.name],
-            "protection": repr(protection_of(self.view)),
-        }
-
-
-@dataclass(frozen=True)
-class _ByGroup:
-    """A protection that was prepared for each group's release by itself: people of different groups share nothing."""
-
-    parts: tuple[Prepared, ...]
-    places: tuple[tuple[int, int], ...]
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
-        """Protect as the record's own group's release does."""
-        part, inner = self.places[row]
-        return self.parts[part].protect(inner, recording, rng)
+        return {"job": asdict(self), "protection": repr(protection_of(self.view))}
 
 
 def release(context: Context, job: ReleaseJob) -> dict[str, str]:
-    """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort."""
-    sets = {name: cycles_of(context, name, job.leads) for name in dict.fromkeys((job.people, *job.cohorts))}
-    people = sets[job.people]
-    own = groups(context, job.people, people.records, job.rotation)
-    if not (own == PROTECTOR).any():
+    """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort.
+
+    Each group's release is prepared by itself: people of different groups share nothing.
+    """
+    people = cycles_of(context, job.people, job.leads)
+    people_group = groups(context, job.people, people.records, job.rotation)
+    if not (people_group == PROTECTOR).any():
         raise StudyError("no record of the protector's people shows a whole heartbeat in these leads")
     protection = protection_of(job.view, effort(context.profile) == "demo")
-    fitted = protection.fit(people.rows(own == PROTECTOR), job.seed, context.runs)
+    fitted = protection.fit(people.rows(people_group == PROTECTOR), job.seed, context.runs)
+    made_from = f"{job.people} {job.rotation} {protection!r} {context.stores[job.people].manifest['key']}"
     folders = {}
     for name in job.cohorts:
-        shared = sets[name]
-        group = np.full(len(shared), VICTIM)
-        if name == job.people:
-            group = groups(context, name, shared.records, job.rotation)
-        parts, places = [], [(0, 0)] * len(shared)
+        cycles = cycles_of(context, name, job.leads)
+        group = people_group if name == job.people else np.full(len(cycles), VICTIM)
+        prepared = np.empty_like(cycles.cycles)
         for number, each in enumerate(np.unique(group)):
-            rows = np.flatnonzero(group == each)
-            parts.append(fitted.prepare(shared.rows(rows), job.seed + number))
-            for inner, row in enumerate(rows):
-                places[row] = number, inner
-        prepared = _ByGroup(tuple(parts), tuple(places))
-        made_from = f"{job.people} {job.rotation} {protection!r} {context.stores[job.people].manifest['key']}"
-        cohort = ReleaseCohort(context.stores[name], job.leads, shared, prepared, job.seed, made_from)
+            prepared[group == each] = fitted.prepare(cycles.rows(group == each), job.seed + number)
+        released = replace(cycles, cycles=prepared)
+        cohort = ReleaseCohort(context.stores[name], job.leads, released, protection, job.seed, made_from)
         folders[name] = release_store(cohort, context.cache).folder.name
     return folders
 
@@ -205,52 +188,51 @@ def releases_of(profile: str) -> list[str]:
     return list(DEMO_RELEASES if effort(profile) == "demo" else PROTECTIONS)
 
 
-def release_jobs(context: Context, releases: Sequence[str], seed: int) -> dict[str, list[ReleaseJob]]:
+def release_jobs(context: Context, releases: Sequence[str], seed: int) -> list[ReleaseJob]:
     """Releases for the question of identity (one lead, one rotation) and of attributes (all leads, every rotation)."""
     people, identity = asked_cohorts(context)
-    one_lead = tuple(dict.fromkeys([people, *identity, *_auxiliary(context)]))
+    one_lead = tuple(dict.fromkeys([people, *identity, *auxiliary(context)]))
     leads = common_leads(context.stores[people])
-    rotations = rotations_of(context.profile)
     protected = [name for name in releases if name != RAW]
-    jobs = {
-        IDENTITY: [ReleaseJob(people, one_lead, (IDENTITY_LEAD,), name, 0, seed) for name in protected if identity],
-        ATTRIBUTE: [
-            ReleaseJob(people, (people,), leads, name, rotation, seed) for name in protected for rotation in rotations
-        ],
-    }
-    return jobs
+    jobs = [ReleaseJob(IDENTITY, people, one_lead, (IDENTITY_LEAD,), name, 0, seed) for name in protected if identity]
+    return jobs + [
+        ReleaseJob(ATTRIBUTE, people, (people,), leads, name, rotation, seed)
+        for name in protected
+        for rotation in rotations_of(context.profile)
+    ]
 
 
-def _auxiliary(context: Context) -> list[str]:
+def auxiliary(context: Context) -> list[str]:
     """Cohorts whose people help attackers to learn."""
-    return [name for name in context.stores if bool(context.records(name)["auxiliary"].any())]
+    return [name for name in context.stores if context.records(name)["auxiliary"].any()]
 
 
 def strangers(context: Context) -> list[tuple[str, Strangers]]:
     """Cohorts and protocols of the question of identity: attackers have learnt from none of the victims."""
     people, identity = asked_cohorts(context)
+    everybody = context.records(people)
+    group = groups(context, people, everybody, 0)
+    learnt = {people: everybody[group != PROTECTOR]}
+    learnt |= {name: context.records(name) for name in auxiliary(context) if name != people}
     found = []
     for name in identity:
         records = context.records(name)
-        on_trial = np.ones(len(records), dtype=bool)
-        if name == people:
-            on_trial = groups(context, name, records, 0) == VICTIM
-        victims, learnt = frozenset(records.loc[on_trial, SUBJECT]), []
-        for helper in dict.fromkeys((people, *_auxiliary(context))):
-            table = context.records(helper)
-            group = np.full(len(table), ATTACKER)
-            if helper == people:
-                group = groups(context, helper, table, 0)
-            learnt.append(table[(group != PROTECTOR) & ~table[SUBJECT].isin(victims)])
+        victims = frozenset((everybody[group == VICTIM] if name == people else records)[SUBJECT])
+        others = pd.concat([table[~table[SUBJECT].isin(victims)] for table in learnt.values()], ignore_index=True)
         inner = [CrossRecord(), *([CrossDay()] if (records["session"] > 1).any() else [])]
-        found += [(name, Strangers(pd.concat(learnt, ignore_index=True), protocol, victims)) for protocol in inner]
+        found += [(name, Strangers(others, protocol, victims)) for protocol in inner]
     return found
 
 
-def attack_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed: int) -> list[AttackJob]:
-    """Every attacker of every tier on every release (`folders`: by protection and cohort) and on none."""
+def attack_jobs(
+    context: Context, asked: Sequence[tuple[str, Protocol]], folders: Mapping[str, Mapping[str, str]], seed: int
+) -> list[AttackJob]:
+    """Every attacker of every tier on every release (`folders`: by protection and cohort) and on none.
+
+    What is `asked` are cohorts and protocols, as :func:`strangers` gives them.
+    """
     jobs = []
-    for cohort, protocol in strangers(context):
+    for cohort, protocol in asked:
         for view in (RAW, *folders):
             stores = tuple((name, context.cache / folder) for name, folder in folders.get(view, {}).items())
             for attacker in context.attackers:
@@ -260,31 +242,26 @@ def attack_jobs(context: Context, folders: Mapping[str, Mapping[str, str]], seed
     return jobs
 
 
-def released(
-    jobs: Mapping[str, Sequence[ReleaseJob]], made: Mapping[str, Outcome]
-) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
+def released(jobs: Sequence[ReleaseJob], made: Outcome) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
     """Folders of releases: for identity by protection and cohort, for attributes by protection and rotation."""
-    there = {question: [job for job in asked if job.name in made[question].values] for question, asked in jobs.items()}
-    identity = {job.view: made[IDENTITY].values[job.name] for job in there[IDENTITY]}
-    attributes = {(job.view, job.rotation): made[ATTRIBUTE].values[job.name][job.people] for job in there[ATTRIBUTE]}
-    return identity, attributes
+    there = [(job, made.values[job.name]) for job in jobs if job.name in made.values]
+    identity = {job.view: folders for job, folders in there if job.question == IDENTITY}
+    readable = {(job.view, job.rotation): folders[job.people] for job, folders in there if job.question == ATTRIBUTE}
+    return identity, readable
 
 
 def strips(context: Context, readable: Mapping[tuple[str, int], str]) -> dict[str, np.ndarray]:
     """One lead of a victim's record that (nearly) every release holds, raw and under every protection, (n,) each."""
     people, _ = asked_cohorts(context)
     stores = {RAW: context.stores[people]}
-    stores |= {
-        view: RecordStore(context.cache / folder) for (view, rotation), folder in readable.items() if not rotation
-    }
-    records = stores[RAW].records
-    victims = records[groups(context, people, records, 0) == VICTIM]
-    held = {view: set(store.records[RECORD]) for view, store in stores.items()}
+    stores |= {view: RecordStore(context.cache / folder) for (view, turn), folder in readable.items() if not turn}
+    records = {view: store.records.set_index(RECORD) for view, store in stores.items()}
+    victims = records[RAW].index[groups(context, people, records[RAW], 0) == VICTIM]
     # best one that every release holds; a release that lost it is not shown
-    record = max(victims[RECORD], key=lambda name: sum(name in names for names in held.values()))
+    record = max(victims, key=lambda name: sum(name in table.index for table in records.values()))
     shown = {}
-    for view, store in stores.items():
-        if record in held[view]:
-            row = store.records.set_index(RECORD).loc[record]
-            shown[view] = np.asarray(store.signal(record)[row["leads"].index(row["reference_lead"])])
+    for view, table in records.items():
+        if record in table.index:
+            row = table.loc[record]
+            shown[view] = np.asarray(stores[view].signal(record)[row["leads"].index(row["reference_lead"])])
     return shown

@@ -1,28 +1,20 @@
 """Protections: a recording in, a recording of the same length, rate and leads out; one registry.
 
-Every protection goes fit -> prepare -> protect. It is fitted on the protector's own people, prepared for a release
-(of which it sees cycles and rhythms only), and then changes one recording at a time. What it is told about the records
-to be released besides their samples is in `needs_labels`.
+Every protection goes fit -> prepare -> protect. It is fitted on the protector's own people, prepares the cycles of a
+release (of which it sees cycles and rhythms only), and then protects one recording at a time with its cycle. What it is
+told about the records to be released besides their samples is in `needs_labels`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from scipy import signal as dsp
 from sklearn.decomposition import PCA
 
-from ecgstudy.deidentification.cycles import (
-    LONGEST_S,
-    SHORTEST_S,
-    TYPICAL_S,
-    CycleSet,
-    Recording,
-    render,
-)
+from ecgstudy.deidentification.cycles import LONGEST_S, SHORTEST_S, TYPICAL_S, CycleSet, Recording, render
 from ecgstudy.errors import StudyError
 
 IRREGULAR = 0.1
@@ -33,15 +25,8 @@ GROUPING_COMPONENTS = 16
 """Principal components in which shapes are compared to form groups."""
 
 
-class Prepared(Protocol):
-    """A protection that knows the release it is for."""
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
-        """Give the protected samples of the release's record number `row`, float32, shape of ``recording.values``."""
-
-
 @dataclass(frozen=True)
-class Protection(ABC):
+class Protection:
     """How records are changed before they are shared; its ``repr`` says with what parameters.
 
     Registered in :data:`PROTECTIONS` under ``<method>.<strength>``.
@@ -56,9 +41,19 @@ class Protection(ABC):
         """Learn what it has to know from the protector's own people; networks' training runs are kept in `runs`."""
         return self
 
-    @abstractmethod
-    def prepare(self, release: CycleSet, seed: int) -> Prepared:
-        """Get ready for a release."""
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
+        """Give the cycles that stand for those of a release, float32 of their shape: the records' own, unless told."""
+        return release.cycles
+
+    def protect(self, recording: Recording, cycle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Give the protected samples, float32, shape of ``recording.values``; fitted or not, they are the same.
+
+        The prepared cycle of the record is put at its own R peaks or at redrawn ones.
+        """
+        n_samples, peaks = recording.values.shape[-1], recording.peaks
+        if self.retiming:
+            peaks = self.retiming.peaks(peaks, n_samples / recording.fs, rng)
+        return render(cycle, peaks, n_samples, recording.fs)
 
 
 @dataclass(frozen=True)
@@ -85,78 +80,54 @@ class Retiming:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """Released cycles, (n, n_leads, n_points), that are put at the record's own R peaks or at redrawn ones."""
-
-    cycles: np.ndarray
-    retiming: Retiming | None = None
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
-        """Render the record's cycle."""
-        n_samples = recording.values.shape[-1]
-        peaks = recording.peaks
-        if self.retiming:
-            peaks = self.retiming.peaks(peaks, n_samples / recording.fs, rng)
-        return render(self.cycles[row], peaks, n_samples, recording.fs)
-
-
-@dataclass(frozen=True)
-class Changed:
+class SampleChange(Protection, ABC):
     """A change of samples that depends on nothing but the recording."""
 
-    change: Callable[[Recording, np.random.Generator], np.ndarray]
-
-    def protect(self, row: int, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+    def protect(self, recording: Recording, cycle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change the recording."""
         return self.change(recording, rng).astype(np.float32)
 
+    @abstractmethod
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
+        """Give the changed samples, shape of ``recording.values``."""
+
 
 @dataclass(frozen=True)
-class Unprotected(Protection):
+class Unprotected(SampleChange):
     """The recording as it is: the reference."""
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Change nothing."""
-        return Changed(_unchanged)
-
-
-def _unchanged(recording: Recording, _: np.random.Generator) -> np.ndarray:
-    return recording.values
+        return recording.values
 
 
 @dataclass(frozen=True)
-class Noise(Protection):
+class Noise(SampleChange):
     """White noise of so many standard deviations of each lead."""
 
     level: float
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Add noise."""
-        return Changed(self._change)
-
-    def _change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         values = recording.values
         return values + self.level * values.std(axis=-1, keepdims=True) * rng.standard_normal(values.shape)
 
 
 @dataclass(frozen=True)
-class LowPass(Protection):
+class LowPass(SampleChange):
     """Everything above a frequency removed: Butterworth of order 4, forwards and backwards."""
 
     hz: float
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Filter."""
-        return Changed(self._change)
-
-    def _change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         sections = dsp.butter(4, self.hz, fs=recording.fs, output="sos")
         padding = min(recording.values.shape[-1] - 1, round(recording.fs))
         return dsp.sosfiltfilt(sections, recording.values, axis=-1, padlen=padding)
 
 
 @dataclass(frozen=True)
-class Warp(Protection):
+class Warp(SampleChange):
     """Time and amplitude warped smoothly, all leads alike in time: one knot a second.
 
     `strength` is the standard deviation of the logarithm of the local speed and of each lead's local gain.
@@ -164,11 +135,8 @@ class Warp(Protection):
 
     strength: float
 
-    def prepare(self, release: CycleSet, seed: int) -> Changed:
+    def change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         """Warp."""
-        return Changed(self._change)
-
-    def _change(self, recording: Recording, rng: np.random.Generator) -> np.ndarray:
         n_leads, n = recording.values.shape
         knots = np.linspace(0, n - 1, max(2, round(n / recording.fs) + 1))
         grid = np.arange(n)
@@ -184,10 +152,6 @@ class Warp(Protection):
 class OwnCycle(Protection):
     """Each record's own median cycle at its own R peaks: loses noise only, and protects nobody."""
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
-        """Keep every cycle."""
-        return Rendered(release.cycles)
-
 
 @dataclass(frozen=True)
 class LowRank(Protection):
@@ -198,12 +162,16 @@ class LowRank(Protection):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "LowRank":
         """Find the components."""
-        return replace(self, pca=_components(people, self.components))
+        return replace(self, pca=PCA(min(self.components, len(people)), random_state=0).fit(_flat(people)))
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
-        """Project every cycle."""
-        codes = self.pca.transform(_flat(release))
-        return Rendered(_unflattened(self.pca.inverse_transform(codes), release))
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
+        """Rebuild every cycle from its code."""
+        shapes = self.pca.inverse_transform(self._codes(release, seed)).reshape(release.cycles.shape)
+        return (shapes * release.amplitudes[..., None]).astype(np.float32)
+
+    def _codes(self, release: CycleSet, seed: int) -> np.ndarray:
+        """Project every shape."""
+        return self.pca.transform(_flat(release))
 
 
 @dataclass(frozen=True)
@@ -222,16 +190,17 @@ class DifferentiallyPrivate(LowRank):
 
     def fit(self, people: CycleSet, seed: int, runs: Path) -> "DifferentiallyPrivate":
         """Find the components, and how long codes are."""
-        pca = _components(people, self.components)
-        return replace(self, pca=pca, radius=float(np.median(np.abs(pca.transform(_flat(people))).sum(axis=1))))
+        fitted = super().fit(people, seed, runs)
+        norms = np.abs(fitted.pca.transform(_flat(people))).sum(axis=1)
+        return replace(fitted, radius=float(np.median(norms)))
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
+    def _codes(self, release: CycleSet, seed: int) -> np.ndarray:
         """Clip the codes and add noise."""
-        codes = self.pca.transform(_flat(release))
+        codes = super()._codes(release, seed)
         norms = np.abs(codes).sum(axis=1, keepdims=True)
         codes *= np.minimum(1, self.radius / np.maximum(norms, 1e-9))
         codes += np.random.default_rng(seed).laplace(scale=2 * self.radius / self.epsilon, size=codes.shape)
-        return Rendered(_unflattened(self.pca.inverse_transform(codes), release))
+        return codes
 
 
 @dataclass(frozen=True)
@@ -240,26 +209,16 @@ class KSame(Protection):
 
     k: int
 
-    def prepare(self, release: CycleSet, seed: int) -> Rendered:
+    def prepare(self, release: CycleSet, seed: int) -> np.ndarray:
         """Group by shape."""
         size = min(GROUPING_COMPONENTS, len(release), release.cycles[0].size)
         codes = PCA(size, random_state=0).fit_transform(_flat(release))
-        return Rendered(group_means(release.cycles, microaggregate(codes, self.k)))
+        return group_means(release.cycles, microaggregate(codes, self.k))
 
 
 def _flat(cycles: CycleSet) -> np.ndarray:
     """Shapes as rows."""
     return cycles.shapes.reshape(len(cycles), -1)
-
-
-def _unflattened(rows: np.ndarray, of: CycleSet) -> np.ndarray:
-    """Cycles of rows of shapes, with the amplitudes of `of`."""
-    return (rows.reshape(of.cycles.shape) * of.amplitudes[..., None]).astype(np.float32)
-
-
-def _components(people: CycleSet, n: int) -> PCA:
-    """Principal components of the shapes of some people."""
-    return PCA(min(n, len(people)), random_state=0).fit(_flat(people))
 
 
 def microaggregate(codes: np.ndarray, k: int) -> np.ndarray:

@@ -12,21 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.base import RECORD_COLUMNS, Cohort, Signal, as_tables
+from ecgstudy.deidentification import learned, protections
 from ecgstudy.deidentification.cycles import CycleSet, Recording, peaks_by_record
-from ecgstudy.deidentification.learned import PPVAE, Bottleneck, ConditionalVAE, Microaggregation
-from ecgstudy.deidentification.protections import (
-    DifferentiallyPrivate,
-    KSame,
-    LowPass,
-    LowRank,
-    Noise,
-    OwnCycle,
-    Prepared,
-    Protection,
-    Retiming,
-    Unprotected,
-    Warp,
-)
+from ecgstudy.deidentification.protections import Protection
 from ecgstudy.deidentification.readers import BRIEF
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.signals.ingest import build_store
@@ -35,47 +23,47 @@ from ecgstudy.study.cache import cache_key, code_key
 
 RAW = "raw.none"
 """Name of the release that protects nothing."""
-COARSE = Retiming(10.0)
+PROTECTED = "protected"
+"""Name of the release that an audit is about, whatever made it."""
+COARSE = protections.Retiming(10.0)
 """Rates rounded to ten beats a minute: never off by more than five."""
-RATE_CLASS = Retiming(40.0)
+RATE_CLASS = protections.Retiming(40.0)
 """Rates of 40, 80 or 120 beats a minute: slow, usual or fast is all that is left. The price is the heart rate."""
-PROTECTIONS: dict[str, Protection] = {
-    RAW: Unprotected(),
-    "noise.0_25": Noise(0.25),
-    "noise.1": Noise(1.0),
-    "low_pass.15hz": LowPass(15.0),
-    "low_pass.8hz": LowPass(8.0),
-    "warp.0_1": Warp(0.1),
-    "warp.0_3": Warp(0.3),
-    "own_cycle.own": OwnCycle(),
-    "low_rank.8": LowRank(8),
-    "low_rank.3": LowRank(3),
-    "differential_privacy.epsilon_8": DifferentiallyPrivate(),
-    "differential_privacy.epsilon_32": DifferentiallyPrivate(epsilon=32.0),
-    "k_same.5": KSame(5),
-    "microaggregation.3": Microaggregation(k=3),
-    "microaggregation.5": Microaggregation(k=5),
-    "microaggregation.10": Microaggregation(k=10),
-    "pp_vae.1": PPVAE(adversary=1.0),
-    "pp_vae.10": PPVAE(adversary=10.0),
-    "bottleneck.logits": Bottleneck(),
-    "bottleneck.128": Bottleneck(prototypes=128),
-    "bottleneck.32": Bottleneck(prototypes=32),
-    "bottleneck.8": Bottleneck(prototypes=8),
-    "bottleneck_retimed.128": Bottleneck(prototypes=128, retiming=COARSE),
-    "bottleneck_retimed.32": Bottleneck(prototypes=32, retiming=COARSE),
-    "findings.third": Bottleneck(findings=0.33),
-    "findings_retimed.third": Bottleneck(prototypes=128, findings=0.33, retiming=COARSE),
-    "findings_rate_class.third": Bottleneck(prototypes=128, findings=0.33, retiming=RATE_CLASS),
-    "conditional_vae.labels": ConditionalVAE(),
-}
-"""Protections by ``<method>.<strength>``, as metrics name them."""
 TWO_DIAGNOSES = ("LVH", "AFIB")
 """What a release in PP-VAE's own setting keeps: one structural diagnosis (LVEF is not public) and fibrillation."""
-PROTECTIONS |= {
-    "pp_vae_two_diagnoses.10": PPVAE(told=TWO_DIAGNOSES, adversary=10.0),
-    "bottleneck_two_diagnoses.32": Bottleneck(told=TWO_DIAGNOSES, prototypes=32),
+PROTECTIONS: dict[str, Protection] = {
+    RAW: protections.Unprotected(),
+    "noise.0_25": protections.Noise(0.25),
+    "noise.1": protections.Noise(1.0),
+    "low_pass.15hz": protections.LowPass(15.0),
+    "low_pass.8hz": protections.LowPass(8.0),
+    "warp.0_1": protections.Warp(0.1),
+    "warp.0_3": protections.Warp(0.3),
+    "own_cycle.own": protections.OwnCycle(),
+    "low_rank.8": protections.LowRank(8),
+    "low_rank.3": protections.LowRank(3),
+    "differential_privacy.epsilon_8": protections.DifferentiallyPrivate(),
+    "differential_privacy.epsilon_32": protections.DifferentiallyPrivate(epsilon=32.0),
+    "k_same.5": protections.KSame(5),
+    "microaggregation.3": learned.Microaggregation(k=3),
+    "microaggregation.5": learned.Microaggregation(k=5),
+    "microaggregation.10": learned.Microaggregation(k=10),
+    "pp_vae.1": learned.PPVAE(adversary=1.0),
+    "pp_vae.10": learned.PPVAE(adversary=10.0),
+    "bottleneck.logits": learned.Bottleneck(),
+    "bottleneck.128": learned.Bottleneck(prototypes=128),
+    "bottleneck.32": learned.Bottleneck(prototypes=32),
+    "bottleneck.8": learned.Bottleneck(prototypes=8),
+    "bottleneck_retimed.128": learned.Bottleneck(prototypes=128, retiming=COARSE),
+    "bottleneck_retimed.32": learned.Bottleneck(prototypes=32, retiming=COARSE),
+    "findings.third": learned.Bottleneck(findings=0.33),
+    "findings_retimed.third": learned.Bottleneck(prototypes=128, findings=0.33, retiming=COARSE),
+    "findings_rate_class.third": learned.Bottleneck(prototypes=128, findings=0.33, retiming=RATE_CLASS),
+    "conditional_vae.labels": learned.ConditionalVAE(),
+    "pp_vae_two_diagnoses.10": learned.PPVAE(told=TWO_DIAGNOSES, adversary=10.0),
+    "bottleneck_two_diagnoses.32": learned.Bottleneck(told=TWO_DIAGNOSES, prototypes=32),
 }
+"""Protections by ``<method>.<strength>``, as metrics name them."""
 
 
 def protection_of(name: str, brief: bool = False) -> Protection:
@@ -87,7 +75,7 @@ def protection_of(name: str, brief: bool = False) -> Protection:
 
 
 class ReleaseCohort(Cohort):
-    """Some leads of the records of a store under a prepared protection.
+    """Some leads of the records of a store under a protection.
 
     Parameters
     ----------
@@ -96,9 +84,9 @@ class ReleaseCohort(Cohort):
     leads : sequence of str
         Leads that are released; those of `release`.
     release : CycleSet
-        The records that are released, in the order for which the protection was prepared.
-    prepared : Prepared
-        The protection.
+        The records that are released, with the cycles that were prepared for them.
+    protection : Protection
+        How they are protected, fitted or not.
     seed : int
         Seed of what is drawn for each record.
     made_from : str
@@ -110,10 +98,16 @@ class ReleaseCohort(Cohort):
     how_to_get = "Made by notebook 05_deidentification."
 
     def __init__(
-        self, store: RecordStore, leads: Sequence[str], release: CycleSet, prepared: Prepared, seed: int, made_from: str
+        self,
+        store: RecordStore,
+        leads: Sequence[str],
+        release: CycleSet,
+        protection: Protection,
+        seed: int,
+        made_from: str,
     ) -> None:
         self.name = store.manifest["cohort"]
-        self._store, self._leads, self._release, self._prepared = store, tuple(leads), release, prepared
+        self._store, self._leads, self._release, self._protection = store, tuple(leads), release, protection
         self._seed, self._made_from = seed, made_from
         self._row = {record_id: row for row, record_id in enumerate(release.records["record_id"])}
         self._peaks = peaks_by_record(store)
@@ -133,7 +127,8 @@ class ReleaseCohort(Cohort):
         own_leads, unit = self._release.records.loc[row, ["leads", "unit"]]
         values = self._store.signal(record_id)[[own_leads.index(lead) for lead in self._leads]]
         recording = Recording(np.nan_to_num(values), self._store.fs, self._peaks[record_id])
-        values = self._prepared.protect(row, recording, np.random.default_rng([self._seed, row]))
+        rng = np.random.default_rng([self._seed, row])
+        values = self._protection.protect(recording, self._release.cycles[row], rng)
         return Signal(values.astype(np.float32), self._store.fs, self._leads, unit)
 
     def digest(self) -> str:

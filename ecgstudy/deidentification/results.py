@@ -9,16 +9,9 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from ecgstudy.deidentification.attacks import (
-    LAZY,
-    NETWORKS,
-    REFERENCE,
-    RHYTHM_ATTACKER,
-    SEMI,
-    AttackJob,
-)
+from ecgstudy.deidentification import plan
+from ecgstudy.deidentification.attacks import LAZY, NETWORKS, REFERENCE, RHYTHM_ATTACKER, SEMI, AttackJob
 from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, TOLD_FLOOR, ReadingJob, membership
-from ecgstudy.deidentification.plan import asked_cohorts
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, bootstrap_each, paired_difference
@@ -52,6 +45,10 @@ UTILITY = {
 }
 """Names of the readers' settings where they say what a release is good for."""
 WITHIN_BPM = (1, 5)
+SHORT = {"sex": "sex", "over_60": "age"}
+"""Tasks of persons as names of metrics tell them."""
+CELL = ["view", "tier", "cohort", "protocol"]
+"""What one attacker is the strongest of."""
 RELATIONS = {"heart_rate": "1/min", "pr": "ms", "qrs": "ms", "qtc": "ms"}
 
 
@@ -61,40 +58,68 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     Beside the columns of :mod:`ecgstudy.evaluate.results`: tier, valid (whether the attacker passes the gates) and
     name. Under the attacker "strongest" stands the valid one with the lowest EER; nobody where none is valid.
     """
-    cells: dict[tuple[str, str, str, str, str], list[ScoreSet]] = {}
+    cells: dict[tuple[str, ...], list[ScoreSet]] = {}
     for job in jobs:
         if job.name in values:
             cell = job.view, job.tier, job.cohort, job.protocol.name, job.attacker
             cells.setdefault(cell, []).append(values[job.name])
-    drawn: dict[tuple[str, str], Resamples] = {}
-    for (_, _, cohort, protocol, _), sets in cells.items():
+    drawn: dict[tuple[str, ...], Resamples] = {}
+    for cell, sets in cells.items():
         people = [side for fold in sets[0].folds for side in (fold.trials.probe, fold.trials.gallery)]
-        drawn.setdefault((cohort, protocol), Resamples.draw(np.concatenate(people), seed))
+        drawn.setdefault(cell[2:4], Resamples.draw(np.concatenate(people), seed))
     items = [(sets, drawn[cell[2:4]]) for cell, sets in cells.items()]
     rows, reached = [], {}
     for cell, (found, _) in zip(cells, in_parallel(evaluate, items, "cpu", "evaluation"), strict=True):
-        view, tier, cohort, protocol, attacker = cell
+        (view, tier), asked = cell[:2], cell[2:]
         if tier == REFERENCE:
-            reached[cohort, protocol, attacker] = next(row["value"] for row in found if row["metric"] == "eer")
-        valid = _passes(attacker, reached.get((cohort, protocol, attacker), math.nan), cells[cell])
+            reached[asked] = next(row["value"] for row in found if row["metric"] == "eer")
+        valid = _passes(asked[-1], reached.get(asked, math.nan), cells[cell])
         rows += [row | {"view": view, "tier": tier, "valid": valid} for row in found]
-    table = results_table([row | {"name": _person_name(row)} for row in rows])
+    table = results_table(rows)
     if table.empty:  # nobody was recorded again
         return table.astype(object).assign(tier="", valid=False, name="", stands_for=None)
     strongest = pd.concat([*_strongest(table)], ignore_index=True)
     each = table[table["metric"].isin(["rank1", "eer"])]
-    return pd.concat([each, strongest, _worst_protocol(strongest)], ignore_index=True)
+    named = _named(each, "cohort", "protocol", "attacker"), _named(strongest, "cohort", "protocol")
+    return pd.concat([*named, _named(_worst_protocol(strongest))], ignore_index=True)
+
+
+def _named(rows: pd.DataFrame, *told: str) -> pd.DataFrame:
+    """Give rows about persons the names of their metrics, which tell some of their columns."""
+    texts = rows[["view", "tier", *told, "metric"]].to_numpy().tolist()
+    return rows.assign(name=[".".join(("deid", view, "person", *others)) for view, *others in texts])
+
+
+def _strongest(table: pd.DataFrame) -> Iterable[pd.DataFrame]:
+    """Rows of the attacker with the lowest EER of each release, tier, cohort and protocol, under its own name."""
+    for cell, part in table.groupby(CELL, sort=False):
+        eers = part[(part["metric"] == "eer") & part["valid"]].dropna(subset="value")
+        if len(eers):
+            chosen = eers.loc[eers["value"].astype(float).idxmin(), "attacker"]
+            rows = part[(part["attacker"] == chosen) & part["metric"].isin(KEPT)].assign(stands_for=chosen)
+        else:
+            note = "Attack not valid: no attacker reached its known strength and beat chance on its own people."
+            rows = pd.DataFrame([result(metric, math.nan, "share", note=note) for metric in SHOWN])
+            rows = rows.assign(**dict(zip(CELL, cell, strict=True)), valid=False, stands_for=None)
+        yield rows.assign(attacker=STRONGEST)
 
 
 def _worst_protocol(strongest: pd.DataFrame) -> pd.DataFrame:
     """Rank-1 and EER of each release and tier under the protocol with the lowest EER, of the first cohort asked."""
-    mine = strongest[(strongest["cohort"] == strongest["cohort"].iloc[0]) & (strongest["metric"] == "eer")]
+    mine = _of_first_cohort(strongest[strongest["metric"] == "eer"])
     worst = mine.dropna(subset="value").astype({"value": float}).sort_values("value", kind="stable")
-    worst = worst.drop_duplicates(["view", "tier"])[["cohort", "view", "tier", "protocol"]]
-    found = strongest[strongest["metric"].isin(["rank1", "eer"])].merge(worst, on=[*worst])
-    return found.assign(
-        name="deid." + found["view"] + ".person." + found["tier"] + "." + found["metric"], protocol=WORST
-    )
+    worst = worst.drop_duplicates(["view", "tier"])[CELL]
+    return strongest[strongest["metric"].isin(["rank1", "eer"])].merge(worst, on=CELL).assign(protocol=WORST)
+
+
+def strongest_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the strongest attacker under every protocol, without those under the worst, which are among them."""
+    return rows[(rows["attacker"] == STRONGEST) & (rows["protocol"] != WORST)]
+
+
+def _of_first_cohort(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the cohort that the first row is of."""
+    return rows[rows["cohort"].isin(rows["cohort"][:1])]
 
 
 def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
@@ -108,34 +133,6 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     own_people = float(np.nanmean([rank1_and_eer([one])[1] for one in held]))
     n_people = np.unique(np.concatenate([one.probe for one in held])).size
     return bool(strong and own_people <= 0.5 - BEATS_CHANCE / math.sqrt(n_people))
-
-
-def _person_name(row: Mapping[str, object]) -> str:
-    """Metric's name of a row about a person."""
-    return ".".join(
-        ("deid", row["view"], "person", row["tier"], row["cohort"], row["protocol"], row["attacker"], row["metric"])
-    )
-
-
-def _strongest(table: pd.DataFrame) -> Iterable[pd.DataFrame]:
-    """Rows of the attacker with the lowest EER of each release, tier, cohort and protocol, under its own name."""
-    for _, part in table.groupby(["view", "tier", "cohort", "protocol"], sort=False):
-        eers = part[(part["metric"] == "eer") & part["valid"]].dropna(subset="value")
-        if len(eers):
-            chosen = eers.loc[eers["value"].astype(float).idxmin(), "attacker"]
-            rows = part[part["attacker"] == chosen].assign(attacker=STRONGEST, stands_for=chosen)
-            rows = rows[rows["metric"].isin(KEPT)]
-            yield rows.assign(name=rows["name"].str.replace(f".{chosen}.", ".", regex=False))
-        else:
-            first = part.iloc[0]
-            note = "Attack not valid: no attacker reached its known strength and beat chance on its own people."
-            about = {column: first[column] for column in ("cohort", "protocol", "view")}
-            rows = [result(metric, math.nan, "share", note=note, attacker=STRONGEST, **about) for metric in SHOWN]
-            frame = pd.DataFrame(rows).assign(tier=first["tier"], valid=False, stands_for=None)
-            names = [
-                f"deid.{first['view']}.person.{first['tier']}.{first['cohort']}.{first['protocol']}.{m}" for m in SHOWN
-            ]
-            yield frame.assign(name=names)
 
 
 def reading_results(
@@ -153,35 +150,29 @@ def reading_results(
     on_raw = cells.get((RAW, REFERENCE), [])
     if not on_raw:  # nothing can be read of the records as they are
         return results_table([]).astype(object).assign(tier="", name="")
-    cohort, everybody = jobs[0].cohort, _mean_reader([values[job.name] for job in on_raw])
-    resamples = Resamples.draw(everybody["person"], seed)
-    rows = []
+    everybody = _mean_reader([values[job.name] for job in on_raw])
+    resamples, targets, rows = Resamples.draw(everybody["person"], seed), _targets(everybody, told), []
     for (view, tier), asked in cells.items():
+        about = {"cohort": jobs[0].cohort, "protocol": "strangers", "attacker": "reader", "view": view, "tier": tier}
         table, seeds = _mean_reader([values[job.name] for job in asked]), {job.seed for job in asked}
         # a mean of several readers is stronger than one: losses are against readers of the same seeds
         reference = _mean_reader([values[job.name] for job in on_raw if job.seed in seeds] or [everybody])
-        for target, tasks in _targets(everybody, told).items():
-            about = {"cohort": cohort, "protocol": "strangers", "attacker": "reader", "view": view, "task": target}
+        common = table.merge(reference[["record", "task"]])[["record", "task"]]
+        pair = [one.merge(common) for one in (reference, table)]
+        for target, tasks in targets.items():
             own, n = mean_auroc(table, tasks, resamples)
             estimates = {"auroc": bootstrap(own, resamples, n, f"{target} occurs too seldom among these people")}
             if view != RAW:
-                common = table.merge(reference[["record", "task"]], on=["record", "task"])[["record", "task"]]
-                pair = [
-                    mean_auroc(one.merge(common, on=["record", "task"]), tasks, resamples)[0]
-                    for one in (reference, table)
-                ]
-                estimates["auroc_loss"] = paired_difference(*pair, resamples, n, "one of the two is undefined")
-            for row in estimate_results(estimates, **about):
-                rows.append(row | {"tier": tier, "name": _reading_name(view, target, tier, str(row["metric"]))})
-        rows += _age_error(table, resamples, view, tier, cohort)
+                both = (mean_auroc(one, tasks, resamples)[0] for one in pair)
+                estimates["auroc_loss"] = paired_difference(*both, resamples, n, "one of the two is undefined")
+            start = f"deid.{view}.utility.{target}.{UTILITY[tier]}"
+            if target in BINARY:
+                start = f"deid.{view}.{SHORT[target]}.{tier}"
+            for row in estimate_results(estimates, **about, task=target):
+                rows.append(row | {"name": f"{start}.{row['metric']}"})
+        if "expected_age" in table:
+            rows += _age_error(table, resamples, about)
     return results_table(rows)
-
-
-def _reading_name(view: str, target: str, tier: str, metric: str) -> str:
-    """Metric's name of a row about an attribute or a diagnosis."""
-    if target in BINARY:
-        return f"deid.{view}.{target.replace('over_60', 'age')}.{tier}.{metric}"
-    return f"deid.{view}.utility.{target}.{UTILITY[tier]}.{metric}"
 
 
 def _mean_reader(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -216,41 +207,39 @@ def mean_auroc(table: pd.DataFrame, tasks: Sequence[str], resamples: Resamples) 
     return statistic, known["person"].nunique()
 
 
-def _age_error(table: pd.DataFrame, resamples: Resamples, view: str, tier: str, cohort: str) -> list[dict[str, object]]:
+def _age_error(table: pd.DataFrame, resamples: Resamples, about: Mapping[str, str]) -> list[dict[str, object]]:
     """Rows of the mean error of age in years, beside that of always saying the median of those learnt from."""
-    if "expected_age" not in table:
-        return []
     known = table.dropna(subset=["expected_age", "age"])
-    errors = {"age_mae": np.abs(known["expected_age"] - known["age"])}
-    errors["age_mae_of_median"] = np.abs(known["median_age"] - known["age"])
-    person, rows = resamples.index_of(known["person"]), []
-    for metric, error in errors.items():
-        values = error.to_numpy()
-        mean = bootstrap(
-            lambda drawn, values=values: (
-                float(np.average(values, weights=drawn[person])) if drawn[person].any() else math.nan
-            ),
-            resamples,
-            known["person"].nunique(),
-            "no age is known",
-        )
-        about = {"cohort": cohort, "protocol": "strangers", "attacker": "reader", "view": view, "task": "age"}
-        for row in estimate_results({metric: mean}, **about):
-            rows.append(row | {"unit": "years", "tier": tier, "name": f"deid.{view}.age.{tier}.{metric}"})
-    return rows
+    person = resamples.index_of(known["person"])
+    errors = [np.abs(known[said] - known["age"]).to_numpy() for said in ("expected_age", "median_age")]
+
+    def means(drawn: np.ndarray) -> list[float]:
+        weights = drawn[person]
+        return [float(np.average(error, weights=weights)) if weights.any() else math.nan for error in errors]
+
+    found = bootstrap_each(means, resamples, known["person"].nunique(), ["no age is known"] * len(errors))
+    rows = estimate_results(dict(zip(("age_mae", "age_mae_of_median"), found, strict=True)), **about, task="age")
+    start = f"deid.{about['view']}.age.{about['tier']}"
+    return [row | {"unit": "years", "name": f"{start}.{row['metric']}"} for row in rows]
 
 
 def floor_results(table: pd.DataFrame, cohort: str, seed: int) -> pd.DataFrame:
     """Long table of the AUROC of sex and age from what is known without a waveform, by floor."""
     rows = []
     for (floor, task), part in table.groupby(["floor", "task"], sort=False):
-        resamples = Resamples.draw(part["person"], seed)
-        statistic, n = mean_auroc(part, (task,), resamples)
-        found = {"auroc": bootstrap(statistic, resamples, n, f"{task} has one class only")}
-        about = {"cohort": cohort, "protocol": "strangers", "attacker": str(floor), "view": "floor", "task": task}
-        name = f"floor.{floor}.{task.replace('over_60', 'age')}.auroc"
-        rows += [row | {"name": name} for row in estimate_results(found, **about)]
+        about = {"cohort": cohort, "protocol": "strangers", "attacker": floor, "view": "floor"}
+        about |= {"name": f"floor.{floor}.{SHORT[task]}.auroc"}
+        rows += _auroc_results(part, task, f"{task} has one class only", seed, **about)
     return results_table(rows)
+
+
+def _auroc_results(
+    table: pd.DataFrame, task: str, if_undefined: str, seed: int, **about: str
+) -> list[dict[str, object]]:
+    """Row of the AUROC of a table of readings that are of one task, by resamples of its own."""
+    resamples = Resamples.draw(table["person"], seed)
+    statistic, n = mean_auroc(table, (task,), resamples)
+    return estimate_results({"auroc": bootstrap(statistic, resamples, n, if_undefined)}, **about, task=task)
 
 
 def outputs_floor(values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob], told: Sequence[str]) -> pd.DataFrame:
@@ -259,11 +248,11 @@ def outputs_floor(values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob]
     Rows like those of :func:`ecgstudy.deidentification.attributes.floors`: a bottleneck passes on no more than this.
     """
     raw = [values[job.name] for job in jobs if job.tier == REFERENCE and job.name in values]
+    parts = [pd.DataFrame(columns=["person", "task", "floor"])]
     if not raw:
-        return pd.DataFrame(columns=["person", "task", "floor"])
+        return parts[0]
     table = _mean_reader(raw)
     said = table[table["task"].isin(told)].pivot_table("p", "record", "task").dropna()
-    parts = [pd.DataFrame(columns=["person", "task", "floor"])]
     for task in BINARY:
         asked = table[(table["task"] == task) & table["record"].isin(said.index)].dropna(subset="truth")
         if asked.groupby("truth")["person"].nunique().min() < OUTPUT_FOLDS or asked["truth"].nunique() < 2:
@@ -273,7 +262,7 @@ def outputs_floor(values: Mapping[str, pd.DataFrame], jobs: Sequence[ReadingJob]
         told_apart = {"groups": asked["person"], "cv": split, "method": "predict_proba"}
         chances = cross_val_predict(model, inputs, asked["truth"], **told_apart)
         parts.append(asked.assign(p=chances[:, 1], floor=OUTPUTS_FLOOR))
-    return pd.concat(parts[1:], ignore_index=True) if len(parts) > 1 else parts[0]
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def fidelity_results(
@@ -293,13 +282,12 @@ def fidelity_results(
             units = {"bias": unit, "loa": unit}
             units |= {f"within_{limit}bpm": "share" for limit in WITHIN_BPM} if interval == "heart_rate" else {}
             reasons = ["the interval was found in fewer than two records"] * len(units)
-            n_persons = persons.loc[known.index].nunique()
             statistics = partial(_agreement, known.to_numpy(), owner, len(units))
-            estimates = bootstrap_each(statistics, resamples, n_persons, reasons)
+            estimates = bootstrap_each(statistics, resamples, np.unique(owner).size, reasons)
             about = {"cohort": cohort, "protocol": "fidelity", "view": view, "task": interval}
             for row in estimate_results(dict(zip(units, estimates, strict=True)), **about):
-                metric = str(row["metric"])
-                rows.append(row | {"unit": units[metric], "name": f"deid.{view}.fidelity.{interval}.{metric}"})
+                name = f"deid.{view}.fidelity.{interval}.{row['metric']}"
+                rows.append(row | {"unit": units[row["metric"]], "name": name})
     return results_table(rows)
 
 
@@ -323,9 +311,7 @@ def best_results(rows: pd.DataFrame) -> pd.DataFrame:
     mine = rows[rows["view"] == BEST]
     if mine.empty:
         return mine
-    person = mine[(mine["attacker"] == STRONGEST) & (mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]
-    person = person[person["protocol"] != WORST]
-    person = person[person["cohort"] == person["cohort"].iloc[0]] if len(person) else person
+    person = _of_first_cohort(strongest_of(mine[(mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]))
     person = person.assign(name="deid.best.person." + SEMI + "." + person["protocol"] + "." + person["metric"])
     others = mine[mine["attacker"].isin(["reader", ""])]
     name = others["name"].str.replace(f"deid.{BEST}.", "deid.best.", regex=False)
@@ -341,7 +327,7 @@ def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) ->
     reached = person[person["metric"] == "eer"].set_index("protocol")["value"]
     gaps = (floors.reindex(reached.index) - reached).astype(float).dropna()
     found = {"person": float(gaps.max()) if len(gaps) else math.nan}
-    for task, label in (("sex", "sex"), ("over_60", "age")):
+    for task, label in SHORT.items():
         told = rows.loc[rows["name"] == f"floor.{TOLD_FLOOR}.{label}.auroc", "value"].astype(float)
         mine = others.loc[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc"), "value"]
         # an AUROC under one half is the other answer
@@ -357,23 +343,19 @@ def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) ->
 def rhythm_floor_results(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the attacker who knows R peaks alone, on raw records, under ``floor.rr.person``."""
     mine = rows[(rows["view"] == RAW) & (rows["attacker"] == RHYTHM_ATTACKER) & rows["metric"].isin(SHOWN)]
-    mine = mine[mine["cohort"] == mine["cohort"].iloc[0]] if len(mine) else mine
+    mine = _of_first_cohort(mine)
     return mine.assign(view="floor", name="floor.rr.person." + mine["protocol"] + "." + mine["metric"])
 
 
 def membership_results(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> pd.DataFrame:
     """Long table of how well the protector's own people are told from strangers, by release; .5 is chance."""
-    cohort, rows = asked_cohorts(context)[0], []
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for (view, rotation), folder in readable.items():
+    (cohort, _), rows = plan.asked_cohorts(context), []
+    for view in dict.fromkeys(view for view, _ in readable):
         # a person of several rotations is asked in each: as another person would be
-        table = membership(context, context.cache / folder, view, rotation)
-        parts.setdefault(view, []).append(table)
-    for view, tables in parts.items():
+        folders = {rotation: context.cache / folder for (own, rotation), folder in readable.items() if own == view}
+        tables = [membership(context, folder, rotation) for rotation, folder in folders.items()]
+        about = {"cohort": cohort, "protocol": "membership", "attacker": "distance", "view": view}
+        about |= {"name": f"deid.{view}.membership.auroc"}
         table = pd.concat(tables, ignore_index=True).assign(task="member")
-        resamples = Resamples.draw(table["person"], seed)
-        statistic, n = mean_auroc(table, ("member",), resamples)
-        about = {"cohort": cohort, "protocol": "membership", "attacker": "distance", "view": view, "task": "member"}
-        found = {"auroc": bootstrap(statistic, resamples, n, "there is nobody to tell apart")}
-        rows += [row | {"name": f"deid.{view}.membership.auroc"} for row in estimate_results(found, **about)]
+        rows += _auroc_results(table, "member", "there is nobody to tell apart", seed, **about)
     return results_table(rows)

@@ -10,7 +10,7 @@ import pandas as pd
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, RHYTHM_ATTACKER, SEMI, TIERS
 from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, RHYTHM_FLOOR, TOLD_FLOOR, TWO_FLOOR
 from ecgstudy.deidentification.release import PROTECTIONS, RAW
-from ecgstudy.deidentification.results import BEST, STRONGEST, UTILITY, WORST
+from ecgstudy.deidentification.results import BEST, UTILITY, strongest_of
 from ecgstudy.evaluate.results import INTERVAL, pivot
 
 PAPER = {"sex": (0.79, 0.59), "over_60": (0.78, 0.63), "LVEF reduced": (0.86, 0.82), "LVH": (0.75, 0.72)}
@@ -59,21 +59,18 @@ def floor_findings(rows: pd.DataFrame) -> list[str]:
 
 def person_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Who is recognised by the strongest valid attacker of every release and tier: one row each."""
-    mine = rows[(rows["attacker"] == STRONGEST) & rows["metric"].isin(["rank1", "eer"]) & (rows["protocol"] != WORST)]
-    table = pivot(mine, ["cohort", "protocol", "view", "tier"], "metric", ["rank1", "eer"], INTERVAL)
-    cell = ["cohort", "protocol", "view", "tier"]
-    enrolled = rows[(rows["attacker"] == STRONGEST) & (rows["metric"] == "enrolled")].set_index(cell)["value"]
-    chosen = mine.drop_duplicates(cell).set_index(cell)["stands_for"]
-    keys = pd.MultiIndex.from_frame(table[cell])
-    chance = 1 / enrolled.astype(float)
-    return table.assign(
-        rank1_chance=list(chance.reindex(keys)), attacker=list(chosen.reindex(keys).fillna("none valid"))
-    )
+    shown = ["rank1", "eer", "enrolled"]
+    mine = strongest_of(rows[rows["metric"].isin(shown)])
+    mine = mine.assign(stands_for=mine["stands_for"].fillna("none valid"))
+    table = pivot(mine, ["cohort", "protocol", "view", "tier", "stands_for"], "metric", shown, INTERVAL)
+    chance, attacker = 1 / table["enrolled"].astype(float), table["stands_for"]
+    hidden = ["stands_for", "enrolled", "enrolled_low", "enrolled_high"]
+    return table.drop(columns=hidden).assign(rank1_chance=chance, attacker=attacker)
 
 
 def risk_table(rows: pd.DataFrame) -> pd.DataFrame:
     """How unevenly the risk is spread over persons: semi-informed attackers, one row a cohort, protocol and release."""
-    mine = rows[(rows["attacker"] == STRONGEST) & rows["tier"].isin([SEMI, REFERENCE]) & (rows["protocol"] != WORST)]
+    mine = strongest_of(rows[rows["tier"].isin([SEMI, REFERENCE])])
     risks = [name for name in dict.fromkeys(mine["metric"]) if name.startswith(("risk", "always"))]
     return pivot(mine, ["cohort", "protocol", "view"], "metric", risks)
 
@@ -96,18 +93,14 @@ def utility_table(rows: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
 
 def person_findings(rows: pd.DataFrame) -> list[str]:
     """Say for each protocol how much privacy a frozen attacker pretends to see, and what adaptive attackers leave."""
-    found = []
-    mine = rows[(rows["attacker"] == STRONGEST) & (rows["metric"] == "eer") & (rows["protocol"] != WORST)]
-    mine = mine.astype({"value": float})
+    found, mine = [], strongest_of(rows[rows["metric"] == "eer"]).astype({"value": float})
     for protocol, part in mine.groupby("protocol", sort=False):
         by_tier = part[part["view"] != RAW].pivot_table("value", "view", "tier", aggfunc="first")
-        if not {IGNORANT, SEMI} <= set(by_tier):
-            continue
-        fall = (by_tier[IGNORANT] - by_tier[SEMI]).dropna()
+        frozen, adaptive = (by_tier.get(tier, pd.Series(dtype=float)) for tier in (IGNORANT, SEMI))
+        fall = (frozen - adaptive).dropna()
         if fall.empty:
             continue
-        worst = fall.idxmax()
-        frozen, adaptive, spoken = by_tier[IGNORANT], by_tier[SEMI], str(protocol).replace("_", " ")
+        worst, spoken = fall.idxmax(), str(protocol).replace("_", " ")
         found.append(
             f"{spoken}: {worst.replace('_', ' ')} looks like an EER of {frozen[worst]:.2f} to an attacker who knows "
             f"raw recordings only, and is one of {adaptive[worst]:.2f} to one trained on protected recordings. The "
@@ -164,18 +157,15 @@ def beat_findings(rows: pd.DataFrame) -> list[str]:
 
 def paper_table(rows: pd.DataFrame, two_diagnoses: str) -> pd.DataFrame:
     """PP-VAE's numbers beside ours: raw, and protected against attackers that were trained on protected records."""
-    made = []
-    for target, (original, protected) in PAPER.items():
-        made.append({"source": "PP-VAE (paper)", "target": target, "original": original, "protected": protected})
+    made = [("PP-VAE (paper)", target, *pair) for target, pair in PAPER.items()]
     for view in (two_diagnoses, BEST):
         for target in PAPER:
             mine = rows[(rows["task"] == target) & (rows["metric"] == "auroc")]
-            tier = SEMI if target in BINARY else LAZY
-            ours = mine[(mine["view"] == view) & (mine["tier"] == tier)]["value"]
-            original, protected = (next(iter(found), math.nan) for found in (mine[mine["view"] == RAW]["value"], ours))
-            if math.isfinite(protected):
-                made.append({"source": f"ours, {view}", "target": target, "original": original, "protected": protected})
-    return pd.DataFrame(made)
+            ours = (mine["view"] == view) & (mine["tier"] == (SEMI if target in BINARY else LAZY))
+            pair = [next(iter(mine["value"][kept]), math.nan) for kept in (mine["view"] == RAW, ours)]
+            if math.isfinite(pair[1]):
+                made.append((f"ours, {view}", target, *pair))
+    return pd.DataFrame(made, columns=["source", "target", "original", "protected"])
 
 
 def verdict(best: pd.DataFrame) -> str:

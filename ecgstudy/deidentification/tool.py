@@ -26,7 +26,7 @@ from ecgstudy.data.own import SUBJECTS
 from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
 from ecgstudy.deidentification.held import HeldCohort, write_record
-from ecgstudy.deidentification.protections import Prepared, Protection
+from ecgstudy.deidentification.protections import Protection
 from ecgstudy.deidentification.release import PROTECTIONS, protection_of
 from ecgstudy.errors import DiskError, NothingUsableError, RecordError, StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
@@ -34,16 +34,7 @@ from ecgstudy.ingestion.stores import STORE_FS
 from ecgstudy.signals.ingest import build_store
 from ecgstudy.signals.quality import Problem
 from ecgstudy.signals.store import RecordStore
-from ecgstudy.study.cache import (
-    KEY_LENGTH,
-    PARTIAL,
-    alone,
-    cache_key,
-    code_key,
-    library_versions,
-    remember,
-    write_text,
-)
+from ecgstudy.study.cache import KEY_LENGTH, PARTIAL, alone, cache_key, code_key, library_versions, remember, write_text
 from ecgstudy.study.config import cache_dir
 from ecgstudy.study.parallel import in_parallel
 
@@ -92,12 +83,11 @@ class Order:
 
 
 class Group(NamedTuple):
-    """Records with the same leads in the same unit, which are released together."""
+    """Records with the same leads in the same unit, which are released together with the cycles prepared for them."""
 
     leads: tuple[str, ...]
     unit: str
     release: CycleSet
-    prepared: Prepared
 
 
 def order_of(
@@ -192,7 +182,8 @@ def _groups(order: Order, cohort: HeldCohort, store: RecordStore, made_from: str
         what_made_it = {"release": made_from, "leads": list(leads), "unit": unit}
         make = partial(_prepare, order, cohort, cycles, folder)
         try:
-            groups.append(Group(leads, unit, cycles, remember(folder, order.protection, what_made_it, make)[0]))
+            prepared, _ = remember(folder, order.protection, what_made_it, make)
+            groups.append(Group(leads, unit, replace(cycles, cycles=prepared)))
         except DiskError:
             raise
         except StudyError as unfit:
@@ -201,8 +192,8 @@ def _groups(order: Order, cohort: HeldCohort, store: RecordStore, made_from: str
     return groups, pd.DataFrame(skipped, columns=[RECORD, "reason", "sentence"])
 
 
-def _prepare(order: Order, cohort: HeldCohort, release: CycleSet, runs: Path) -> Prepared:
-    """Fit a protection to the people of a release, if it learns, and prepare it."""
+def _prepare(order: Order, cohort: HeldCohort, release: CycleSet, runs: Path) -> np.ndarray:
+    """Fit a protection to the people of a release, if it learns, and prepare the cycles."""
     protection, persons = PROTECTIONS[order.protection], release.records[SUBJECT].nunique()
     least = max(getattr(protection, "k", 1), LEAST_PEOPLE if learns(protection) else 1)
     if persons < least:
@@ -210,9 +201,8 @@ def _prepare(order: Order, cohort: HeldCohort, release: CycleSet, runs: Path) ->
             f"{order.protection} needs such records of {least} persons or more, and there are those of {persons}; "
             "choose a method that needs fewer: k_same (5 persons), low_pass or warp (1)."
         )
-    if learns(protection):
-        protection = protection.fit(_some_people(release, order.seed), order.seed, runs)
-    return protection.prepare(release, cohort.secret(order.protection, order.seed))
+    fitted = protection.fit(_some_people(release, order.seed), order.seed, runs)
+    return fitted.prepare(release, cohort.secret(order.protection, order.seed))
 
 
 def learns(protection: Protection) -> bool:
@@ -253,9 +243,9 @@ def _protect_all(order: Order, groups: Sequence[Group], peaks: dict[str, np.ndar
         # by pseudonym, as in the store: files whose ages follow the order of the real names would tell of them
         ids = group.release.records[RECORD]
         ids = ids[[not (order.target / f"{record_id}.hea").exists() for record_id in ids]]
-        rows = [(record_id, row, peaks[record_id]) for row, record_id in ids.items()]
+        rows = [(record_id, group.release.cycles[row], peaks[record_id]) for row, record_id in ids.items()]
         parts = (rows[at : at + A_TASK] for at in range(0, len(rows), A_TASK))
-        tasks += [(order, made_from, group.leads, group.prepared, part) for part in parts]
+        tasks += [(order, made_from, group.leads, part) for part in parts]
     try:
         failed = [*chain.from_iterable(in_parallel(_protect_some, tasks, "cpu", "protecting"))]
     except TerminatedWorkerError as killed:
@@ -271,18 +261,14 @@ def _opened(source: Path, key: Path, _made_from: str) -> HeldCohort:
 
 
 def _protect_some(
-    order: Order,
-    made_from: str,
-    leads: Sequence[str],
-    prepared: Prepared,
-    rows: Sequence[tuple[str, int, np.ndarray]],
+    order: Order, made_from: str, leads: Sequence[str], rows: Sequence[tuple[str, np.ndarray, np.ndarray]]
 ) -> list[tuple[str, str, str]]:
-    """Write some records (pseudonym, row of the release, R peaks in seconds); give those that cannot be protected."""
+    """Write some records (pseudonym, prepared cycle, R peaks in seconds); give those that cannot be protected."""
     cohort, failed = _opened(order.source, order.key, made_from), []
-    for record_id, row, peaks in rows:
+    for record_id, cycle, peaks in rows:
         rng = np.random.default_rng(cohort.secret(order.protection, order.seed, record_id))
         try:
-            signal = _protected(cohort.signal(record_id), leads, prepared, row, peaks, rng)
+            signal = _protected(cohort.signal(record_id), leads, order.protection, cycle, peaks, rng)
         except Exception as strange:  # whatever a record brings about is its own reason
             told = f"Record {record_id} was left out: it cannot be protected ({type(strange).__name__})."
             failed.append((record_id, UNSUITED, str(strange) if isinstance(strange, RecordError) else told))
@@ -292,14 +278,14 @@ def _protect_some(
 
 
 def _protected(
-    signal: Signal, leads: Sequence[str], prepared: Prepared, row: int, peaks: np.ndarray, rng: np.random.Generator
+    signal: Signal, leads: Sequence[str], name: str, cycle: np.ndarray, peaks: np.ndarray, rng: np.random.Generator
 ) -> Signal:
     """Protect a record at its own rate; lost samples count as the middle of their lead."""
     order = [signal.leads.index(lead) for lead in leads]
     values = signal.values[order]
     if (lost := ~np.isfinite(values)).any():
         values = np.where(lost, np.nanmedian(values, axis=1, keepdims=True), values)
-    changed = prepared.protect(row, Recording(values, signal.fs, peaks), rng)
+    changed = PROTECTIONS[name].protect(Recording(values, signal.fs, peaks), cycle, rng)
     if changed.shape != values.shape or not np.isfinite(changed).all():
         raise ValueError(f"{changed.shape} samples, or some that are no numbers")
     return replace(signal, values=changed[np.argsort(order)])
