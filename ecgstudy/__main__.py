@@ -234,7 +234,7 @@ def _render(options: argparse.Namespace) -> None:
 
 def _digitise(options: argparse.Namespace) -> None:
     """Read pictures of printed ECGs."""
-    from ecgstudy.layouts.paper import digitise_files
+    from ecgstudy.layouts.tool import digitise_files
 
     for line in digitise_files(options.pictures, options.target, options.dpi):
         print(_plain(line))

@@ -81,7 +81,7 @@ def test_what_is_drawn_is_read_back(layout: str, style: dict) -> None:
     assert (np.isfinite(reading.values) == printout.shown).all()
     assert _snr(printout, reading.values) > 20
     assert (reading.confidence.min() > 0.9) == (style.get("grid") != "none")  # nothing tells how it is bent
-    assert reading.scale == pytest.approx(200 / 25.4, rel=0.005)
+    assert reading.page.scale == pytest.approx(200 / 25.4, rel=0.005)
 
 
 def test_the_command_writes_a_record_and_an_overlay(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -146,15 +146,15 @@ def test_pages_are_diagnosed_from_what_was_read_and_a_refused_one_says_nothing(
         def score(self, features: pd.DataFrame) -> np.ndarray:
             return features["rate"].to_numpy()
 
-    monkeypatch.setattr(images, "fibrillation_model", lambda *_: (Model(), 10.0))
-    monkeypatch.setattr(images, "trained", lambda _, job: told.append(job) or (None, ["subclass A"], None))
+    monkeypatch.setattr(images.plan, "fibrillation_model", lambda *_: (Model(), 10.0))
+    monkeypatch.setattr(images.plan, "trained", lambda _, job: told.append(job) or (None, ["subclass A"], None))
     monkeypatch.setattr(images, "log_odds", lambda _, x: x[:, :1, images.beats.__globals__["BEFORE"]])
     job = ImageJob(SyntheticCohort.name, "elsewhere", "12x1", "moderate", 0)
     cohort = cohort_pages.cohort_of(context, SyntheticCohort.name)
     kept = {row: (cohort.signal(asked.ids[row]).values, 250.0) for row in (0, 2, 5)}
     rhythm, network = images._diagnoses(context, job, kept)
     odds = rhythm.scores["image", "12x1"][:, 0]
-    expected = images.rhythm_features(asked.values[[0, 2, 5]], np.ones((3, 12, 1000), dtype=bool), 100.0)["rate"]
+    expected = images.rhythm_features(images.sheets(asked.values[[0, 2, 5]]))["rate"]
     np.testing.assert_allclose(odds[[0, 2, 5]], expected - 10, rtol=0.05)
     assert odds[1] == pytest.approx(np.median(odds[[0, 2, 5]]))
     assert [job.pair for job in told] == [()]

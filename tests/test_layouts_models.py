@@ -172,7 +172,7 @@ def test_a_mixture_s_loss_is_that_of_both_records_in_their_shares(monkeypatch: p
 def test_log_odds_are_those_of_the_second_class() -> None:
     model = models.untrained(models.PageResNet1d, 0, widths=[4, 8], **SHAPE).eval()
     x = noise("6x2", 3)
-    odds = models.log_odds(model, x, batch=2)
+    odds = torch.from_numpy(models.log_odds(model, x, batch=2))
     p = torch.stack([logits.softmax(-1)[:, 1] for logits in model(x).values()], dim=1)
     torch.testing.assert_close(odds.sigmoid(), p)
 

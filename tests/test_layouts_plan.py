@@ -17,9 +17,9 @@ from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import Context, run
 from ecgstudy.layouts import figures, plan, results, tables
 from ecgstudy.layouts import pages as cohort_pages
-from ecgstudy.layouts.evidence import PIECES, replaced
+from ecgstudy.layouts.beats import PIECES
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
-from ecgstudy.layouts.models import BeatECG, untrained
+from ecgstudy.layouts.models import BeatECG, replaced, untrained
 from ecgstudy.layouts.pages import Pages
 from ecgstudy.layouts.plan import BEST, PageJob, Reading
 from ecgstudy.layouts.rhythm import FEATURES

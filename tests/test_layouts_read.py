@@ -18,7 +18,7 @@ from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.experiment.jobs import Context
 from ecgstudy.layouts import diagnosis, plan
 from ecgstudy.layouts import pages as cohort_pages
-from ecgstudy.layouts.beats import BEFORE, N_ROWS, POINTS
+from ecgstudy.layouts.beats import BEFORE, N_ROWS, POINTS, sheets
 from ecgstudy.layouts.diagnosis import Expert
 from ecgstudy.layouts.layout import layout_named
 from ecgstudy.layouts.models import BeatECG, untrained
@@ -51,7 +51,7 @@ def expert_that(shares: dict[str, float], forward: Callable[[torch.Tensor], list
 
 
 def told(known: Expert, values: np.ndarray) -> list[str]:
-    return [*diagnosis.diagnosis(known, values, rhythm_features(values[None], np.isfinite(values)[None], 100.0))]
+    return [*diagnosis.diagnosis(known, values, rhythm_features(sheets(values[None])))]
 
 
 @pytest.fixture

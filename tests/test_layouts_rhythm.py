@@ -9,6 +9,7 @@ import pytest
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
 from ecgstudy.layouts import rhythm
+from ecgstudy.layouts.beats import sheets
 from ecgstudy.layouts.layout import LAYOUTS
 from ecgstudy.layouts.rhythm import EVIDENCE, FEATURES, FibrillationModel, rhythm_features, training_table
 
@@ -45,15 +46,15 @@ def ecg(
     return record + 0.005 * rng.standard_normal(record.shape)
 
 
-def page(record: np.ndarray, name: str = "12x1") -> tuple[np.ndarray, np.ndarray]:
-    """One record as a cohort of one page: values and what is shown."""
-    return record[None].astype(np.float32), LAYOUTS[name].visible(STANDARD_LEADS, record.shape[1])[None]
+def page(record: np.ndarray, name: str = "12x1") -> np.ndarray:
+    """One record as a cohort of one page."""
+    return sheets(record[None].astype(np.float32), LAYOUTS[name].visible(STANDARD_LEADS, record.shape[1])[None])
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_sinus_rhythm_and_fibrillation_differ_on_every_page_as_physiology_says(name: str) -> None:
-    sinus = rhythm_features(*page(ecg(SINUS), name), 100).iloc[0]
-    fibrillation = rhythm_features(*page(ecg(IRREGULAR, p_wave=0, f_wave=0.05), name), 100).iloc[0]
+    sinus = rhythm_features(page(ecg(SINUS), name)).iloc[0]
+    fibrillation = rhythm_features(page(ecg(IRREGULAR, p_wave=0, f_wave=0.05), name)).iloc[0]
     assert sinus["rr_step"] < 0.02 < 0.3 < fibrillation["rr_step"]
     assert sinus["rr_lattice"] > 0.98 > 0.8 > fibrillation["rr_lattice"]
     for feature in ("p_coherence", "p_repeats"):
@@ -66,10 +67,10 @@ def test_sinus_rhythm_and_fibrillation_differ_on_every_page_as_physiology_says(n
     assert fibrillation["ectopic"] < 0.1
 
 
-def test_features_do_not_depend_on_unit_rate_or_gain_of_a_lead() -> None:
+def test_features_do_not_depend_on_unit_or_gain_of_a_lead() -> None:
     gain = np.linspace(3, 400, 12)[:, None]
-    ours = rhythm_features(*page(ecg(IRREGULAR), "3x4+II"), 100)
-    theirs = rhythm_features(*page(gain * ecg(IRREGULAR, fs=500), "3x4+II"), 500)
+    ours = rhythm_features(page(ecg(IRREGULAR), "3x4+II"))
+    theirs = rhythm_features(page(gain * ecg(IRREGULAR), "3x4+II"))
     apart = (ours - theirs).abs().iloc[0]
     logarithms = ["p_energy", "p_residual", "f_wave"]
     assert (apart.drop(logarithms) < 0.06).all(), apart
@@ -77,12 +78,13 @@ def test_features_do_not_depend_on_unit_rate_or_gain_of_a_lead() -> None:
 
 
 def test_what_a_page_does_not_show_is_not_read() -> None:
-    values, shown = page(ecg(IRREGULAR), "3x4+II+V1")
+    values = ecg(IRREGULAR)[None].astype(np.float32)
+    shown = LAYOUTS["3x4+II+V1"].visible(STANDARD_LEADS, values.shape[-1])[None]
     other = np.where(shown, values, np.nan)
     louder = np.where(shown, values, 50 * np.random.default_rng(1).standard_normal(values.shape)).astype(np.float32)
-    expected = rhythm_features(values, shown, 100)
-    pd.testing.assert_frame_equal(rhythm_features(other, shown, 100), expected)
-    pd.testing.assert_frame_equal(rhythm_features(louder, shown, 100), expected)
+    expected = rhythm_features(sheets(values, shown))
+    pd.testing.assert_frame_equal(rhythm_features(sheets(other, shown)), expected)
+    pd.testing.assert_frame_equal(rhythm_features(sheets(louder, shown)), expected)
 
 
 def test_bigeminy_recurs_and_a_full_pause_keeps_the_lattice() -> None:
@@ -104,7 +106,7 @@ def test_bigeminy_recurs_and_a_full_pause_keeps_the_lattice() -> None:
 def test_premature_wide_beats_with_a_pause_are_ectopy_and_leave_the_p_wave_alone() -> None:
     times = SINUS.copy()
     times[[4, 8]] -= 0.28
-    found = rhythm_features(*page(ecg(times, ectopic=(4, 8))), 100).iloc[0]
+    found = rhythm_features(page(ecg(times, ectopic=(4, 8)))).iloc[0]
     assert found["ectopic"] == pytest.approx(2 / 12)
     assert found["premature"] == pytest.approx(2 / 12)
     assert found["compensated"] == 1
@@ -144,7 +146,7 @@ def test_retiming_makes_fibrillation_regular_and_other_rhythms_irregular_with_th
     records = np.stack([ecg(IRREGULAR, 0, 0.05, seed=1), *(ecg(SINUS, seed=seed) for seed in range(6))])
     fibrillates = np.array([True] + [False] * 6)
     moved = rhythm.retimed(records.astype(np.float32), fibrillates, np.random.default_rng(0))
-    found = rhythm_features(moved, np.ones(moved.shape, bool), 100)
+    found = rhythm_features(sheets(moved))
     assert found["rr_rmssd"][0] < 0.06
     assert found["p_coherence"][0] < 0.5
     assert (found["rr_rmssd"][1:] > 0.06).all()
@@ -173,7 +175,7 @@ def model(trained: tuple[pd.DataFrame, np.ndarray]) -> FibrillationModel:
 def test_the_model_says_which_evidence_spoke(model: FibrillationModel) -> None:
     pages = [ecg(SINUS), ecg(IRREGULAR, 0, 0.05), ecg(IRREGULAR)]
     values = np.stack(pages).astype(np.float32)
-    features = rhythm_features(values, np.ones(values.shape, bool), 100)
+    features = rhythm_features(sheets(values))
     sinus, fibrillation, irregular_with_p = model.score(features)
     assert sinus < irregular_with_p < fibrillation
     evidence = model.evidence(features)
@@ -187,7 +189,7 @@ def test_the_score_only_rises_with_irregularity_and_only_falls_with_a_p_wave_eve
     trained: tuple[pd.DataFrame, np.ndarray],
 ) -> None:
     table, labels = trained
-    features = rhythm_features(*page(ecg(IRREGULAR)), 100)
+    features = rhythm_features(page(ecg(IRREGULAR)))
     for model in (FibrillationModel().fit(table, labels), FibrillationModel().fit(table, ~labels)):
         for name, sign in rhythm._MONOTONE.items():
             if sign:
@@ -196,13 +198,13 @@ def test_the_score_only_rises_with_irregularity_and_only_falls_with_a_p_wave_eve
 
 
 def test_a_page_without_beats_has_no_features_and_still_a_score(model: FibrillationModel) -> None:
-    features = rhythm_features(*page(np.zeros((12, 1000))), 100)
+    features = rhythm_features(page(np.zeros((12, 1000))))
     assert list(features) == list(FEATURES)
     assert features.isna().all(axis=None)
     assert np.isfinite(model.score(features)).all()
 
 
 def test_a_cohort_of_one_kind_is_refused() -> None:
-    table = rhythm_features(*page(ecg(SINUS)), 100).assign(weight=1.0)
+    table = rhythm_features(page(ecg(SINUS))).assign(weight=1.0)
     with pytest.raises(StudyError, match="all training records fibrillate, or none"):
         FibrillationModel().fit(table, np.zeros(1, dtype=bool))

@@ -25,6 +25,11 @@ POINTS = BEFORE + AFTER
 MEDIANS, DEVIATIONS, CONSTANTS = slice(0, 12), slice(12, 24), slice(24, 29)
 """Rows of a record's beats: each lead's median beat, its mean absolute deviation, and numbers repeated over time."""
 N_ROWS = CONSTANTS.stop
+WAVES = {"P": slice(0, BEFORE - 6), "QRS": slice(BEFORE - 6, BEFORE + 10), "ST-T": slice(BEFORE + 10, POINTS)}
+"""Parts of a beat in samples."""
+RHYTHM = "rhythm"
+PIECES = [*((lead, wave) for lead in STANDARD_LEADS for wave in WAVES), (RHYTHM, RHYTHM)]
+"""Lead and wave of each piece of evidence; the last one is the rhythm."""
 _SHORTEST_S = 0.3
 _TINY = 1e-6
 _CHUNK = 256
@@ -43,11 +48,17 @@ def recordings(cohort: Cohort, record_ids: Sequence[str]) -> np.ndarray:
         signal = cohort.signal(record_id)
         there = [(at, signal.leads.index(lead)) for at, lead in enumerate(STANDARD_LEADS) if lead in signal.leads]
         ours, theirs = np.array(there, dtype=int).reshape(-1, 2).T
-        filled, lost = fill_gaps(signal.values[theirs, : round(SECONDS * signal.fs)], signal.fs)
-        found = resample(filled, signal.fs, FS)[:, :length]
-        nearest = np.minimum(np.rint(np.arange(found.shape[-1]) * signal.fs / FS).astype(int), lost.shape[-1] - 1)
-        values[row, ours, : found.shape[-1]] = np.where(lost[:, nearest], np.nan, found)
+        found = as_recorded(signal.values[theirs, : round(SECONDS * signal.fs)], signal.fs)[:, :length]
+        values[row, ours, : found.shape[-1]] = found
     return values
+
+
+def as_recorded(values: np.ndarray, fs: float) -> np.ndarray:
+    """Bring samples (n_leads, n) at `fs` Hz to :data:`FS`, float32; NaN where none are known for more than 40 ms."""
+    filled, lost = fill_gaps(values, fs)
+    found = resample(filled, fs, FS)
+    nearest = np.minimum(np.rint(np.arange(found.shape[-1]) * fs / FS).astype(int), lost.shape[-1] - 1)
+    return np.where(lost[:, nearest], np.float32(np.nan), found)
 
 
 def masks(layouts: Sequence[Layout], n_samples: int) -> np.ndarray:
@@ -56,8 +67,8 @@ def masks(layouts: Sequence[Layout], n_samples: int) -> np.ndarray:
     return np.array([known[layout] for layout in layouts])
 
 
-def sheets(values: np.ndarray, shown: np.ndarray, fs: float = FS) -> np.ndarray:
-    """Filter and scale what is shown of records: float32 (n, 12, n_samples) at :data:`FS`, 0 where nothing is shown.
+def sheets(values: np.ndarray, shown: np.ndarray | bool = True) -> np.ndarray:
+    """Filter and scale what is shown of records: float32 (n, 12, n_samples), 0 where nothing is shown.
 
     Every stretch of a lead is brought to the study's band for itself, and every lead to a standard deviation of 1 over
     what is shown of it. A stretch of less than 0.3 s, or around samples that are not finite, is not shown.
@@ -65,27 +76,26 @@ def sheets(values: np.ndarray, shown: np.ndarray, fs: float = FS) -> np.ndarray:
     Parameters
     ----------
     values, shown : numpy.ndarray
-        Samples in any unit, and whether the page shows them; (n, 12, n_samples) at `fs` Hz.
+        Samples in any unit, and whether the page shows them, all that are known unless told; (n, 12, n_samples) at
+        :data:`FS`.
     """
-    n, n_leads, n_samples = values.shape
-    length = round(n_samples * FS / fs)
-    flat, sheet = values.reshape(n * n_leads, n_samples), np.zeros((n * n_leads, length), dtype=np.float32)
+    flat = values.reshape(-1, values.shape[-1])
+    sheet = np.zeros(flat.shape, dtype=np.float32)
     row, start, stop = runs((shown & np.isfinite(values)).reshape(flat.shape))
-    long = stop - start >= _SHORTEST_S * fs
+    long = stop - start >= _SHORTEST_S * FS
     row, spans = row[long], np.stack([start, stop], axis=1)[long]
     # leads of one column share a stretch of time: all that do are filtered at once
     for first, last in np.unique(spans, axis=0):
         mine = row[(spans == (first, last)).all(axis=1)]
-        piece, at = resample(bandpass(flat[mine, first:last], fs), fs, FS), round(first * FS / fs)
-        piece = piece[:, : length - at]
-        sheet[mine, at : at + piece.shape[1]] = np.where(piece == 0, _TINY, piece)
+        piece = bandpass(flat[mine, first:last], FS)
+        sheet[mine, first:last] = np.where(piece == 0, _TINY, piece)
     there = sheet != 0
     count = np.maximum(there.sum(axis=1, keepdims=True), 1)
     mean = sheet.sum(axis=1, keepdims=True) / count
     sheet = np.where(there, sheet - mean, 0)
     spread = np.sqrt((sheet**2).sum(axis=1, keepdims=True) / count)
     scaled = sheet / np.maximum(spread, _TINY)
-    return np.where(there & (scaled == 0), _TINY, scaled).astype(np.float32).reshape(n, n_leads, length)
+    return np.where(there & (scaled == 0), _TINY, scaled).astype(np.float32).reshape(values.shape)
 
 
 def r_peaks(sheet: np.ndarray) -> list[np.ndarray]:
@@ -93,10 +103,7 @@ def r_peaks(sheet: np.ndarray) -> list[np.ndarray]:
 
     `sheet` is what :func:`sheets` gives.
     """
-    both = (sheet[..., 2:] != 0) & (sheet[..., :-2] != 0)
-    slopes = np.where(both, sheet[..., 2:] - sheet[..., :-2], 0)
-    power = (slopes**2).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
-    envelope = np.sqrt(ndimage.gaussian_filter1d(np.pad(power, ((0, 0), (1, 1))), 3.0, axis=-1))
+    envelope = np.sqrt(slope_power(sheet, 3.0))
     # other columns show other leads, so that what is high is asked of the surroundings
     highest = ndimage.maximum_filter1d(envelope, round(1.6 * FS), axis=-1)
     usual = np.minimum(ndimage.uniform_filter1d(highest, round(4 * FS), axis=-1), highest)
@@ -104,6 +111,14 @@ def r_peaks(sheet: np.ndarray) -> list[np.ndarray]:
         dsp.find_peaks(one, height=np.maximum(0.4 * level, _TINY), distance=round(0.25 * FS))[0]
         for one, level in zip(envelope, usual, strict=True)
     ]
+
+
+def slope_power(sheet: np.ndarray, width: float) -> np.ndarray:
+    """Mean square of the slopes of what is shown at each moment, smoothed over `width` samples, (n, n_samples)."""
+    both = (sheet[..., 2:] != 0) & (sheet[..., :-2] != 0)
+    slopes = np.where(both, sheet[..., 2:] - sheet[..., :-2], 0)
+    power = (slopes**2).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
+    return ndimage.gaussian_filter1d(np.pad(power, ((0, 0), (1, 1))), width, axis=-1)
 
 
 def beats(sheet: np.ndarray, peaks: Sequence[np.ndarray]) -> np.ndarray:
@@ -117,26 +132,18 @@ def beats(sheet: np.ndarray, peaks: Sequence[np.ndarray]) -> np.ndarray:
     most = max((len(each) for each in peaks), default=0)
     padded = np.pad(sheet, ((0, 0), (0, 0), (BEFORE, AFTER)))
     for first in range(0, len(sheet) if most else 0, _CHUNK):
-        rows = range(first, min(first + _CHUNK, len(sheet)))
-        cut = np.zeros((len(rows), len(STANDARD_LEADS), most, POINTS), dtype=np.float32)
-        for at, row in enumerate(rows):
-            cut[at, :, : len(peaks[row])] = padded[row][:, peaks[row][:, None] + np.arange(POINTS)]
-        found[rows.start : rows.stop, MEDIANS], found[rows.start : rows.stop, DEVIATIONS], count = _medians(cut)
-        share = count.mean(axis=(1, 2)) / np.maximum([len(peaks[row]) for row in rows], 1)
-        found[rows.start : rows.stop, -1] = share[:, None]
+        some = slice(first, first + _CHUNK)
+        cut = np.zeros((len(padded[some]), len(STANDARD_LEADS), most, POINTS), dtype=np.float32)
+        for own, page, at in zip(cut, padded[some], peaks[some], strict=True):
+            own[:, : len(at)] = page[:, at[:, None] + np.arange(POINTS)]
+        there = cut != 0
+        count = there.sum(axis=2)
+        median = np.ma.median(np.ma.masked_array(cut, ~there), axis=2).filled(0)
+        off = np.abs(np.where(there, cut - median[:, :, None], 0)).sum(axis=2)
+        found[some, MEDIANS], found[some, DEVIATIONS] = median, off / np.maximum(count, 1)
+        share = count.mean(axis=(1, 2)) / np.maximum([len(at) for at in peaks[some]], 1)
+        found[some, -1] = share[:, None]
     rhythm = np.array([rhythm_features(each / FS) for each in peaks]).reshape(-1, len(_CENTRES))
     scaled = np.clip((rhythm - _CENTRES) / _SCALES, -_FARTHEST, _FARTHEST)
     found[:, CONSTANTS.start : -1] = np.nan_to_num(scaled)[..., None]
     return found
-
-
-def _medians(cut: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median over beats (axis 2) of what is not 0, mean absolute deviation, and the number of beats."""
-    there = cut != 0
-    count = there.sum(axis=2)
-    ascending = np.sort(np.where(there, cut, np.inf), axis=2)
-    middle = [np.maximum(place, 0)[:, :, None] for place in ((count - 1) // 2, count // 2)]
-    low, high = (np.take_along_axis(ascending, np.minimum(m, cut.shape[2] - 1), axis=2)[:, :, 0] for m in middle)
-    median = np.where(count > 0, (low + high) / 2, 0)
-    deviation = np.abs(np.where(there, cut - median[:, :, None], 0)).sum(axis=2) / np.maximum(count, 1)
-    return median, deviation, count

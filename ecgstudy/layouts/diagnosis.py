@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.special import expit
 
 from ecgstudy.data.base import STANDARD_LEADS
@@ -19,13 +18,10 @@ from ecgstudy.data.cohorts import cohorts_of
 from ecgstudy.data.ptbxl import PtbxlCohort
 from ecgstudy.errors import DataNotFoundError, NotApplicableError, StudyError
 from ecgstudy.experiment.jobs import Context, do
-from ecgstudy.layouts.beats import FS, beats, r_peaks, sheets
+from ecgstudy.layouts.beats import FS, PIECES, RHYTHM, WAVES, as_recorded, beats, r_peaks, sheets
 from ecgstudy.layouts.digitise import digitise
-from ecgstudy.layouts.evidence import PIECES, RHYTHM, WAVES, replaced
-from ecgstudy.layouts.images import as_recorded
-from ecgstudy.layouts.models import log_odds
-from ecgstudy.layouts.pages import SUBCLASS, SUPERCLASS, asked_cohorts, cohort_of, open_context, pages_of
-from ecgstudy.layouts.paper import summary
+from ecgstudy.layouts.models import log_odds, replaced
+from ecgstudy.layouts.pages import CLASSES, SUBCLASS, SUPERCLASS, asked_cohorts, cohort_of, open_context, pages_of
 from ecgstudy.layouts.plan import BEST, PageJob, fibrillation_model, recipe_of, trained
 from ecgstudy.layouts.rhythm import FibrillationModel, rhythm_features
 from ecgstudy.learn.base import SignalModel
@@ -37,36 +33,6 @@ MOST_NAMED, LEAST_PROBABILITY = 3, 0.1
 """The likeliest diagnosis is named, and so many in all of those that are as likely and likelier than in the cohort."""
 MOST_PIECES, LEAST_RISE = 3, 0.3
 """Pieces of evidence that are named, and the least that one must add to the log odds to speak for anything."""
-WORDS = {
-    "NORM": "normal but for the rhythm",
-    "MI": "myocardial infarction",
-    "AMI": "anterior myocardial infarction",
-    "IMI": "inferior myocardial infarction",
-    "LMI": "lateral myocardial infarction",
-    "PMI": "posterior myocardial infarction",
-    "STTC": "ST-T changes",
-    "NST_": "unspecific ST changes",
-    "ISC_": "ischaemic ST-T changes",
-    "ISCA": "ischaemic ST-T changes in anterior leads",
-    "ISCI": "ischaemic ST-T changes in inferior leads",
-    "HYP": "hypertrophy",
-    "LVH": "left ventricular hypertrophy",
-    "RVH": "right ventricular hypertrophy",
-    "SEHYP": "septal hypertrophy",
-    "LAO/LAE": "left atrial overload or enlargement",
-    "RAO/RAE": "right atrial overload or enlargement",
-    "CD": "conduction disturbance",
-    "CLBBB": "complete left bundle branch block",
-    "ILBBB": "incomplete left bundle branch block",
-    "CRBBB": "complete right bundle branch block",
-    "IRBBB": "incomplete right bundle branch block",
-    "LAFB/LPFB": "left anterior or posterior fascicular block",
-    "IVCD": "unspecific intraventricular conduction disturbance",
-    "_AVB": "AV block",
-    "1AVB": "first degree AV block",
-    "WPW": "Wolff-Parkinson-White syndrome",
-}
-"""PTB-XL's classes and subclasses in words."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +44,7 @@ class Expert:
     n_records: int
     shares: pd.Series  # of the records that have each label, by the networks' tasks, in their order
     networks: tuple[SignalModel, ...]  # BeatECG, one a seed
-    usual: np.ndarray  # beats of the mean page, see `evidence.replaced`
+    usual: np.ndarray  # beats of the mean page, see `models.replaced`
     rhythm: FibrillationModel
     threshold: float  # log odds from which it is fibrillation
 
@@ -134,14 +100,14 @@ def read_files(pictures: Sequence[str], dpi: float | None, profile: str, seed: i
         try:
             reading = digitise(Path(picture), dpi=dpi)
             values = as_recorded(reading.values, reading.fs)
-            features = rhythm_features(values[None], np.isfinite(values)[None], FS)
+            features = rhythm_features(sheets(values[None]))
             if features["rate"].isna().all():
                 raise StudyError(f"{picture}: fewer than three heartbeats were found; give a page that shows more.")
         except StudyError as refusal:
             yield f"Not read: {refusal}"
             continue
         known = known or expert_of(profile, seed)
-        yield f"{picture}: {summary(reading)}"
+        yield f"{picture}: {reading.summary}"
         yield from (f"  {line}" for line in diagnosis(known, values, features))
     if known is None:
         raise StudyError("No picture was read.")
@@ -157,7 +123,7 @@ def diagnosis(known: Expert, values: np.ndarray, features: pd.DataFrame) -> Iter
     features : pandas.DataFrame
         Row of :func:`~ecgstudy.layouts.rhythm.rhythm_features` of the page.
     """
-    sheet = sheets(values[None], np.isfinite(values)[None])
+    sheet = sheets(values[None])
     inputs = beats(sheet, r_peaks(sheet))
     yield from _fibrillation(known, features)
     yield from _diagnoses(known, inputs)
@@ -187,7 +153,7 @@ def _fibrillation(known: Expert, features: pd.DataFrame) -> Iterator[str]:
 
 def _diagnoses(known: Expert, inputs: np.ndarray) -> Iterator[str]:
     """Likeliest diagnoses of a page, beats (1, N_ROWS, POINTS), and the pieces of it that speak most for each."""
-    odds = np.mean([log_odds(network, torch.from_numpy(inputs))[0].numpy() for network in known.networks], axis=0)
+    odds = np.mean([log_odds(network, inputs)[0] for network in known.networks], axis=0)
     falls = np.mean([replaced(network, inputs, known.usual)[0] for network in known.networks], axis=0)
     # what a page does not show is no evidence, though the usual record would say something else
     there = [lead == RHYTHM or inputs[0, STANDARD_LEADS.index(lead), WAVES[wave]].any() for lead, wave in PIECES]
@@ -198,7 +164,7 @@ def _diagnoses(known: Expert, inputs: np.ndarray) -> Iterator[str]:
     named.iloc[0] = True
     for label, row in table[named].head(MOST_NAMED).iterrows():
         code = str(label).removeprefix(f"{kind} ")
-        words = f"{WORDS[code]} ({code})" if code in WORDS else code
+        words = f"{CLASSES.at[code, 'words']} ({code})" if code in CLASSES.index else code
         yield f"{words}: {row['probability']:.0%}, and {row['share']:.1%} of the records learnt from"
         fall = pd.Series(falls[:, int(row["task"])], pd.MultiIndex.from_tuples(PIECES))[there]
         most = fall[fall > LEAST_RISE].nlargest(MOST_PIECES)

@@ -8,7 +8,7 @@ strips that repeat their leads, and lines that account for the ink.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,7 @@ from ecgstudy.layouts.frame import FS, Frame, find_frame, find_rows, straightene
 from ecgstudy.layouts.layout import COLUMNS, INVERTED, MOST_STRIPS, ORDERS, Layout, grid
 from ecgstudy.layouts.page import PX, Page, flatten, load_picture
 from ecgstudy.layouts.trace import Lines, follow, wide
-from ecgstudy.layouts.words import Word, find_words, letters_on_traces, tells
+from ecgstudy.layouts.words import Word, find_words, letters_on_traces, n_told, tells
 
 LEAST_COVERED, MOST_OFF, MOST_LAWLESS = 0.6, 0.6, 0.2
 """Share of a lead's columns with ink; how far a strip is off its lead, beside it; share of power that breaks
@@ -42,10 +42,8 @@ NAMES_OFF = np.array([1.0, 3.0]) * PX
 NAME_S = 0.6
 """Time from the beginning of its trace in which a lead's name may lie on the trace."""
 LAWLESS = "the limb leads contradict each other (Einthoven's law), so they were not told for certain; scan it again."
-LIMB = {
-    **{"I": (1.0, 0.0), "II": (0.0, 1.0), "III": (-1.0, 1.0), "aVR": (-0.5, -0.5)},
-    **{"aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)},
-}
+LIMB = {"I": (1.0, 0.0), "II": (0.0, 1.0), "III": (-1.0, 1.0)}
+LIMB |= {"aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
 """What limb leads are made of: parts of I and II."""
 
 
@@ -54,31 +52,35 @@ class Reading:
     """What was read from a page."""
 
     layout: Layout
-    fs: float  # Hz
     values: np.ndarray  # float32 (12, n_samples), mV; NaN where the page shows nothing
     confidence: np.ndarray  # float (12,), 0 to 1: waves in ink of its own, and agreement with other leads
-    scale: float  # pixels a mm of the picture
     page: Page
     drawn: tuple[tuple[str, np.ndarray], ...]  # lead, and its points (n, 2) as x and y on the flat page
-    leads: tuple[str, ...] = STANDARD_LEADS
+    fs: float = FS  # Hz
+
+    @property
+    def summary(self) -> str:
+        """Layout, seconds and least confidence, in words."""
+        least, seconds = int(np.argmin(self.confidence)), self.values.shape[1] / self.fs
+        sure = f"confidence {self.confidence[least]:.2f} or more (least in {STANDARD_LEADS[least]})"
+        return f"{self.layout.name}, {seconds:g} s, {sure}"
 
 
-def digitise(path: Path, fs: float = FS, dpi: float | None = None) -> Reading:
+def digitise(path: Path, dpi: float | None = None) -> Reading:
     """Read the ECG of a picture file, see :func:`read_page`; every refusal names the file."""
     picture, shrunk = load_picture(path)
     try:
-        return read_page(picture, fs, dpi and dpi * shrunk)
+        return read_page(picture, dpi and dpi * shrunk)
     except StudyError as refusal:
         raise StudyError(f"{path}: {refusal}") from None
 
 
-def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> Reading:
+def read_page(picture: np.ndarray, dpi: float | None = None) -> Reading:
     """Read the ECG of a picture.
 
     Parameters
     ----------
     picture : uint8 (h, w, 3), RGB.
-    fs : sampling rate of what is returned, Hz.
     dpi : pixels an inch, for a page without a grid or a calibration pulse to measure by.
 
     Raises
@@ -99,15 +101,15 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
     ink = page.ink.copy()
     for word in words:
         ink[word.box][small[word.box]] = 0
-    layout = _layout(frame.sampled(lines, fs), words, frame, ink)
+    layout = _layout(frame.sampled(lines), words, frame, ink)
     _check_known(np.where(small, 0, page.ink), strangers, words, layout, frame)
-    ends = frame.left + frame.speed * frame.seconds * np.arange(layout.columns + 1) / layout.columns
+    ends = frame.left + frame.length * np.arange(layout.columns + 1) / layout.columns
     ends = np.clip([ends[0] - PX / 2, *ends[1:-1], ends[-1] + PX / 2], 0, ink.shape[1])
     names, n_on_traces = _names_on_traces(ink, layout, words, frame)
-    if sum(tells(word.name) for word in words) + n_on_traces < LEAST_NAMES:
+    if n_told(words) + n_on_traces < LEAST_NAMES:
         raise StudyError("the names of the leads cannot be read, so nothing tells which is which; scan the page anew.")
     lines = follow(ink, rows, ends, len(layout.strips), names)
-    reading = _reading(page, layout, lines, frame, frame.sampled(lines, fs), fs)
+    reading = _reading(page, layout, lines, frame)
     if _unread(np.where(small | names, 0, ink), reading, ends, lines.pen) > MOST_UNREAD:
         raise StudyError(TANGLED)
     return reading
@@ -115,25 +117,20 @@ def read_page(picture: np.ndarray, fs: float = FS, dpi: float | None = None) -> 
 
 def _check_upright(ink: np.ndarray, words: Sequence[Word]) -> None:
     """Refuse a page whose names can be read when it is turned."""
-
-    def told(words: Sequence[Word]) -> int:
-        return sum(tells(word.name) for word in words)
-
-    for turns, how in (
-        ((2, "is upside down"), (1, "lies on its side"), (3, "lies on its side")) if told(words) < 3 else ()
-    ):
-        if told(find_words(np.ascontiguousarray(np.rot90(ink, turns)))[0]) > told(words) + 3:
+    turns = {2: "is upside down", 1: "lies on its side", 3: "lies on its side"} if n_told(words) < 3 else {}
+    for turn, how in turns.items():
+        if n_told(find_words(np.ascontiguousarray(np.rot90(ink, turn)))[0]) > n_told(words) + 3:
             raise StudyError(f"the page {how}; turn the picture so that the names of the leads can be read.")
 
 
 def _check_alone(page: Page, words: Sequence[Word], frame: Frame) -> None:
     """Refuse a picture of several pages, which has more names beside the traces, and one that shows a page in part."""
-    beside = [word for word in words if not -2 * CM < word.x - frame.left < frame.speed * frame.seconds + CM]
+    beside = [word for word in words if not -2 * CM < word.x - frame.left < frame.length + CM]
     times = Counter(word.name for word in words if frame.begins_column(word))
     if len(beside) > MOST_STRIPS or sum(n > 1 for n in times.values()) > MOST_STRIPS:
         raise StudyError("there is more than one page in the picture; give each page as a picture of its own.")
     height, width = page.inside.shape
-    for x in (frame.left - PX, frame.left + frame.speed * frame.seconds + PX):
+    for x in (frame.left - PX, frame.left + frame.length + PX):
         at = np.rint(frame.zero).astype(int).clip(0, height - 1), round(x)
         if not 0 <= x < width or not page.inside[at].all():
             raise StudyError("the traces run out of the picture; scan the whole page.")
@@ -146,17 +143,17 @@ def _check_known(
 
     def place(word: Word) -> tuple[tuple[int | None, int], np.ndarray]:
         """Row and column of a word, and where it stands from where they begin."""
-        row, column = frame.row_of(word), frame.column(word.x, layout.columns)
-        left = frame.left + column * frame.speed * frame.seconds / layout.columns
+        row, column = frame.cell(word, layout.columns)
+        left = frame.left + column * frame.length / layout.columns
         return (row, column), np.array([word.x - left, word.y - frame.zero[row]])
 
+    def is_clear(rows: slice, columns: slice) -> bool:
+        """Whether nothing but paper stands beside a word."""
+        return not (traces[rows, max(columns.start - PX, 0) : columns.stop + PX] > 0.5).any()
+
     known = [place(word) for word in words]
-    named, clear = {cell for cell, _ in known}, []
-    for word in strangers:
-        rows, columns = word.box
-        beside = traces[rows, max(columns.start - PX, 0) : columns.stop + PX]
-        if place(word)[0] not in named and not (beside > 0.5).any():
-            clear.append(place(word))
+    named = {cell for cell, _ in known}
+    clear = [place(word) for word in strangers if is_clear(*word.box) and place(word)[0] not in named]
     for _, model in known or clear:
         alike = {cell for cell, at in clear if (np.abs(at - model) < NAMES_OFF).all()}
         if len(alike) > 1 and len(alike) + len(words) >= LEAST_NAMES:
@@ -179,14 +176,11 @@ def _unread(ink: np.ndarray, reading: Reading, ends: np.ndarray, pen: float) -> 
 
 def _names_on_traces(ink: np.ndarray, layout: Layout, words: Sequence[Word], frame: Frame) -> tuple[np.ndarray, int]:
     """Where names lie on traces, bool like `ink`, and how many: those that are not among the words that stand apart."""
-    seen = {(frame.row_of(word), frame.column(word.x, layout.columns)) for word in words}
-    length = frame.speed * frame.seconds / layout.columns
-    cells = [(lead, row, column) for row, leads in enumerate(layout.rows) for column, lead in enumerate(leads)]
-    cells += [(lead, len(layout.rows) + at, 0) for at, lead in enumerate(layout.strips)]
+    seen = {frame.cell(word, layout.columns) for word in words}
     places = [
-        (lead, round(frame.left + column * length), round(frame.zero[row]))
-        for lead, row, column in cells
-        if (row, column) not in seen
+        (part.written, round(frame.left + part.column * (frame.length / layout.columns)), round(frame.zero[part.row]))
+        for part in layout.stretches(0)
+        if (part.row, part.column) not in seen
     ]
     return letters_on_traces(ink, places, words)
 
@@ -211,49 +205,33 @@ def _layout(traces: np.ndarray, words: Sequence[Word], frame: Frame, ink: np.nda
     if any(names - others < SURE_NAMES and law < other_law / SURE_LAW for others, other_law, *_ in rivals):
         raise StudyError("too few names of limb leads can be read to tell their order; scan the page anew.")
     strips = [_strip(best, row, traces, words, frame) for row in range(len(best.rows), n_rows)]
-    return grid(best.columns, strips, "cabrera" if "cabrera" in best.name else "standard")
+    return replace(best, name="+".join([best.name, *strips]), strips=tuple(strips))
 
 
 def _agreement(layout: Layout, words: Sequence[Word], frame: Frame) -> tuple[int, int]:
     """Numbers of names on the page that tell a lead and stand where a layout has them, and of those that do not."""
     right = wrong = 0
     for word in words:
-        row = frame.row_of(word)
+        row, column = frame.cell(word, layout.columns)
         if row is not None and row < len(layout.rows):
-            expected = layout.rows[row][frame.column(word.x, layout.columns)]
+            expected = layout.rows[row][column]
             fits = word.name.removeprefix(INVERTED) == expected.removeprefix(INVERTED)
             right += fits and tells(word.name)
             wrong += not fits and not _in_part(word.name, expected)
     return right, wrong
 
 
-def _segments(layout: Layout, traces: np.ndarray) -> list[tuple[str, int, slice, float]]:
-    """Lead, row, samples and sign of every stretch of the columns."""
-    edges = layout.edges(traces.shape[1])
-    return [
-        (
-            lead.removeprefix(INVERTED),
-            row,
-            slice(*edges[column : column + 2]),
-            -1.0 if lead.startswith(INVERTED) else 1.0,
-        )
-        for row, leads in enumerate(layout.rows)
-        for column, lead in enumerate(leads)
-    ]
-
-
 def _lawless(layout: Layout, traces: np.ndarray) -> float:
     """Share of the limb leads' power that is no mixture of I and II: the worst column with three of them or more."""
     worst = 0.0
-    segments = _segments(layout, traces)
-    for stretch in {(part.start, part.stop) for _, _, part, _ in segments}:
+    for column in range(layout.columns):
         limb = [
-            (LIMB[lead], sign * traces[row, part])
-            for lead, row, part, sign in segments
-            if lead in LIMB and (part.start, part.stop) == stretch
+            (LIMB[part.lead], part.sign * traces[part.row, part.span])
+            for part in layout.stretches(traces.shape[1])
+            if part.lead in LIMB and part.column == column and part.row < len(layout.rows)
         ]
         if len(limb) >= 3:
-            parts, seen = np.array([part for part, _ in limb]), np.array([values for _, values in limb])
+            parts, seen = (np.array(each) for each in zip(*limb, strict=True))
             inner = seen[:, round(NAME_S * FS) : -10]
             inner = inner - np.median(inner, axis=1, keepdims=True)
             left = inner - parts @ np.linalg.lstsq(parts, inner, rcond=None)[0]
@@ -263,9 +241,12 @@ def _lawless(layout: Layout, traces: np.ndarray) -> float:
 
 def _strip(layout: Layout, row: int, traces: np.ndarray, words: Sequence[Word], frame: Frame) -> str:
     """Lead of a rhythm strip: the one that it repeats, which its name must not contradict."""
-    off = {lead: _off(traces[row, part], sign * traces[of, part]) for lead, of, part, sign in _segments(layout, traces)}
+    off = {
+        part.lead: _off(traces[row, part.span], part.sign * traces[part.row, part.span])
+        for part in layout.stretches(traces.shape[1])
+    }
     best, second = sorted(off, key=off.__getitem__)[:2]
-    written = {word.name for word in words if frame.row_of(word) == row and frame.column(word.x, max(COLUMNS)) == 0}
+    written = {word.name for word in words if frame.cell(word, max(COLUMNS)) == (row, 0)}
     told = written.pop() if len(written) == 1 else ""
     if told and not _in_part(told, best):
         best, sure = told, off[told] < min(MOST_OFF, 1.5 * off[best])
@@ -288,30 +269,28 @@ def _off(strip: np.ndarray, lead: np.ndarray) -> float:
     return float(np.sqrt(np.mean((strip - lead) ** 2) / (np.mean(lead**2) + 1e-6)))
 
 
-def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame, traces: np.ndarray, fs: float) -> Reading:
+def _reading(page: Page, layout: Layout, lines: Lines, frame: Frame) -> Reading:
     """Give each lead its samples and its confidence."""
-    n_samples = traces.shape[1]
-    values = np.full((len(STANDARD_LEADS), n_samples), np.nan, np.float32)
-    confidence, drawn, powers = np.zeros(len(STANDARD_LEADS)), [], []
-    segments = _segments(layout, traces)
-    segments += [(lead, len(layout.rows) + at, slice(0, n_samples), 1.0) for at, lead in enumerate(layout.strips)]
-    law = 1 - _lawless(layout, traces)
-    if 1 - law > MOST_LAWLESS:
+    traces, drawn, powers = frame.sampled(lines), [], []
+    values = np.full((len(STANDARD_LEADS), traces.shape[1]), np.nan, np.float32)
+    confidence, lawless = np.zeros(len(STANDARD_LEADS)), _lawless(layout, traces)
+    if lawless > MOST_LAWLESS:
         raise StudyError(LAWLESS)
-    for lead, row, part, sign in segments:
-        x = frame.left + np.arange(part.start, part.stop) * frame.speed / fs
+    for part in layout.stretches(traces.shape[1]):
+        trace = traces[part.row, part.span]
+        x = frame.left + np.arange(part.start, part.stop) * frame.speed / FS
         columns = np.clip(np.rint(x).astype(int), 0, lines.inked.shape[1] - 1)
-        covered = lines.inked[row, columns]
-        if covered.mean() < LEAST_COVERED:
-            raise StudyError(f"no trace was found for lead {lead}; scan the whole page again.")
-        at = STANDARD_LEADS.index(lead)
-        values[at, part] = sign * traces[row, part]
-        power = (traces[row, part] - np.median(traces[row, part])) ** 2 + NO_WAVE_MV**2
-        powers.append([power.sum(), power[lines.shared[row, columns]].sum()])
-        own = covered.mean() * max(0.0, 1 - 2 * powers[-1][1] / powers[-1][0])
-        confidence[at] = own * (law if lead in LIMB else 1) * (1 if page.is_exact else UNMEASURED)
-        drawn.append((lead, np.stack([x, frame.zero[row] - traces[row, part] * PX * frame.gain], axis=1)))
+        covered = lines.inked[part.row, columns].mean()
+        if covered < LEAST_COVERED:
+            raise StudyError(f"no trace was found for lead {part.lead}; scan the whole page again.")
+        at = STANDARD_LEADS.index(part.lead)
+        values[at, part.span] = part.sign * trace
+        power = (trace - np.median(trace)) ** 2 + NO_WAVE_MV**2
+        powers.append([power.sum(), power[lines.shared[part.row, columns]].sum()])
+        own = covered * max(0.0, 1 - 2 * powers[-1][1] / powers[-1][0])
+        confidence[at] = own * (1 - lawless if part.lead in LIMB else 1) * (1 if page.is_exact else UNMEASURED)
+        drawn.append((part.lead, np.stack([x, frame.zero[part.row] - trace * PX * frame.gain], axis=1)))
     every, shared = np.array(powers).T
     if shared.sum() > MOST_SHARED[0] * every.sum() or (shared > MOST_SHARED[1] * every).any():
         raise StudyError(TANGLED)
-    return Reading(layout, fs, values, confidence, page.scale, page, tuple(drawn))
+    return Reading(layout, values, confidence, page, tuple(drawn))

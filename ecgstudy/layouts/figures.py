@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.ptbxl import PtbxlCohort
-from ecgstudy.layouts.evidence import PIECES, WAVES
+from ecgstudy.layouts.beats import PIECES, WAVES
 from ecgstudy.layouts.layout import LAYOUTS
 from ecgstudy.layouts.plan import BEST, VIEWS
 from ecgstudy.layouts.results import SUBCLASS5

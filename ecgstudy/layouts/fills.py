@@ -4,7 +4,7 @@ All learn from whole pages of training records. A page is what :func:`ecgstudy.l
 (n, 12, n_samples) with 0 where nothing is shown; a filled one has no 0 left that could be guessed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.neighbors import KNeighborsRegressor
@@ -66,20 +66,14 @@ def repeat(_: np.ndarray, pages: np.ndarray) -> np.ndarray:
 def _by_moment(pages: np.ndarray, guess: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     """Fill the moments that show the same leads at once."""
     moments = np.moveaxis(pages, 1, 2).reshape(-1, pages.shape[1])
-    filled = moments.copy()
-    for rows, shown in _patterns(moments != 0):
+    filled, patterns = moments.copy(), (moments != 0) @ (1 << np.arange(moments.shape[1]))
+    for pattern in np.unique(patterns):
+        rows = np.flatnonzero(patterns == pattern)
+        shown = moments[rows[0]] != 0
         if shown.any() and not shown.all():
             known, hidden = np.flatnonzero(shown), np.flatnonzero(~shown)
             filled[np.ix_(rows, hidden)] = guess(moments[np.ix_(rows, known)], known, hidden)
     return np.moveaxis(filled.reshape(len(pages), pages.shape[2], -1), 2, 1)
-
-
-def _patterns(there: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of a table of truth that are the same, and what they are."""
-    codes = there @ (1 << np.arange(there.shape[1]))
-    order = np.argsort(codes, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        yield rows, there[rows[0]]
 
 
 FILLS: dict[str, Fill] = {"linear": linear, "knn": knn, "copy": copy_lead, "repeat": repeat}

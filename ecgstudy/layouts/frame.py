@@ -1,19 +1,18 @@
 """Where things are on a flat page: the time axis between the traces' ends, heights of 0 mV, and calibration pulses."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from ecgstudy.errors import StudyError
-from ecgstudy.layouts.layout import COLUMNS
+from ecgstudy.layouts.layout import COLUMNS, GAIN, SPEED
 from ecgstudy.layouts.page import PX, Page, straighten
 from ecgstudy.layouts.trace import Lines, follow, row_middles, wide
 from ecgstudy.layouts.words import Word, find_words
 
 FS = 500.0
-SPEED = 25.0
 GAINS = (5.0, 10.0, 20.0)
 """Heights of a calibration pulse of 1 mV, mm."""
 USUAL_S, SECONDS = 10.0, (4.0, 16.0)
@@ -41,25 +40,27 @@ class Frame:
     seconds: float  # how long the traces are
     speed: float  # pixels a second
 
-    def column(self, x: float, columns: int) -> int:
-        """Column of a place."""
-        return int(np.clip((x - self.left + PX) / self.speed / self.seconds * columns, 0, columns - 1))
+    @property
+    def length(self) -> float:
+        """How long the traces are."""
+        return self.speed * self.seconds
 
-    def row_of(self, word: Word) -> int | None:
-        """Row that a name belongs to: it stands on its trace or above it."""
+    def cell(self, word: Word, columns: int) -> tuple[int | None, int]:
+        """Row and column that a name belongs to: it stands on its trace or above it, or in no row."""
         pitch = np.median(np.diff(self.rows))
         row = int(np.argmin(np.abs(self.rows - 0.3 * pitch - word.y)))
-        inside = -4 * PX < word.x - self.left < self.speed * self.seconds
-        return row if inside and -0.75 * pitch < word.y - self.rows[row] < 0.35 * pitch else None
+        inside = -4 * PX < word.x - self.left < self.length
+        column = int(np.clip((word.x - self.left + PX) / self.speed / self.seconds * columns, 0, columns - 1))
+        return row if inside and -0.75 * pitch < word.y - self.rows[row] < 0.35 * pitch else None, column
 
     def begins_column(self, word: Word) -> bool:
         """Whether a name stands where one of up to four columns begins, as names of leads do."""
-        off = (word.x - self.left + PX) % (self.speed * self.seconds / max(COLUMNS))
-        return off < NAME_MM * PX and self.row_of(word) is not None
+        off = (word.x - self.left + PX) % (self.length / max(COLUMNS))
+        return off < NAME_MM * PX and self.cell(word, max(COLUMNS))[0] is not None
 
-    def sampled(self, lines: Lines, fs: float) -> np.ndarray:
+    def sampled(self, lines: Lines) -> np.ndarray:
         """Heights of every row's line over its zero at the samples' times, float64 (n_rows, n_samples) in mV."""
-        x = self.left + np.arange(round(self.seconds * fs)) * self.speed / fs
+        x = self.left + np.arange(round(self.seconds * FS)) * self.speed / FS
         traces = np.array([lines.heights(row, x) for row in range(len(self.rows))])
         return (self.zero[:, None] - traces) / (PX * self.gain)
 
@@ -76,31 +77,28 @@ def straightened(picture: np.ndarray, page: Page) -> Page:
     """Straighten a page without a grid by its rows, which begin and end under each other and are ten seconds long."""
     words, small = find_words(page.ink)
     rows, lines = find_rows(np.where(small, 0, page.ink))
-    found = [traced(lines, row) for row in range(len(rows))]
-    ends = [_ends(page.ink, heights, *pair, lines.pen) for heights, pair, _ in found]
+    found = [_traced(page.ink, lines, row) for row in range(len(rows))]
+    ends = [line.ends for line in found]
     if np.abs(np.diff(ends) / PX / SPEED - USUAL_S).max() > 0.5:
         return page
-    marks = _named(words, rows)
-    by_names = sum(np.ptp(marks[marks[:, 0] == row, 1]) > WIDE_APART for row in np.unique(marks[:, 0])) >= 2
+    pitch = np.median(np.diff(rows))  # names stand above their rows or on them
+    near = [(int(np.abs(word.y - rows + 0.3 * pitch).argmin()), word.x, word.y) for word in words if word.name]
+    marks = [mark for mark in near if abs(mark[2] - rows[mark[0]] + 0.3 * pitch) < 0.5 * pitch]
+    by_row = [[x for of, x, _ in marks if of == row] for row in range(len(rows))]
+    by_names = sum(max(x) - min(x) > WIDE_APART for x in by_row if x) >= 2
     if not by_names:
-        parts = [np.array_split(np.arange(first, last + 1), max(COLUMNS)) for _, (first, last), _ in found]
-        marks = np.array(
-            [(row, part.mean(), np.median(found[row][0][part])) for row in range(len(rows)) for part in parts[row]]
-        )
+        marks = [
+            (row, part.mean(), np.median(line.heights[part]))
+            for row, line in enumerate(found)
+            for part in np.array_split(line.columns, max(COLUMNS))
+        ]
     points = np.array([(row, x) for row, pair in enumerate(ends) for x in pair])
-    heights = _levelled(marks, points, rows) if by_names or len(rows) <= FEW_ROWS else None
+    heights = _levelled(np.array(marks), points, rows) if by_names or len(rows) <= FEW_ROWS else None
     if heights is None:  # as if it was but turned: what should be upright leans as what should be level
         lean = np.polyfit(rows, np.mean(ends, axis=1), 1)[0]
         heights = rows[points[:, 0].astype(int)] - lean * (points[:, 1] - points[:, 1].mean())
     squares = np.stack([np.tile([0, (USUAL_S - 1 / FS) * SPEED], len(rows)), np.repeat(rows, 2) / PX], axis=1)
     return straighten(picture, page, np.column_stack([points[:, 1], heights]), squares)
-
-
-def _named(words: Sequence[Word], rows: np.ndarray) -> np.ndarray:
-    """Row, x and y of the names of leads, which stand above their rows or on them; (n, 3)."""
-    pitch = np.median(np.diff(rows))
-    near = [(int(np.abs(word.y - rows + 0.3 * pitch).argmin()), word.x, word.y) for word in words if word.name]
-    return np.array([mark for mark in near if abs(mark[2] - rows[mark[0]] + 0.3 * pitch) < 0.5 * pitch]).reshape(-1, 3)
 
 
 def _levelled(marks: np.ndarray, points: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
@@ -129,17 +127,12 @@ def _levelled(marks: np.ndarray, points: np.ndarray, rows: np.ndarray) -> np.nda
 
 def find_frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) -> Frame:
     """Find where the traces start and end, beside calibration pulses, and what the pulses say."""
-    ends, zeros, gains = [], [], []
-    for row in range(len(rows)):
-        heights, (first, last), pulses = traced(lines, row)
-        ends.append(_ends(ink, heights, first, last, lines.pen))
-        gains += [_pulse_height(heights[part]) for part in pulses]
-        feet = [np.percentile(heights[part], 90) for part in pulses]
-        zeros.append(np.mean(feet) if feet else np.median(heights[first:last]))
-    gain = np.median(gains) if gains else 10.0
+    found = [_traced(ink, lines, row) for row in range(len(rows))]
+    gains = [gain for line in found for gain in line.gains]
+    gain = np.median(gains) if gains else GAIN
     if is_exact:
         gain = min(GAINS, key=lambda known: abs(known - gain))
-    left, right = np.median(ends, axis=0)
+    left, right = np.median([line.ends for line in found], axis=0)
     seconds = (right - left) / PX / SPEED
     if not SECONDS[0] < seconds < SECONDS[1]:
         raise StudyError(f"the traces are {seconds:.1f} s long at 25 mm/s, which no printed ECG is.")
@@ -151,32 +144,39 @@ def find_frame(ink: np.ndarray, lines: Lines, rows: np.ndarray, is_exact: bool) 
     lines_near = PX * np.rint((np.array(places) + 0.5) / PX) - 0.5
     at_line = is_exact & (np.abs(lines_near - places) < SNAP_MM * PX)
     left = lines_near[at_line][0] if at_line.any() else places[0]
-    return Frame(rows, np.array(zeros), left, gain, seconds, speed)
+    return Frame(rows, np.array([line.zero for line in found]), left, gain, seconds, speed)
 
 
-def traced(lines: Lines, row: int) -> tuple[np.ndarray, tuple[int, int], list[slice]]:
-    """Heights of a row's line, first and last column of its traces, and columns of the calibration pulses beside."""
-    inked = lines.inked[row]
-    heights, parts = lines.heights(row, np.arange(len(inked))), _parts(inked)
-    pulses = [part for part in parts if _pulse_height(heights[part])]
-    return heights, _longest([part for part in parts if part not in pulses]), pulses
+class _Traced(NamedTuple):
+    """What the line of a row shows, in pixels."""
+
+    heights: np.ndarray  # of the line, in every column
+    columns: np.ndarray  # of its traces
+    ends: tuple[float, float]  # of its traces, without the caps of the pen
+    zero: float  # height of 0 mV
+    gains: list[float]  # heights of the calibration pulses beside, mm
 
 
-def _longest(parts: Sequence[slice]) -> tuple[int, int]:
-    """First and last column of the longest part with those that are no more than a few mm away from each other."""
-    chains: list[tuple[int, int]] = []
-    for part in parts:
-        joins = chains and part.start - chains[-1][1] < 3 * PX
-        chains[-1 if joins else len(chains) :] = [(chains[-1][0] if joins else part.start, part.stop - 1)]
+def _traced(ink: np.ndarray, lines: Lines, row: int) -> _Traced:
+    """Tell the traces of a row, the longest stretch of ink but for gaps of a few mm, from calibration pulses."""
+    there = ndimage.binary_closing(np.pad(lines.inked[row], 8), np.ones(3))[8:-8]  # gaps of less than half a mm
+    bounds = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
+    heights, chains, feet, gains = lines.heights(row, np.arange(len(there))), [], [], []
+    for start, stop in bounds[np.diff(bounds)[:, 0] > PX].tolist():
+        if gain := _pulse_height(heights[start:stop]):
+            gains.append(gain)
+            feet.append(np.percentile(heights[start:stop], 90))
+        elif chains and start - chains[-1][1] < 3 * PX:
+            chains[-1] = chains[-1][0], stop - 1
+        else:
+            chains.append((start, stop - 1))
     if not chains:
         raise StudyError("a row of the page shows no trace.")
-    return max(chains, key=lambda chain: chain[1] - chain[0])
-
-
-def _ends(ink: np.ndarray, heights: np.ndarray, first: int, last: int, pen: float) -> tuple[float, float]:
-    """Places of a trace's ends, without the caps of the pen."""
-    left, right = _end(ink, first, heights[min(first + 2, last)], -1), _end(ink, last, heights[max(last - 2, first)], 1)
-    return left + wide(pen), right - wide(pen)
+    first, last = max(chains, key=lambda chain: chain[1] - chain[0])
+    left = _end(ink, first, heights[min(first + 2, last)], -1) + wide(lines.pen)
+    right = _end(ink, last, heights[max(last - 2, first)], 1) - wide(lines.pen)
+    zero = np.mean(feet) if feet else np.median(heights[first:last])
+    return _Traced(heights, np.arange(first, last + 1), (left, right), zero, gains)
 
 
 def _end(ink: np.ndarray, column: int, height: float, side: int) -> float:
@@ -194,13 +194,6 @@ def _end(ink: np.ndarray, column: int, height: float, side: int) -> float:
         column += side
     outer, inner = (ink[top:bottom, np.clip(at, 0, ink.shape[1] - 1)].max() for at in (column, column - side))
     return column - side + side * float(np.clip((inner - 0.5) / max(inner - outer, 0.05), -0.5, 1))
-
-
-def _parts(inked: np.ndarray) -> list[slice]:
-    """Stretches of a line with ink, gaps of less than half a mm closed, the shortest left out."""
-    there = ndimage.binary_closing(np.pad(inked, 8), np.ones(3))[8:-8]
-    bounds = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
-    return [slice(start, stop) for start, stop in bounds if stop - start > PX]
 
 
 def _pulse_height(line: np.ndarray) -> float:

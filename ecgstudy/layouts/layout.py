@@ -32,6 +32,32 @@ COLUMNS = (1, 2, 4)
 """Numbers of columns of a printout."""
 
 
+SPEED, GAIN = 25.0, 10.0
+"""Usual paper speed (mm/s) and gain (mm/mV)."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where a page shows a lead: row (strips below the others), column, and samples from `start` up to `stop`."""
+
+    lead: str
+    row: int
+    column: int
+    start: int
+    stop: int
+    sign: int  # -1 where it is drawn upside down
+
+    @property
+    def span(self) -> slice:
+        """Its samples."""
+        return slice(self.start, self.stop)
+
+    @property
+    def written(self) -> str:
+        """Name of the lead as it stands on the page."""
+        return f"{INVERTED if self.sign < 0 else ''}{self.lead}"
+
+
 @dataclass(frozen=True)
 class Layout:
     """Rows of leads, one a column, and the leads of the strips below; paper speed (mm/s) and gain (mm/mV)."""
@@ -39,8 +65,8 @@ class Layout:
     name: str
     rows: tuple[tuple[str, ...], ...]
     strips: tuple[str, ...] = ()
-    speed: float = 25.0
-    gain: float = 10.0
+    speed: float = SPEED
+    gain: float = GAIN
 
     @property
     def columns(self) -> int:
@@ -50,22 +76,28 @@ class Layout:
     @property
     def leads(self) -> tuple[str, ...]:
         """Every lead that is shown, once."""
-        shown = [lead for row in self.rows for lead in row] + [*self.strips]
-        return tuple(dict.fromkeys(lead.removeprefix(INVERTED) for lead in shown))
+        return tuple(dict.fromkeys(part.lead for part in self.stretches(0)))
 
     def edges(self, n_samples: int) -> np.ndarray:
         """First sample of each column, and `n_samples`; shape (columns + 1,)."""
         return np.rint(np.linspace(0, n_samples, self.columns + 1)).astype(int)
 
+    def stretches(self, n_samples: int) -> list[Stretch]:
+        """Every stretch of a lead, row by row, then the strips."""
+        edges, found = self.edges(n_samples).tolist(), []
+        for row, leads in enumerate(self.rows):
+            for column, lead in enumerate(leads):
+                sign = -1 if lead.startswith(INVERTED) else 1
+                found.append(Stretch(lead.removeprefix(INVERTED), row, column, *edges[column : column + 2], sign))
+        below = enumerate(self.strips, start=len(self.rows))
+        return found + [Stretch(lead, row, 0, 0, n_samples, 1) for row, lead in below]
+
     def visible(self, leads: Sequence[str], n_samples: int) -> np.ndarray:
         """Whether the page shows a sample, bool (n_leads, n_samples); nothing of a lead that it does not name."""
-        edges, place = self.edges(n_samples), {lead: at for at, lead in enumerate(leads)}
         shown = np.zeros((len(leads), n_samples), dtype=bool)
-        for row in self.rows:
-            for lead, start, stop in zip(row, edges[:-1], edges[1:], strict=True):
-                if (name := lead.removeprefix(INVERTED)) in place:
-                    shown[place[name], start:stop] = True
-        shown[[place[lead] for lead in self.strips if lead in place]] = True
+        for part in self.stretches(n_samples):
+            if part.lead in leads:
+                shown[leads.index(part.lead), part.span] = True
         return shown
 
 

@@ -16,11 +16,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecgstudy.data.base import STANDARD_LEADS
+from ecgstudy.layouts.beats import CONSTANTS, DEVIATIONS, PIECES, RHYTHM, WAVES
 from ecgstudy.learn.base import UNKNOWN, Batch, SignalModel
 from ecgstudy.learn.models import ResNet1d, SqueezeExcitation, convolution, residual_stages
 
@@ -188,8 +191,7 @@ class PatchECG(SignalModel):
 
     def features(self, x: Tensor) -> Tensor:
         """Class token after the last block, shape (n, width)."""
-        tokens, filled, there = self._packed(x)
-        absent = there[0].numel() - there.sum((1, 2))
+        tokens, filled, _, absent = self._packed(x)
         # the paper's width takes hours on a processor in single precision, and a quarter of that in mixed
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.hparams.paper):
             for block in self.blocks:
@@ -198,18 +200,19 @@ class PatchECG(SignalModel):
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """Share that the class token takes of each patch in the last block, (n, n_leads, n_patches); 0: not shown."""
-        tokens, filled, there = self._packed(x)
-        absent = there[0].numel() - there.sum((1, 2))
+        tokens, filled, there, absent = self._packed(x)
         for block in self.blocks[:-1]:
             tokens = block(tokens, filled, absent)
         shares = self.blocks[-1].shares(tokens, filled, absent).mean(dim=1)[:, 0, 1:]
-        n_shown = there.flatten(1).sum(1, keepdim=True)
         maps = torch.zeros(there.shape, device=x.device)
-        maps[there] = shares[torch.arange(shares.shape[1], device=x.device) < n_shown]
+        maps[there] = shares[filled[:, 1:]]
         return maps
 
-    def _packed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of what is shown, the class token first; what of them fills up; patches shown (n, leads, patches)."""
+    def _packed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens of what is shown, the class token first, and which are tokens, not what fills up.
+
+        With them go which patches are shown, (n, leads, patches), and how many are not, (n,).
+        """
         patch, released = self.hparams.patch, self.hparams.attention == "released"
         patches = x[..., : self.n_patches * patch].unfold(-1, patch, patch)
         seen = patches != 0
@@ -224,7 +227,7 @@ class PatchECG(SignalModel):
         packed = tokens.new_zeros(*filled.shape, tokens.shape[-1])
         packed[filled] = tokens
         packed = torch.cat([self.places["token"].expand(len(x), 1, -1), packed], dim=1)
-        return packed, functional.pad(filled, (1, 0), value=True), there
+        return packed, functional.pad(filled, (1, 0), value=True), there, there[0].numel() - n_shown
 
     def losses(self, logits: dict[str, Tensor], targets: dict[str, Tensor], margin: bool) -> dict[str, Tensor]:
         """Cross-entropy of each task, or the paper's focal loss."""
@@ -265,10 +268,38 @@ def untrained(kind: type[SignalModel], seed: int, **hyper_parameters: Any) -> Si
         return kind(**hyper_parameters)
 
 
-def log_odds(model: SignalModel, x: Tensor, batch: int = 128) -> Tensor:
+def log_odds(model: SignalModel, inputs: np.ndarray, batch: int = 128) -> np.ndarray:
     """Log odds of the second class of each task, float32 (n, n_tasks), in evaluation mode."""
+    x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
     with torch.inference_mode():
-        parts = [model(part.to(model.device)) for part in x.split(batch)]
-    return torch.cat(
-        [torch.stack([logits[:, 1] - logits[:, 0] for logits in part.values()], 1).cpu() for part in parts]
-    )
+        parts = [model(part.to(model.device)).values() for part in x.split(batch)]
+    odds = [torch.stack([logits[:, 1] - logits[:, 0] for logits in part], 1) for part in parts]
+    return torch.cat(odds).cpu().numpy()
+
+
+def replaced(model: SignalModel, inputs: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """By how much the log odds of each task fall when a piece of a page is that of the `usual` record instead.
+
+    Of the methods that the audits of stage 04 tried, replacement of waves is one of the two that found planted
+    evidence, followed the trained weights and agreed with what was changed in the signal. Attention was not trusted.
+
+    Parameters
+    ----------
+    inputs, usual : numpy.ndarray
+        Beats as :func:`ecgstudy.layouts.beats.beats` gives them, (n, N_ROWS, POINTS), and of the mean record.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, len(PIECES), n_tasks), in the order of :data:`~ecgstudy.layouts.beats.PIECES`.
+    """
+    whole, falls = log_odds(model, inputs), []
+    for lead, wave in PIECES:
+        rows, points = CONSTANTS, slice(None)
+        if lead != RHYTHM:
+            at, points = STANDARD_LEADS.index(lead), WAVES[wave]
+            rows = [at, DEVIATIONS.start + at]
+        changed = inputs.copy()
+        changed[:, rows, points] = usual[rows, points]
+        falls.append(whole - log_odds(model, changed))
+    return np.stack(falls, axis=1)

@@ -15,19 +15,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ecgstudy.errors import StudyError
-from ecgstudy.layouts.ruler import (
-    BIG_SQUARE,
-    PAGE_MM,
-    darkness,
-    grid_lines,
-    grid_points,
-    grid_vectors,
-    local_phases,
-)
+from ecgstudy.layouts.ruler import BIG_SQUARE, PAGE_MM, darkness, grid_lines, grid_points, grid_vectors, local_phases
 
 PX = 8
 """Pixels a mm of a flattened page: 200 dots an inch and a little."""
 MAX_PIXELS, MAX_BYTES, MIN_SIDE = 60_000_000, 100_000_000, 300
+TOO_LARGE = f"has more than {MAX_PIXELS // 10**6} million pixels; save it at 200 to 300 dots an inch."
 WORKING_SIDE = 2800
 """Longer side that a picture is brought to, pixels: a page of 300 mm keeps 9 a mm."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -80,11 +73,10 @@ def load_picture(path: Path) -> tuple[np.ndarray, float]:
                 return _pixels(picture, path)
     except StudyError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        bomb = isinstance(error, Image.DecompressionBombError)
-        raise StudyError(
-            _too_large(path) if bomb else f"{path} is no picture; give a {' or '.join(FORMATS)}."
-        ) from None
+    except Image.DecompressionBombError:
+        raise StudyError(f"{path} {TOO_LARGE}") from None
+    except UnidentifiedImageError:
+        raise StudyError(f"{path} is no picture; give a {' or '.join(FORMATS)}.") from None
     except Exception:  # decoders raise whatever they like on damaged files
         raise StudyError(f"{path} is damaged: its picture cannot be decoded; scan or save it again.") from None
 
@@ -93,11 +85,10 @@ def _pixels(picture: Image.Image, path: Path) -> tuple[np.ndarray, float]:
     """Decode one picture whose size is bearable."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise StudyError(_too_large(path))
+        raise StudyError(f"{path} {TOO_LARGE}")
     if min(width, height) < MIN_SIDE:
-        raise StudyError(
-            f"{path} is {width} x {height} pixels, too few for an ECG; scan it at 200 dots an inch or more."
-        )
+        size = f"{width} x {height} pixels"
+        raise StudyError(f"{path} is {size}, too few for an ECG; scan it at 200 dots an inch or more.")
     if getattr(picture, "n_frames", 1) > 1:
         raise StudyError(f"{path} holds {picture.n_frames} pictures; save each page in a file of its own.")
     if picture.mode.startswith("I"):  # 16 bits a sample
@@ -111,11 +102,6 @@ def _pixels(picture: Image.Image, path: Path) -> tuple[np.ndarray, float]:
     if shrink < 1:
         pixels = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     return pixels, shrink
-
-
-def _too_large(path: Path) -> str:
-    """Sentence about a picture with too many pixels."""
-    return f"{path} has more than {MAX_PIXELS // 10**6} million pixels; save it at 200 to 300 dots an inch."
 
 
 def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
@@ -134,16 +120,16 @@ def flatten(picture: np.ndarray, dpi: float | None = None) -> Page:
     if points is not None:
         to_mm, _ = cv2.findHomography(*points, cv2.RANSAC, 0.6)
         if to_mm is not None:
-            size, nodes = _nodes(picture.shape[1::-1], to_mm)
-            return _page(picture, _moved(nodes, _offsets(_sampled(lines, nodes, size), vectors[1])), size, True)
+            nodes = _nodes(picture, to_mm)
+            return _page(picture, _moved(nodes, _offsets(_sampled(lines, nodes), vectors[1])), True)
     to_mm = by_pulses(picture)
     if to_mm is None and dpi is None:
         raise StudyError(
             "no ECG paper was found: no grid of 1 or 5 mm and no calibration pulses; scan the page so that its grid "
             "can be seen, or give the resolution by --dpi."
         )
-    size, nodes = _nodes(picture.shape[1::-1], np.diag([MM_PER_INCH / dpi] * 2 + [1]) if to_mm is None else to_mm)
-    return _page(picture, nodes, size, False)
+    to_mm = np.diag([MM_PER_INCH / dpi] * 2 + [1]) if to_mm is None else to_mm
+    return _page(picture, _nodes(picture, to_mm), False)
 
 
 def straighten(picture: np.ndarray, page: Page, points: np.ndarray, squares: np.ndarray) -> Page:
@@ -151,10 +137,7 @@ def straighten(picture: np.ndarray, page: Page, points: np.ndarray, squares: np.
     at = ((points - (_CELL - 1) / 2) / _CELL + 1).astype(np.float32)
     where = cv2.remap(page.nodes, at[:, None, 0], at[:, None, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     to_mm, _ = cv2.findHomography(where[:, 0], squares.astype(np.float32))
-    if to_mm is None:
-        return page
-    size, nodes = _nodes(picture.shape[1::-1], to_mm)
-    return _page(picture, nodes, size, page.is_exact)
+    return page if to_mm is None else _page(picture, _nodes(picture, to_mm), page.is_exact)
 
 
 def by_pulses(picture: np.ndarray) -> np.ndarray | None:
@@ -190,12 +173,9 @@ def _is_pulse(marks: np.ndarray, mark: int, box: np.ndarray) -> bool:
     return bool(np.corrcoef(cv2.blur(shape, (3, 3)).ravel(), cv2.blur(expected, (3, 3)).ravel())[0, 1] > 0.7)
 
 
-def _nodes(picture_size: tuple[int, int], to_mm: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
-    """Size (width, height) of the flat page in pixels, and where the middles of its big squares lie in the picture.
-
-    The squares reach one beyond the page on every side; float32 (rows, columns, 2).
-    """
-    width, height = picture_size
+def _nodes(picture: np.ndarray, to_mm: np.ndarray) -> np.ndarray:
+    """Where the picture shows the middles of big squares of the page, and of one around, float32 (rows, columns, 2)."""
+    height, width = picture.shape[:2]
     corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float32)
     outline = cv2.perspectiveTransform(corners, to_mm)[0]
     first = np.floor(outline.min(axis=0) / BIG_SQUARE) * BIG_SQUARE
@@ -204,16 +184,14 @@ def _nodes(picture_size: tuple[int, int], to_mm: np.ndarray) -> tuple[tuple[int,
         raise StudyError("The page is seen from too steep an angle; photograph it from above, or scan it.")
     middles = np.mgrid[-1 : n_rows + 1, -1 : n_columns + 1][::-1].transpose(1, 2, 0) * BIG_SQUARE + BIG_SQUARE / 2
     middles = (middles + first - 0.5 / PX).astype(np.float32)  # a pixel's middle is half a pixel from its edge
-    back = np.linalg.inv(to_mm)
-    return (n_columns * _CELL, n_rows * _CELL), cv2.perspectiveTransform(middles, back)
+    return cv2.perspectiveTransform(middles, np.linalg.inv(to_mm))
 
 
-def _sampled(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], border: float = 0) -> np.ndarray:
+def _sampled(picture: np.ndarray, nodes: np.ndarray, border: float = 0) -> np.ndarray:
     """Look the flat page up in the picture, between nodes in straight lines."""
     rows, columns = nodes.shape[:2]
-    where = cv2.resize(nodes, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)[
-        _CELL:-_CELL, _CELL:-_CELL
-    ]
+    where = cv2.resize(nodes, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)
+    where = where[_CELL:-_CELL, _CELL:-_CELL]
     return cv2.remap(picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
 
 
@@ -259,10 +237,10 @@ def _moved(nodes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return (nodes - along * offsets[..., :1] - down * offsets[..., 1:]).astype(np.float32)
 
 
-def _page(picture: np.ndarray, nodes: np.ndarray, size: tuple[int, int], is_exact: bool) -> Page:
+def _page(picture: np.ndarray, nodes: np.ndarray, is_exact: bool) -> Page:
     """Fetch the page, take shadows and the grid away, and keep the ink."""
-    flat = _sampled(picture, nodes, size, border=255)
-    inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes, size) > 127
+    flat = _sampled(picture, nodes, border=255)
+    inside = _sampled(np.full(picture.shape[:2], 255, np.uint8), nodes) > 127
     dark = np.where(inside & ~_blots(flat, inside), darkness(flat), 0)
     grid = _median_cells(dark)
     left = np.clip(dark - grid, 0, None) / np.clip(1 - grid, 0.25, None)

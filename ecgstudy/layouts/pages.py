@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ LEAST_POSITIVES, LEAST_PERSONS = 5, 20
 LEAST_TWELVE, LONGEST_S = 0.9, 60.0
 """A cohort is asked where so many of its records have twelve leads, and where they are no longer."""
 SYNTHETIC_PERSONS = 100
+CLASSES = pd.read_csv(Path(__file__).with_name("classes.csv"), index_col="code")
+"""PTB-XL's classes and subclasses in `words`, and `patchecg`'s published AUROC of the latter on layout 3x4."""
 
 
 def open_context(profile: str, seed: int, device: str, asked: Sequence[str] = ()) -> Context:
@@ -73,31 +76,33 @@ class Pages:
         """Names of the records in their own cohort, which decide their random layouts."""
         return [name.partition("/")[2] for name in self.records[RECORD]]
 
-    def sheets(self, layouts: Sequence[Layout], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Pages of some records, one layout each, as :func:`ecgstudy.layouts.beats.sheets` gives them."""
-        values = self.values[rows]
-        return sheets(values, masks(layouts, values.shape[-1]))
+    def of(self, rows: np.ndarray) -> "Pages":
+        """Give some of the records."""
+        records, labels = (table.iloc[rows].reset_index(drop=True) for table in (self.records, self.labels))
+        return Pages(records, self.values[rows], labels, self.fold[rows])
+
+    def sheets(self, layouts: Sequence[Layout]) -> np.ndarray:
+        """Pages of the records, one layout each, as :func:`ecgstudy.layouts.beats.sheets` gives them."""
+        return sheets(self.values, masks(layouts, self.values.shape[-1]))
 
 
 def pages_of(context: Context, name: str) -> Pages:
-    """Read the records of a cohort, once a process."""
-    return context.shared(("pages", name), lambda: _pages(context, name))
+    """Read the records of a cohort, once a process; folds are the publisher's, or drawn by person."""
+
+    def read() -> Pages:
+        records = context.records(name)
+        records = records[_twelve(records)].reset_index(drop=True)
+        values = recordings(cohort_of(context, name), [record.partition("/")[2] for record in records[RECORD]])
+        persons, owner = np.unique(records[SUBJECT], return_inverse=True)
+        fold = 1 + np.random.default_rng(context.split_seed).permutation(np.arange(persons.size) % 10)[owner]
+        return Pages(records, values, label_table(records), records.get("strat_fold", pd.Series(fold)).to_numpy())
+
+    return context.shared(("pages", name), read)
 
 
-def _pages(context: Context, name: str) -> Pages:
-    records = context.records(name)
-    whole = [set(STANDARD_LEADS) <= set(leads) for leads in records["leads"]]
-    records = records[whole].reset_index(drop=True)
-    values = recordings(cohort_of(context, name), [record.partition("/")[2] for record in records[RECORD]])
-    return Pages(records, values, label_table(records), _folds(records, context.split_seed))
-
-
-def _folds(records: pd.DataFrame, seed: int) -> np.ndarray:
-    """Fold of each record: the publisher's, or drawn by person."""
-    if "strat_fold" in records:
-        return records["strat_fold"].to_numpy()
-    persons, owner = np.unique(records[SUBJECT], return_inverse=True)
-    return 1 + np.random.default_rng(seed).permutation(np.arange(persons.size) % 10)[owner]
+def _twelve(records: pd.DataFrame) -> pd.Series:
+    """Whether each record has all twelve leads."""
+    return records["leads"].map(lambda leads: set(STANDARD_LEADS) <= set(leads))
 
 
 def label_table(records: pd.DataFrame) -> pd.DataFrame:
@@ -136,8 +141,7 @@ def asked_cohorts(context: Context) -> tuple[str, tuple[str, ...]]:
     twelve = []
     for name, store in context.stores.items():
         records = store.records
-        whole = records["leads"].map(lambda leads: set(STANDARD_LEADS) <= set(leads))
-        if whole.mean() >= LEAST_TWELVE and (records["store_samples"] / store.fs).median() <= LONGEST_S:
+        if _twelve(records).mean() >= LEAST_TWELVE and (records["store_samples"] / store.fs).median() <= LONGEST_S:
             twelve.append((records[SUBJECT].nunique(), name, label_table(records)))
     able = [(size, name) for size, name, labels in twelve if size >= LEAST_PERSONS and _sets(labels)]
     if not able:
@@ -163,6 +167,5 @@ def cohort_table(context: Context) -> pd.DataFrame:
         pages = pages_of(context, name)
         for label, column in pages.labels.items():
             kind, _, of = str(label).partition(" ")
-            known = column.dropna()
-            rows.append((name, kind, of, len(known), pages.records[SUBJECT].nunique(), int(known.sum())))
+            rows.append((name, kind, of, column.count(), pages.records[SUBJECT].nunique(), int(column.sum())))
     return pd.DataFrame(rows, columns=["cohort", "labels", "label", "records", "persons", "positives"])

@@ -3,8 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from ecgstudy.deidentification.readers import ABSENCE
 from ecgstudy.errors import StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.experiment.jobs import Context
-from ecgstudy.layouts.beats import FS, beats, masks, r_peaks
-from ecgstudy.layouts.evidence import replaced
+from ecgstudy.layouts.beats import FS, beats, r_peaks
 from ecgstudy.layouts.fills import FILLS
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM, assigned, grid, random_layout
-from ecgstudy.layouts.models import BeatECG, PageResNet1d, PatchECG, log_odds, untrained
-from ecgstudy.layouts.pages import FIBRILLATES, asked_cohorts, pages_of
+from ecgstudy.layouts.models import BeatECG, PageResNet1d, PatchECG, log_odds, replaced, untrained
+from ecgstudy.layouts.pages import FIBRILLATES, Pages, asked_cohorts, pages_of
 from ecgstudy.layouts.rhythm import FEATURES, FibrillationModel, rhythm_features, training_table
 from ecgstudy.learn.base import SignalModel
 from ecgstudy.learn.batches import WindowSet, encode
@@ -50,7 +48,7 @@ class Recipe:
     """
 
     kind: type[SignalModel]
-    sizes: tuple[tuple[str, Any], ...] = ()
+    sizes: dict[str, Any] = field(default_factory=dict)
     draws: int = 4
     epochs: int = 8
     seeds: int = 1
@@ -60,17 +58,16 @@ class Recipe:
     """Whether pages are filled before they are read, in every way of :data:`~ecgstudy.layouts.fills.FILLS`."""
 
 
-_PAPER = (("width", 768), ("patch", 64), ("stages", [16, 32, 32, 40, 40, 64, 64]))
-_PAPER += (("embedding_dim", 768), ("paper", True))
-_WIDTHS = (("widths", [20, 40, 80, 160]),)
+_STAGES, _WIDTHS = [16, 32, 32, 40, 40, 64, 64], {"widths": [20, 40, 80, 160]}
+_PAPER = {"width": 768, "patch": 64, "stages": _STAGES, "embedding_dim": 768, "paper": True}
 RECIPES = {
     "beatecg": Recipe(BeatECG, draws=8, epochs=5, seeds=3, beats=True),
     "resnet1d": Recipe(PageResNet1d, _WIDTHS),
     "patchecg": Recipe(PatchECG),
-    "patchecg_unmasked": Recipe(PatchECG, (("hidden", 0.0),), draws=0, epochs=32, every_pair=False),
+    "patchecg_unmasked": Recipe(PatchECG, {"hidden": 0.0}, draws=0, epochs=32, every_pair=False),
     "fill": Recipe(PageResNet1d, _WIDTHS, draws=0, epochs=32, filled=True, every_pair=False),
     "patchecg_paper": Recipe(PatchECG, _PAPER, draws=0, epochs=30, every_pair=False),
-    "patchecg_released": Recipe(PatchECG, (*_PAPER, ("attention", "released")), 0, 30, every_pair=False),
+    "patchecg_released": Recipe(PatchECG, _PAPER | {"attention": "released"}, draws=0, epochs=30, every_pair=False),
 }
 """Models by the name that metrics give them; "fill" stands for "fill_" and the name of each fill."""
 BEST = "beatecg"
@@ -83,7 +80,7 @@ def recipe_of(profile: str, model: str) -> Recipe:
     if effort(profile) != "demo":
         return recipe
     small = {"width": 48, "stages": [16, 32], "embedding_dim": 48, "widths": [8, 16, 32]}
-    sizes = tuple((name, small.get(name, value)) for name, value in recipe.sizes)
+    sizes = {name: small.get(name, value) for name, value in recipe.sizes.items()}
     brief = {"draws": min(recipe.draws, 2), "epochs": 12 if recipe.beats else 2, "every_pair": recipe.beats}
     return replace(recipe, sizes=sizes, seeds=1, **brief)
 
@@ -122,46 +119,48 @@ class Reading:
     tasks: list[str]
     scores: dict[tuple[str, str], np.ndarray]
     evidence: np.ndarray | None = None
-    """Of a model that reads beats: see :func:`ecgstudy.layouts.evidence.replaced`, on pages of :data:`SHOWN`."""
+    """Of a model that reads beats: see :func:`ecgstudy.layouts.models.replaced`, on pages of :data:`SHOWN`."""
+
+    @property
+    def tables(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """Log odds by model and view: a row a record, a column a task."""
+        return {cell: pd.DataFrame(scores, self.records, self.tasks) for cell, scores in self.scores.items()}
 
 
 def diagnose(context: Context, job: PageJob) -> Reading:
     """Train a model and let it read the pages of the records that are asked, in every view."""
-    asked, rows, recipe = pages_of(context, job.asked), _asked_rows(context, job), recipe_of(context.profile, job.model)
+    asked, recipe = _asked(context, job), recipe_of(context.profile, job.model)
     model, tasks, windows = trained(context, job)
-    whole = windows.samples if recipe.filled else None
-    scores, ids, evidence = {}, [asked.ids[row] for row in rows], None
+    scores, evidence = {}, None
     for view in VIEWS:
-        page = asked.sheets(assigned(ids, view), rows)
+        page = asked.sheets(assigned(asked.ids, view))
+        if recipe.filled:
+            for name, fill in FILLS.items():
+                scores[f"{job.model}_{name}", view] = log_odds(model, fill(windows.samples, page))
+            continue
         inputs = _inputs(page, recipe)
-        if whole is None:
-            scores[job.model, view] = _read(model, inputs)
-        else:
-            filled = {name: fill(whole, page) for name, fill in FILLS.items()}
-            scores |= {(f"{job.model}_{name}", view): _read(model, each) for name, each in filled.items()}
+        scores[job.model, view] = log_odds(model, inputs)
         if recipe.beats and view == SHOWN:
             evidence = replaced(model, inputs, windows.samples.mean(axis=0))
-    return Reading([asked.records[RECORD][row] for row in rows], tasks, scores, evidence)
+    return Reading(asked.records[RECORD].tolist(), tasks, scores, evidence)
 
 
-def _asked_rows(context: Context, job: PageJob) -> np.ndarray:
-    """Rows of the records that a job asks: of its folds, or all of another cohort; refuses where there are none."""
+def _asked(context: Context, job: PageJob) -> Pages:
+    """Give the records that a job asks: of its folds, or all of another cohort; refuses where there are none."""
     pages = pages_of(context, job.asked)
     asked = np.isin(pages.fold, job.pair) | (job.asked != job.cohort)
     if not asked.any() or (asked.all() and job.asked == job.cohort):
         raise StudyError("too few persons to learn from some and to ask others")
-    return np.flatnonzero(asked)
+    return pages.of(np.flatnonzero(asked))
 
 
 def trained(context: Context, job: PageJob) -> tuple[SignalModel, list[str], WindowSet]:
     """Network of a job after its epochs, or as it was trained before; its tasks, and what it has learnt from."""
-    pages, recipe = pages_of(context, job.cohort), recipe_of(context.profile, job.model)
-    train = np.flatnonzero(~np.isin(pages.fold, job.pair))
-    tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
-    windows = _training_set(context, job.cohort, recipe, train, tasks)
-    model = network(recipe, windows, job.seed)
+    recipe = recipe_of(context.profile, job.model)
+    windows = _training_set(context, job.cohort, recipe, job.pair)
     settings = TrainingSettings(recipe.epochs, BATCH, job.seed, augmentation=None)
-    return fit(model, windows, None, settings, context.runs, context.device).model, tasks, windows
+    run = fit(network(recipe, windows, job.seed), windows, None, settings, context.runs, context.device)
+    return run.model, [*windows.targets], windows
 
 
 def network(recipe: Recipe, windows: WindowSet, seed: int) -> SignalModel:
@@ -169,7 +168,7 @@ def network(recipe: Recipe, windows: WindowSet, seed: int) -> SignalModel:
     n_leads, n_samples = windows.samples.shape[1:]
     shape = {"n_leads": n_leads, "n_samples": n_samples, "fs": FS, "lead_names": [str(row) for row in range(n_leads)]}
     classes = {task: list(ABSENCE) for task in windows.targets}
-    return untrained(recipe.kind, seed, classes=classes, **shape, **dict(recipe.sizes))
+    return untrained(recipe.kind, seed, classes=classes, **shape, **recipe.sizes)
 
 
 def training_cost(context: Context, cohort: str, seed: int) -> pd.DataFrame:
@@ -177,12 +176,10 @@ def training_cost(context: Context, cohort: str, seed: int) -> pd.DataFrame:
 
     Columns model, parameters, batches, core_s (of all seeds that a reading is the mean of, on one pair of folds).
     """
-    pages, rows = pages_of(context, cohort), []
-    train = np.flatnonzero(~np.isin(pages.fold, LAST_PAIR))
-    tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
+    rows, n_train = [], np.count_nonzero(~np.isin(pages_of(context, cohort).fold, LAST_PAIR))
     for name in RECIPES:
         recipe = recipe_of(context.profile, name)
-        windows = _training_set(context, cohort, replace(recipe, draws=min(recipe.draws, 1)), train[:BATCH], tasks)
+        windows = _training_set(context, cohort, replace(recipe, draws=min(recipe.draws, 1)), LAST_PAIR, BATCH)
         model = network(recipe, windows, seed).train()
         batch = torch.from_numpy(windows.samples), {task: torch.from_numpy(of) for task, of in windows.targets.items()}
         taken = []
@@ -192,7 +189,7 @@ def training_cost(context: Context, cohort: str, seed: int) -> pd.DataFrame:
                 begun = time.process_time()
                 model.training_step(batch, 0).backward()
                 taken.append(time.process_time() - begun)
-        batches = math.ceil(len(train) * max(recipe.draws, 1) / len(windows.samples)) * recipe.epochs * recipe.seeds
+        batches = math.ceil(n_train * max(recipe.draws, 1) / len(windows.samples)) * recipe.epochs * recipe.seeds
         n_parameters = sum(each.numel() for each in model.parameters())
         rows.append((name, n_parameters, batches, float(np.median(taken)) * batches))
     return pd.DataFrame(rows, columns=["model", "parameters", "batches", "core_s"])
@@ -203,14 +200,11 @@ def fibrillation(context: Context, job: PageJob) -> Reading:
 
     The threshold has the highest balanced accuracy on training records, scored by models of the other half of them.
     """
-    asked, rows = pages_of(context, job.asked), _asked_rows(context, job)
+    asked, named = _asked(context, job), RHYTHM if job.asked == job.cohort else SIGNAL
     model, threshold = fibrillation_model(context, job.cohort, job.pair, job.seed)
-    named, ids = RHYTHM if job.asked == job.cohort else SIGNAL, [asked.ids[row] for row in rows]
-    scores, values = {}, asked.values[rows]
-    for view in VIEWS:
-        table = rhythm_features(values, masks(assigned(ids, view), values.shape[-1]), FS)
-        scores[named, view] = model.score(table)[:, None] - threshold
-    return Reading([asked.records[RECORD][row] for row in rows], [FIBRILLATES], scores)
+    tables = {view: rhythm_features(asked.sheets(assigned(asked.ids, view))) for view in VIEWS}
+    scores = {(named, view): model.score(table)[:, None] - threshold for view, table in tables.items()}
+    return Reading(asked.records[RECORD].tolist(), [FIBRILLATES], scores)
 
 
 def fibrillation_model(
@@ -243,11 +237,6 @@ def _inputs(page: np.ndarray, recipe: Recipe) -> np.ndarray:
     return beats(page, r_peaks(page)) if recipe.beats else page
 
 
-def _read(model: SignalModel, inputs: np.ndarray) -> np.ndarray:
-    """Log odds of pages."""
-    return log_odds(model, torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))).numpy()
-
-
 def drawn(context: Context, cohort: str, recipe: Recipe, draw: int) -> np.ndarray:
     """Give what a network reads of all records on pages of layouts drawn for each, made once a process."""
 
@@ -260,15 +249,19 @@ def drawn(context: Context, cohort: str, recipe: Recipe, draw: int) -> np.ndarra
     return context.shared(("drawn", cohort, recipe.beats, bool(recipe.draws), draw), make)
 
 
-def _training_set(context: Context, cohort: str, recipe: Recipe, train: np.ndarray, tasks: Sequence[str]) -> WindowSet:
-    """Every training record on the pages of some layouts."""
+def _training_set(
+    context: Context, cohort: str, recipe: Recipe, left_out: tuple[int, ...], most: int | None = None
+) -> WindowSet:
+    """Every training record, or the first of them, on the pages of some layouts; tasks are what all of them tell."""
     pages, draws = pages_of(context, cohort), range(max(recipe.draws, 1))
+    train = np.flatnonzero(~np.isin(pages.fold, left_out))
+    tasks = [task for task, column in pages.labels.iloc[train].items() if 0 < column.mean() < 1]
+    train = train[:most]
     samples = np.concatenate([drawn(context, cohort, recipe, draw)[train] for draw in draws])
-    names = {1.0: ABSENCE[1], 0.0: ABSENCE[0]}
-    targets = {task: encode(pages.labels[task].iloc[train].map(names), ABSENCE) for task in tasks}
-    columns = (pages.records[column].to_numpy(dtype=str)[train] for column in (SUBJECT, RECORD))
-    several = {task: np.tile(column, len(draws)) for task, column in targets.items()}
-    return WindowSet(samples, several, *(np.tile(column, len(draws)) for column in columns))
+    rows, names = np.tile(train, len(draws)), {1.0: ABSENCE[1], 0.0: ABSENCE[0]}
+    targets = {task: encode(pages.labels[task].iloc[rows].map(names), ABSENCE) for task in tasks}
+    persons, records = (pages.records[column].to_numpy(dtype=str)[rows] for column in (SUBJECT, RECORD))
+    return WindowSet(samples, targets, persons, records)
 
 
 def page_jobs(context: Context, seed: int) -> list[PageJob]:
@@ -286,7 +279,7 @@ def page_jobs(context: Context, seed: int) -> list[PageJob]:
     seeds = range(seed, seed + recipe_of(context.profile, BEST).seeds)
     jobs += [PageJob(cohort, other, BEST, (), number) for other in others for number in seeds]
     # the longest first, so that no core waits for it in the end
-    return sorted(jobs, key=lambda job: not dict(RECIPES[job.model].sizes).get("paper", False))
+    return sorted(jobs, key=lambda job: not RECIPES[job.model].sizes.get("paper"))
 
 
 def rhythm_jobs(context: Context, seed: int) -> list[PageJob]:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ecgstudy.errors import StudyError
-from ecgstudy.layouts.layout import INVERTED, Layout
+from ecgstudy.layouts.layout import Layout, Stretch
 
 MM_PER_INCH = 25.4
 DPI_RANGE = (50, 600)
@@ -69,17 +69,12 @@ class Style:
     pen_mm: float = 0.35
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment(Stretch):
     """A stretch of one lead on the page."""
 
-    lead: str
-    row: int  # from the top; strips after the rows of the columns
-    column: int
-    start: int  # its samples
-    stop: int
     x: float  # pixels: where sample `start` lies
     y: float  # pixels: where 0 mV lies
-    sign: int  # -1 where it is drawn upside down
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ class Printout:
 
     def points(self, segment: Segment) -> np.ndarray:
         """Where the samples of a segment lie, float64 (n, 2) as x and y in pixels; NaN where they are not known."""
-        values = self.values[self.leads.index(segment.lead), segment.start : segment.stop].astype(float)
+        values = self.values[self.leads.index(segment.lead), segment.span].astype(float)
         x = segment.x + np.arange(len(values)) * self.px_per_sample
         return np.column_stack([x, segment.y - segment.sign * values * self.px_per_mv])
 
@@ -140,22 +135,22 @@ def draw(
     values = np.where(np.isfinite(values), values, np.nan).astype(np.float32)
     shown = layout.visible(leads, values.shape[1]) & np.isfinite(values)
     page = _Page.of(layout, values.shape[1] / fs, dpi / MM_PER_INCH, bool(style.header))
-    printout = Printout(
-        image=_paper(page, style.grid).copy(),
-        layout=layout,
-        leads=tuple(leads),
-        fs=fs,
-        values=np.where(shown, values, np.float32(np.nan)),
-        shown=shown,
-        px_per_mm=page.scale,
-        segments=tuple(_segments(page, layout, values.shape[1], fs)),
-        pulses=tuple(_pulses(page, layout, style.pulse)),
-    )
+    image, values = _paper(page, style.grid).copy(), np.where(shown, values, np.float32(np.nan))
+    segments = []
+    for part in layout.stretches(values.shape[1]):
+        x, y = LEFT_MM + part.start / fs * layout.speed, float(page.baseline(part.row))
+        segments.append(Segment(**vars(part), x=x * page.scale, y=y * page.scale))
+    wide, high, foot = PULSE_S * layout.speed, PULSE_MV * layout.gain, PULSE_FOOT_MM
+    left = {"left": LEFT_MM - wide - 2 * foot - 1, "right": LEFT_MM + page.length + 2}.get(style.pulse)
+    rows = () if left is None else range(page.n_rows)
+    pulses = tuple(((left + foot) * page.scale, float(page.baseline(row) * page.scale)) for row in rows)
+    pulse = np.array([(-foot, 0), (0, 0), (0, -high), (wide, -high), (wide, 0), (wide + foot, 0)]) * page.scale
+    printout = Printout(image, layout, tuple(leads), fs, values, shown, page.scale, tuple(segments), pulses)
     _write(printout, page, style)
-    lines = [printout.points(segment) for segment in printout.segments]
-    lines += [_pulse(corner, layout, page.scale) for corner in printout.pulses]
-    lines += _separating(page, layout, style)
-    _stroke(printout.image, lines, style.ink, style.pen_mm * page.scale)
+    lines = [printout.points(segment) for segment in segments]
+    lines += [np.array(corner) + pulse for corner in pulses]
+    lines += _separating(page, layout, style.separators)
+    _stroke(image, lines, style.ink, style.pen_mm * page.scale)
     return printout
 
 
@@ -182,16 +177,16 @@ class _Page(NamedTuple):
     height: float
     scale: float
     top: float  # of the first row
+    n_rows: int
     row: float  # height of one
     length: float  # of the traces
 
     @classmethod
     def of(cls, layout: Layout, seconds: float, scale: float, header: bool) -> "_Page":
-        n_rows, length = len(layout.rows) + len(layout.strips), seconds * layout.speed
-        top = TOP_MM + header * HEADER_MM
+        n_rows, length, top = len(layout.rows) + len(layout.strips), seconds * layout.speed, TOP_MM + header * HEADER_MM
         row = float(np.clip(np.floor((PAGE_MM[1] - top - BOTTOM_MM) / n_rows), *ROW_MM))
-        width = max(PAGE_MM[0], LEFT_MM + length + RIGHT_MM)
-        return cls(width, max(PAGE_MM[1], top + n_rows * row + BOTTOM_MM), scale, top, row, length)
+        width, height = max(PAGE_MM[0], LEFT_MM + length + RIGHT_MM), max(PAGE_MM[1], top + n_rows * row + BOTTOM_MM)
+        return cls(width, height, scale, top, n_rows, row, length)
 
     def baseline(self, row: int) -> float:
         """Height of 0 mV, on a line of the grid."""
@@ -222,62 +217,33 @@ def _lines(side: float, scale: float, step: float, width: float) -> tuple[np.nda
     return np.float32(covered * inside), inside
 
 
-def _segments(page: _Page, layout: Layout, n_samples: int, fs: float) -> Iterator[Segment]:
-    """Give every stretch of a lead on the page, row by row, then the strips."""
-    edges = layout.edges(n_samples)
-    starts = LEFT_MM + edges / fs * layout.speed
-    for row, leads in enumerate(layout.rows):
-        y = page.baseline(row) * page.scale
-        for column, lead in enumerate(leads):
-            name, sign = lead.removeprefix(INVERTED), -1 if lead.startswith(INVERTED) else 1
-            x, (start, stop) = starts[column] * page.scale, edges[column : column + 2].tolist()
-            yield Segment(name, row, column, start, stop, float(x), float(y), sign)
-    for row, lead in enumerate(layout.strips, start=len(layout.rows)):
-        yield Segment(lead, row, 0, 0, n_samples, LEFT_MM * page.scale, float(page.baseline(row) * page.scale), 1)
-
-
-def _pulses(page: _Page, layout: Layout, side: str) -> Iterator[tuple[float, float]]:
-    """Lower left corner of the pulse of each row, in pixels."""
-    wide = PULSE_S * layout.speed + 2 * PULSE_FOOT_MM
-    x = {"left": LEFT_MM - wide - 1, "right": LEFT_MM + page.length + 2}
-    for row in range(len(layout.rows) + len(layout.strips)) if side in x else ():
-        yield float((x[side] + PULSE_FOOT_MM) * page.scale), float(page.baseline(row) * page.scale)
-
-
-def _pulse(corner: tuple[float, float], layout: Layout, scale: float) -> np.ndarray:
-    """Outline of a calibration pulse: points (6, 2) in pixels."""
-    wide, high, foot = PULSE_S * layout.speed, PULSE_MV * layout.gain, PULSE_FOOT_MM
-    outline = [(-foot, 0), (0, 0), (0, -high), (wide, -high), (wide, 0), (wide + foot, 0)]
-    return np.array(corner) + np.array(outline) * scale
-
-
-def _separating(page: _Page, layout: Layout, style: Style) -> Iterator[np.ndarray]:
+def _separating(page: _Page, layout: Layout, kind: str) -> Iterator[np.ndarray]:
     """Lines between the columns: points (2, 2) in pixels."""
+    heights = [page.baseline(row) for row in range(len(layout.rows))]
+    bottom = page.top + page.row * len(layout.rows)
+    stretches = {
+        "ticks": [(y - TICK_MM, y + TICK_MM) for y in heights],
+        "dotted": [(y, y + 1) for y in np.arange(page.top, bottom, 2)],
+        "solid": [(page.top, bottom)],
+    }
     for column in range(1, layout.columns):
-        x, bottom = LEFT_MM + page.length * column / layout.columns, page.top + page.row * len(layout.rows)
-        heights = [page.baseline(row) for row in range(len(layout.rows))]
-        stretches = {
-            "ticks": [(y - TICK_MM, y + TICK_MM) for y in heights],
-            "dotted": [(y, y + 1) for y in np.arange(page.top, bottom, 2)],
-            "solid": [(page.top, bottom)],
-        }
-        for start, stop in stretches.get(style.separators, ()):
+        x = LEFT_MM + page.length * column / layout.columns
+        for start, stop in stretches.get(kind, ()):
             yield np.array([(x, start), (x, stop)]) * page.scale
 
 
 def _write(printout: Printout, page: _Page, style: Style) -> None:
     """Write header, names of the leads, and legend."""
-    layout, scale = printout.layout, page.scale
     texts = [(line, 2 * EDGE_MM, 2 * EDGE_MM + 4 * at, TEXT_MM) for at, line in enumerate(style.header)]
     height = {"above": min(9.0, 0.35 * page.row), "trace": 0.0}
     for segment in printout.segments if style.names in height else ():
-        name = f"{INVERTED if segment.sign < 0 else ''}{segment.lead}"
-        texts.append((name, segment.x / scale + 1, segment.y / scale - height[style.names], NAME_MM))
+        x, y = segment.x / page.scale + 1, segment.y / page.scale - height[style.names]
+        texts.append((segment.written, x, y, NAME_MM))
     if style.legend:
-        told = f"{layout.speed:g} mm/s   {layout.gain:g} mm/mV"
+        told = f"{printout.layout.speed:g} mm/s   {printout.layout.gain:g} mm/mV"
         texts.append((told, LEFT_MM, page.height - EDGE_MM - TEXT_MM, TEXT_MM))
     for text, x, y, high in texts:
-        place, size = (round(x * scale), round(y * scale)), high * scale / _CAPITAL_PX
+        place, size = (round(x * page.scale), round(y * page.scale)), high * page.scale / _CAPITAL_PX
         cv2.putText(printout.image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, style.ink, 1, cv2.LINE_AA)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from ecgstudy.evaluate.bootstrap import Resamples, bootstrap_each, clustered_mea
 from ecgstudy.evaluate.results import estimate_results, result, results_table
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
 from ecgstudy.evaluate.trials import SortedScores, auroc
-from ecgstudy.layouts.evidence import PIECES
+from ecgstudy.layouts.beats import PIECES
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
 from ecgstudy.layouts.pages import AF, FIBRILLATES, LEAST_POSITIVES, SUBCLASS, SUPERCLASS, Pages
 from ecgstudy.layouts.plan import BEST, VIEWS, PageJob, Reading
@@ -33,9 +33,8 @@ def scores_of(values: Mapping[str, Reading], jobs: Sequence[PageJob], asked: str
     parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for job in jobs:
         if job.asked == asked and job.name in values:
-            found = values[job.name]
-            for cell, scores in found.scores.items():
-                parts.setdefault(cell, []).append(pd.DataFrame(scores, found.records, found.tasks))
+            for cell, table in values[job.name].tables.items():
+                parts.setdefault(cell, []).append(table)
     return {cell: pd.concat(tables).groupby(level=0).mean() for cell, tables in parts.items()}
 
 
@@ -56,11 +55,13 @@ class Judged:
 
     `sets` names the labels of each label set; `ranked` holds sorted scores and the numbers of the persons, by model,
     view and label; models that read some records only are compared with the judged model on those, see :data:`BEST`.
+    The `best_fill` of a label set is the first question's, which is about everybody.
     """
 
     sets: dict[str, list[str]]
     ranked: dict[tuple[str, str, str], tuple[SortedScores, np.ndarray]]
     models: list[str]
+    best_fill: dict[str, str] = field(default_factory=dict)
 
     def by_label(self, multiplicity: np.ndarray) -> dict[tuple[str, str, str], float]:
         """AUROC of every model, view and label; NaN where a label is absent."""
@@ -69,15 +70,39 @@ class Judged:
             for cell, (scores, person) in self.ranked.items()
         }
 
-    def macro(self, found: Mapping[tuple[str, str, str], float], model: str, labels: Sequence[str]) -> np.ndarray:
-        """Mean AUROC over the labels that occur, by view, (n_views,)."""
-        table = np.array([[found[model, view, label] for label in labels] for view in VIEWS])
-        known = np.isfinite(table)
-        total = np.where(known, table, 0).sum(axis=1)
-        return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), math.nan)
+    def numbers(self, multiplicity: np.ndarray) -> dict[tuple[str, str, str, str], float]:
+        """Every number of the cohort, by label set, model, view and metric."""
+        found, numbers, fixed = self.by_label(multiplicity), {}, slice(len(LAYOUTS))
+
+        def macro(model: str, labels: Sequence[str]) -> np.ndarray:
+            """Mean AUROC over the labels that occur, by view, (n_views,)."""
+            table = np.array([[found[model, view, label] for label in labels] for view in VIEWS])
+            known = np.isfinite(table)
+            total = np.where(known, table, 0).sum(axis=1)
+            return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), math.nan)
+
+        for kind, labels in self.sets.items():
+            by_view = {model: macro(model, labels) for model in self.models if (model, RANDOM, labels[0]) in found}
+            for model, values in by_view.items():
+                numbers |= {(kind, model, view, "auroc"): value for view, value in zip(VIEWS, values, strict=True)}
+                numbers[kind, model, MEAN, "auroc"] = values[fixed].mean()
+            if BEST not in by_view:
+                continue
+            own = by_view[BEST]
+            numbers[kind, BEST, MEAN, "spread"] = np.ptp(own[fixed])
+            numbers[kind, BEST, MEAN, "random_minus_mean"] = own[-1] - own[fixed].mean()
+            fills = {model: values[fixed].mean() for model, values in by_view.items() if model.startswith("fill_")}
+            rivals = {model: model for model in by_view if model not in (BEST, *fills)}
+            if fills:
+                rivals["best_fill"] = self.best_fill.setdefault(kind, max(fills, key=fills.__getitem__))
+            for name, model in rivals.items():
+                beside = _beside(model)
+                mine = macro(beside, labels) if (beside, RANDOM, labels[0]) in found else own
+                numbers[kind, model, MEAN, f"gain_over_{name}"] = (mine - by_view[model])[fixed].mean()
+        return numbers
 
 
-def on_the_same_records(model: str) -> str:
+def _beside(model: str) -> str:
     """Name of the judged model on the records that another model has read."""
     return f"{BEST} beside {model}"
 
@@ -87,10 +112,10 @@ def judged(pages: Pages, scores: Scores, resamples: Resamples) -> Judged:
     labels = pages.labels.set_axis(pages.records[RECORD])
     person = pd.Series(resamples.index_of(pages.records[SUBJECT]), pages.records[RECORD])
     read = labels.loc[scores[BEST, RANDOM].index]
-    counts = pd.DataFrame({"yes": read.eq(1).sum(), "no": read.eq(0).sum()})
-    occur = counts[(counts > 0).all(axis=1)]
-    sets = {kind: [name for name in occur.index if name.startswith(f"{kind} ")] for kind in (SUBCLASS, SUPERCLASS, AF)}
-    sets[SUBCLASS5] = [name for name in sets[SUBCLASS] if occur.loc[name].min() >= LEAST_POSITIVES]
+    rarer = np.minimum(read.eq(1).sum(), read.eq(0).sum())
+    occur = rarer.index[rarer > 0]
+    sets = {kind: [name for name in occur if name.startswith(f"{kind} ")] for kind in (SUBCLASS, SUPERCLASS, AF)}
+    sets[SUBCLASS5] = [name for name in sets[SUBCLASS] if rarer[name] >= LEAST_POSITIVES]
     sets = {kind: names for kind, names in sets.items() if names}
     models = [
         model for model in dict.fromkeys(model for model, _ in scores) if all((model, v) in scores for v in VIEWS)
@@ -99,19 +124,15 @@ def judged(pages: Pages, scores: Scores, resamples: Resamples) -> Judged:
     for model in models:
         rows = scores[model, RANDOM].index
         if len(rows) < len(read):
-            tables |= {(on_the_same_records(model), view): scores[BEST, view].loc[rows] for view in VIEWS}
+            tables |= {(_beside(model), view): scores[BEST, view].loc[rows] for view in VIEWS}
     ranked = {}
     for (model, view), table in tables.items():
         asked = {task.partition(" ")[0] for task in table}
         for label in [name for kind in asked for name in sets.get(kind, [])]:
-            truth = labels.loc[table.index, label]
-            known = truth.notna()
-            odds = table[label][known] if label in table else pd.Series(WORST_ODDS, table.index[known])
+            truth = labels.loc[table.index, label].dropna()
             # a fold in which a class cannot be learnt says nothing of it
-            ranked[model, view, label] = (
-                SortedScores(odds.fillna(WORST_ODDS), truth[known] == 1),
-                person.loc[table.index[known]].to_numpy(),
-            )
+            odds = table.reindex(columns=[label])[label][truth.index].fillna(WORST_ODDS)
+            ranked[model, view, label] = SortedScores(odds, truth == 1), person[truth.index].to_numpy()
     return Judged(sets, ranked, models)
 
 
@@ -123,76 +144,30 @@ def page_results(pages: Pages, scores: Scores, cohort: str, seed: int, n_resampl
     with the highest mean here, which favours it.
     """
     resamples = Resamples.draw(pages.records[SUBJECT], seed, n_resamples)
-    table = judged(pages, scores, resamples)
-    keys = _numbers(table, table.by_label(np.ones(resamples.persons.size)))
-
-    def numbers(multiplicity: np.ndarray) -> list[float]:
-        return [*_numbers(table, table.by_label(multiplicity), keys).values()]
-
+    table, n_persons = judged(pages, scores, resamples), resamples.persons.size
+    keys, rows, owners = [*table.numbers(np.ones(n_persons))], [], {}
+    for (model, *_), (_, person) in table.ranked.items():
+        owners.setdefault(model, set()).update(person.tolist())
     reasons = ["too few records have the diagnosis"] * len(keys)
-    n_persons = {model: _persons(table, model) for model in table.models}
-    found = bootstrap_each(numbers, resamples, resamples.persons.size, reasons)
-    rows = []
+    found = bootstrap_each(lambda drawn: [*table.numbers(drawn).values()], resamples, n_persons, reasons)
     for (kind, model, view, metric), estimate in zip(keys, found, strict=True):
-        of_model = {metric: replace(estimate, n=n_persons[model])}
+        of_model = {metric: replace(estimate, n=len(owners[model]))}
         about = {"cohort": cohort, "protocol": "folds", "attacker": model, "view": view, "task": kind}
         parts = [cohort, kind, *([view, model] if metric == "auroc" else []), metric]
         rows += [row | {"name": ".".join(parts)} for row in estimate_results(of_model, **about)]
     return results_table(rows)
 
 
-def _persons(table: Judged, model: str) -> int:
-    """Count the persons whose records a model has read."""
-    return np.unique(np.concatenate([person for (of, *_), (_, person) in table.ranked.items() if of == model])).size
-
-
-Key = tuple[str, str, str, str]
-"""Label set, model, view and metric of a number."""
-
-
-def _numbers(
-    table: Judged, found: Mapping[tuple[str, str, str], float], asked: Mapping[Key, float] | None = None
-) -> dict[Key, float]:
-    """Every number of a cohort from the AUROC of its labels; `asked` are the numbers of everybody, drawn once."""
-    numbers: dict[Key, float] = {}
-    fixed = slice(len(LAYOUTS))
-    for kind, labels in table.sets.items():
-        models = [model for model in table.models if (model, RANDOM, labels[0]) in table.ranked]
-        by_view = {model: table.macro(found, model, labels) for model in models}
-        for model, values in by_view.items():
-            numbers |= {(kind, model, view, "auroc"): value for view, value in zip(VIEWS, values, strict=True)}
-            numbers[kind, model, MEAN, "auroc"] = values[fixed].mean()
-        if BEST not in by_view:
-            continue
-        own = by_view[BEST]
-        numbers[kind, BEST, MEAN, "spread"] = np.ptp(own[fixed])
-        numbers[kind, BEST, MEAN, "random_minus_mean"] = own[-1] - own[fixed].mean()
-        fills = [model for model in models if model.startswith("fill_")]
-        # who is best is decided once, on everybody
-        known = asked or numbers
-        best_fill = max(fills, key=lambda model: known[kind, model, MEAN, "auroc"], default=None)
-        rivals = {model: model for model in models if model not in (BEST, *fills)}
-        rivals |= {"best_fill": best_fill} if best_fill else {}
-        for name, model in rivals.items():
-            beside = on_the_same_records(model)
-            mine = table.macro(found, beside, labels) if (beside, RANDOM, labels[0]) in table.ranked else own
-            numbers[kind, model, MEAN, f"gain_over_{name}"] = (mine - by_view[model])[fixed].mean()
-    return numbers
-
-
 def threshold_results(pages: Pages, scores: Scores, cohort: str, seed: int) -> pd.DataFrame:
     """Long table of sensitivity and specificity of models of fibrillation alone, whose threshold is 0, by view."""
-    truth, person = (
-        pd.Series(of.to_numpy(), pages.records[RECORD]) for of in (pages.labels[FIBRILLATES], pages.records[SUBJECT])
-    )
+    known = pages.records.set_index(RECORD).assign(truth=pages.labels[FIBRILLATES].to_numpy())
     resamples, rows = Resamples.draw(pages.records[SUBJECT], seed), []
     for (model, view), table in scores.items():
         if [*table] == [FIBRILLATES]:
-            own, said = truth[table.index], table[FIBRILLATES] >= 0
-            shares = {"sensitivity": said.where(own == 1), "specificity": (~said).where(own == 0)}
-            found = clustered_means(
-                pd.DataFrame(shares, dtype=float), person[table.index].to_numpy(), resamples, "no record is known"
-            )
+            own, said = known.loc[table.index], table[FIBRILLATES] >= 0
+            shares = {"sensitivity": said.where(own["truth"] == 1), "specificity": (~said).where(own["truth"] == 0)}
+            shares, persons = pd.DataFrame(shares, dtype=float), own[SUBJECT].to_numpy()
+            found = clustered_means(shares, persons, resamples, "no record is known")
             about = {"cohort": cohort, "protocol": "folds", "attacker": model, "view": view, "task": AF}
             for row in estimate_results(found, **about):
                 rows.append(row | {"name": f"{cohort}.{AF}.{view}.{model}.{row['metric']}"})

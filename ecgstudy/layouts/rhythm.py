@@ -13,17 +13,15 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.errors import StudyError
-from ecgstudy.layouts.beats import FS, masks, r_peaks, sheets
+from ecgstudy.layouts.beats import FS, masks, r_peaks, sheets, slope_power
 from ecgstudy.layouts.layout import random_layout
 
+_IRREGULAR = ("rr_rmssd", "rr_step", "rr_spread", "rr_recurrence", "rr_normal")
+_REPEATS = ("p_coherence", "p_coherence_median", "p_coherence_best", "p_repeats", "p_energy")
+_P_LIKE = ("p_likeness", "p_likeness_median", "p_size", "p_beats")
 EVIDENCE = {
-    "irregularity": {"rr_rmssd": 1, "rr_step": 1, "rr_spread": 1, "rr_recurrence": 1, "rr_normal": 1, "rr_lattice": -1}
-    | dict.fromkeys(("rr_smooth", "rate"), 0),
-    "p_wave": {
-        **dict.fromkeys(("p_coherence", "p_coherence_median", "p_coherence_best", "p_repeats", "p_energy"), -1),
-        **dict.fromkeys(("p_likeness", "p_likeness_median", "p_size", "p_beats"), -1),
-        **dict.fromkeys(("p_residual", "f_wave"), 0),
-    },
+    "irregularity": dict.fromkeys(_IRREGULAR, 1) | {"rr_lattice": -1, "rr_smooth": 0, "rate": 0},
+    "p_wave": dict.fromkeys((*_REPEATS, *_P_LIKE), -1) | {"p_residual": 0, "f_wave": 0},
     "ectopy": dict.fromkeys(("ectopic", "qrs_least", "premature", "compensated"), 0),
 }
 """Kind of evidence -> its features -> whether fibrillation may only become more (1) or less (-1) likely as it grows."""
@@ -44,25 +42,19 @@ _RETIMED_WEIGHT = 0.2
 """Of a record whose beats were moved, in training, against one as it was."""
 
 
-def rhythm_features(values: np.ndarray, shown: np.ndarray, fs: float) -> pd.DataFrame:
+def rhythm_features(sheet: np.ndarray) -> pd.DataFrame:
     """Features of the rhythm that pages show, one row a record, columns :data:`FEATURES`; NaN where there are none.
 
-    `values` (any unit) and `shown` are (n, 12, n_samples) at `fs` Hz, leads in standard order. A page with fewer than
-    three beats has none; one on which every beat follows too fast for a P wave to stand free has those of intervals.
+    `sheet` is what :func:`ecgstudy.layouts.beats.sheets` gives. A page with fewer than three beats has none; one on
+    which every beat follows too fast for a P wave to stand free has those of intervals.
     """
-    sheet = sheets(values, shown, fs)
-    both = (sheet[..., 2:] != 0) & (sheet[..., :-2] != 0)
-    slopes = np.where(both, sheet[..., 2:] - sheet[..., :-2], 0)
-    power = np.pad((slopes**2).sum(axis=1) / np.maximum(both.sum(axis=1), 1), ((0, 0), (1, 1)))
-    power = ndimage.gaussian_filter1d(power, 2.0, axis=-1)
-    rows = [_record(*record) for record in zip(sheet, power, r_peaks(sheet), strict=True)]
+    rows = [_record(*record) for record in zip(sheet, slope_power(sheet, 2.0), r_peaks(sheet), strict=True)]
     return pd.DataFrame(rows, columns=list(FEATURES), dtype=float)
 
 
 def _record(sheet: np.ndarray, power: np.ndarray, peaks: np.ndarray) -> dict[str, float]:
     """Features of one page, (12, n_samples), with its power of slopes, (n_samples,), and R peaks."""
-    beats = _centred(power, peaks)
-    if len(beats) < _FEWEST_BEATS:
+    if len(peaks) < _FEWEST_BEATS or len(beats := _centred(power, peaks)) < _FEWEST_BEATS:
         return {}
     whole = np.rint(beats).astype(int)
     qrs, seen = _cut(sheet, whole[:, None] + _QRS)
@@ -85,8 +77,6 @@ def _record(sheet: np.ndarray, power: np.ndarray, peaks: np.ndarray) -> dict[str
 
 def _centred(power: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     """Place beats at the centre of their slopes, in samples: a wide QRS has several peaks; T waves are left out."""
-    if len(peaks) < _FEWEST_BEATS:
-        return peaks.astype(float)
     high = power[peaks]
     t_wave = np.r_[False, (np.diff(peaks) < 0.4 * FS) & (high[1:] < 0.3 * high[:-1])]
     beats = peaks[~t_wave].astype(float)
@@ -261,7 +251,7 @@ def training_table(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> pd.
     tables = []
     for records, weight in kinds:
         layouts = [random_layout(rng) for _ in labels]
-        tables.append(rhythm_features(records, masks(layouts, values.shape[-1]), FS).assign(weight=weight))
+        tables.append(rhythm_features(sheets(records, masks(layouts, values.shape[-1]))).assign(weight=weight))
     return pd.concat(tables)
 
 
@@ -280,7 +270,7 @@ def retimed(values: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
     kind of record is rare in a hospital, and both are in a cohort of mostly healthy hearts. Whole records at 100 Hz.
     """
     changed = np.array(values, dtype=np.float32)
-    peaks = r_peaks(sheets(values, np.ones(values.shape, dtype=bool), FS))
+    peaks = r_peaks(sheets(values))
     for row, (beats, fibrillates) in enumerate(zip(peaks, labels, strict=True)):
         n = len(beats) - 1
         if n < _FEWEST_BEATS:

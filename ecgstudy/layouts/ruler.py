@@ -39,16 +39,14 @@ def grid_vectors(lines: np.ndarray) -> tuple[np.ndarray, float] | None:
 
     The middle one of some tiles speaks for the page. None where none has waves in both directions, with multiples.
     """
-    height, width = lines.shape
-    tops = np.unique(np.linspace(0, max(height - _TILE, 0), 3).astype(int))
-    lefts = np.unique(np.linspace(0, max(width - _TILE, 0), 3).astype(int))
+    tops, lefts = (np.unique(np.linspace(0, max(side - _TILE, 0), 3).astype(int)) for side in lines.shape)
     found = [_tile_vectors(lines[top : top + _TILE, left : left + _TILE]) for top in tops for left in lefts]
     found = [steps for clarity, steps in found if clarity >= 1.0]
     if not found:
         return None
     periods = [np.log(np.hypot(*steps[0])) for steps in found]
     steps = min(zip(periods, found, strict=True), key=lambda tile: abs(tile[0] - np.median(periods)))[1]
-    page = max(height, width) * np.hypot(*steps[0])
+    page = max(lines.shape) * np.hypot(*steps[0])
     unit = next((mm for mm in (BIG_SQUARE, 1) if PAGE_MM[0] <= page * mm <= PAGE_MM[1]), None)
     return None if unit is None else (steps, unit)
 
@@ -65,12 +63,9 @@ def _tile_vectors(tile: np.ndarray) -> tuple[float, np.ndarray]:
     clear[power < 0.03 * power[_TILE // 2 + 6 :].max()] = 0  # nor are the ripples of the window
     across, down = _combs(power, clear), [(score, step[::-1]) for score, step in _combs(power.T, clear.T)]
     pairs = [(min(a, d), np.stack([x, y])) for a, x in across for d, y in down if _square(x, y)]
-    best = max(pairs, key=lambda pair: pair[0], default=(0.0, np.zeros((2, 2))))[0]
-    return min(
-        ((score, steps) for score, steps in pairs if score >= 0.7 * best),
-        key=lambda pair: np.hypot(*pair[1][0]),
-        default=(0.0, np.zeros((2, 2))),
-    )
+    best = max((score for score, _ in pairs), default=0.0)
+    good = [pair for pair in pairs if pair[0] >= 0.7 * best]
+    return min(good, key=lambda pair: np.hypot(*pair[1][0]), default=(0.0, np.zeros((2, 2))))
 
 
 def _square(across: np.ndarray, down: np.ndarray) -> bool:
@@ -115,16 +110,16 @@ def _between(power: np.ndarray, row: int, column: int) -> np.ndarray:
 def grid_points(lines: np.ndarray, steps: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Points of the picture, (n, 2) in pixels, and where they lie on the grid, (n, 2) in mm from a line."""
     block = round((2 if unit == BIG_SQUARE else 5) / np.hypot(*steps[0]))
-    (phase_x, clear_x), (phase_y, clear_y) = (local_phases(lines, step, block) for step in steps)
-    clear = np.minimum(clear_x, clear_y)
+    phases, clears = zip(*(local_phases(lines, step, block) for step in steps), strict=True)
+    clear = np.minimum(*clears)
     known = clear > 0.35 * np.percentile(clear, 90)
-    turns = [_unwrapped(phase, clear, known) for phase in (phase_x, phase_y)]
-    known &= np.isfinite(turns[0]) & np.isfinite(turns[1])
+    turns = np.stack([_unwrapped(phase, clear, known) for phase in phases], axis=2)
+    known &= np.isfinite(turns).all(axis=2)
     if known.sum() < 12 or 2 * np.median(clear[known]) < LEAST_CONTRAST * block**2:
         return None
     rows, columns = np.nonzero(known)
     where = np.stack([columns, rows], axis=1) * block + (block - 1) / 2
-    squares = (where @ steps.T + np.stack([turns[0][known], turns[1][known]], axis=1)) * unit
+    squares = (where @ steps.T + turns[known]) * unit
     return where.astype(np.float32), squares.astype(np.float32)
 
 
@@ -141,24 +136,17 @@ def local_phases(lines: np.ndarray, vector: np.ndarray, block: int) -> tuple[np.
 
 def _unwrapped(phase: np.ndarray, clear: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Phases (turns) made continuous from the clearest block on, NaN where no way leads."""
-    turns = np.full(phase.shape, np.nan)
+    turns, open_to = np.full(phase.shape, np.nan), np.pad(known, 1)[1:, 1:]  # at an index of -1 stands the border
     start = np.unravel_index(np.argmax(np.where(known, clear, -1)), phase.shape)
-    turns[start] = phase[start]
     ways = [(0.0, start, start)]
     while ways:
         _, before, here = heapq.heappop(ways)
-        if here != before:
-            if np.isfinite(turns[here]):
-                continue
-            turns[here] = phase[here] + np.rint(turns[before] - phase[here])
-        for row, column in (
-            (here[0] + 1, here[1]),
-            (here[0] - 1, here[1]),
-            (here[0], here[1] + 1),
-            (here[0], here[1] - 1),
-        ):
-            inside = 0 <= row < phase.shape[0] and 0 <= column < phase.shape[1]
-            if inside and known[row, column] and np.isnan(turns[row, column]):
-                jump = abs((phase[row, column] - phase[here] + 0.5) % 1 - 0.5)
-                heapq.heappush(ways, (jump - clear[row, column] / clear.max(), here, (row, column)))
+        if open_to[here]:
+            open_to[here] = False
+            turns[here] = phase[here] + (np.rint(turns[before] - phase[here]) if before != here else 0)
+            for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                there = here[0] + down, here[1] + right
+                if open_to[there]:
+                    jump = abs((phase[there] - phase[here] + 0.5) % 1 - 0.5)
+                    heapq.heappush(ways, (jump - clear[there] / clear.max(), here, there))
     return turns

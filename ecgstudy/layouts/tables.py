@@ -6,17 +6,12 @@ import pandas as pd
 
 from ecgstudy.evaluate.results import INTERVAL, pivot
 from ecgstudy.layouts.layout import LAYOUTS, RANDOM
-from ecgstudy.layouts.pages import AF
+from ecgstudy.layouts.pages import AF, CLASSES
 from ecgstudy.layouts.plan import BEST, IMAGE, RHYTHM, SIGNAL, VIEWS
 from ecgstudy.layouts.results import MEAN, SUBCLASS5
 
 PAPER = {"3x4": 0.8318, "3x4+II": 0.8294, "3x4+II+V1": 0.8302, "6x2": 0.8334, "6x2+II": 0.8321, "12x1": 0.8288}
 """Macro AUROC of PatchECG over 23 subclasses of all of PTB-XL, mean of five folds (arXiv 2508.09165, Net1D encoder)."""
-PAPER_LABELS = {"CLBBB": 0.997, "CRBBB": 0.957, "ISC_": 0.951, "LVH": 0.923, "RVH": 0.913, "NORM": 0.912}
-PAPER_LABELS |= {"LAFB/LPFB": 0.902, "ILBBB": 0.893, "ISCA": 0.874, "SEHYP": 0.864, "AMI": 0.856, "ISCI": 0.841}
-PAPER_LABELS |= {"STTC": 0.816, "NST_": 0.793, "IMI": 0.778, "_AVB": 0.776, "LAO/LAE": 0.764, "WPW": 0.761}
-PAPER_LABELS |= {"IRBBB": 0.728, "LMI": 0.722, "IVCD": 0.719, "RAO/RAE": 0.710, "PMI": 0.681}
-"""The same of each subclass on layout 3x4."""
 PAPER_MODEL = "PatchECG (paper, all of PTB-XL)"
 
 
@@ -44,7 +39,8 @@ def label_table(rows: pd.DataFrame) -> pd.DataFrame:
     """AUROC of the judged model for every diagnosis with its positives, and the paper's of the subclasses."""
     table = rows[["task", "value", "n"]].rename(columns={"task": "label", "value": "auroc", "n": "positives"})
     subclass = table["label"].str.removeprefix("subclass ").where(table["label"].str.startswith("subclass "))
-    return table.assign(paper_3x4=subclass.map(PAPER_LABELS)).sort_values("auroc", ascending=False, kind="stable")
+    table["paper_3x4"] = subclass.map(CLASSES["patchecg"])
+    return table.sort_values("auroc", ascending=False, kind="stable")
 
 
 def external_table(rows: pd.DataFrame) -> pd.DataFrame:

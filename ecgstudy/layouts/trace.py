@@ -5,7 +5,7 @@ a QRS complex along its strokes and jumps over gaps. Every column of pixels then
 that belongs to the line, and rolling a disc as wide as the pen between the two gives the middle of the stroke.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -40,13 +40,8 @@ class Lines:
 
     def heights(self, row: int, x: np.ndarray) -> np.ndarray:
         """Height of a row's line at some places, in straight lines between its points, level beyond them."""
-        if len(self.points[row]) == 1:
-            return np.interp(x, *self.points[row][0].T)
-        parts = np.searchsorted(self.breaks, x, side="right")
-        return np.select(
-            [parts == part for part in range(len(self.points[row]))],
-            [np.interp(x, *points.T) for points in self.points[row]],
-        )
+        parts = np.searchsorted(self.breaks[: len(self.points[row]) - 1], x, side="right")
+        return np.choose(parts, [np.interp(x, *points.T) for points in self.points[row]])
 
 
 def row_middles(ink: np.ndarray) -> np.ndarray:
@@ -74,14 +69,12 @@ def follow(
     """
     stretches = [slice(*pair) for pair in pairwise(np.ceil(ends).astype(int))]
     whole, n_columns = slice(stretches[0].start, stretches[-1].stop), len(rows) - n_strips
-    parts = [stretches] * n_columns + [[whole]] * n_strips
     cost = _ALONG + _PAPER * np.clip(1 - 1.6 * ink, 0, 1)
     level = cost if hidden is None else np.where(hidden, np.maximum(cost, _HIDDEN), cost)
     paths = np.zeros((2, len(rows), ink.shape[1]), int)
-    for stretch in stretches:
-        paths[:, :n_columns, stretch] = _paths(cost[:, stretch], level[:, stretch], rows[:n_columns])
-    if n_strips:
-        paths[:, n_columns:, whole] = _paths(cost[:, whole], level[:, whole], rows[n_columns:])
+    above, below = [(slice(n_columns), part) for part in stretches], [(slice(n_columns, None), whole)]
+    for of, part in [*above, *(below if n_strips else [])]:
+        paths[:, of, part] = _paths(cost[:, part], level[:, part], rows[of])
     top, bottom, inked, shared = _extents(ink, paths)
     for unknown in (slice(0, whole.start), slice(whole.stop, None)):
         top[:, unknown] = bottom[:, unknown] = np.nan
@@ -90,30 +83,20 @@ def follow(
         raise StudyError("a row of the page shows no trace of its own.")
     pen = _pen((bottom - top)[inked & ~shared])
     if hidden is not None:
-        top, bottom = _seen(top, bottom, hidden)
+        near = cv2.dilate(hidden.astype(np.uint8), np.ones((7, 1))) > 0
+        for edge in (top, bottom):
+            at = np.rint(np.nan_to_num(edge)).astype(int).clip(0, len(ink) - 1)
+            edge[near[at, np.arange(ink.shape[1])]] = np.nan
     breaks = ends[1:-1]
     if _separated(ink, rows, breaks):
         for place in breaks:
-            near = slice(int(np.ceil(place - wide(pen) - 1)), int(place + wide(pen) + 2))
-            top[:n_columns, near] = bottom[:n_columns, near] = np.nan
-    middles = np.where(inked, paths.mean(axis=0), np.nan)
-    points = (
-        tuple(_refined(top[row], bottom[row], middles[row], pen, part) for part in parts[row])
-        for row in range(len(rows))
-    )
+            beside = slice(int(np.ceil(place - wide(pen) - 1)), int(place + wide(pen) + 2))
+            top[:n_columns, beside] = bottom[:n_columns, beside] = np.nan
+    points = []
+    for row, middle in enumerate(np.where(inked, paths.mean(axis=0), np.nan)):
+        parts = stretches if row < n_columns else [whole]
+        points.append(tuple(_refined(top[row], bottom[row], middle, pen, part) for part in parts))
     return Lines(tuple(points), tuple(breaks), inked, shared, pen)
-
-
-def _seen(top: np.ndarray, bottom: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges, NaN where they border on what is hidden."""
-    height, width = hidden.shape
-    near = cv2.dilate(hidden.astype(np.uint8), np.ones((7, 1))) > 0
-    x = np.broadcast_to(np.arange(width), top.shape)
-    kept = []
-    for edge in (top, bottom):
-        at = np.rint(np.nan_to_num(edge)).astype(int).clip(0, height - 1)
-        kept.append(np.where(near[at, x], np.nan, edge))
-    return kept[0], kept[1]
 
 
 def _pen(thickness: np.ndarray) -> float:
@@ -142,9 +125,8 @@ def _paths(cost: np.ndarray, level: np.ndarray, rows: np.ndarray) -> np.ndarray:
         for each in (cost, level)
     )
     sums = np.cumsum(upwards, axis=1, dtype=np.float32)
-    away = (_AWAY * np.abs(np.arange(tall) - REACH)).astype(np.float32)
+    away, beside = ((dear * np.abs(np.arange(tall) - REACH)).astype(np.float32) for dear in (_AWAY, _BESIDE))
     windows = rows[:, None] + np.arange(tall)
-    beside = (_BESIDE * np.abs(np.arange(tall) - REACH)).astype(np.float32)
     total = np.tile(beside, (len(rows), 1))
     reached = np.empty((width, len(rows), tall), np.float32)
     for x in range(width):
@@ -171,15 +153,14 @@ def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     height, width = ink.shape
     solid = cv2.morphologyEx((ink > _ON_INK).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1))) > 0
-    y = np.arange(height, dtype=np.int16)[:, None]
-    above = np.maximum.accumulate(np.where(solid, np.int16(-1), y), axis=0)  # nearest paper upwards
-    below = np.minimum.accumulate(np.where(solid, np.int16(height), y)[::-1], axis=0)[::-1]
+    (paper_above, paper_below), (ink_above, ink_below) = _nearest(~solid), _nearest(solid)
     low, high = np.clip(paths.min(axis=0), 0, height - 1), np.clip(paths.max(axis=0), 0, height - 1)
     x = np.arange(width)[None]
-    top, bottom = _inked(solid, low, high, x)
+    # between the two heights, or near them
+    top, bottom = ink_below[np.clip(low - 3, 0, height - 1), x], ink_above[np.clip(high + 3, 0, height - 1), x]
     found = top <= bottom
     top, bottom = np.where(found, top, 0).astype(int), np.where(found, bottom, 0).astype(int)
-    first, last = above[top, x].astype(int) + 1, below[bottom, x].astype(int) - 1
+    first, last = paper_above[top, x].astype(int) + 1, paper_below[bottom, x].astype(int) - 1
     upper = np.where(found, first - _part(ink, first, -1, x), np.nan)
     lower = np.where(found, last + _part(ink, last, 1, x), np.nan)
     shared = np.zeros(found.shape, bool)
@@ -192,13 +173,11 @@ def _extents(ink: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return upper, lower, found, shared
 
 
-def _inked(solid: np.ndarray, low: np.ndarray, high: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last inked pixel between two heights (or near them); first > last where there is none."""
-    height = len(solid)
-    y = np.arange(height, dtype=np.int16)[:, None]
-    next_ink = np.minimum.accumulate(np.where(solid, y, np.int16(height))[::-1], axis=0)[::-1]
-    last_ink = np.maximum.accumulate(np.where(solid, y, np.int16(-1)), axis=0)
-    return next_ink[np.clip(low - 3, 0, height - 1), x], last_ink[np.clip(high + 3, 0, height - 1), x]
+def _nearest(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest height at or above each pixel, and at or below it, where something is there; -1 or the height without."""
+    y, none = np.arange(len(there), dtype=np.int16)[:, None], np.int16(len(there))
+    above = np.maximum.accumulate(np.where(there, y, np.int16(-1)), axis=0)
+    return above, np.minimum.accumulate(np.where(there, y, none)[::-1], axis=0)[::-1]
 
 
 def _part(ink: np.ndarray, inner: np.ndarray, side: int, x: np.ndarray) -> np.ndarray:
@@ -261,27 +240,25 @@ def _middle(top: np.ndarray, bottom: np.ndarray, pen: float) -> np.ndarray:
     both = down - up < 1
     y = np.where(both, (up + down) / 2, np.where(points_up, up, down))
     keep = np.where(both, seen_top & seen_bottom, np.where(points_up, seen_top, seen_bottom))
-    tips = [tip for tip in _tips(top, pen, up) if seen_top[tip[1][0] : tip[1][1] + 1].all()]
-    tips += [(-height, part) for height, part in _tips(-bottom, pen, -down) if seen_bottom[part[0] : part[1] + 1].all()]
     sharp = []
-    for height, (first, last) in tips:
-        if (first + last) % 2 == 0:
-            keep[(first + last) // 2] = False  # the column right there, which the disc was too wide for
-        sharp.append(((x[first] + x[last]) / 2, height))
+    for edge, rolled, seen, side in ((top, up, seen_top, 1), (-bottom, -down, seen_bottom, -1)):
+        for height, first, last in _tips(edge, pen, rolled):
+            if seen[first : last + 1].all():
+                if (first + last) % 2 == 0:
+                    keep[(first + last) // 2] = False  # the column right there, which the disc was too wide for
+                sharp.append(((x[first] + x[last]) / 2, side * height))
     points = np.concatenate([np.stack([x, y], axis=1)[keep], np.array(sharp).reshape(-1, 2)])
     return points[np.argsort(points[:, 0], kind="stable")]
 
 
 def _rolled(x: np.ndarray, edge: np.ndarray, pen: float) -> np.ndarray:
     """Height of the middle of a disc of radius `pen` that rests on an upper edge from below."""
-    offsets = np.unique([*range(int(pen) + 1), pen])
-    offsets = np.concatenate([-offsets[:0:-1], offsets])
+    offsets = np.unique(np.outer([-1, 1], [*range(int(pen) + 1), pen]))
     return np.max([np.interp(x + off, x, edge) + np.sqrt(pen**2 - off**2) for off in offsets], axis=0)
 
 
-def _tips(edge: np.ndarray, pen: float, rolled: np.ndarray) -> list[tuple[float, tuple[int, int]]]:
+def _tips(edge: np.ndarray, pen: float, rolled: np.ndarray) -> Iterator[tuple[float, int, int]]:
     """Height of the stroke's middle at the tips of an upper edge that the disc is too wide for, and their columns."""
-    tips = []
     for at in signal.find_peaks(-edge, prominence=2 * pen)[0]:
         first, last = at, at
         while first > 0 and last - first < 2 * pen + 1 and edge[first - 1] < edge[at] + 1.5:
@@ -289,5 +266,4 @@ def _tips(edge: np.ndarray, pen: float, rolled: np.ndarray) -> list[tuple[float,
         while last < len(edge) - 1 and last - first < 2 * pen + 1 and edge[last + 1] < edge[at] + 1.5:
             last += 1
         if rolled[first : last + 1].max() - edge[at] - pen > 0.5:
-            tips.append((float(edge[at] + pen), (first, last)))
-    return tips
+            yield float(edge[at] + pen), first, last

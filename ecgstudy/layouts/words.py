@@ -74,12 +74,9 @@ def _groups(boxes: np.ndarray, letters: np.ndarray, bars: np.ndarray) -> list[li
     groups = [group for group in groups if len(group) <= MOST_LETTERS]
     for group in groups:
         x, y, _, height = boxes[group[0], :4]
-        near = [
-            bar
-            for bar in bars
-            if 0 <= x - boxes[bar, 0] - boxes[bar, 2] < 0.7 * height and y < boxes[bar, 1] < y + height
-        ]
-        group.extend(near[:1])
+        gaps = x - boxes[bars, 0] - boxes[bars, 2]
+        beside = (gaps >= 0) & (gaps < 0.7 * height) & (y < boxes[bars, 1]) & (boxes[bars, 1] < y + height)
+        group.extend(bars[beside][:1])
     return groups
 
 
@@ -88,10 +85,14 @@ def tells(name: str) -> bool:
     return name not in ("", *STANDARD_LEADS[:3])
 
 
+def n_told(words: Sequence[Word]) -> int:
+    """How many words are names that tell."""
+    return sum(tells(word.name) for word in words)
+
+
 def named(word: np.ndarray) -> tuple[float, str, int]:
     """Greatest correlation of a word with the name of a lead, that name, and the font that it is in."""
-    aspect = word.shape[1] / word.shape[0]
-    word = _framed(cv2.resize(word, (max(2, round(_SIZE * aspect)), _SIZE), interpolation=cv2.INTER_AREA))
+    word = _framed(word)
     best = 0.0, "", 0
     for (name, font), template in _templates().items():
         if abs(np.log((template.shape[1] - 4) / (word.shape[1] - 4))) < 0.35:
@@ -108,14 +109,6 @@ def letters_on_traces(
     They are sought where `places` says that traces begin, in the font and size of the other words, or in those that the
     first names of chest leads fit best in.
     """
-
-    def found(name: str, x: int, y: int, style: tuple[int, int]) -> tuple[float, slice, slice, np.ndarray]:
-        """Correlation of a name with the ink near a place, rows and columns of the best place, and its letters."""
-        top, left = max(y - 14 * PX, 0), max(x - PX, 0)
-        alike, column, row, shape = _match(ink[top : y + 6 * PX, left : left + 14 * PX], name, *style)
-        rows, columns = (slice(at, at + side) for at, side in zip((top + row, left + column), shape.shape, strict=True))
-        return alike, rows, columns, shape
-
     letters, n_found = np.zeros(ink.shape, bool), 0
     styles = [(word.font, word.box[0].stop - word.box[0].start) for word in words if tells(word.name)]
     if styles:
@@ -123,53 +116,53 @@ def letters_on_traces(
     else:  # the mere strokes of I to III are like ink of any kind
         chest = [place for place in places if place[0] in STANDARD_LEADS[6:]][:FEW]
         every = [(font, height) for font in range(N_FONTS) for height in range(18, 36, 2)]
-        style = max(every, key=lambda style: sum(found(*place, style)[0] for place in chest))
+        style = max(every, key=lambda style: sum(_sought(ink, *place, *style)[0] for place in chest))
     for name, x, y in places:
-        alike, rows, columns, shape = found(name, x, y, style)
+        alike, box, shape = _sought(ink, name, x, y, *style)
         if alike > LEAST_LIKE:
             n_found += alike > UNLIKE and tells(name)
-            letters[rows, columns] |= shape
+            letters[box] |= shape
     return letters, n_found
 
 
-def _match(window: np.ndarray, name: str, font: int, height: int) -> tuple[float, int, int, np.ndarray]:
-    """Correlation, column and row of the best place of a name, and its letters a pixel wider on every side."""
-    word = _templates()[name, font]
-    share = height / _SIZE
-    word = cv2.resize(word, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+def _sought(
+    ink: np.ndarray, name: str, x: int, y: int, font: int, height: int
+) -> tuple[float, tuple[slice, slice], np.ndarray]:
+    """Correlation of a name with the ink near a place, its best place there, and its letters, a pixel wider."""
+    top, left = max(y - 14 * PX, 0), max(x - PX, 0)
+    window, share = ink[top : y + 6 * PX, left : left + 14 * PX], height / _SIZE
+    word = cv2.resize(_templates()[name, font], None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
     if word.shape[0] >= window.shape[0] or word.shape[1] >= window.shape[1]:
-        return 0.0, 0, 0, np.zeros((1, 1), bool)
+        return 0.0, (slice(0), slice(0)), np.zeros((0, 0), bool)
     alike = cv2.matchTemplate(window, word, cv2.TM_CCOEFF_NORMED)
     written = cv2.matchTemplate(window, np.ones_like(word), cv2.TM_CCORR)
     alike[written < 0.5 * word.sum()] = 0  # OpenCV calls blank paper a perfect match
     _, best, _, (column, row) = cv2.minMaxLoc(alike)
-    return best, column, row, cv2.dilate(word, np.ones((3, 3))) > 0.3
+    rows, columns = slice(top + row, top + row + word.shape[0]), slice(left + column, left + column + word.shape[1])
+    return best, (rows, columns), cv2.dilate(word, np.ones((3, 3))) > 0.3
 
 
 def _framed(word: np.ndarray) -> np.ndarray:
-    """Word with paper around it, so that a bar is a shape too."""
-    return np.pad(word, 2).astype(np.float32)
+    """Word as high as words are compared at, with paper around it, so that a bar is a shape too."""
+    width = max(2, round(_SIZE * (word.shape[1] / word.shape[0])))
+    return np.pad(cv2.resize(word, (width, _SIZE), interpolation=cv2.INTER_AREA), 2).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def _templates() -> dict[tuple[str, int], np.ndarray]:
-    """Every name in every font, as high as words are compared at."""
+    """Every name in every font, 0 to 1, as high as words are compared at."""
     templates = {}
     for name in NAMES:
         for font in range(N_FONTS):
-            canvas = Image.new("L", (300, 100))
+            picture = Image.new("L", (300, 100))
             if font < len(_PENS):
-                canvas = np.zeros((100, 300), np.uint8)
-                cv2.putText(canvas, name, (10, 70), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, _PENS[font], cv2.LINE_AA)
+                picture = np.zeros((100, 300), np.uint8)
+                cv2.putText(picture, name, (10, 70), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, _PENS[font], cv2.LINE_AA)
             else:
                 file = Path(mpl.get_data_path()) / "fonts" / "ttf" / _FONTS[font - len(_PENS)]
-                ImageDraw.Draw(canvas).text((10, 10), name, 255, ImageFont.truetype(str(file), 56))
-            templates[name, font] = _framed(_cut(np.asarray(canvas)))
+                ImageDraw.Draw(picture).text((10, 10), name, 255, ImageFont.truetype(str(file), 56))
+            canvas = np.asarray(picture)
+            rows, columns = (np.flatnonzero(canvas.max(axis=axis) > 100) for axis in (1, 0))
+            word = canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            templates[name, font] = _framed(word / np.float32(255))
     return templates
-
-
-def _cut(canvas: np.ndarray) -> np.ndarray:
-    """Canvas cut to its word and brought to the height of comparison, 0 to 1."""
-    rows, columns = (np.flatnonzero(canvas.max(axis=axis) > 100) for axis in (1, 0))
-    word = canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] / np.float32(255)
-    return cv2.resize(word, (max(2, round(_SIZE * word.shape[1] / word.shape[0])), _SIZE), interpolation=cv2.INTER_AREA)
