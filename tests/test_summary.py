@@ -46,7 +46,7 @@ def evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evidence:
 
 
 def _number(value: float | None, low: float | None = None, high: float | None = None) -> dict:
-    return {"value": value, "low": low, "high": high}
+    return {"value": value, "low": low, "high": high, "note": ""}
 
 
 NONE = _number(None)
@@ -62,6 +62,8 @@ NONE = _number(None)
         (NONE, _number(0.86, 0.7, 0.9), _number(0.75), tables.NOT),  # no better than the commonest class
         (_number(0.9), _number(0.86, 0.7, 0.9), _number(0.75), tables.LEAKY),
         (_number(0.9), NONE, NONE, tables.MISSING),
+        (_number(0.9), NONE | {"note": "missing: not measured"}, NONE, tables.MISSING),
+        (_number(0.9), NONE | {"note": "Not defined: no method applies."}, NONE, tables.UNJUDGED),
         (_number(0.9), _number(0.86), _number(0.5), tables.BARE),
     ],
 )

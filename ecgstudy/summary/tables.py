@@ -12,7 +12,9 @@ from ecgstudy.study.words import estimate_text, interval_text
 from ecgstudy.summary.evidence import FILLED, Evidence, bound
 
 MISSING, LEAKY, NOT, BARE = "missing", "holds only under a leaky split", "not reproduced", "shown without an interval"
-VERDICTS = ("reproduced", "exceeded", LEAKY, NOT, BARE, "not testable on public data", "not tested here", MISSING)
+UNJUDGED = "cannot be judged here"
+VERDICTS = ("reproduced", "exceeded", LEAKY, NOT, BARE, UNJUDGED)
+VERDICTS += ("not testable on public data", "not tested here", MISSING)
 SYNTHETIC = "no verdict: synthetic"
 CLAIM_COLUMNS = ["claim", "verdict", "published", "honest", "leaky", "chance", "what differs", "paper"]
 HONEST = ("cross_day", "cross_record", "time_separated", "cross_activity", "cross_electrode")
@@ -64,10 +66,13 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
 def verdict(published: float, high_is_good: bool, leaky: dict, honest: dict, chance: dict) -> str:
     """Judge a claim by the interval of the honest number, and by the leaky one where that falls short.
 
-    A number that is not beyond chance reproduces nothing, whatever was published; one without an interval judges none.
+    A number that is not beyond chance reproduces nothing, whatever was published; one without an interval judges none,
+    nor does one that was asked for and is undefined.
     """
-    if honest["value"] is None or honest["low"] is None:
-        return MISSING if honest["value"] is None else BARE
+    if honest["value"] is None:
+        return UNJUDGED if honest["note"] and not honest["note"].startswith(MISSING) else MISSING
+    if honest["low"] is None:
+        return BARE
     sign = 1 if high_is_good else -1
     worst, best = sorted(sign * bound(honest, end) for end in ("low", "high"))
     lucky = high_is_good and chance["value"] is not None and worst <= bound(chance, "high")
