@@ -32,6 +32,7 @@ SWITCHING = (0.5, 0.1, 0.01, 1e-3, 1e-4)
 """Probabilities of a change of activity per second that are compared; 0.5 hardly remembers."""
 MONITORED = ("accuracy", "delay", "late", "missed", "false_switches")
 """What is measured of a stream."""
+UNNOTICED = "no change of activity was heard, or none was noticed"
 NOTICED_S = 5
 """Seconds in a row that must be right for a change to count as noticed."""
 GUESS, USUAL = "uniform guess", "most frequent activity"
@@ -135,7 +136,7 @@ def _judged(heard: Predictions, decide: Callable[[Predictions], np.ndarray], sec
         shares = 1 - drawn @ wrong / drawn.sum(), *halves, ratio(changed @ missed, changed.sum()).item()
         return *shares, drawn @ false / (drawn.sum() * GRID_S / 60)
 
-    reasons = ["no change of activity was heard, or none was noticed"] * len(MONITORED)
+    reasons = [UNNOTICED] * len(MONITORED)
     found = dict(zip(MONITORED, bootstrap_each(numbers, resamples, len(resamples.persons), reasons), strict=True))
     found["accuracy"] = with_exact_bounds(found["accuracy"], wrong, of_second)
     found["missed"] = with_exact_bounds(found["missed"], missed, of_change)

@@ -14,7 +14,7 @@ from ecgstudy.data.public import MotionCohort
 from ecgstudy.data.simulator.people import ACTIVITIES
 from ecgstudy.dual_task.plan import ABLATIONS, DT4ECG, LONG_RECORDS
 from ecgstudy.dual_task.predictions import TASKS, Predictions
-from ecgstudy.dual_task.streaming import GUESS, USUAL, accuracy_by_time, decisions_by_time
+from ecgstudy.dual_task.streaming import GUESS, UNNOTICED, USUAL, accuracy_by_time, decisions_by_time
 from ecgstudy.evaluate.bootstrap import (
     Estimate,
     Resamples,
@@ -205,7 +205,7 @@ def delay_results(cohort: str, delays: pd.DataFrame, n_persons: int) -> pd.DataF
         for metric in ("accuracy", "delay", "missed", "false_switches"):
             value, low, high = (given[metric + end] for end in ("", "_low", "_high"))
             n = given["changes"] if metric in ("delay", "missed") else n_persons
-            note = "no change of activity was heard, or none was noticed" if math.isnan(value) else ""
+            note = UNNOTICED if math.isnan(value) else ""
             row = result(metric, value, units.get(metric, "share"), low, high, n, note, view=view, **about)
             answer = metric.replace("accuracy", "activity_accuracy")
             rows.append(row | {"name": f"{cohort}.monitoring.{view}.{answer}"})
