@@ -176,3 +176,9 @@ def test_the_front_page_says_what_is_missing_and_keeps_words_that_stand_for_numb
     assert page.count("This stage has not been run to its end yet.") == len(STAGES) - 2
     for absent in ("What we found", "What we did not find", "If you hold ECGs", "Cohorts", "people in"):
         assert absent not in page
+
+
+def test_the_committed_results_stay_small_enough_for_git(project_root: Path) -> None:
+    kept = [path for path in (project_root / "results" / "real").rglob("*") if path.is_file() and path.suffix != ".svg"]
+    assert kept
+    assert sum(path.stat().st_size for path in kept) < 30e6

@@ -95,7 +95,7 @@ def test_a_notebook_opens_in_short_folds_its_code_and_shows_the_stages_own_figur
     assert "equal error rate : 1.2 % (95 % interval 1.0 to 2.0)." in text
     assert article.select_one("details.hide summary")
     link = article.select_one("figure a")
-    assert link["href"] == f"{FIRST}/figures/line.svg"
+    assert link["href"] == f"{FIRST}/figures/line.png"
     assert link.img["alt"] == 'a "rising" line'
     assert not (site / "_images").exists()
     assert "A viewer stands here in JupyterLab" in text

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
+from PIL import Image as Picture
 
 from ecgstudy.errors import StudyError
 from ecgstudy.study import cache
@@ -231,6 +232,7 @@ def test_two_equal_runs_write_equal_bytes(results: Path) -> None:
         written.append((files, metrics))
     assert written[0] == written[1]
     assert {p.name for p in written[0][0]} == {"t.csv", "f.png", "f.svg", "report.json"}
+    assert Picture.open(results / "figures" / "f.png").mode == "P"
 
 
 def test_wrong_parameters_stop_the_stage(results: Path) -> None:

@@ -227,10 +227,10 @@ def notebook_page(notebook: "NotebookNode", info: StageInfo, folder: Path, short
                 figure = figures.get(base64.b64decode(data.get("image/png", "")))
                 if figure:
                     alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
-                    stem = f"{info.name}/figures/{figure.stem}"
-                    picture = f'<img src="{stem}.png" alt="{alt}">'
+                    file = f"{info.name}/figures/{figure.name}"
+                    picture = f'<img src="{file}" alt="{alt}">'
                     data.clear()
-                    data["text/html"] = f'<figure><a href="{stem}.svg" title="open large">{picture}</a></figure>'
+                    data["text/html"] = f'<figure><a href="{file}" title="open large">{picture}</a></figure>'
     title, _, prose = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = "\n".join([title, "", short, prose])
     return notebook

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
+from PIL import Image as Picture
 
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.results import COLUMNS, result, results_table
@@ -189,10 +191,14 @@ class Stage:
         """Write a figure to ``figures/<name>.png`` and ``.svg``, and show it with caption and alt text."""
         self._record("figure", name, {"name": name, "caption": caption, "alt": alt})
         stem = self.folder / "figures" / name
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-            with new_file(stem.with_suffix(suffix)) as partial:
-                figure.savefig(partial, metadata=metadata)
+        with new_file(stem.with_suffix(".svg")) as partial:
+            figure.savefig(partial, metadata={"Date": None})
+        drawn = BytesIO()
+        figure.savefig(drawn, metadata={"Software": None})
         plt.close(figure)
+        with new_file(stem.with_suffix(".png")) as partial:
+            # a palette makes it a third as large, and a notebook holds it once more
+            Picture.open(drawn).convert("RGB").quantize().save(partial, "png", optimize=True)
         display(Image(str(stem.with_suffix(".png"))), metadata={"image/png": {"alt": alt}})
         display(Markdown(f"*{caption}*"))
 
