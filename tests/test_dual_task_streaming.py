@@ -200,6 +200,17 @@ def test_no_stream_is_a_sentence() -> None:
     assert len(figures.delay_figure(delays, accuracy_by_time(empty, 8.0)).axes) == 2
 
 
+def test_the_figure_of_long_records_draws_chance_and_exact_intervals() -> None:
+    enrolled = pd.DataFrame({"start": [0], "stop": [400]})
+    long = streaming.LongRecords(heard(), heard(), enrolled, pd.Series({"rest": 0.6, "run": 0.4}))
+    by_time = pd.DataFrame({"seconds": [4.0, 5.0], "accuracy": [0.25, 1.0], "records": [8, 8]})
+    stream, _, late = figures.long_record_figure(long, by_time, 100.0).axes
+    assert [line.get_ydata()[0] for line in (stream.lines[1], late.lines[1])] == [0.5, 50]
+    drawn = late.collections[0].get_paths()[0].vertices
+    ends = [beta.ppf(0.025, 2, 7), beta.ppf(0.975, 3, 6), 0.025 ** (1 / 8), 1]
+    np.testing.assert_allclose(sorted({*drawn[:, 1].round(9)}), sorted(np.round(100 * np.array(ends), 9)))
+
+
 def test_evidence_adds_up_within_a_record() -> None:
     table = accuracy_by_time(heard(), 4.0)
     person = table[table["task"] == "person"]

@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from scipy.stats import binomtest
 
 from ecgstudy.dual_task.plan import DT4ECG
 from ecgstudy.dual_task.predictions import TASKS, Predictions
@@ -152,27 +153,33 @@ def beat_phases(
 
 def session_figure(heard: Predictions, seconds: float, switching: float) -> Figure:
     """One person's whole session as a stream: activity and person over time with the truth; the median person."""
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, height_ratios=[3, 2])
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 5.4), sharex=True, height_ratios=[3, 2])
     ordered = sorted(sessions(heard), key=lambda session: session.accuracy("activity"))
     stream = ordered[len(ordered) // 2]
     names, person = stream.classes["activity"], stream.windows[SUBJECT].iloc[0]
     minutes = np.arange(len(stream.windows)) * GRID_S / 60
     activity = forward_filter(stream.shares("activity"), switching, GRID_S / seconds)
     extent = (0, minutes[-1], len(names) - 0.5, -0.5)
-    top.imshow(activity.T, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=extent)
+    top.imshow(activity.T, aspect="auto", interpolation="nearest", cmap="Blues", vmin=0, vmax=1, extent=extent)
+    top.hlines(np.arange(len(names) - 1) + 0.5, 0, minutes[-1], color="0.8", linewidth=0.8)
     truth = pd.Index(names).get_indexer(stream.windows["activity"])
     top.step(minutes, truth, color=PALETTE[1], where="post", label="true activity")
     top.set(yticks=range(len(names)), yticklabels=[plain(name) for name in names])
     top.set_title(f"{plain(person)}: probability of each activity (dark: sure)")
     top.grid(False)
-    top.legend(loc="upper right")
     alone, column = stream.shares("person"), stream.classes["person"].index(person)
     carried = forward_filter(alone, 1e-4, GRID_S / seconds)
     bottom.plot(minutes, alone[:, column], color=PALETTE[7], linewidth=0.8, label="each window alone")
     bottom.plot(minutes, carried[:, column], color=PALETTE[0], label="evidence carried on")
+    _chance_line(bottom, 1 / len(stream.classes["person"]))
     bottom.set(xlabel="minutes of signal heard", ylabel="probability of\nthe true person", ylim=(-0.05, 1.05))
-    bottom.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
+
+
+def _chance_line(ax: Axes, chance: float) -> None:
+    """Draw what a guess among everybody enrolled would reach."""
+    ax.axhline(chance, color="0.4", linewidth=0.8, linestyle=":", label="guessing a person")
 
 
 def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
@@ -202,18 +209,25 @@ def delay_figure(delays: pd.DataFrame, by_time: pd.DataFrame) -> Figure:
 
 
 def long_record_figure(long: LongRecords, by_time: pd.DataFrame, fs: float) -> Figure:
-    """One half-hour record as a stream, the activities predicted of it, and all persons' late minutes."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[2, 2, 1.3])
+    """One half-hour record, the activities predicted of it, and everybody's late minutes with exact intervals."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), width_ratios=[3, 2, 3])
     whole, activity, person = long.whole, long.activity, long.whole.windows[SUBJECT].iloc[0]
     for row in long.enrolled.itertuples():
         axes[0].axvspan(row.start / fs / 60, row.stop / fs / 60, color="black", alpha=0.1, linewidth=0)
     own = whole.shares("person")[:, whole.classes["person"].index(person)]
     axes[0].plot(whole.windows["start"] / fs / 60, own, color=PALETTE[0], linewidth=0.6)
-    axes[0].set(title=f"record {plain(person)}: the true person", xlabel="minutes (grey: enrolled)", ylim=(-0.05, 1.05))
-    axes[0].set_ylabel("probability")
+    _chance_line(axes[0], 1 / len(whole.classes["person"]))
+    axes[0].set(title=f"record {plain(person)}, each window alone", xlabel="minutes (grey: enrolled)")
+    axes[0].set(ylabel="probability of the true person", ylim=(-0.05, 1.05))
     axes[1].barh([plain(name) for name in activity.index], 100 * activity, color=PALETTE[1])
     axes[1].invert_yaxis()
-    axes[1].set(title="what the activity head predicts", xlabel="share of windows (%)")
+    axes[1].set(title="activity that is predicted of it", xlabel="share of windows (%)", xlim=(0, 100))
+    counts = zip((by_time["accuracy"] * by_time["records"]).round().astype(int), by_time["records"], strict=True)
+    low, high = np.transpose([binomtest(right, n).proportion_ci() for right, n in counts])
+    axes[2].fill_between(by_time["seconds"], 100 * low, 100 * high, color=PALETTE[0], alpha=0.2, linewidth=0)
     axes[2].plot(by_time["seconds"], 100 * by_time["accuracy"], color=PALETTE[0])
-    axes[2].set(title="minutes 25 to 30", xlabel="seconds heard", ylabel="accuracy (% of records)")
+    _chance_line(axes[2], 100 / len(long.late.classes["person"]))
+    axes[2].set(title="everybody, minutes 25 to 30", xlabel="seconds heard", ylim=(-5, 105))
+    axes[2].set_ylabel("persons recognised (%)")
+    axes[2].legend(loc="center right")
     return figure
