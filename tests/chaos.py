@@ -28,9 +28,12 @@ LINKS = ("make", "-m ecgstudy study", "-m snakemake", "-m ecgstudy run")
 """The chain from what a user starts down to what starts a kernel."""
 COMPUTING = ("-m ecgstudy run", "ipykernel", "popen_loky")
 _MARK = "ECGSTUDY_CHAOS"
-_CLOCKS = re.compile(rb'"seconds": [\d.]+|, in [\d,]+ s\.|, (?:cpu|cuda), [\d,]+ s|_per_window": \{[^}]*\}')
+_CLOCKS = re.compile(
+    rb'"seconds": [\d.]+|"memory_gb": [\d.]+|, in [\d,]+ s\.|, (?:cpu|cuda), [\d,]+ s|_per_window": \{[^}]*\}'
+    rb"|(?<=[>,])[\d.]+ (?:s|min|GB)(?=[<,])"
+)
 _CLOCK_LINE = re.compile(rb"\d ms |milliseconds_per_window")
-"""What a clock says, in metrics, pages and tables."""
+"""What a clock says, and how much memory was held, in metrics, pages and tables."""
 
 
 class Chaos:
@@ -108,7 +111,7 @@ def _wait(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
 
 
 def content(results: Path) -> dict[str, bytes]:
-    """Every visible file of a results folder, but for what a clock says."""
+    """Every visible file of a results folder, but for what a clock says and a run held."""
     files = [file for file in results.rglob("*") if file.is_file() and not file.name.startswith(".")]
     texts = {".csv", ".html", ".ipynb", ".json", ".md"}
     read = {str(file.relative_to(results)): (file.suffix, file.read_bytes()) for file in files}

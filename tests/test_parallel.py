@@ -55,6 +55,17 @@ def _worker(_: int) -> tuple[int, float]:
     return os.getpid(), process_executor._MAX_MEMORY_LEAK_SIZE
 
 
+def _hold(megabytes: int) -> int:
+    return len(bytes(megabytes * 10**6).replace(b"\0", b"\1"))  # touched, so that it is there
+
+
+def test_the_memory_of_workers_is_counted_too() -> None:
+    before = parallel.peak_memory()
+    with joblib.parallel_config(backend="loky"):
+        assert list(in_parallel(_hold, [(200,), (300,)], "cpu", "jobs", 2)) == [200 * 10**6, 300 * 10**6]
+    assert parallel.peak_memory() - before > 500e6
+
+
 def test_workers_may_keep_what_they_read_and_their_errors_arrive() -> None:
     with joblib.parallel_config(backend="loky"):
         for pid, growth in in_parallel(_worker, [(0,), (1,)], "cpu", "jobs"):

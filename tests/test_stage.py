@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from ecgstudy.errors import StudyError
 from ecgstudy.study import cache
 from ecgstudy.study import stage as stage_module
 from ecgstudy.study.config import results_dir
+from ecgstudy.study.parallel import peak_memory
 from ecgstudy.study.plots import strip_figure
 from ecgstudy.study.stage import Stage, read_metrics
 from ecgstudy.study.words import shown_table, table_html
@@ -49,7 +51,9 @@ def test_metrics_file_holds_the_contract(results: Path) -> None:
     assert about["seed"] == 3
     assert about["inputs"] == {"synthetic": "ab" * 32}
     assert about["device"] == "cpu"
-    assert set(about) == {"commit", "seed", "inputs", "versions", "device", "seconds"}
+    assert set(about) == {"commit", "seed", "inputs", "versions", "device", "seconds", "memory_gb", "cores"}
+    assert about["memory_gb"] == pytest.approx(peak_memory() / 1e9, abs=0.06)
+    assert about["cores"] == joblib.cpu_count()
     assert read_metrics("demo", "90_trial") == written
     text = (results / "metrics.json").read_text()
     assert '"value": 12\n' in text  # a count stays a count
@@ -228,7 +232,7 @@ def test_two_equal_runs_write_equal_bytes(results: Path) -> None:
         stage.finish()
         files = {p.relative_to(results): p.read_bytes() for p in results.rglob("*.*") if p.is_file()}
         metrics = json.loads(files.pop(Path("metrics.json")))
-        metrics["provenance"].pop("seconds")
+        del metrics["provenance"]["seconds"], metrics["provenance"]["memory_gb"]
         written.append((files, metrics))
     assert written[0] == written[1]
     assert {p.name for p in written[0][0]} == {"t.csv", "f.png", "f.svg", "report.json"}

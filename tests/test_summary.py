@@ -176,5 +176,11 @@ def test_the_checklists_are_whole_and_filled_from_the_manifests(evidence: Eviden
     assert evidence.stages["02"]["provenance"]["commit"][:10] in code
     assert "{" not in "".join(reforms["answer"]) + "".join(biometric["answer"])
     costs = tables.costs_table(evidence).set_index("stage")
-    assert costs.loc["Layouts", "commit"] == tables.MISSING
+    assert costs.loc["Layouts", ["time", "memory", "commit"]].tolist() == ["", "", tables.MISSING]
     assert isinstance(tables.model_cards(evidence), pd.DataFrame)
+    told = {"seconds": 118.4, "memory_gb": 2.0, "cores": 2, "commit": "0123456789abc"}
+    evidence.stages["06"] = {"provenance": told}
+    costs = tables.costs_table(evidence).set_index("stage")
+    assert costs.loc["Layouts", ["time", "memory", "cores"]].tolist() == ["118 s", "2 GB", 2]
+    told["seconds"] = 7200.0
+    assert tables.costs_table(evidence).set_index("stage").loc["Layouts", "time"] == "120 min"

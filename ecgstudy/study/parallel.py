@@ -8,6 +8,7 @@ only where somebody watches, and never by the worker processes.
 
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ _SECONDS_TO_TIDY_UP = 3.0
 _SECONDS_BETWEEN_LINES = 2.0
 _WORKER_GROWTH = 4_000_000_000
 """Bytes by which a worker may grow before another takes its place."""
+_held_at_most: dict[int, int] = {}
 
 
 def in_batch() -> bool:
@@ -64,10 +66,21 @@ def in_parallel(
     return iter(progress(_told(results, len(items), desc), total=len(items), desc=desc))
 
 
-def _told(results: Iterable[T], total: int, desc: str) -> Iterator[T]:
+def peak_memory() -> int:
+    """Bytes that this process and all that worked for it held at most, files that several of them map counted again."""
+    return sum((_held_at_most | {os.getpid(): _held()}).values())
+
+
+def _held() -> int:
+    """Bytes that this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _told(results: Iterable[tuple[T, int, int]], total: int, desc: str) -> Iterator[T]:
     """Pass the results on, with a line for each in a batch run, but for those that come in quick succession."""
     began = told = time.monotonic()
-    for at, result in enumerate(results, start=1):
+    for at, (result, worker, held) in enumerate(results, start=1):
+        _held_at_most[worker] = held
         now = time.monotonic()
         if os.environ.get(BATCH) == "1" and (at == total or now - told > _SECONDS_BETWEEN_LINES):
             print(f"{desc} {at}/{total}, {now - began:.0f} s", file=sys.stderr, flush=True)
@@ -75,12 +88,12 @@ def _told(results: Iterable[T], total: int, desc: str) -> Iterator[T]:
         yield result
 
 
-def _call(parent: int, function: Callable[..., T], item: tuple[Any, ...]) -> T:
-    """Call a function silently, in a process that ends with its parent."""
+def _call(parent: int, function: Callable[..., T], item: tuple[Any, ...]) -> tuple[T, int, int]:
+    """Call a function silently, in a process that ends with its parent; give who that was and what it held too."""
     if os.getpid() != parent:
         _become_worker(parent)
     with patch.dict(os.environ, {BATCH: "worker"}):
-        return function(*item)
+        return function(*item), os.getpid(), _held()
 
 
 def end_with_parent() -> None:

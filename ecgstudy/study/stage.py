@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML, Image, Markdown, display
+from joblib import cpu_count
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
@@ -29,7 +30,7 @@ from ecgstudy.evaluate.results import COLUMNS, result, results_table
 from ecgstudy.study.cache import LIBRARIES, METRICS, alone, commit, library_versions, new_file, publish, write_text
 from ecgstudy.study.config import check_profile, is_own, results_dir
 from ecgstudy.study.notebooks import DRAFT, check_parameters, declared_parameters, injected_parameters, notebook_path
-from ecgstudy.study.parallel import in_batch, resolve_device
+from ecgstudy.study.parallel import in_batch, peak_memory, resolve_device
 from ecgstudy.study.plots import use_house_style
 from ecgstudy.study.words import table_html
 
@@ -229,6 +230,8 @@ class Stage:
             "versions": library_versions((*LIBRARIES, "pandas", "pytorch-lightning")),
             "device": self.__dict__.get("device", "cpu"),
             "seconds": round(time.monotonic() - self._started, 1),
+            "memory_gb": round(peak_memory() / 1e9, 1),
+            "cores": cpu_count(),
         }
         if self._commits - {about["commit"]}:
             about["artefact_commits"] = sorted(self._commits)

@@ -189,12 +189,17 @@ def checklist(evidence: Evidence, kind: str) -> pd.DataFrame:
 
 
 def costs_table(evidence: Evidence) -> pd.DataFrame:
-    """One row a stage: seconds, device and commit of the run, or that it is missing."""
-    about = [evidence.stages.get(info.name[:2], {}).get("provenance", {}) for info in STAGES if info.name != SUMMARY]
+    """One row a stage: time, memory of all its processes, machine and commit of the run, or that it is missing."""
+    infos = [info for info in STAGES if info.name != SUMMARY]
+    about = [evidence.stages.get(info.name[:2], {}).get("provenance", {}) for info in infos]
+    times = [made.get("seconds") for made in about]
+    memory = [made.get("memory_gb") for made in about]
     return pd.DataFrame(
         {
-            "stage": [info.title for info in STAGES if info.name != SUMMARY],
-            "seconds": [made.get("seconds") for made in about],
+            "stage": [info.title for info in infos],
+            "time": ["" if s is None else f"{s:.0f} s" if s < 120 else f"{s / 60:.0f} min" for s in times],
+            "memory": ["" if gb is None else f"{gb:g} GB" for gb in memory],
+            "cores": [made.get("cores") for made in about],
             "device": [made.get("device", "") for made in about],
             "commit": [made.get("commit", MISSING)[:10] for made in about],
         }
