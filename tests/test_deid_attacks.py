@@ -159,7 +159,7 @@ class _Watcher(Attacker, Fitted):
 
 
 # what is learnt from, the enrolment, the probe, and both sides of the validation trial
-READ = {REFERENCE: "-----", IGNORANT: "--P--", LAZY: "-PP--", SEMI: "PPPPP", INVERSION: "--P--"}
+READ = {REFERENCE: "-----", IGNORANT: "--P--", LAZY: "-PP--", SEMI: "PPPPP", INVERSION: "--P-P"}
 
 
 @pytest.mark.parametrize("tier", attacks.TIERS)

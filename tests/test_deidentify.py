@@ -173,7 +173,7 @@ def test_the_table_names_persons_and_sessions_by_pseudonym_and_says_neither_age_
         ({"key": "out/key"}, "would be given away with"),
         ({"method": "magic"}, "There is no protection 'magic'; choose one of raw.none, "),
         ({"strength": "9"}, "There is no protection 'low_pass.9'; choose one of raw.none, "),
-        ({"seed": -1}, "The seed is -1; give a number from 0 on."),
+        ({"seed": -1}, "The seed is -1; give a number from 0 to 2147483647."),
         ({"source": "nowhere"}, "is no folder, or one that you may not read"),
         ({"source": "empty"}, "empty holds no WFDB record"),
     ],

@@ -30,10 +30,13 @@ TIERS: dict[str, frozenset[str]] = {
     REFERENCE: frozenset(),
     IGNORANT: frozenset({"probe"}),
     LAZY: frozenset({"enrolment", "probe"}),
-    SEMI: frozenset({"train", "enrolment", "probe"}),
-    INVERSION: frozenset({"probe"}),
+    SEMI: frozenset({"train", "held", "enrolment", "probe"}),
+    INVERSION: frozenset({"held", "probe"}),
 }
-"""Parts of a split that are protected, by tier. The inversion is learnt from pairs of raw and protected records."""
+"""Parts of a split that are protected, by tier; those `held` are the probes among the attackers' own people. The
+inversion is learnt from pairs of raw and protected records."""
+ADAPTIVE = "adaptive"
+"""Tier of rows about the strongest of all who know of the protection: lazy, semi-informed or inverting."""
 NETWORKS = ("beatnet", "resnet1d")
 RHYTHM_ATTACKER, INVERSION_ATTACKER = "rhythm", "inversion"
 _RHYTHM_RANGES = np.array([[0.4, 1.4], [0.0, 0.2], [0.0, 0.2], [0.0, 0.15]])

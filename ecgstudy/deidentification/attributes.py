@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from ecgstudy.deidentification import plan, readers
-from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI
+from ecgstudy.deidentification.attacks import LAZY, REFERENCE, RHYTHM_ATTACKER, SEMI
 from ecgstudy.deidentification.cycles import CycleSet, cycle_set
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM
 from ecgstudy.deidentification.readers import ABSENCE, ATTRIBUTES, attribute_table, diagnosis_table
@@ -32,6 +32,8 @@ EPOCHS = {"demo": 8, "real": 40}
 SETTINGS = {REFERENCE: (False, False), LAZY: (False, True), SEMI: (True, True), "trained_on_protected": (True, False)}
 """Whether a reader learns from the release, and whether it reads the release, by tier; the last one is for utility."""
 BINARY = {"sex": SEXES, "over_60": ABSENCE}
+READER = "reader"
+"""The attacker who reads shapes and rhythm by a network; :data:`RHYTHM_ATTACKER` reads the R peaks alone."""
 FIDELITY = "fidelity"
 TOLD_FLOOR, TWO_FLOOR, OUTPUTS_FLOOR, RHYTHM_FLOOR = "told", "two_diagnoses", "outputs", "rhythm"
 """What is known without a waveform: the diagnoses that are told, those of PP-VAE's setting, what a classifier of raw
@@ -71,7 +73,9 @@ class ReadingJob:
 def read(context: Context, job: ReadingJob) -> pd.DataFrame:
     """Train a reader on the attackers' people and let it read the victims' records.
 
-    One row a victim's record and task: person, record, task, truth, ``p`` (of the second class), age, expected_age.
+    One row a victim's record, attacker and task: person, record, attacker (the network; of sex and age also who reads
+    the R peaks alone), task, truth, ``p`` (of the second class), age, expected_age. Rows that are `own` say the same of
+    the people learnt from, sex and age alone: whether the network has learnt anything.
     """
     raw, changed = _both(context, job.cohort, job.folder)
     learns, reads = ((changed if protected else raw) for protected in SETTINGS[job.tier])
@@ -91,16 +95,38 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
         raise StudyError("neither sex nor age nor any diagnosis is known of enough people to learn it from")
     epochs = EPOCHS[effort(context.profile)]
     model = readers.train_reader(known, labels, tasks, job.seed, context.runs, epochs, context.device)
-    about = {"person": asked.records[SUBJECT], "record": asked.records[RECORD], "age": asked.records["age"]}
     tables = []
     for task, chances in readers.probabilities(model, asked).items():
-        table = pd.DataFrame({**about, "task": task, "truth": _as_numbers(truth[task], task), "p": chances[:, 1]})
+        table = _answers(asked, task, truth[task], chances[:, 1])
         if task == "age_group":
             ages = known.records["age"].groupby(labels[task]).mean().reindex(ATTRIBUTES[task])
             table["expected_age"] = chances @ ages.interpolate(limit_direction="both")
             table["median_age"] = known.records["age"].median()
         tables.append(table)
+    learnt = readers.probabilities(model, known)
+    for task in tasks.keys() & BINARY.keys():
+        tables.append(_answers(known, task, labels[task], learnt[task][:, 1], own=True))
+        by_rhythm = _rhythm_reader(known.rhythm, _as_numbers(labels[task], task)).predict_proba(asked.rhythm)
+        tables.append(_answers(asked, task, truth[task], by_rhythm[:, 1], RHYTHM_ATTACKER))
     return pd.concat(tables, ignore_index=True)
+
+
+def _answers(
+    cycles: CycleSet, task: str, truth: pd.Series, p: np.ndarray, attacker: str = READER, own: bool = False
+) -> pd.DataFrame:
+    """Rows of :func:`read` on one task."""
+    records = cycles.records
+    about = {"person": records[SUBJECT], "record": records[RECORD], "age": records["age"]}
+    return pd.DataFrame(
+        about | {"attacker": attacker, "own": own, "task": task, "truth": _as_numbers(truth, task), "p": p}
+    )
+
+
+def _rhythm_reader(rhythm: np.ndarray, truth: pd.Series) -> HistGradientBoostingClassifier:
+    """Who reads R peaks alone, taught by the rhythms whose truth (0, 1) is known."""
+    model = HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
+    known = truth.notna().to_numpy()
+    return model.fit(rhythm[known], truth[known])
 
 
 def _both(context: Context, cohort: str, folder: Path | None) -> tuple[CycleSet, CycleSet]:
@@ -193,10 +219,8 @@ def floors(context: Context, rotations: Sequence[int], protector: bool = True) -
             known = (group == ATTACKER) & truth.notna().to_numpy()
             if truth[known].nunique() < 2:
                 continue
-            model = LogisticRegression(max_iter=1000)
-            if floor == RHYTHM_FLOOR:
-                model = HistGradientBoostingClassifier(max_depth=3, max_iter=60, learning_rate=0.05, random_state=0)
-            chances = model.fit(inputs[known], truth[known]).predict_proba(inputs[asked])[:, 1]
+            teach = _rhythm_reader if floor == RHYTHM_FLOOR else LogisticRegression(max_iter=1000).fit
+            chances = teach(inputs[known], truth[known]).predict_proba(inputs[asked])[:, 1]
             tables.append(pd.DataFrame({**about, "task": task, "truth": truth[asked], "p": chances, "floor": floor}))
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
@@ -221,7 +245,8 @@ def shared(profile: str, seed: int, device: str) -> Iterator[Work]:
     context = plan.open_context(profile, seed, device)
     releases = plan.release_jobs(context, plan.releases_of(profile), seed)
     yield plan.release, releases, context
-    identity, readable = plan.released(releases, run(plan.release, releases, context, "releases"))
+    rotations = plan.rotations_of(profile)
+    identity, readable = plan.released(releases, run(plan.release, releases, context, "releases"), rotations)
     yield score, plan.attack_jobs(context, plan.strangers(context), identity, seed), context
     yield read, reading_jobs(context, readable, seed), context
     yield measure, interval_jobs(context, readable), context

@@ -16,8 +16,8 @@ from ecgstudy.data.base import Cohort
 from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.attacks import REFERENCE, attackers
 from ecgstudy.deidentification.attributes import BINARY, SETTINGS, ReadingJob, floors, intervals, read
-from ecgstudy.deidentification.held import RawCohort, ReleasedCohort
-from ecgstudy.deidentification.judgement import answers_of, losses, missed, tables_of, worst_off
+from ecgstudy.deidentification.held import RawCohort, ReleasedCohort, check_seed
+from ecgstudy.deidentification.judgement import answers_of, judgement_of, losses, missed, tables_of, worst_off
 from ecgstudy.deidentification.plan import ROTATIONS, attack_jobs, seeds_of
 from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of, told_diagnoses
 from ecgstudy.deidentification.release import PROTECTED, RAW
@@ -72,8 +72,7 @@ def order_of(
     for name, limit in limits.items():
         if limit is not None and not 0 <= limit <= 1:
             raise StudyError(f"--{name.replace('_', '-')} is {limit:g}; give a number from 0 to 1.")
-    if seed < 0:
-        raise StudyError(f"The seed is {seed}; give a number from 0 on.")
+    check_seed(seed)
     came, goes = Path(raw).resolve(), Path(protected).resolve() if protected else None
     if goes and (goes.is_relative_to(came) or came.is_relative_to(goes)):
         raise StudyError(f"{protected} and {raw} are the same or lie in each other; name the folder of the release.")
@@ -86,6 +85,8 @@ def order_of(
     page = Path(out or PAGE).resolve()
     if page.suffix != ".html" or page.is_dir() or not page.parent.is_dir():
         raise StudyError(f"{page} cannot be the page; name a file that ends in .html, in a folder that there is.")
+    if goes and page.is_relative_to(goes):
+        raise StudyError(f"{page} would be shared with the release; name a place outside {protected}.")
     if page.exists() and not out:
         raise StudyError(f"{page} is there already; name it (--out) to replace it, or another file.")
     asked = {name: limit for name, limit in limits.items() if limit is not None}
@@ -110,8 +111,9 @@ def audit(order: Order) -> tuple[str, int]:
     rows = pd.concat([part for part in (persons, readings) if len(part)], ignore_index=True)
     answers = answers_of(rows, view)
     over = missed(answers, order.limits)
-    kept = "Every limit that was set is kept." if order.limits else "No limit was set."
-    judgement = f"MISSED: {'; '.join(over)}." if over else kept
+    judgement = judgement_of(answers, order.limits, over)
+    if order.profile == PROFILES["quick"]:
+        judgement = f"A first look, by attackers who trained for a few epochs: {judgement}"
     tables = tables_of(rows, answers, order.limits) | left_out
     if released:
         before, after = (intervals(store.beats) for store in (raw, released))
@@ -193,10 +195,7 @@ def _attacked(context: Context, released: RecordStore | None, seed: int) -> tupl
 
 
 def _read(context: Context, released: RecordStore | None, seed: int) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of what is read of sex, age and diagnoses, with floors, and sentences on what could not be asked.
-
-    A reader is valid where it reads raw records better than chance: where the interval of its AUROC lies above 1/2.
-    """
+    """Rows of what is read of sex, age and diagnoses, with floors, and sentences on what could not be asked."""
     records = context.stores[OWN].records
     known = attribute_table(records)[[*BINARY]].nunique()
     if (known < 2).all() and not tasks_of(diagnosis_table(records)):
@@ -220,8 +219,6 @@ def _read(context: Context, released: RecordStore | None, seed: int) -> tuple[pd
         return rows, [*gaps, "Sex, age and diagnoses were not asked for: too few records are known to differ in them."]
     rare = [task.replace("over_60", "age") for task in BINARY if task not in set(rows["task"])]
     gaps += [f"Not asked for, because it is unknown or hardly differs: {', '.join(rare)}."] if rare else []
-    reached = rows[(rows["view"] == RAW) & (rows["metric"] == "auroc")].set_index("task")["low"].astype(float)
-    rows["valid"] = rows["task"].map(reached > 0.5).eq(True)
     floor = floors(context, range(ROTATIONS), protector=False)
     floor_rows = [floor_results(floor, OWN, seed)] if len(floor) else []
     return pd.concat([rows, *floor_rows], ignore_index=True), gaps

@@ -8,9 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ecgstudy.deidentification.attacks import LAZY, REFERENCE, SEMI, TIERS
+from ecgstudy.deidentification.attacks import ADAPTIVE, LAZY, REFERENCE, TIERS
+from ecgstudy.deidentification.plan import FRONT
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.deidentification.results import BEST, RELATIONS, STRONGEST
+from ecgstudy.deidentification.tables import NEEDY
 from ecgstudy.study.plots import PALETTE, ecg_paper, paper_size
 
 STRIP_S, STRIP_MV = 5.0, 3.0
@@ -40,16 +42,18 @@ def strips_figure(strips: Mapping[str, np.ndarray], fs: float) -> Figure:
 def front_figure(rows: pd.DataFrame, protocols: Sequence[str]) -> Figure:
     """Privacy against utility: a dot a release, with intervals, the floors, and the front that no release is beyond.
 
-    Utility is the diagnosis read by classifiers of raw records; privacy the strongest valid semi-informed attacker.
+    Utility is the diagnosis read by classifiers of raw records; privacy the strongest valid attacker who knows of the
+    protection. Protections that are told a record's own diagnoses are left out; hollow dots were attacked by one seed.
     """
+    rows = rows[~rows["view"].isin(NEEDY)]
     utility = _of(rows, task="superclass", tier=LAZY, metric="auroc")
     utility = pd.concat([utility, _of(rows, task="superclass", view=RAW, metric="auroc")]).set_index("view")
     panels = {}
     for label, task, short in (("sex", "sex", "sex"), ("age of 60 or more", "over_60", "age")):
         floor = _floor(rows, f"floor.told.{short}.auroc")
-        panels[f"{label} (AUROC)"] = _semi(rows, task=task, metric="auroc"), floor, -1
+        panels[f"{label} (AUROC)"] = _adaptive(rows, attacker=STRONGEST, task=task, metric="auroc"), floor, -1
     for protocol in protocols:
-        found = _semi(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
+        found = _adaptive(rows, attacker=STRONGEST, protocol=protocol, metric="eer")
         floor = _of(rows, view=RAW, attacker="rhythm", protocol=protocol, metric="eer")["value"]
         panels[f"person, {protocol.replace('_', ' ')} (EER)"] = found, float(floor.iloc[0]) if len(floor) else np.nan, 1
     n_rows = -(-len(panels) // 2)
@@ -77,7 +81,8 @@ def _draw_front(ax: Axes, utility: pd.DataFrame, privacy: pd.DataFrame, better: 
         colour = PALETTE[3] if view == BEST else PALETTE[7] if view == RAW else PALETTE[0] if is_named else "0.7"
         ends = {axis: row[[f"{axis}_low", f"{axis}_high"]].to_numpy()[:, None] for axis in "xy"}
         bars = {f"{axis}err": np.abs(both_ends - row[axis]) for axis, both_ends in ends.items()}
-        ax.errorbar(row["x"], row["y"], **bars, fmt="o", color=colour, linewidth=0.8, zorder=2 + is_named)
+        fill = {} if view in FRONT else {"markerfacecolor": "white"}
+        ax.errorbar(row["x"], row["y"], **bars, fmt="o", color=colour, linewidth=0.8, zorder=2 + is_named, **fill)
         if is_named:
             # names on the front stand on its better side, where no dot is
             right = 6 if row["x"] < both["x"].mean() else -6
@@ -136,9 +141,9 @@ def _of(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     return rows
 
 
-def _semi(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
-    """Rows of the semi-informed tier, and of raw records."""
-    return pd.concat([_of(rows, tier=SEMI, **wanted), _of(rows, view=RAW, tier=REFERENCE, **wanted)])
+def _adaptive(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """Rows of the adaptive tier, and of raw records."""
+    return pd.concat([_of(rows, tier=ADAPTIVE, **wanted), _of(rows, view=RAW, tier=REFERENCE, **wanted)])
 
 
 def _floor(rows: pd.DataFrame, name: str) -> float:

@@ -21,6 +21,7 @@ from ecgstudy.errors import DataNotFoundError, RecordError, StudyError
 from ecgstudy.evaluate.splits import RECORD
 from ecgstudy.study.cache import cache_key, file_digest, new_file, write_text
 
+MOST_SEED = 2**31
 Scan = tuple[pd.DataFrame, pd.DataFrame]
 FULL_SCALE, NO_GAIN = 32_000, 200.0
 """Largest sample that a lead is scaled to, and the gain of a lead of zeros."""
@@ -191,3 +192,9 @@ def write_record(folder: Path, name: str, signal: Signal, comment: str) -> None:
     with new_file(folder / f"{name}.dat") as unfinished:
         np.ascontiguousarray(samples.T).tofile(unfinished)
     write_text(folder / f"{name}.hea", "\n".join([*lines, f"# {comment}"]) + "\n")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the libraries that draw would not take."""
+    if not 0 <= seed < MOST_SEED:
+        raise StudyError(f"The seed is {seed}; give a number from 0 to {MOST_SEED - 1}.")

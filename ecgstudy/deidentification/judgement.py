@@ -1,13 +1,13 @@
 """What an audit concludes: the worst that a valid attack reached, beside chance, floor and limits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from ecgstudy.deidentification.attacks import LAZY, REFERENCE, RHYTHM_ATTACKER, SEMI, TIERS
-from ecgstudy.deidentification.attributes import BINARY
+from ecgstudy.deidentification.attributes import BINARY, READER
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.deidentification.results import STRONGEST, UTILITY, strongest_of
 from ecgstudy.deidentification.tables import risk_table
@@ -29,6 +29,7 @@ QUESTIONS = {
     "max_age_auroc": Question("60 years or older (AUROC)", "auroc", "over_60"),
 }
 """By the name of the limit's option."""
+NO_ATTACK = "no valid attack"
 MEAN = {"superclass": "mean of those stated"}
 """What a page calls the mean over the diagnoses that a record table states."""
 
@@ -46,15 +47,17 @@ class Answer(NamedTuple):
 
 
 def answers_of(rows: pd.DataFrame, view: str) -> dict[str, Answer | str]:
-    """Answer each of :data:`QUESTIONS` for a view; "not asked" and "no valid attack" are no answers."""
+    """Answer each of :data:`QUESTIONS` for a view; "not asked" and :data:`NO_ATTACK` are no answers."""
     found: dict[str, Answer | str] = {}
     for name, (_, metric, task) in QUESTIONS.items():
-        asked = rows["task"].eq(task) if task else ~rows["attacker"].isin(["reader", STRONGEST])
-        mine = rows[asked & (rows["metric"] == metric)].astype({"value": float, "low": float, "high": float})
+        asked = rows["task"].eq(task) if task else rows["attacker"] != READER
+        mine = rows[asked & (rows["attacker"] != STRONGEST) & (rows["metric"] == metric)].astype(
+            {"value": float, "low": float, "high": float}
+        )
         if mine[mine["view"] == RAW].empty:
             found[name] = "not asked"
         else:
-            found[name] = (_read(mine, view) if task else _recognised(mine, rows, view)) or "no valid attack"
+            found[name] = (_read(mine, view) if task else _recognised(mine, rows, view)) or NO_ATTACK
     return found
 
 
@@ -79,9 +82,13 @@ def _recognised(mine: pd.DataFrame, rows: pd.DataFrame, view: str) -> Answer | N
 
 
 def _read(mine: pd.DataFrame, view: str) -> Answer | None:
-    """Worst of the readers' rows; an AUROC under one half is the other answer."""
+    """Worst of the readers' rows; an AUROC under one half is the other answer.
+
+    A network that was trained for the view must be valid: that R peaks, or a reader of raw records, say little proves
+    nothing.
+    """
     valid = mine[(mine["view"] == view) & mine["valid"].eq(True) & mine["tier"].isin([*TIERS])].dropna(subset="value")
-    if valid.empty:
+    if not ((valid["tier"] == (REFERENCE if view == RAW else SEMI)) & (valid["attacker"] == READER)).any():
         return None
     turned = valid.assign(value=1 - valid["value"], low=1 - valid["high"], high=1 - valid["low"])
     valid = valid.where(valid["value"] >= 0.5, turned)
@@ -96,7 +103,9 @@ def _answer(worst: pd.Series, chance: float, floor: float) -> Answer:
 
 
 def missed(answers: Mapping[str, Answer | str], limits: Mapping[str, float]) -> list[str]:
-    """Say which limits are not kept; one whose question has no answer never is."""
+    """Say which limits are not kept (one without an answer never is), and that no attack at all was valid."""
+    if not limits and NO_ATTACK in answers.values() and all(isinstance(answer, str) for answer in answers.values()):
+        return ["no attack was valid, which proves nothing"]
     found = []
     for name, limit in limits.items():
         answer, asked = answers[name], f"{QUESTIONS[name].words} at most {limit:g}"
@@ -105,6 +114,17 @@ def missed(answers: Mapping[str, Answer | str], limits: Mapping[str, float]) -> 
         elif not answer.value <= limit:
             found.append(f"{asked}: {answer.value:.3f}")
     return found
+
+
+def judgement_of(answers: Mapping[str, Answer | str], limits: Mapping[str, float], over: Sequence[str]) -> str:
+    """Judge the limits in one sentence; `over` is what :func:`missed` says of them."""
+    if over:
+        return f"MISSED: {'; '.join(over)}."
+    if not limits:
+        return "No limit was set."
+    unsure = [QUESTIONS[name].words for name, limit in limits.items() if answers[name].high > limit]
+    told = f" The intervals of these reach over theirs: {'; '.join(unsure)}." if unsure else ""
+    return f"Every limit that was set is kept.{told}"
 
 
 def worst_off(rows: pd.DataFrame, view: str) -> dict[str, float]:
@@ -140,6 +160,7 @@ def tables_of(
     binary, auroc = rows["task"].isin([*BINARY]), rows["metric"].isin(["auroc", "auroc_loss"])
     persons = rows[rows["metric"].isin(["rank1", "eer"]) & (rows["attacker"] != STRONGEST)]
     attributes = rows[binary & (rows["metric"] == "auroc") & rows["tier"].isin([*TIERS, math.nan])]
+    attributes = attributes[attributes["attacker"] != STRONGEST]
     useful = rows[~binary & auroc].replace({"task": MEAN}).assign(trained=lambda table: table["tier"].map(UTILITY))
     which = ["view", "tier", "attacker", "valid", "n"]
     return {

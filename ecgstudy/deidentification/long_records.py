@@ -28,7 +28,7 @@ from ecgstudy.data.public import MitdbCohort
 from ecgstudy.data.wfdb_files import read_annotation
 from ecgstudy.deidentification import plan, results
 from ecgstudy.deidentification.attacks import INVERSION_ATTACKER, LAZY, REFERENCE, SEMI, AttackJob, attackers
-from ecgstudy.deidentification.attributes import SETTINGS, ReadingJob
+from ecgstudy.deidentification.attributes import READER, SETTINGS, ReadingJob
 from ecgstudy.deidentification.cycles import peaks_by_record
 from ecgstudy.deidentification.release import RAW, protection_of
 from ecgstudy.deidentification.results import BEST, UTILITY, WORST
@@ -188,8 +188,9 @@ def read_beats(context: Context, job: ReadingJob) -> pd.DataFrame:
     if known["truth"][strangers].nunique() < 2:
         raise StudyError("the beats of the persons to learn from are all of one class")
     chances = _chances(inputs[strangers], known["truth"][strangers], questions, job.seed)
+    asked = asked.assign(attacker=READER, own=False, age=np.nan)
     tables = [
-        asked.assign(task=f"aami_{name}", truth=(asked["truth"] == name).astype(float), p=chances[name], age=np.nan)
+        asked.assign(task=f"aami_{name}", truth=(asked["truth"] == name).astype(float), p=chances[name])
         for name in CLASSES
     ]
     return pd.concat(tables, ignore_index=True)
@@ -284,7 +285,7 @@ def ask(context: Context, seed: int) -> Answers:
     views = [view for view in METHODS if view != RAW]
     jobs = [plan.ReleaseJob(plan.IDENTITY, people, tuple(inner.stores), (LEAD,), view, 0, seed) for view in views]
     made = run(plan.release, jobs, inner, "releases, half-hour records")
-    folders, _ = plan.released(jobs, made)
+    folders, _ = plan.released(jobs, made, ())
     attacks, readings = later_jobs(inner, folders, seed), beat_jobs(inner, folders, seed)
     attacked, read = run(score, attacks, inner, "attacks, minutes later"), run(read_beats, readings, inner, "beats")
     persons = results.attack_results(attacked.values, attacks, seed)

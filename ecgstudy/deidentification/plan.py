@@ -16,6 +16,7 @@ from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, Strangers, attackers, tiers_of
 from ecgstudy.deidentification.cycles import CycleSet, cycle_set
+from ecgstudy.deidentification.protections import Protection
 from ecgstudy.deidentification.release import PROTECTED, PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
@@ -40,8 +41,8 @@ DEMO_RELEASES = (RAW, "noise.1", "own_cycle.own", "microaggregation.5", "pp_vae.
 FRONT = (RAW, PROTECTED, "bottleneck.128", "bottleneck_retimed.128", "microaggregation.5", "pp_vae.10")
 """Releases that are attacked by several seeds, fixed beforehand, and the one that is audited."""
 IDENTITY, ATTRIBUTE = "identity", "attributes"
-TWO = "pp_vae_two_diagnoses.10"
-"""The release in the setting of PP-VAE's paper."""
+TWO = ("pp_vae_two_diagnoses.10", "bottleneck_two_diagnoses.32")
+"""Releases in the setting of PP-VAE's paper."""
 
 
 def groups(context: Context, cohort: str, records: pd.DataFrame, rotation: int, protector: bool = True) -> np.ndarray:
@@ -135,7 +136,8 @@ class ReleaseJob:
 def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     """Protect cohorts and ingest what is released; give the names of the stores' folders by cohort.
 
-    Each group's release is prepared by itself: people of different groups share nothing.
+    Each group's release is prepared by itself, in parts that are about as large as the victims' group: people of
+    different parts share nothing, and who is in a larger group is not thereby more like its own shape.
     """
     people = cycles_of(context, job.people, job.leads)
     people_group = groups(context, job.people, people.records, job.rotation)
@@ -148,13 +150,23 @@ def release(context: Context, job: ReleaseJob) -> dict[str, str]:
     for name in job.cohorts:
         cycles = cycles_of(context, name, job.leads)
         group = people_group if name == job.people else np.full(len(cycles), VICTIM)
-        prepared = np.empty_like(cycles.cycles)
-        for number, each in enumerate(np.unique(group)):
-            prepared[group == each] = fitted.prepare(cycles.rows(group == each), job.seed + number)
+        part, prepared = _parts(group, cycles.records[SUBJECT]), np.empty_like(cycles.cycles)
+        for number, each in enumerate(np.unique(part)):
+            prepared[part == each] = fitted.prepare(cycles.rows(part == each), job.seed + number)
         released = replace(cycles, cycles=prepared)
         cohort = ReleaseCohort(context.stores[name], job.leads, released, protection, job.seed, made_from)
         folders[name] = release_store(cohort, context.cache).folder.name
     return folders
+
+
+def _parts(group: np.ndarray, persons: pd.Series) -> np.ndarray:
+    """Group and number of the part of each record, of whole persons, as many as the victims' group goes into it."""
+    part, size = np.array([f"{each} 0" for each in group], dtype=object), max(1, np.count_nonzero(group == VICTIM))
+    for each in np.unique(group):
+        n_parts = max(1, round(np.count_nonzero(group == each) / size))
+        code = pd.factorize(persons[group == each])[0]
+        part[group == each] = [f"{each} {number}" for number in code % n_parts]
+    return part
 
 
 def cycles_of(context: Context, name: str, leads: Sequence[str]) -> CycleSet:
@@ -189,7 +201,10 @@ def releases_of(profile: str) -> list[str]:
 
 
 def release_jobs(context: Context, releases: Sequence[str], seed: int) -> list[ReleaseJob]:
-    """Releases for the question of identity (one lead, one rotation) and of attributes (all leads, every rotation)."""
+    """Releases for the question of identity (one lead, one rotation) and of attributes (all leads, every rotation).
+
+    What learns from nobody and looks at one record at a time releases the same in every rotation: it does so once.
+    """
     people, identity = asked_cohorts(context)
     one_lead = tuple(dict.fromkeys([people, *identity, *auxiliary(context)]))
     leads = common_leads(context.stores[people])
@@ -198,8 +213,14 @@ def release_jobs(context: Context, releases: Sequence[str], seed: int) -> list[R
     return jobs + [
         ReleaseJob(ATTRIBUTE, people, (people,), leads, name, rotation, seed)
         for name in protected
-        for rotation in rotations_of(context.profile)
+        for rotation in (rotations_of(context.profile) if _looks_at_others(name) else range(1))
     ]
+
+
+def _looks_at_others(view: str) -> bool:
+    """Whether a protection learns from people, or prepares records together."""
+    protection = type(protection_of(view))
+    return protection.fit is not Protection.fit or protection.prepare is not Protection.prepare
 
 
 def auxiliary(context: Context) -> list[str]:
@@ -242,11 +263,17 @@ def attack_jobs(
     return jobs
 
 
-def released(jobs: Sequence[ReleaseJob], made: Outcome) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
+def released(
+    jobs: Sequence[ReleaseJob], made: Outcome, rotations: Sequence[int]
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, int], str]]:
     """Folders of releases: for identity by protection and cohort, for attributes by protection and rotation."""
     there = [(job, made.values[job.name]) for job in jobs if job.name in made.values]
     identity = {job.view: folders for job, folders in there if job.question == IDENTITY}
-    readable = {(job.view, job.rotation): folders[job.people] for job, folders in there if job.question == ATTRIBUTE}
+    readable = {}
+    for job, folders in there:
+        if job.question == ATTRIBUTE:
+            turns = [job.rotation] if _looks_at_others(job.view) else rotations
+            readable |= {(job.view, turn): folders[job.people] for turn in turns}
     return identity, readable
 
 

@@ -5,6 +5,7 @@ release (of which it sees cycles and rhythms only), and then protects one record
 told about the records to be released besides their samples is in `needs_labels`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,9 +59,10 @@ class Protection:
 
 @dataclass(frozen=True)
 class Retiming:
-    """R peaks drawn anew: the rate is rounded to `step` beats a minute, the rhythm stays regular or irregular."""
+    """R peaks drawn anew, at a rate rounded to `step` beats a minute, `most` at most; irregular rhythms stay so."""
 
     step: float
+    most: float = math.inf
 
     def peaks(self, own: np.ndarray, seconds: float, rng: np.random.Generator) -> np.ndarray:
         """Draw R peaks for so many seconds from the own ones (s)."""
@@ -69,7 +71,7 @@ class Retiming:
         if not len(intervals):
             intervals = np.array([TYPICAL_S])
         mean = intervals.mean()
-        rate = max(self.step, self.step * np.round(60 / mean / self.step))
+        rate = min(max(self.step, self.step * np.round(60 / mean / self.step)), self.most)
         irregular = len(intervals) > 2 and np.sqrt(np.mean(np.diff(intervals) ** 2)) > IRREGULAR * mean
         spread, typical = SPREADS[bool(irregular)], 60 / rate
         start = rng.uniform(0, typical)

@@ -27,7 +27,7 @@ PROTECTED = "protected"
 """Name of the release that an audit is about, whatever made it."""
 COARSE = protections.Retiming(10.0)
 """Rates rounded to ten beats a minute: never off by more than five."""
-RATE_CLASS = protections.Retiming(40.0)
+RATE_CLASS = protections.Retiming(40.0, 120.0)
 """Rates of 40, 80 or 120 beats a minute: slow, usual or fast is all that is left. The price is the heart rate."""
 TWO_DIAGNOSES = ("LVH", "AFIB")
 """What a release in PP-VAE's own setting keeps: one structural diagnosis (LVEF is not public) and fibrillation."""

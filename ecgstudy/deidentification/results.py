@@ -7,11 +7,22 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from ecgstudy.deidentification import plan
-from ecgstudy.deidentification.attacks import LAZY, NETWORKS, REFERENCE, RHYTHM_ATTACKER, SEMI, AttackJob
-from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, TOLD_FLOOR, ReadingJob, membership
+from ecgstudy.deidentification.attacks import (
+    ADAPTIVE,
+    INVERSION,
+    INVERSION_ATTACKER,
+    LAZY,
+    NETWORKS,
+    REFERENCE,
+    RHYTHM_ATTACKER,
+    SEMI,
+    AttackJob,
+)
+from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, READER, TOLD_FLOOR, ReadingJob, membership
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
 from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, bootstrap_each, paired_difference
@@ -31,12 +42,18 @@ KNOWN_STRENGTH = 0.15
 BEATS_CHANCE = 1.645 * 0.5
 """Second gate: EER on people of its own side lies so far below one half, over the root of their number, that chance
 would reach it once in twenty times. Who misses a gate does not count, whatever it fails to recognise."""
+SURELY = 1.645
+"""Gates of who reads sex or age: raw records better than chance, by the interval; and its own people by so many
+standard deviations of an AUROC without any skill (Mann & Whitney 1947), which chance reaches once in twenty times."""
+NOT_VALID = "Attack not valid: no attacker reached its known strength and beat chance on its own people."
 LEAST_POSITIVES = 8
 OUTPUT_FOLDS = 10
 SHOWN = ("rank1", "eer", "d_sys")
 KEPT = (*SHOWN, "d_sys_null", "tar_at_far_1e-2", "risk_median", "risk_p90", "risk_p95", "risk_worst", "always_first")
 KEPT += ("persons", "enrolled", "probes", "unscored")
 """Metrics of the strongest attacker that are published; of the others rank-1 and EER are."""
+MOST = ("rank1", "tar_at_far_1e-2")
+"""Of these the valid attacker with the most stands, whoever has the lowest EER."""
 UTILITY = {
     REFERENCE: "raw",
     LAZY: "trained_on_raw",
@@ -49,6 +66,8 @@ SHORT = {"sex": "sex", "over_60": "age"}
 """Tasks of persons as names of metrics tell them."""
 CELL = ["view", "tier", "cohort", "protocol"]
 """What one attacker is the strongest of."""
+READING = ["view", "tier", "task"]
+"""What one reader is the strongest of."""
 RELATIONS = {"heart_rate": "1/min", "pr": "ms", "qrs": "ms", "qtc": "ms"}
 
 
@@ -56,7 +75,9 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     """Long table of who is recognised: one row a release, tier, cohort, protocol, attacker and metric.
 
     Beside the columns of :mod:`ecgstudy.evaluate.results`: tier, valid (whether the attacker passes the gates) and
-    name. Under the attacker "strongest" stands the valid one with the lowest EER; nobody where none is valid.
+    name. Under the attacker "strongest" stands the valid one with the lowest EER, of rank-1 and TAR the one with the
+    highest (`stands_for` says whom); nobody where none is valid. Under the tier "adaptive" stands the worst of those
+    that know of the protection.
     """
     cells: dict[tuple[str, ...], list[ScoreSet]] = {}
     for job in jobs:
@@ -79,6 +100,7 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     if table.empty:  # nobody was recorded again
         return table.astype(object).assign(tier="", valid=False, name="", stands_for=None)
     strongest = pd.concat([*_strongest(table)], ignore_index=True)
+    strongest = pd.concat([strongest, _adaptive(strongest, ["view", "cohort", "protocol"], "eer")], ignore_index=True)
     each = table[table["metric"].isin(["rank1", "eer"])]
     named = _named(each, "cohort", "protocol", "attacker"), _named(strongest, "cohort", "protocol")
     return pd.concat([*named, _named(_worst_protocol(strongest))], ignore_index=True)
@@ -91,25 +113,37 @@ def _named(rows: pd.DataFrame, *told: str) -> pd.DataFrame:
 
 
 def _strongest(table: pd.DataFrame) -> Iterable[pd.DataFrame]:
-    """Rows of the attacker with the lowest EER of each release, tier, cohort and protocol, under its own name."""
+    """Rows of the strongest attacker of each release, tier, cohort and protocol, under its own name."""
     for cell, part in table.groupby(CELL, sort=False):
         eers = part[(part["metric"] == "eer") & part["valid"]].dropna(subset="value")
         if len(eers):
             chosen = eers.loc[eers["value"].astype(float).idxmin(), "attacker"]
-            rows = part[(part["attacker"] == chosen) & part["metric"].isin(KEPT)].assign(stands_for=chosen)
+            rows = part[(part["attacker"] == chosen) & part["metric"].isin(KEPT)]
+            most = part[part["valid"] & part["metric"].isin(MOST)].dropna(subset="value").astype({"value": float})
+            most = part.loc[most.groupby("metric")["value"].idxmax()]
+            rows = pd.concat([rows[~rows["metric"].isin(most["metric"])], most])
+            rows = rows.assign(stands_for=rows["attacker"])
         else:
-            note = "Attack not valid: no attacker reached its known strength and beat chance on its own people."
-            rows = pd.DataFrame([result(metric, math.nan, "share", note=note) for metric in SHOWN])
+            rows = pd.DataFrame([result(metric, math.nan, "share", note=NOT_VALID) for metric in SHOWN])
             rows = rows.assign(**dict(zip(CELL, cell, strict=True)), valid=False, stands_for=None)
         yield rows.assign(attacker=STRONGEST)
 
 
+def _adaptive(strongest: pd.DataFrame, asked: Sequence[str], metric: str) -> pd.DataFrame:
+    """Rows of that tier which, of those that know of the protection, reaches most; none without a semi-informed one."""
+    knows = strongest[strongest["tier"].isin([LAZY, SEMI, INVERSION])]
+    reached = knows[knows["metric"] == metric].dropna(subset="value").astype({"value": float})
+    reached = reached.merge(reached.loc[reached["tier"] == SEMI, asked])
+    worst = reached.sort_values("value", ascending=metric == "eer", kind="stable").drop_duplicates(asked)
+    return knows.merge(worst[[*asked, "tier"]]).assign(tier=ADAPTIVE)
+
+
 def _worst_protocol(strongest: pd.DataFrame) -> pd.DataFrame:
-    """Rank-1 and EER of each release and tier under the protocol with the lowest EER, of the first cohort asked."""
+    """Numbers of each release and tier under the protocol with the lowest EER, of the first cohort asked."""
     mine = _of_first_cohort(strongest[strongest["metric"] == "eer"])
     worst = mine.dropna(subset="value").astype({"value": float}).sort_values("value", kind="stable")
     worst = worst.drop_duplicates(["view", "tier"])[CELL]
-    return strongest[strongest["metric"].isin(["rank1", "eer"])].merge(worst, on=CELL).assign(protocol=WORST)
+    return strongest[strongest["metric"].isin(SHOWN)].merge(worst, on=CELL).assign(protocol=WORST)
 
 
 def strongest_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -126,10 +160,10 @@ def _passes(attacker: str, on_raw: float, sets: Sequence[ScoreSet]) -> bool:
     """Whether an attacker counts: strong on raw records, and better than chance on its own side's people."""
     if attacker == RHYTHM_ATTACKER:
         return True  # it has learnt nothing that could be weak: what R peaks say, they say
-    strong = on_raw <= KNOWN_STRENGTH or attacker not in (*NETWORKS, "template")
+    strong = on_raw <= KNOWN_STRENGTH
     held = [fold.validation.without_gaps() for one in sets for fold in one.folds if fold.validation.scores.size]
     if not held:
-        return bool(strong and attacker not in NETWORKS)  # whether it has learnt anything is unknown
+        return bool(strong and attacker not in (*NETWORKS, INVERSION_ATTACKER))  # who knows what that has learnt
     own_people = float(np.nanmean([rank1_and_eer([one])[1] for one in held]))
     n_people = np.unique(np.concatenate([one.probe for one in held])).size
     return bool(strong and own_people <= 0.5 - BEATS_CHANCE / math.sqrt(n_people))
@@ -142,6 +176,8 @@ def reading_results(
 
     The reader is the mean of its seeds; everybody is a victim of one rotation. ``superclass`` is the mean AUROC over
     the diagnoses `told` but for fibrillation. Losses are paired: raw minus protected on the same records and resamples.
+    Of sex and age there is a row an attacker, with whether it is valid, and under the attacker "strongest" that of the
+    valid one who reads most, by tier and for the tier "adaptive"; undefined where no network is valid.
     """
     cells: dict[tuple[str, str], list[ReadingJob]] = {}
     for job in jobs:
@@ -150,11 +186,13 @@ def reading_results(
     on_raw = cells.get((RAW, REFERENCE), [])
     if not on_raw:  # nothing can be read of the records as they are
         return results_table([]).astype(object).assign(tier="", name="")
-    everybody = _mean_reader([values[job.name] for job in on_raw])
+    everybody, learnt = _mean_reader([values[job.name] for job in on_raw]), {}
     resamples, targets, rows = Resamples.draw(everybody["person"], seed), _targets(everybody, told), []
     for (view, tier), asked in cells.items():
         about = {"cohort": jobs[0].cohort, "protocol": "strangers", "attacker": "reader", "view": view, "tier": tier}
-        table, seeds = _mean_reader([values[job.name] for job in asked]), {job.seed for job in asked}
+        made, seeds = [values[job.name] for job in asked], {job.seed for job in asked}
+        table, by_rhythm = _mean_reader(made), _mean_reader(made, RHYTHM_ATTACKER)
+        learnt |= {(view, tier, task): _has_learnt(made, task) for task in BINARY}
         # a mean of several readers is stronger than one: losses are against readers of the same seeds
         reference = _mean_reader([values[job.name] for job in on_raw if job.seed in seeds] or [everybody])
         common = table.merge(reference[["record", "task"]])[["record", "task"]]
@@ -165,19 +203,66 @@ def reading_results(
             if view != RAW:
                 both = (mean_auroc(one, tasks, resamples)[0] for one in pair)
                 estimates["auroc_loss"] = paired_difference(*both, resamples, n, "one of the two is undefined")
-            start = f"deid.{view}.utility.{target}.{UTILITY[tier]}"
-            if target in BINARY:
-                start = f"deid.{view}.{SHORT[target]}.{tier}"
             for row in estimate_results(estimates, **about, task=target):
-                rows.append(row | {"name": f"{start}.{row['metric']}"})
+                start = f"utility.{target}.{UTILITY[tier]}"
+                if target in BINARY:
+                    start = f"{SHORT[target]}.{tier}" + (f".{READER}" if row["metric"] == "auroc" else "")
+                rows.append(row | {"name": f"deid.{view}.{start}.{row['metric']}"})
+            if target in BINARY:
+                peaks = about | {
+                    "attacker": RHYTHM_ATTACKER,
+                    "name": f"deid.{view}.{SHORT[target]}.{tier}.rhythm.auroc",
+                }
+                statistic, n = mean_auroc(by_rhythm, tasks, resamples)
+                found = bootstrap(statistic, resamples, n, f"{target} occurs too seldom among these people")
+                rows += [row | peaks for row in estimate_results({"auroc": found}, **about, task=target)]
         if "expected_age" in table:
             rows += _age_error(table, resamples, about)
-    return results_table(rows)
+    return _with_strongest_reader(results_table(rows), learnt)
 
 
-def _mean_reader(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean over seeds of what is predicted of each record and task."""
+def _has_learnt(tables: Sequence[pd.DataFrame], task: str) -> bool:
+    """Whether a reader tells its own people apart, those whom it has learnt from."""
+    own = _mean_reader(tables, own=True)
+    own = own[own["task"] == task].dropna(subset="truth")
+    n_true, n_false = int(own["truth"].sum()), int((1 - own["truth"]).sum())
+    if not n_true or not n_false:
+        return False
+    spread = math.sqrt((n_true + n_false + 1) / (12 * n_true * n_false))
+    return bool(roc_auc_score(own["truth"], own["p"]) >= 0.5 + SURELY * spread)
+
+
+def _with_strongest_reader(rows: pd.DataFrame, learnt: Mapping[tuple[str, str, str], bool]) -> pd.DataFrame:
+    """Say of each reading of sex and age whether it is valid, and add rows of the strongest of each tier."""
+    asked = rows["task"].isin([*BINARY]) & (rows["metric"] == "auroc")
+    on_raw = rows[asked & (rows["view"] == RAW) & (rows["attacker"] == READER)].set_index("task")["low"].astype(float)
+    able = [learnt.get(tuple(cell), False) for cell in rows[READING].to_numpy()] & rows["task"].map(on_raw > 0.5).eq(
+        True
+    )
+    rows = rows.assign(valid=asked & (able | (rows["attacker"] == RHYTHM_ATTACKER)), stands_for=None)
+    strongest = []
+    for cell, part in rows[asked].groupby(READING, sort=False):
+        valid = part[part["valid"]].dropna(subset="value").astype({"value": float})
+        if READER in set(valid["attacker"]):
+            chosen = part.loc[[valid["value"].idxmax()]]
+            strongest.append(chosen.assign(stands_for=chosen["attacker"]))
+        else:
+            none = results_table([result("auroc", math.nan, "share", note=NOT_VALID)])
+            about = dict(zip(READING, cell, strict=True)) | {"cohort": part["cohort"].iloc[0], "protocol": "strangers"}
+            strongest.append(none.assign(**about, valid=False, stands_for=None))
+    if not strongest:
+        return rows
+    strongest = pd.concat(strongest, ignore_index=True)
+    strongest = pd.concat([strongest, _adaptive(strongest, ["view", "task"], "auroc")], ignore_index=True)
+    told = zip(strongest["view"], strongest["task"].map(SHORT), strongest["tier"], strict=True)
+    named = [".".join(("deid", *each, "auroc")) for each in told]
+    return pd.concat([rows, strongest.assign(attacker=STRONGEST, name=named)], ignore_index=True)
+
+
+def _mean_reader(tables: Sequence[pd.DataFrame], attacker: str = READER, own: bool = False) -> pd.DataFrame:
+    """Mean over seeds of what an attacker says of each record and task, of the people asked or of those learnt from."""
     table = pd.concat(tables, ignore_index=True)
+    table = table[(table["attacker"] == attacker) & (table["own"] == own)]
     keep = {"person": "first", "truth": "first", "age": "first", "p": "mean"}
     keep |= {"expected_age": "mean", "median_age": "mean"} if "expected_age" in table else {}
     return table.groupby(["record", "task"], sort=False).agg(keep).reset_index()
@@ -313,7 +398,7 @@ def best_results(rows: pd.DataFrame) -> pd.DataFrame:
         return mine
     person = _of_first_cohort(strongest_of(mine[(mine["tier"] == SEMI) & mine["metric"].isin(SHOWN)]))
     person = person.assign(name="deid.best.person." + SEMI + "." + person["protocol"] + "." + person["metric"])
-    others = mine[mine["attacker"].isin(["reader", ""])]
+    others = mine[~mine["name"].str.startswith(f"deid.{BEST}.person.")]
     name = others["name"].str.replace(f"deid.{BEST}.", "deid.best.", regex=False)
     name = name.str.replace(f".{UTILITY[LAZY]}.auroc_loss", ".auroc_loss", regex=False)
     others = others.assign(name=name.str.replace(f".{FIBRILLATION}.", ".af.", regex=False))
@@ -329,7 +414,8 @@ def _excesses(rows: pd.DataFrame, person: pd.DataFrame, others: pd.DataFrame) ->
     found = {"person": float(gaps.max()) if len(gaps) else math.nan}
     for task, label in SHORT.items():
         told = rows.loc[rows["name"] == f"floor.{TOLD_FLOOR}.{label}.auroc", "value"].astype(float)
-        mine = others.loc[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc"), "value"]
+        mine = others[(others["task"] == task) & (others["tier"] == SEMI) & (others["metric"] == "auroc")]
+        mine = mine.loc[mine["attacker"] == STRONGEST, "value"].dropna()
         # an AUROC under one half is the other answer
         found[label] = float(mine.iloc[0]) - max(told.iloc[0], 0.5) if len(told) and len(mine) else math.nan
     made = []

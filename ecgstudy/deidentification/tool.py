@@ -25,7 +25,7 @@ from ecgstudy.data.base import Signal
 from ecgstudy.data.own import SUBJECTS
 from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
-from ecgstudy.deidentification.held import HeldCohort, write_record
+from ecgstudy.deidentification.held import HeldCohort, check_seed, write_record
 from ecgstudy.deidentification.protections import Protection
 from ecgstudy.deidentification.release import PROTECTIONS, protection_of
 from ecgstudy.errors import DiskError, NothingUsableError, RecordError, StudyError
@@ -57,8 +57,9 @@ SHAPES = {
     "low_pass": "The shape of the beats: whoever trains on such records reads what is left of it.",
     "warp": "The shape of the beats: whoever trains on such records reads it through the distortion.",
     "own_cycle": "The shape of the beats, by which persons are recognised: it is the record's own.",
-    "low_rank": "The coarse shape of the beats, without any bound on what it says.",
-    "differential_privacy": "The amplitude of the leads; and a person with several records spends epsilon for each.",
+    "low_rank": "The coarse shape of the beats and the amplitude of each lead, without any bound on what they say.",
+    "differential_privacy": "The amplitude of the leads; a person with several records spends epsilon for each; and "
+    "what the components and the bound say, which were learnt from these very records outside epsilon.",
     "k_same": "What the records of a group have in common, as sex or age; a group may be one person's records alone.",
     "microaggregation": "What the records of a group have in common; a group may be one person's records alone.",
     "pp_vae": "Whatever an attacker can read who is not among those that it was trained against.",
@@ -97,8 +98,7 @@ def order_of(
     of_method = [name for name in PROTECTIONS if name.partition(".")[0] == method]
     protection = f"{method}.{strength}" if strength else next(iter(of_method), method)
     protection_of(protection)
-    if seed < 0:
-        raise StudyError(f"The seed is {seed}; give a number from 0 on.")
+    check_seed(seed)
     came, goes = Path(source).resolve(), Path(target).resolve()
     if not came.is_dir():
         raise StudyError(f"{source} is no folder, or one that you may not read; name a folder of WFDB records.")
@@ -202,7 +202,9 @@ def _prepare(order: Order, cohort: HeldCohort, release: CycleSet, runs: Path) ->
             "choose a method that needs fewer: k_same (5 persons), low_pass or warp (1)."
         )
     fitted = protection.fit(_some_people(release, order.seed), order.seed, runs)
-    return fitted.prepare(release, cohort.secret(order.protection, order.seed))
+    # a secret of each group: noise that two of them share would cancel out
+    names = release.records[RECORD]
+    return fitted.prepare(release, cohort.secret(order.protection, order.seed, *names))
 
 
 def learns(protection: Protection) -> bool:

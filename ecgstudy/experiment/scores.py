@@ -89,7 +89,7 @@ def _fold(context: Context, job: Job, fold: int, split: Split) -> dict[str, Fold
 
     enrolled, probed = embed("enrolment", split.enrolment, fitted), embed("probe", split.probe, fitted)
     known, held = validation_trial(split)
-    learnt, chosen_on = (embed("train", part, fitted.before_refit) for part in (known, held))
+    learnt, chosen_on = embed("train", known, fitted.before_refit), embed("held", held, fitted.before_refit)
     records = split.probe[RECORD].to_numpy(dtype=str)
     scored = {
         rule: FoldScores(

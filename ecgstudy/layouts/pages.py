@@ -22,7 +22,8 @@ from ecgstudy.signals.ingest import build_store
 from ecgstudy.study.config import cache_dir
 
 SUBCLASS, SUPERCLASS, AF = "subclass", "superclass", "af"
-LABEL_COLUMNS = {SUBCLASS: ("subclasses", "diagnosis", "diagnoses"), SUPERCLASS: ("superclasses",), AF: ("rhythm",)}
+DIAGNOSES = ("diagnosis", "diagnoses")
+LABEL_COLUMNS = {SUBCLASS: ("subclasses", *DIAGNOSES), SUPERCLASS: ("superclasses",), AF: ("rhythm", *DIAGNOSES)}
 FIBRILLATION = ("AFIB", "Atrial fibrillation")
 FIBRILLATES = f"{AF} AFIB"
 LEAST_POSITIVES, LEAST_PERSONS = 5, 20

@@ -160,6 +160,8 @@ def page_results(pages: Pages, scores: Scores, cohort: str, seed: int, n_resampl
 
 def threshold_results(pages: Pages, scores: Scores, cohort: str, seed: int) -> pd.DataFrame:
     """Long table of sensitivity and specificity of models of fibrillation alone, whose threshold is 0, by view."""
+    if FIBRILLATES not in pages.labels:
+        return results_table([])
     known = pages.records.set_index(RECORD).assign(truth=pages.labels[FIBRILLATES].to_numpy())
     resamples, rows = Resamples.draw(pages.records[SUBJECT], seed), []
     for (model, view), table in scores.items():
