@@ -105,6 +105,11 @@ def test_nobodys_share_is_given_where_the_network_knows_one_person_only(case: Ca
     alone = replace(case, right=np.arange(12) < 2, model="transecg")
     found, _ = tables.share_tables([alone, case], BOTH, 0)
     assert set(found["model"]) == {"resnet1d"}
+    found, orders = tables.share_tables([alone], BOTH, 0)
+    assert found.empty
+    assert tables.believed(found) == {}
+    assert tables.people_results(found, pd.DataFrame(columns=["factor", "model"])).empty
+    assert "no method is trusted" in tables.order_finding(orders)
 
 
 def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) -> None:

@@ -37,6 +37,8 @@ FEWEST_PERSONS = 2
 UNIFORM = (uniform.__name__, NONE, "")
 ORDER = list(NETWORKS)
 """Metrics that name no network are of the first of these."""
+SHARE_COLUMNS = ["cohort", "protocol", "model", "method", "baseline", "control", "speaks", "factor", "trusted", "share"]
+SHARE_COLUMNS += ["enrichment", "minus_control", "persons", "reason"]
 
 
 def method_table() -> pd.DataFrame:
@@ -161,12 +163,13 @@ def share_tables(cases: Sequence[Case], verdicts: pd.DataFrame, seed: int) -> tu
                 rows.append(row | told | intervals(known) | {"persons": n_persons, "reason": found.reason})
             if speaks and not found.reason:
                 orders.append(row | first_two(found.own, found.own[0, : len(kinds)] * sure, n_persons))
-    return pd.DataFrame(rows), pd.DataFrame(orders)
+    # where the networks know nobody, as after a few epochs, the tables are empty
+    return pd.DataFrame(rows, columns=None if rows else SHARE_COLUMNS), pd.DataFrame(orders)
 
 
 def believed(shares: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Trusted rows of the method that speaks for each cohort and network, where it gives shares."""
-    rows = shares[shares["speaks"] & shares["trusted"] & shares["reason"].isna()]
+    rows = shares[(shares["speaks"] & shares["trusted"] & shares["reason"].isna()).astype(bool)]
     return {f"{cohort}, {model}": own for (cohort, model), own in rows.groupby(["cohort", "model"], sort=False)}
 
 
