@@ -12,7 +12,7 @@ help:
 	@echo "make study PROFILE=real  the same on the real cohorts found in the data folder"
 	@echo "make study PROFILE=mine  the same on records of your own"
 	@echo "make test                the test suite"
-	@echo "make chaos               kill the demo at 15 random moments and compare (most of an hour)"
+	@echo "make chaos               kill every stage of the demo three times and compare (most of an hour)"
 	@echo "make fuzz                read every spoilt folder, and all that the study leaves of planted names"
 	@echo "make lab                 open the notebooks in JupyterLab"
 	@echo "make bench               speed measurements"
