@@ -570,7 +570,8 @@ def test_figures_are_drawn_of_rows_with_gaps(rows: pd.DataFrame) -> None:
     assert [ax.lines[-1].get_ydata()[0] for ax in front.axes[:3]] == pytest.approx([0.6, 0.3, 0.4])
     assert {text.get_text() for text in front.axes[2].texts} == {RAW, "bottleneck retimed.128"}
     figures.front_figure(rows[rows["view"] == "blind.1"], ["cross_record"])
-    figures.front_figure(rows[rows["attacker"] == "reader"], [])
+    empty = figures.front_figure(rows[rows["attacker"] == "reader"], []).axes[0]
+    assert [text.get_text() for text in empty.texts] == ["no valid attack"]
     raw = pd.DataFrame({"heart_rate": [60.0, 70.0], "pr": np.nan, "qrs": [90.0, np.nan], "qtc": 400.0})
     assert [line.get_ydata()[0] for line in figures.bland_altman_figure(raw, raw + 2).axes[0].lines] == [2, 2, 2]
     figures.strips_figure({RAW: np.zeros(500), "x.1": np.arange(500.0)}, 100.0)

@@ -74,6 +74,9 @@ def _draw_front(ax: Axes, utility: pd.DataFrame, privacy: pd.DataFrame, better: 
     places = {"value_utility": "x", "low_utility": "x_low", "high_utility": "x_high"}
     places |= {"value": "y", "low": "y_low", "high": "y_high"}
     both = both[[*places]].rename(columns=places).astype(float)
+    if both.empty:
+        ax.text(0.5, 0.5, "no valid attack", transform=ax.transAxes, ha="center", va="center")
+        ax.set(xticks=[])
     beyond = [((both["x"] > row.x) & (better * both["y"] > better * row.y)).any() for row in both.itertuples()]
     front = both[~np.array(beyond, dtype=bool)].sort_values("x")
     for view, row in both.iterrows():
