@@ -21,7 +21,7 @@ from ecgstudy.deidentification import attributes, audit, readers, tool
 from ecgstudy.deidentification.attacks import IGNORANT, LAZY, REFERENCE, SEMI, TIERS, RhythmAttacker
 from ecgstudy.deidentification.cycles import CycleSet
 from ecgstudy.deidentification.held import RawCohort, ReleasedCohort
-from ecgstudy.deidentification.judgement import answers_of, losses, missed, worst_off
+from ecgstudy.deidentification.judgement import answers_of, judgement_of, losses, missed, worst_off
 from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups
 from ecgstudy.deidentification.release import PROTECTED, RAW
 from ecgstudy.deidentification.results import STRONGEST
@@ -321,6 +321,13 @@ def test_the_worst_that_a_valid_attack_of_any_tier_reaches_is_judged() -> None:
     assert answers["max_sex_auroc"] == answers["max_age_auroc"] == "not asked"
     assert missed(answers, {"max_rank1": 0.35, "max_eer_gap": 0.06}) == []
     assert missed(answers, {"max_rank1": 0.34}) == ["persons: named right (rank-1) at most 0.34: 0.350"]
+    sure = answers["max_rank1"]._replace(high=0.35)
+    told = [
+        judgement_of(answers | {"max_rank1": rank1}, {"max_rank1": 0.35}, [])
+        for rank1 in (sure, sure._replace(high=0.4))
+    ]
+    assert told[0] == "Every limit that was set is kept."
+    assert told[1] == f"{told[0]} The intervals of these reach over theirs: persons: named right (rank-1)."
 
 
 def test_what_is_not_valid_or_not_asked_never_keeps_a_limit() -> None:
@@ -333,6 +340,9 @@ def test_what_is_not_valid_or_not_asked_never_keeps_a_limit() -> None:
         "sex (AUROC) at most 1: not asked",
         "60 years or older (AUROC) at most 1: not asked",
     ]
+    # and without a limit it is told all the same
+    assert missed(answers, {}) == ["no attack was valid, which proves nothing"]
+    assert missed(answers_of(pd.DataFrame(persons(True)), PROTECTED), {}) == []
     # nor where another day was asked about in vain
     both = persons(True) + persons(False, protocol="cross_day")
     assert answers_of(pd.DataFrame(both), PROTECTED)["max_rank1"] == "no valid attack"
