@@ -268,9 +268,11 @@ def test_too_few_people(clinic: Path, persons: int, sentence: str, capsys: pytes
         (["RAW", "--key", "no.key"], "no.key is no file that can be read; name the key"),
         (["RAW", "--out", "page.txt"], "name a file that ends in .html"),
         (["RAW", "--out", "nowhere/page.html"], "in a folder that there is"),
+        (["RAW", "others", "--out", "others/page.html"], "page.html would be shared with the release; name a place"),
         (["RAW", "--max-rank1", "5"], "--max-rank1 is 5; give a number from 0 to 1."),
         (["RAW", "--max-eer-gap", "nan"], "--max-eer-gap is nan; give a number from 0 to 1."),
         (["RAW", "--seed", "-1"], "The seed is -1; give a number from 0 to 2147483647."),
+        (["RAW", "--seed", "4294967296"], "The seed is 4294967296; give a number from 0 to 2147483647."),
     ],
 )
 def test_a_mistake_is_one_sentence_and_costs_nothing(

@@ -16,7 +16,7 @@ from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification import attacks, plan
 from ecgstudy.deidentification.attacks import IGNORANT, INVERSION, LAZY, REFERENCE, SEMI, AttackJob, Strangers
 from ecgstudy.deidentification.cycles import Recording, cycle_set
-from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, groups, strangers
+from ecgstudy.deidentification.plan import ATTACKER, PROTECTOR, VICTIM, _parts, groups, strangers
 from ecgstudy.deidentification.protections import SampleChange
 from ecgstudy.deidentification.release import RAW, ReleaseCohort, release_store
 from ecgstudy.errors import LeakageError, StudyError
@@ -24,7 +24,7 @@ from ecgstudy.evaluate.protocols import CrossRecord
 from ecgstudy.evaluate.trials import rank1_and_eer
 from ecgstudy.experiment.attackers import Attacker, Embedded, Fitted, NetworkAttacker, TemplateAttacker
 from ecgstudy.experiment.dataset import Dataset
-from ecgstudy.experiment.jobs import Context, Job
+from ecgstudy.experiment.jobs import Context, Job, Outcome
 from ecgstudy.experiment.networks import Recipe
 from ecgstudy.experiment.scores import score
 from ecgstudy.learn.classical import unit_rows
@@ -95,6 +95,30 @@ def test_groups_are_disjoint_and_stay_whoever_is_missing_and_everybody_is_a_vict
     folds = pd.DataFrame({"subject_id": "c/p", "strat_fold": range(1, 11)})
     initials = ["".join(name[0] for name in groups(context, "c", folds, rotation)) for rotation in range(2)]
     assert initials == ["vvppppaaaa", "ppppaaaavv"]
+
+
+def test_larger_groups_are_prepared_in_parts_of_the_victims_size_and_persons_stay_whole() -> None:
+    group = np.array([VICTIM] * 10 + [PROTECTOR] * 21 + [ATTACKER] * 4)
+    persons = pd.Series([f"{part}{number // 2}" for part, n in (("v", 10), ("p", 21), ("a", 4)) for number in range(n)])
+    part = pd.Series(_parts(group, persons))
+    assert part.value_counts().to_dict() == {"victim 0": 10, "protector 0": 11, "protector 1": 10, "attacker 0": 4}
+    assert len(pd.DataFrame({"part": part, "person": persons}).drop_duplicates()) == persons.nunique()
+    assert set(_parts(np.full(3, PROTECTOR), pd.Series([*"abc"]))) == {"protector 0", "protector 1", "protector 2"}
+
+
+def test_what_looks_at_one_record_at_a_time_is_released_once_for_all_rotations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "asked_cohorts", lambda _: ("c", ()))
+    monkeypatch.setattr(plan, "auxiliary", lambda _: [])
+    monkeypatch.setattr(plan, "common_leads", lambda _: ("I",))
+    context = SimpleNamespace(profile="real", stores={"c": None})
+    jobs = plan.release_jobs(context, [RAW, "noise.1", "low_rank.8", "microaggregation.3"], 0)
+    made = Outcome({job.name: {"c": job.name} for job in jobs}, pd.DataFrame())
+    _, readable = plan.released(jobs, made, range(5))
+    told = {view: [readable[view, turn] for turn in range(5)] for view in ("noise.1", "low_rank.8")}
+    assert set(told["noise.1"]) == {"attributes.noise.1.0.0"}
+    assert told["low_rank.8"] == [f"attributes.low_rank.8.{turn}.0" for turn in range(5)]  # it learns from people
+    assert len(jobs) == 1 + 5 + 5
+    assert len(readable) == 15
 
 
 def test_only_victims_are_on_trial_and_nobody_on_trial_is_learnt_from(stage: Stage) -> None:

@@ -24,6 +24,7 @@ from ecgstudy.deidentification.protections import (
     group_means,
     microaggregate,
 )
+from ecgstudy.deidentification.release import RATE_CLASS
 from ecgstudy.errors import StudyError
 
 FS, RUNS = 100.0, Path("unused")
@@ -170,6 +171,14 @@ def test_a_redrawn_rhythm_has_a_rounded_rate_and_stays_regular_or_irregular(rate
         assert abs(rounded - 60 / np.diff(own).mean()) <= 5 + 1e-6
         assert 30 - np.ptp(drawn) < 3 * 60 / rounded
         assert (rhythm_features(drawn)[2] > IRREGULAR) == (rhythm_features(own)[2] > IRREGULAR) == (spread > 0.1)
+
+
+def test_a_rate_class_is_one_of_three() -> None:
+    rates = {}
+    for own in (35.0, 55.0, 75.0, 110.0, 145.0, 190.0):
+        drawn = RATE_CLASS.peaks(_rhythm(own, 0.02, 0), 30.0, np.random.default_rng(0))
+        rates[own] = round(60 / np.diff(drawn).mean())
+    assert rates == {35.0: 40, 55.0: 40, 75.0: 80, 110.0: 120, 145.0: 120, 190.0: 120}
 
 
 def test_nothing_but_the_rounded_rate_and_the_class_of_a_rhythm_passes() -> None:

@@ -374,6 +374,23 @@ def test_records_in_mat_files_are_read(clinic: Callable[..., Path]) -> None:
     np.testing.assert_allclose(FolderCohort(out).signal(found).values, samples / GAIN, atol=1e-3)
 
 
+def test_groups_of_records_share_no_secret(clinic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, seeds = clinic(2), []
+    cohort = held.HeldCohort(source, source / "key")
+    order = Mock(protection="x.1", seed=0)
+
+    class Noting(LowPass):
+        def prepare(self, _release: CycleSet, seed: int) -> None:
+            seeds.append(seed)
+
+    monkeypatch.setitem(tool.PROTECTIONS, "x.1", Noting(15.0))
+    for names in (["a", "b"], ["c", "d"], ["a", "b"]):
+        records = pd.DataFrame({"record_id": names, "subject_id": names})
+        cycles = CycleSet(np.zeros((2, 1, 80)), np.zeros((2, 4)), records)
+        tool._prepare(order, cohort, cycles, source)
+    assert seeds[0] == seeds[2] != seeds[1]
+
+
 def test_the_key_lies_beside_the_records_and_decides_names_and_what_is_drawn(
     clinic: Callable[..., Path], tmp_path: Path
 ) -> None:
