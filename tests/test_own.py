@@ -229,6 +229,19 @@ def test_folders_lie_side_by_side_or_records_in_the_folder_itself(folder: Path, 
     assert own.near_misses() == ["wfdb_folder"]
 
 
+def test_two_linked_folders_of_one_name_stay_apart(folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(folder)
+    for year in (2023, 2024):
+        write_record(tmp_path / str(year) / "ecg", "a", digital(1, 300, year))
+        (folder.parent / str(year)).symlink_to(tmp_path / str(year) / "ecg")
+    cohorts = [OwnCohort(name, root) for name, root in own_folders().items()]
+    assert len({name for cohort in cohorts for name in cohort.records()["record_id"]}) == 2
+    for year, cohort in zip((2023, 2024), cohorts, strict=True):
+        (record_id,) = cohort.records()["record_id"]
+        read = pickle.loads(pickle.dumps(cohort)).signal(record_id)
+        np.testing.assert_array_equal(read.values, (digital(1, 300, year) / 200).astype(np.float32))
+
+
 def test_contradictions_ask_about_both_records(folder: Path) -> None:
     (folder / "subjects.csv").write_text("record,subject_id,age,sex\nann/a1,Ann,20,F\nann/a2,Ann,80,F\nbob,Bob,,\n")
     failures = FolderCohort(folder).failures()

@@ -201,7 +201,8 @@ class OwnCohort(Cohort):
         except DataNotFoundError as absent:
             told = str(absent).replace(str(root), name).replace(f"Cohort {OWN}", f"Cohort {name}")
             raise DataNotFoundError(told) from None
-        self.root, self._key = self._folder.root, pseudonym_key(data_root() / OWN)
+        # the name of a link, where it is one: what two of them lead to may have the same name
+        self.root, self._place, self._key = self._folder.root, root.name, pseudonym_key(data_root() / OWN)
 
     def __reduce__(self) -> tuple[Callable[[str, str], "OwnCohort"], tuple[str, str]]:
         """Travel to another process, by way of the cache, without the name of any folder."""
@@ -209,7 +210,7 @@ class OwnCohort(Cohort):
 
     def pseudonym(self, kind: str, name: str) -> str:
         """Keyed pseudonym of a "record", a "person" or the "folder": its initial and 12 hexadecimal digits."""
-        text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
+        text = f"{kind}\0{self._place}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
     @cached_property
