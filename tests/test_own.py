@@ -432,6 +432,29 @@ def test_a_disk_that_fails_costs_its_record_and_names_nobody(folder: Path, monke
     assert "  bob cannot be processed (ZeroDivisionError)." in list(examine(folder))
 
 
+def test_a_header_that_a_disk_does_not_give_costs_its_record_and_names_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, read_bytes = OwnCohort("own-1", folder), Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "bob.hea":
+            raise OSError(5, "Input/output error", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    cohort = OwnCohort("own-1", folder)
+    assert cohort.failures()["reason"].tolist() == ["cannot be read (OSError)"]
+    assert len(cohort.records()) == 2
+    assert cohort.digest()
+    with pytest.raises(RecordError, match=r"cannot be read \(Input/output error\)") as told:
+        cohort.signal(whole.pseudonym("record", "bob"))
+    assert "bob" not in str(told.value)
+    monkeypatch.setattr(FolderCohort, "records", Mock(side_effect=ValueError("bob")))
+    with pytest.raises(StudyError, match=r"^own-1 cannot be read \(ValueError\); check"):
+        OwnCohort("own-1", folder).records()
+
+
 def test_what_a_name_tells_the_terminal_to_do_is_shown_instead(folder: Path, capsys: pytest.CaptureFixture) -> None:
     (folder / "\x1b[31m\n\u202e.hea").write_text("")
     assert main(["doctor", str(folder)]) == 0

@@ -148,6 +148,10 @@ def test_lead_names_get_their_standard_spelling(name: str, standard: str) -> Non
         (["# only a comment"], "is empty"),
         (["total nonsense, no header"], "no WFDB record line"),
         (["r 1 abc 10", LINE], "no WFDB record line"),
+        (["r 2 1234567890123456789012345x"], "no WFDB record line"),  # wfdb's expression takes hours
+        (["r 1 500/1234567890123456789012345x 10", LINE], "no WFDB record line"),
+        (["r 1 500/360.5(-7) 10 12:00:00 01/01/2000", LINE], ""),
+        (["r 1 500 10", f"{'x' * 260}.dat 16 200"], "x.dat is missing"),
         (["r 1 nan 10", LINE], "no WFDB record line"),
         (["r 1 -500 10", LINE], "no sampling rate"),
         (["r 1 0 10", LINE], "sampling rate of 0 Hz"),

@@ -226,6 +226,9 @@ class OwnCohort(Cohort):
             raise RecordError(self.name, error.reason, error.remedy) from None
         except StudyError as damaged:  # the table
             raise StudyError(str(damaged).replace(str(self.root), self.name)) from None
+        except Exception as strange:  # whose text may name a file
+            told = f"cannot be read ({type(strange).__name__})"
+            raise RecordError(self.name, told, "check its permissions and the disk that it lies on") from None
         labels = [label for label in LABELS if label in records]
         records = records.reindex(columns=[*RECORD_COLUMNS, "diagnoses", *labels])
         for column, kind in (("record_id", "record"), ("subject_id", "person")):
@@ -255,6 +258,8 @@ class OwnCohort(Cohort):
             signal = self._folder.signal(self._named[record_id])
         except RecordError as error:
             raise RecordError(_safe_file(record_id, error.file), error.reason, error.remedy) from None
+        except OSError as broken:  # whose text names the file
+            raise RecordError(record_id, f"cannot be read ({broken.strerror})", "check the disk it lies on") from None
         return replace(signal, leads=safe_leads(signal.leads))
 
     def digest(self) -> str:

@@ -37,6 +37,10 @@ MAX_GAP_SHARE = 0.9
 """Part of a multi-segment record that may be gaps, which take memory that no file size bounds."""
 
 _BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 32 / 3, "311": 32 / 3}
+_REAL = r"\d*+\.?\d*+"
+_RATE = rf"{_REAL}(?:/-?{_REAL}(?:\(-?{_REAL}\))?)?|-{_REAL}"
+_RECORD_FIELDS = re.compile(rf"[-\w]++(?:/\d*+)? \d++(?: (?:{_RATE})(?: \d++)?)?")
+"""What the first four fields of a header may be: wfdb's own expression tries every way to share out their digits."""
 _PACKED = ("212", "310", "311")
 _INVALID_16 = -(2**15)
 _KNOWN_LEADS = {name.lower(): name for name in (*STANDARD_LEADS, "MLI", "MLII", "MLIII")}
@@ -134,7 +138,8 @@ def _parse_header(path: Path, root: Path) -> Header:
     remedy = "name header and signal file with letters, digits, - and _ only, inside the header too"
     _refuse(re.search(r"[^-\w]", path.stem) is not None, path, "has a name that WFDB does not allow", remedy)
     # The challenges of 2020 write date and time in an order that wfdb's grammar does not know; neither is asked.
-    match = rx_record.fullmatch(lines[0]) or rx_record.fullmatch(" ".join(lines[0].split()[:4]))
+    first = " ".join(lines[0].split()[:4])
+    match = rx_record.fullmatch(first) if _RECORD_FIELDS.fullmatch(first) else None
     _refuse(match is None, path, "starts with a line that is no WFDB record line", detail=lines[0])
     try:
         fs, n_samples, n_leads = float(match["fs"]), int(match["sig_len"]), int(match["n_sig"])
@@ -163,7 +168,7 @@ def _channel(path: Path, line: str, number: int) -> Channel:
     name = line.split()[0]
     outside = "/" in name or "\\" in name or not name.strip(".")
     _refuse(outside, path, "names a signal file outside its own folder", "do not trust this record", name)
-    foreign = name.rpartition(".")[0] != path.stem and path.with_name(name).with_suffix(".hea").exists()
+    foreign = name.rpartition(".")[0] != path.stem and os.access(path.with_name(name).with_suffix(".hea"), os.F_OK)
     _refuse(foreign, path, "names the signal file of another record", detail=name)
     match = rx_signal.match(line)
     _refuse(match is None, path, "has a line that is no WFDB signal line", detail=line)
