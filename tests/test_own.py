@@ -223,6 +223,8 @@ def test_folders_lie_side_by_side_or_records_in_the_folder_itself(folder: Path, 
     write_record(tmp_path / "wfdb-folder" / "another one", "x", digital(1, 300))
     (tmp_path / "wfdb-folder" / "empty").mkdir()
     assert {name: root.name for name, root in own_folders().items()} == {"own-1": "another one", "own-2": "clinic"}
+    (tmp_path / "wfdb-folder" / "._x.hea").write_bytes(b"\x00\x05\x16\x07")
+    assert len(own_folders()) == 2
     (tmp_path / "wfdb-folder" / "subjects.csv").write_text(TABLE)
     assert own_folders() == {"own-1": tmp_path / "wfdb-folder"}
     (tmp_path / "wfdb_folder").mkdir()
@@ -475,6 +477,25 @@ def test_a_table_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_path:
     (folder / "subjects.csv").symlink_to(tmp_path / "elsewhere.csv")
     with pytest.raises(StudyError, match="leads outside"):
         FolderCohort(folder).records()
+    (tmp_path / "elsewhere.csv").unlink()
+    (folder / "subjects.csv").unlink()
+    (folder / "subjects.csv").symlink_to("Smith.csv")
+    with pytest.raises(StudyError, match=r"^own-1/subjects\.csv is missing; put the table itself there"):
+        OwnCohort("own-1", folder).records()
+    (folder / "Smith.csv").write_text("record\n")
+    with pytest.raises(StudyError, match=r"^own-1/subjects\.csv, line 1: there is no column"):
+        OwnCohort("own-1", folder).records()
+
+
+def test_tables_and_links_below_a_folder_are_told_to_be_left_out(folder: Path, tmp_path: Path) -> None:
+    assert not [note for note in OwnCohort("own-1", folder).notes() if "found" in note]
+    (folder / "ann" / "subjects.csv").write_text(TABLE)
+    write_record(tmp_path / "Smith", "x", digital(1, 300))
+    (folder / "Smith").symlink_to(tmp_path / "Smith")
+    tables, links = (note for note in OwnCohort("own-1", folder).notes() if "found" in note)
+    assert tables.startswith("subjects.csv in folders below this one is not read (1 found): put one table here")
+    assert links.startswith("Links to other folders are not followed (1 found)")
+    assert len(OwnCohort("own-1", folder).records()) == 3
 
 
 def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) -> None:

@@ -108,7 +108,13 @@ class FolderCohort(WfdbCohort):
     def subjects(self) -> Subjects | None:
         """What ``subjects.csv`` says; None where there is none."""
         path = self.root / SUBJECTS
-        return read_subjects(checked_path(path, self.root)) if path.exists() else None
+        if not os.path.lexists(path):
+            return None
+        try:
+            checked_path(path, self.root)
+        except RecordError as wrong:
+            raise StudyError(f"{path} {wrong.reason}; put the table itself there, so that you may read it.") from None
+        return read_subjects(path)  # not what a link leads to, which may be called after somebody
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         path, written = self.root / SUBJECTS, composed(record_id)
@@ -162,7 +168,6 @@ class FolderCohort(WfdbCohort):
     def notes(self) -> list[str]:
         """Say what the records do not say themselves, without naming any."""
         records = self.records()
-        n_from = {name: sum(name in told for told in records["from_header"]) for name in ("age", "sex")}
         found = []
         if self.subjects is None:
             found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
@@ -173,6 +178,29 @@ class FolderCohort(WfdbCohort):
                 )
         else:
             found += self.subjects.notes
+        return found + self._unread_below() + self._from_headers(records)
+
+    def _unread_below(self) -> list[str]:
+        """Say how many tables and folders below the folder are not read."""
+        tables = links = 0
+        for place, inner, names in os.walk(self.root):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            links += sum(Path(place, name).is_symlink() for name in inner)
+            tables += Path(place) != self.root and SUBJECTS in names
+        found = []
+        if tables:
+            found.append(
+                f"{SUBJECTS} in folders below this one is not read ({tables} found): put one table here, for all "
+                "records, or give the study each folder by itself."
+            )
+        if links:
+            found.append(f"Links to other folders are not followed ({links} found): put what they lead to here itself.")
+        return found
+
+    def _from_headers(self, records: pd.DataFrame) -> list[str]:
+        """Say what is known from the headers' comments, and what they do not say clearly."""
+        n_from = {name: sum(name in told for told in records["from_header"]) for name in ("age", "sex")}
+        found = []
         if any(n_from.values()):
             found.append(
                 f"The age of {n_from['age']} and the sex of {n_from['sex']} records are those of their header's "
@@ -326,7 +354,8 @@ def own_folders() -> dict[str, Path]:
     base = data_root() / OWN
     if not (os.access(base, os.R_OK | os.X_OK) and base.is_dir()):
         return {}
-    if (base / SUBJECTS).exists() or any(base.glob("*.hea")):
+    headers = (path for path in base.glob("*.hea") if not path.name.startswith("."))  # as macOS leaves them
+    if os.path.lexists(base / SUBJECTS) or any(True for _ in headers):
         return {f"{OWN_PREFIX}1": base}
     folders = sorted(child for child in base.iterdir() if child.is_dir() and not child.name.startswith("."))
     return {f"{OWN_PREFIX}{n}": folder for n, folder in enumerate(filter(_holds_records, folders), start=1)}
