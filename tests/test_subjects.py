@@ -1,5 +1,6 @@
 """``subjects.csv`` as people write it: what is understood, and one sentence with line and column for every mistake."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,10 @@ def test_dates_become_sessions_and_days_between(
     ("row", "sentence", "cell"),
     [
         ("b,,1,4,M", "line 3, column subject_id: names no person", ""),
+        ("b,unknown,1,4,M", "line 3, column subject_id: names no person", "unknown"),
+        ("b,N/A,1,4,M", "line 3, column subject_id: names no person", "N/A"),
+        ("b,4.71108E+11,1,4,M", "line 3, column subject_id: is a number that a spreadsheet has rounded", "4.71108E+11"),
+        ('b,"4,71108e+11",1,4,M', "line 3, column subject_id: is a number that a spreadsheet", "4,71108e+11"),
         ("b,Bob,first,4,M", "line 3, column session: is neither a whole number from 1 nor a date", "first"),
         ("b,Bob,0,4,M", "line 3, column session: is neither", "0"),
         ("b,Bob,1.5,4,M", "line 3, column session: is neither", "1.5"),
@@ -143,6 +148,15 @@ def test_ages_and_sexes_of_cells_and_comments() -> None:
     assert [sex_of(text) for text in ("f", "Female", "M", "male", "W", "Smith")] == ["F", "F", "M", "M", "F", None]
     said = facts_of_comments(["Age: 63", "Gender: Female", " Dx : 426783006,1", "Rx: Unknown", "Storage: 5"])
     assert said == {"age": "63", "sex": "Female", "dx": "426783006,1"}
+
+
+def test_long_cells_take_no_time() -> None:
+    started = time.process_time()
+    assert np.isnan(age_of("63" + " " * 60_000 + "q"))
+    assert age_of("63" + " " * 60_000 + "years") == 63
+    rows = pd.DataFrame({"record_id": ["a", "b"], "subject_id": ["0" * 60_000 + "x", "0" * 60_000], "age": [1.0, 1.0]})
+    assert not contradictions(rows.assign(sex=None))
+    assert time.process_time() - started < 2
 
 
 def test_one_person_of_two_sexes_ages_or_spellings_is_named() -> None:

@@ -156,11 +156,14 @@ def _facts(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], list[Fault]]:
     facts = {"age": told["age"].map(age_of).astype(float), "sex": told["sex"].map(sex_of)}
     facts |= {label: rows[label].where(rows[label].map(stated), None) for label in rows.columns.intersection(LABELS)}
     unread = {name: facts[name].isna() & told[name].map(stated) for name in ("age", "sex")}
+    nameless = ~rows["subject_id"].map(stated).astype(bool)  # or all whom nobody knows would be one person
+    rounded = rows["subject_id"].str.fullmatch(r"\d+(?:[.,]\d+)?[eE]\+\d+").astype(bool)
     sessions, wrong = _sessions(told["session"])
     return facts | sessions, [
         ("record", rows["record"] == "", "names no record", "fill it in"),
         ("record", rows["record"].duplicated(keep=False), "lists its record twice", "keep one row a record"),
-        ("subject_id", rows["subject_id"] == "", "names no person", "fill it in"),
+        ("subject_id", nameless, "names no person", "give each person an id, and none the word for unknown"),
+        ("subject_id", rounded, "is a number that a spreadsheet has rounded", "export the column again as text"),
         ("age", unread["age"], "is no age", f"write years from 0 to {OLDEST}, or nothing"),
         ("sex", unread["sex"], "is no sex that the study knows", "write F, M or nothing"),
         *(("session", *fault, "number a person's days 1, 2, ... or write dates as 2024-03-31") for fault in wrong),
@@ -209,8 +212,8 @@ def facts_of_comments(comments: Iterable[str]) -> dict[str, str]:
 def _plain(name: str) -> str:
     """Id of a person without what spreadsheets and hands change: capitals, blanks, accents' coding, 0042 and 42.0."""
     bare = re.sub(r"\s+", "", unicodedata.normalize("NFKC", name).casefold())
-    number = re.fullmatch(r"0*(\d+?)(?:[.,]0+)?", bare)
-    return number[1] if number else bare
+    number = re.fullmatch(r"(\d++)(?:[.,]0++)?", bare)
+    return number[1].lstrip("0") or "0" if number else bare
 
 
 def contradictions(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:

@@ -63,7 +63,7 @@ def stated(text: str) -> bool:
 
 def age_of(text: str) -> float:
     """Age in years, :data:`OVER_89_YEARS` for all who are older than 89; NaN where it is unknown or no age."""
-    match = _AGE.fullmatch(text.strip())
+    match = _AGE.fullmatch(" ".join(text.split()))  # its expression tries every share of many blanks
     age = float(match[2].replace(",", ".")) if match and match[1] != "<" else float("nan")
     over_89 = 89 < age <= OLDEST or (age == 89 and (match[1] or match[3]))
     return OVER_89_YEARS if over_89 else age if age <= OLDEST else float("nan")
