@@ -506,6 +506,8 @@ def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) 
         path.write_text(path.read_text().replace(f" {fields[6]} 0 II", f" {int(fields[6]) + 1} 0 II"))
         with pytest.raises(RecordError, match="does not have the checksum"):
             FolderCohort(folder).signal(name)
+        path.write_text(path.read_text().replace(f" {int(fields[6]) + 1} 0 II", " 0 0 II"))  # nothing was summed
+        assert FolderCohort(folder).signal(name).values.shape == (2, 300)
 
 
 def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folder: Path) -> None:

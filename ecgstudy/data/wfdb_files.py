@@ -311,7 +311,8 @@ def _read_with_wfdb(header: Header, offered: slice, summed: bool) -> np.ndarray:
 def _check_sums(header: Header, channels: Sequence[Channel], samples: np.ndarray) -> None:
     """Refuse samples (n_leads, n_samples) whose 16-bit sums are not those that their header states, if any."""
     for channel, total in zip(channels, samples.sum(axis=1, dtype=np.int64), strict=True):
-        stated = channel.checksum is not None and channel.samples_per_frame == 1  # else wfdb has averaged them
+        # wfdb averages the samples of a frame; many writers put 0 where they have summed nothing
+        stated = channel.checksum not in (None, 0) and channel.samples_per_frame == 1
         wrong = stated and (int(total) - channel.checksum) % (1 << 16) != 0
         _refuse(wrong, header.path.with_name(channel.file), "does not have the checksum that its header states")
 
