@@ -516,7 +516,7 @@ def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folde
     (folder / "itself.hea").write_text("itself 1 500 400\nitself.hea 16 200\n")
     (folder / "gap.hea").write_text("gap/2 1 500 100000400\nbob 400\n~ 100000000\n")
     failures = FolderCohort(folder).failures().set_index("record_id")["reason"]
-    assert failures["huge"] == "claims more than 268,435,456 samples"
+    assert failures["huge"] == "claims more than 134,217,728 samples"
     assert failures["other"] == "names the signal file of another record"
     assert failures["itself"].endswith("bytes shorter than its header says")
     assert failures["gap"] == "consists of gaps, nearly all of it"

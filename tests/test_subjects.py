@@ -35,6 +35,7 @@ PLAIN = "record,subject_id,session,age,sex\na,Ann,1,40,F\nb,Bob,2,41.5,M\n"
         PLAIN.replace("\n", "\r\n"),
         PLAIN.replace(",", ", "),
         PLAIN.replace("record", "Record").replace("subject_id", "Subject ID").replace("age", " AGE "),
+        "# exported by hand\r" + PLAIN.replace("\n", "\r"),
         '# exported "by hand", "so\n\n' + PLAIN.replace("\nb", "\n# half of them\n\nb"),
         PLAIN.replace(",1,", ",1.0,").replace(",2,", ", 02 ,"),
         PLAIN.replace("\na,", "\n.\\a.hea,").replace("\nb,", "\n./b.dat,"),
@@ -131,6 +132,13 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: st
         read(tmp_path, content)
     assert "subjects.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_beyond_all_measure_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="has more than 1,000,000 lines; keep one line a record"):
+        read(tmp_path, "record,subject_id\n" + "\n" * 1_000_000)
+    with pytest.raises(StudyError, match="has a line of more than 1,000 cells; keep"):
+        read(tmp_path, "record,subject_id\nb,Bob" + "," * 1000)
 
 
 def test_a_table_of_a_german_spreadsheet_is_read_and_said_to_be_of_windows(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ NEEDED = ("record", "subject_id")
 LABELS = ("activity", "electrode", "diagnosis")
 """Columns beside person, session, age and sex that the study asks about; further ones are ignored."""
 READ = (*NEEDED, "session", "age", "sex", *LABELS)
-MAX_BYTES = 1 << 26
+MAX_BYTES, MAX_ROWS, MAX_COLUMNS = 1 << 26, 1_000_000, 1000
 MOST_YEARS_DATED, MOST_YEARS_UNDATED = 2.0, 15.0
 """Years by which ages of one person may differ: beyond the time between dated sessions, and without dates."""
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -115,12 +115,17 @@ def _text(path: Path) -> tuple[str, list[str]]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every row that is neither blank nor a comment."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # as Excel for Mac ends lines
+    if text.count("\n") > MAX_ROWS:
+        raise StudyError(f"{path} has more than {MAX_ROWS:,} lines; keep one line a record.")
     # before a quote in a comment swallows what follows; Excel's own first line is none of the table either
-    text = re.sub(r"^[ \t]*#.*$|\A\"?sep=.\"?\r?$", "", text, flags=re.MULTILINE)
-    lines = [line for line in text.splitlines() if line.strip()]
+    text = re.sub(r"^[ \t]*#.*$|\A\"?sep=.\"?$", "", text, flags=re.MULTILINE)
+    lines = [line for line in text.split("\n") if line.strip()]
     unquoted = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
     separator = max(",;\t", key=unquoted.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    if any(line.count(separator) > MAX_COLUMNS for line in lines):
+        raise StudyError(f"{path} has a line of more than {MAX_COLUMNS:,} cells; keep the columns that are read.")
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     while True:
         line = reader.line_num + 1
         try:

@@ -28,8 +28,9 @@ FS_RANGE = (10.0, 100_000.0)
 MAX_HEADER_BYTES = 1 << 20
 MAX_LINE, MAX_BLANKS = 1000, 50
 """Characters of a header's line, and blanks in a row: more of them keep wfdb's expressions busy for minutes."""
-MAX_VALUES = 1 << 28
-"""Samples times leads of a record: a gigabyte."""
+MAX_VALUES = 1 << 27
+"""Samples times leads of a record: half a gigabyte, or two days of three leads at 250 Hz."""
+TOO_LARGE = f"claims more than {MAX_VALUES:,} samples"
 MOST_AT_ONCE = 1 << 24
 """Samples that are decoded at a time, for the sake of memory."""
 MAX_SEGMENTS = 2000
@@ -149,7 +150,7 @@ def _parse_header(path: Path, root: Path) -> Header:
     _refuse(name != path.stem, path, "calls itself by another name", "give header and file the same name", name)
     _refuse(not FS_RANGE[0] <= fs <= FS_RANGE[1], path, f"claims a sampling rate of {fs:g} Hz")
     too_large = n_samples * n_leads > MAX_VALUES
-    _refuse(too_large, path, f"claims more than {MAX_VALUES:,} samples", "split the record", f"{n_samples} x {n_leads}")
+    _refuse(too_large, path, TOO_LARGE, "split the record", f"{n_samples} x {n_leads}")
     comments = tuple(line.strip(" \t#") for line in comments)
     if match["n_seg"]:
         parts = _segment_names(path, lines[1:], int(match["n_seg"]), n_samples)
@@ -259,6 +260,7 @@ def check_signal_files(header: Header, root: Path) -> None:
         remedy = "convert it to format 16 (wfdb.wrsamp, or xform of the WFDB tools)"
         _refuse(fmt not in _BITS, path, "is in a WFDB format whose size cannot be checked", remedy, f"format {fmt}")
         n_values = header.n_samples * sum(channel.samples_per_frame for channel in members)
+        _refuse(n_values > MAX_VALUES, header.path, TOO_LARGE, "split the record", str(n_values))
         spare = checked_path(path, root).stat().st_size - offset - math.ceil(n_values * _BITS[fmt] / 8)
         # Writers of packed formats may fill up their last group of bytes.
         fits = 0 <= spare <= (3 if fmt in _PACKED else 0)
