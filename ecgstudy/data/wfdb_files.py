@@ -94,7 +94,7 @@ def common_unit(channels: Sequence[Channel]) -> str:
 
 
 def _refuse(wrong: bool, file: Path, reason: str, remedy: str = AGAIN, detail: str = "") -> None:
-    """Raise :class:`RecordError` about a file where something is `wrong`; what a header says is `detail`."""
+    """Raise :class:`RecordError` about a file where something is `wrong`; what a header says, numbers too, is `detail`."""
     if wrong:
         raise RecordError(file, reason, remedy, detail)
 
@@ -148,7 +148,7 @@ def _parse_header(path: Path, root: Path) -> Header:
         raise RecordError(path, "states no sampling rate or no number of samples in its first line") from None
     name = match["record_name"]
     _refuse(name != path.stem, path, "calls itself by another name", "give header and file the same name", name)
-    _refuse(not FS_RANGE[0] <= fs <= FS_RANGE[1], path, f"claims a sampling rate of {fs:g} Hz")
+    _refuse(not FS_RANGE[0] <= fs <= FS_RANGE[1], path, "claims a sampling rate that no ECG has", detail=f"{fs:g} Hz")
     too_large = n_samples * n_leads > MAX_VALUES
     _refuse(too_large, path, TOO_LARGE, "split the record", f"{n_samples} x {n_leads}")
     comments = tuple(line.strip(" \t#") for line in comments)
@@ -156,7 +156,8 @@ def _parse_header(path: Path, root: Path) -> Header:
         parts = _segment_names(path, lines[1:], int(match["n_seg"]), n_samples)
         return Header(path, fs, n_samples, n_leads, (), comments, parts=parts)
     n_lines = len(lines) - 1
-    _refuse(n_lines != n_leads or n_leads == 0, path, f"claims {n_leads} leads but describes {n_lines}")
+    told = "describes no leads, or not as many as it claims"
+    _refuse(n_lines != n_leads or n_leads == 0, path, told, detail=f"{n_leads}, {n_lines}")
     channels = tuple(_channel(path, line, number) for number, line in enumerate(lines[1:], start=1))
     header = Header(path, fs, n_samples, n_leads, channels, comments)
     remedy = "give each lead a name of its own in the header"
@@ -194,7 +195,8 @@ def _segment_names(path: Path, lines: Sequence[str], n_segments: int, n_samples:
     _refuse(not described, path, "claims another number of segments than it describes")
     _refuse(n_segments > MAX_SEGMENTS, path, f"has more than {MAX_SEGMENTS:,} segments", "split the record")
     total = sum(int(match["seg_len"]) for match in matches)
-    _refuse(total != n_samples, path, f"claims {n_samples} samples but its segments add up to {total}")
+    told = "claims another length than that of its segments"
+    _refuse(total != n_samples, path, told, detail=f"{n_samples}, {total}")
     gaps = sum(int(match["seg_len"]) for match in matches if match["seg_name"] == "~")
     _refuse(
         gaps > MAX_GAP_SHARE * total, path, "consists of gaps, nearly all of it", "keep the parts that hold signals"
@@ -216,11 +218,12 @@ def _with_segments(header: Header, root: Path) -> Header:
     channels = segments[0].channels
     announced = {(channel.lead, channel.unit) for channel in channels}
     for segment in holding:
-        told = f"is sampled at {segment.fs:g} Hz, its record at {header.fs:g} Hz"
-        _refuse(segment.fs != header.fs, segment.path, told)
+        told = "is sampled at another rate than its record"
+        _refuse(segment.fs != header.fs, segment.path, told, detail=f"{segment.fs:g} Hz, {header.fs:g} Hz")
         held = {(channel.lead, channel.unit) for channel in segment.channels}
         _refuse(not held <= announced, segment.path, "has a lead or a unit that its record does not announce")
-    _refuse(n_leads != len(channels), path, f"claims {n_leads} leads but its segments hold {len(channels)}")
+    told = "claims another number of leads than its segments hold"
+    _refuse(n_leads != len(channels), path, told, detail=f"{n_leads}, {len(channels)}")
     return replace(header, channels=channels, segments=holding)
 
 
@@ -264,7 +267,8 @@ def check_signal_files(header: Header, root: Path) -> None:
         spare = checked_path(path, root).stat().st_size - offset - math.ceil(n_values * _BITS[fmt] / 8)
         # Writers of packed formats may fill up their last group of bytes.
         fits = 0 <= spare <= (3 if fmt in _PACKED else 0)
-        _refuse(not fits, path, f"is {abs(spare)} bytes {'shorter' if spare < 0 else 'longer'} than its header says")
+        told = f"is {'shorter' if spare < 0 else 'longer'} than its header says"
+        _refuse(not fits, path, told, detail=f"{abs(spare)} bytes")
 
 
 def _is_plain_16(header: Header) -> bool:
@@ -305,8 +309,8 @@ def _read_with_wfdb(header: Header, offered: slice, summed: bool) -> np.ndarray:
     # wfdb lets through whatever numpy or Python raise on a file that breaks its assumptions.
     except Exception as error:
         raise RecordError(header.path, f"cannot be decoded by wfdb ({type(error).__name__})") from error
-    told = f"decodes to shape {values.shape}, which its header does not announce"
-    _refuse(values.shape != (len(wanted), header.n_samples), header.path, told)
+    told = "decodes to another shape than its header announces"
+    _refuse(values.shape != (len(wanted), header.n_samples), header.path, told, detail=str(values.shape))
     return values
 
 
