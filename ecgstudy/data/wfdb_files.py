@@ -94,7 +94,7 @@ def common_unit(channels: Sequence[Channel]) -> str:
 
 
 def _refuse(wrong: bool, file: Path, reason: str, remedy: str = AGAIN, detail: str = "") -> None:
-    """Raise :class:`RecordError` about a file where something is `wrong`; what a header says, numbers too, is `detail`."""
+    """Raise :class:`RecordError` about a file where something is `wrong`; what a header says is `detail`."""
     if wrong:
         raise RecordError(file, reason, remedy, detail)
 
@@ -253,6 +253,8 @@ def check_signal_files(header: Header, root: Path) -> None:
         for segment in dict.fromkeys(header.segments):
             check_signal_files(segment, root)
         return
+    n_values = header.n_samples * sum(channel.samples_per_frame for channel in header.channels)
+    _refuse(n_values > MAX_VALUES, header.path, TOO_LARGE, "split the record", str(n_values))
     for name in dict.fromkeys(channel.file for channel in header.channels):
         members = [channel for channel in header.channels if channel.file == name]
         path, fmt, offset = header.path.with_name(name), members[0].fmt, members[0].byte_offset
@@ -263,7 +265,6 @@ def check_signal_files(header: Header, root: Path) -> None:
         remedy = "convert it to format 16 (wfdb.wrsamp, or xform of the WFDB tools)"
         _refuse(fmt not in _BITS, path, "is in a WFDB format whose size cannot be checked", remedy, f"format {fmt}")
         n_values = header.n_samples * sum(channel.samples_per_frame for channel in members)
-        _refuse(n_values > MAX_VALUES, header.path, TOO_LARGE, "split the record", str(n_values))
         spare = checked_path(path, root).stat().st_size - offset - math.ceil(n_values * _BITS[fmt] / 8)
         # Writers of packed formats may fill up their last group of bytes.
         fits = 0 <= spare <= (3 if fmt in _PACKED else 0)
