@@ -400,6 +400,20 @@ def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: 
     assert data_fingerprint("mine") != second
 
 
+def test_a_file_that_may_not_be_looked_at_does_not_stop_the_engine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, lstat = data_fingerprint("mine"), Path.lstat
+
+    def refuse(path: Path) -> os.stat_result:
+        if path.name == "bob.dat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    assert data_fingerprint("mine").keys() == first.keys()
+
+
 def test_a_damaged_table_is_one_line_of_cohorts_and_names_no_folder_to_the_study(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
