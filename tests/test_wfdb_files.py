@@ -207,6 +207,8 @@ def test_lead_names_get_their_standard_spelling(name: str, standard: str) -> Non
         (["r/1 1 500 30", "short 30"], "short.dat is shorter than its header says (50 bytes)"),
         (["r/2 1 500 60", "a 30", "short 30"], "short.dat is shorter than its header says (50 bytes)"),
         (["r/1 1 500 30", "~ 30"], "consists of gaps"),
+        (["r/3 1 500 65", "a 30", "~ 5", "a 30"], "has a gap and no layout segment; split the record at the gap"),
+        (["r/2 1 500 35", "~ 5", "a 30"], "has a gap and no layout segment"),
         (bytes(range(256)), "outside ASCII"),
         (b"r 1 500 10\n" + "r.dat 16 200/µV 12 0 0 0 0 I\n".encode(), "outside ASCII"),
         (b"r 1 500 10\nr.dat 16 200/\xb5V 12 0 0 0 0 I\n", "outside ASCII"),

@@ -215,6 +215,8 @@ def _with_segments(header: Header, root: Path) -> Header:
     holding = tuple(segment for segment in segments if segment.n_samples)
     plain = holding and not any(segment.parts for segment in segments)
     _refuse(not plain, path, "has no segment with signals, or segments within segments")
+    fixed = header.parts[0] == "~" or segments[0].n_samples > 0
+    _refuse(fixed and "~" in header.parts, path, "has a gap and no layout segment", "split the record at the gap")
     channels = segments[0].channels
     announced = {(channel.lead, channel.unit) for channel in channels}
     for segment in holding:
