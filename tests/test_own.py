@@ -231,7 +231,19 @@ def test_a_key_is_made_after_an_interrupted_attempt_and_without_links(
 ) -> None:
     (tmp_path / f"{KEY}.{os.getpid()}").write_text("")
     monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError))
+    synced = Mock(side_effect=os.fsync)
+    monkeypatch.setattr(os, "fsync", synced)
     assert pseudonym_key(tmp_path) == bytes.fromhex((tmp_path / KEY).read_text())
+    assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
+    assert synced.call_count == 2  # of the attempt and of the key
+    (tmp_path / KEY).unlink()
+
+    def lose_the_race(*_: object) -> None:
+        (tmp_path / KEY).write_text("ab" * 32)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", lose_the_race)
+    assert pseudonym_key(tmp_path) == bytes.fromhex("ab" * 32)
 
 
 def test_folders_lie_side_by_side_or_records_in_the_folder_itself(folder: Path, tmp_path: Path) -> None:
