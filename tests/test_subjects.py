@@ -149,6 +149,13 @@ def test_a_table_of_a_german_spreadsheet_is_read_and_said_to_be_of_windows(tmp_p
     assert note.startswith("subjects.csv is not UTF-8 and was read as Windows text (cp1252)")
 
 
+def test_other_sexes_count_as_not_stated_and_are_told(tmp_path: Path) -> None:
+    found = read(tmp_path, "record,subject_id,sex\na,Ann,divers\nb,Bob,X\nc,Cy,Other\nd,Di,F\ne,Eve,\n")
+    assert not found.problems
+    assert found.rows["sex"].tolist() == [None, None, None, "F", None]
+    assert found.notes == ("Rows of subjects.csv with another sex than F or M, which count as not stated: 3.",)
+
+
 def test_ages_and_sexes_of_cells_and_comments() -> None:
     assert [age_of(text) for text in ("0", "54.5", "89", ">89", "89+", "97", "54 y")] == [0, 54.5, 89, 90, 90, 90, 54]
     assert all(np.isnan(age_of(text)) for text in ("", "?", "NaN", "unknown", "N/A", "-1", "<1", "131", "inf"))

@@ -147,8 +147,11 @@ class FolderCohort(WfdbCohort):
         if self.subjects is None:
             return []
         absent = sorted({*self.subjects.rows.index, *self.subjects.problems} - {*map(composed, listed), ""})
+        there = {composed(name).rpartition("/")[2] for name in listed}
         remedy = "add the record's .hea and .dat files, or remove the row"
-        found = [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
+        path = "write it as its path below this folder, as visit1/p07"
+        why = "names a record that is not in the folder"
+        found = [(name, SUBJECTS, why, path if Path(name).name in there else remedy) for name in absent]
         nameless = self.subjects.problems.get("")
         return found + ([(SUBJECTS, SUBJECTS, nameless.reason, nameless.remedy)] if nameless else [])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecgstudy.data.tables import OLDEST, age_of, sex_of, stated
+from ecgstudy.data.tables import OLDEST, OTHER_SEXES, age_of, sex_of, stated
 from ecgstudy.errors import RecordError, StudyError
 
 NEEDED = ("record", "subject_id")
@@ -91,6 +91,8 @@ def read_subjects(path: Path) -> Subjects:
         for record, line, cell in rows[wrong].reindex(columns=["record", "line", column]).values:
             error = RecordError(path, f"line {line}, column {column}: {what}", remedy, detail=cell)
             problems.setdefault(record, error)
+    if others := int(_other_sex(rows).sum()):
+        notes.append(f"Rows of {path.name} with another sex than F or M, which count as not stated: {others}.")
     usable = rows[["record", "line", "subject_id"]].assign(**facts)[~rows["record"].isin(problems)]
     if "date" in usable and usable["date"].isna().all():
         usable = usable.drop(columns="date").assign(session=1)
@@ -161,6 +163,7 @@ def _facts(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], list[Fault]]:
     facts = {"age": told["age"].map(age_of).astype(float), "sex": told["sex"].map(sex_of)}
     facts |= {label: rows[label].where(rows[label].map(stated), None) for label in rows.columns.intersection(LABELS)}
     unread = {name: facts[name].isna() & told[name].map(stated) for name in ("age", "sex")}
+    unread["sex"] &= ~_other_sex(rows)
     nameless = ~rows["subject_id"].map(stated).astype(bool)  # or all whom nobody knows would be one person
     rounded = rows["subject_id"].str.fullmatch(r"\d+(?:[.,]\d+)?[eE]\+\d+").astype(bool)
     sessions, wrong = _sessions(told["session"])
@@ -173,6 +176,11 @@ def _facts(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], list[Fault]]:
         ("sex", unread["sex"], "is no sex that the study knows", "write F, M or nothing"),
         *(("session", *fault, "number a person's days 1, 2, ... or write dates as 2024-03-31") for fault in wrong),
     ]
+
+
+def _other_sex(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row states a sex that the study does not ask about."""
+    return rows.get("sex", pd.Series("", index=rows.index)).str.lower().isin(OTHER_SEXES)
 
 
 def _sessions(cells: pd.Series) -> tuple[dict[str, pd.Series], list[tuple[pd.Series, str]]]:

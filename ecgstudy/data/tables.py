@@ -15,6 +15,8 @@ OVER_89_YEARS = 90.0
 OLDEST = 130
 UNKNOWN = frozenset({"", "?", "-", "u", "unk", "unknown", "na", "n/a", "nan", "none", "null"})
 """What stands where nothing is known, in lower case."""
+OTHER_SEXES = frozenset({"d", "divers", "diverse", "i", "intersex", "nonbinary", "non-binary", "o", "other", "x"})
+"""What stands where a sex is stated that the study does not ask about, in lower case."""
 _SEXES = {
     **dict.fromkeys(("f", "female", "woman", "w", "weiblich"), "F"),
     **dict.fromkeys(("m", "male", "man", "männlich"), "M"),

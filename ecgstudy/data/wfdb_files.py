@@ -105,7 +105,12 @@ def checked_path(path: Path, root: Path) -> Path:
     inside = str(file).startswith(os.path.realpath(root) + os.sep)
     _refuse(not inside, path, "leads outside the cohort's folder", "put the file itself inside that folder")
     # unlike Path.exists, this answers False where a folder may not be searched
-    _refuse(not os.access(file, os.F_OK), path, "is missing")
+    if not os.access(file, os.F_OK):
+        spelt = (path.with_suffix(path.suffix.swapcase()).name, path.name.lower(), path.name.upper())
+        nearly = any(os.access(path.with_name(name), os.F_OK) for name in spelt)
+        alike = "give the file's name the same capitals where it is mentioned"
+        _refuse(nearly, path, "is missing, but there is a file whose name differs in capitals only", alike)
+        _refuse(True, path, "is missing")
     _refuse(not file.is_file(), path, "is not a regular file")
     _refuse(not os.access(file, os.R_OK), path, "may not be read", "give yourself permission to read it")
     return file
@@ -255,8 +260,8 @@ def check_signal_files(header: Header, root: Path) -> None:
         for segment in dict.fromkeys(header.segments):
             check_signal_files(segment, root)
         return
-    n_values = header.n_samples * sum(channel.samples_per_frame for channel in header.channels)
-    _refuse(n_values > MAX_VALUES, header.path, TOO_LARGE, "split the record", str(n_values))
+    total = header.n_samples * sum(channel.samples_per_frame for channel in header.channels)
+    _refuse(total > MAX_VALUES, header.path, TOO_LARGE, "split the record", str(total))
     for name in dict.fromkeys(channel.file for channel in header.channels):
         members = [channel for channel in header.channels if channel.file == name]
         path, fmt, offset = header.path.with_name(name), members[0].fmt, members[0].byte_offset

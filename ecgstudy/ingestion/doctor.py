@@ -1,5 +1,6 @@
 """What a folder of records holds, before anything is run: read for the person in front of it, nothing written."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ecgstudy.data.own import SUBJECTS, FolderCohort
-from ecgstudy.errors import RecordError
+from ecgstudy.errors import DataNotFoundError, RecordError
 from ecgstudy.signals.quality import lead_problems
 
 NAMED = 10
@@ -28,11 +29,11 @@ def examine(folder: Path) -> Iterator[str]:
     Raises
     ------
     DataNotFoundError
-        There is no header below the folder.
+        There is no such folder, or no header in it or below it.
     StudyError
         ``subjects.csv`` cannot be read.
     """
-    cohort = FolderCohort(folder)
+    cohort = _opened(folder)
     records, failures = cohort.records(), cohort.failures()
     yield f"{cohort.root}: {_counted(len(records), 'record')} can be read, {len(failures):,} cannot."
     yield from _named([_why(*row) for row in failures.values])
@@ -49,6 +50,21 @@ def examine(folder: Path) -> Iterator[str]:
         return
     yield "What the stages will be able to say:"
     yield from (f"  {line}" for line in expectations(long_enough))
+
+
+def _opened(folder: Path) -> FolderCohort:
+    """Open a folder, or say in a sentence why it cannot be."""
+    if not os.access(folder, os.F_OK):
+        raise DataNotFoundError(f"There is no folder {folder}; name the one that holds your WFDB records.")
+    if not folder.is_dir():
+        raise DataNotFoundError(f"{folder} is a file; name the folder that it lies in.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataNotFoundError(f"{folder} may not be read; give yourself permission to read it.")
+    try:
+        return FolderCohort(folder)
+    except DataNotFoundError:
+        what = "put records (.hea with .dat or .mat) into it or into folders below it"
+        raise DataNotFoundError(f"{folder} holds no WFDB record; {what}.") from None
 
 
 def _why(record_id: str, file: str, reason: str, remedy: str) -> str:
