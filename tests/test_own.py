@@ -16,14 +16,18 @@ from wfdb_trees import digital, write_record
 
 from ecgstudy.__main__ import main
 from ecgstudy.data import own, wfdb_cohort
+from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.cohorts import data_fingerprint
 from ecgstudy.data.own import FolderCohort, OwnCohort, own_folders
 from ecgstudy.data.pseudonyms import KEY, SIGN, pseudonym_key
+from ecgstudy.deidentification import plan
 from ecgstudy.dual_task.plan import cohort_of
 from ecgstudy.errors import DataNotFoundError, NotApplicableError, NothingUsableError, RecordError, StudyError
+from ecgstudy.experiment.jobs import LONG_RECORD_S
 from ecgstudy.ingestion import doctor
 from ecgstudy.ingestion.doctor import examine, expectations
 from ecgstudy.ingestion.stores import open_usable_stores
+from ecgstudy.layouts import pages
 from ecgstudy.signals.ingest import build_store
 
 TABLE = "record,subject_id,session,age,sex,activity\nann/a1,Ann,1,40,F,rest\nann/a2,Ann,2,41.5,female,Dr Who\nbob,Bob\n"
@@ -365,7 +369,7 @@ def test_records_that_are_all_too_short_are_nothing_to_the_doctor(folder: Path) 
 @pytest.mark.parametrize(("persons", "said"), [("abab", "sex and age group can"), ("abcd", "neither sex nor age can")])
 def test_sex_and_age_are_checked_on_people_never_seen_who_came_back(persons: str, said: str) -> None:
     rows = {"subject_id": [*persons], "sex": [*"FMFM"], "age": [40, 50] * 2}
-    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0}
+    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0, "leads": [("I",)] * 4, "diagnoses": [()] * 4}
     assert said in expectations(pd.DataFrame(rows))[1]
 
 
@@ -384,6 +388,61 @@ def test_records_whose_samples_cannot_be_used_are_promised_to_no_stage(folder: P
     assert "With 1 person every" in told
     write_record(folder / "ann", "wild", np.zeros((1, 6000), dtype=int))
     assert list(examine(folder))[-1] == "No stage can say anything about this folder."
+
+
+def people(n_persons: int, **facts: object) -> pd.DataFrame:
+    """Record table of some persons, of whom the first two have two records of ten seconds."""
+    names = [*range(n_persons), 0, 1]
+    rows = {"subject_id": [f"p{name}" for name in names], "sex": "F", "age": 40.0, "session": 1, "fs": 500.0}
+    table = pd.DataFrame(rows | {"n_samples": 5000})
+    table["leads"] = [STANDARD_LEADS] * len(table)
+    table["diagnoses"] = [("AF",) if at < 5 else ("SR", "SR") for at in range(len(table))]
+    return table.assign(**facts)
+
+
+@pytest.mark.parametrize(
+    ("records", "stage", "said"),
+    [
+        (people(20), 5, "05 de-identification: what protected records still say of sex, age, diagnoses; persons are"),
+        (people(21), 5, "diagnoses; nobody is sought, which needs 20 persons, a tenth of them with several"),
+        (people(19), 5, "nobody is sought"),
+        (people(20, n_samples=500 * 1800), 5, "nobody is sought"),
+        (people(10, sex=None), 5, "still say of age, diagnoses; nobody"),
+        (
+            people(20).assign(sex=None, age=np.nan, diagnoses=[()] * 22),
+            5,
+            ": sex, age and diagnoses are unknown; persons",
+        ),
+        (people(9), 5, "not applicable, because three groups of people need 10 persons or more"),
+        (people(20), 6, "06 layouts: how well diagnoses are read"),
+        (people(19), 6, "not applicable without 20 persons."),
+        (people(20, n_samples=500 * 61), 6, "not applicable without records of at most 60 s."),
+        (people(20)[1:], 6, "not applicable without a diagnosis that 5 of the diagnosed records have and 5 have not."),
+        (people(20).assign(leads=[STANDARD_LEADS] * 19 + [("I",)] * 3), 6, "without all twelve leads in 90% of the"),
+        (people(20, n_samples=500 * 61)[2:20], 2, "nobody can be sought in another record: each has one"),
+        (people(20, n_samples=500 * 1800)[2:20], 2, "later in the same record"),
+    ],
+)
+def test_the_doctor_expects_what_the_stages_ask(records: pd.DataFrame, stage: int, said: str) -> None:
+    assert said in expectations(records)[stage - 1]
+
+
+def test_the_doctor_knows_the_rules_of_the_stages() -> None:
+    assert (len(plan.FOLD_GROUPS), plan.LEAST_SOUGHT) == (doctor.LEAST_GROUPED, doctor.LEAST_SOUGHT)
+    assert (doctor.LEAST_RETURNING, doctor.LONG_S) == (plan.LEAST_RETURNING, LONG_RECORD_S)
+    assert (doctor.LEAST_PRINTED, doctor.LEAST_POSITIVES) == (pages.LEAST_PERSONS, pages.LEAST_POSITIVES)
+    assert (doctor.LEAST_TWELVE, doctor.LONGEST_PAGE_S) == (pages.LEAST_TWELVE, pages.LONGEST_S)
+
+
+def test_what_stage_01_leaves_out_is_promised_to_no_stage(folder: Path) -> None:
+    for at, name in enumerate(("one", "same", "other")):
+        write_record(folder, name, digital(1, 3000, max(1, at)), fs=250)
+    write_record(folder, "slow", digital(1, 3000, 9), fs=80)
+    (folder / "bob.hea").unlink()
+    told = "\n".join(examine(folder))
+    assert "  one, same: the same waveform stands under several persons.\nOf these, 2 records will be" in told
+    assert "\n1 record of 80 Hz or less will be left out.\n" in told
+    assert "01 ingestion: what can be used of 1 record," in told
 
 
 def test_a_name_that_wfdb_does_not_allow_is_said_so(folder: Path) -> None:
