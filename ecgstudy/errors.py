@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-AGAIN = "download the record again"
+AGAIN = "download or export the record again"
 """What to do about a damaged file unless there is something better."""
 
 

@@ -96,7 +96,7 @@ class FakeCohort(Cohort):
             session = 2 if record_id == "good_1b" else 1
             row = (record_id, self.subjects[record_id], session, 0.0, 40.0, "F", fs, leads, n_samples, "mV")
             rows.append((*row, ("SR", "NORM")))
-        failed = [("bad_header", "bad_header.hea", "is empty", "download the record again")]
+        failed = [("bad_header", "bad_header.hea", "is empty", "download or export the record again")]
         return as_tables(pd.DataFrame(rows, columns=[*RECORD_COLUMNS, "statements"]), failed)
 
     def signal(self, record_id: str) -> Signal:

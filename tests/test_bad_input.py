@@ -32,15 +32,18 @@ GOOD = ["good_1a", "good_1b", "good_2", "odd_unit"]
 """Records that nothing may happen to; by name, they differ in heart rate or in unit."""
 DESCRIBED = {
     "flat": ("flat", "lead I is flat; lead II is flat; check its electrodes and the gain in its header"),
-    "leads": ("unreadable", "leads.hea claims 3 leads but describes 2; download the record again."),
-    "missing": ("unreadable", "missing.dat is missing; download the record again."),
+    "leads": (
+        "unreadable",
+        "leads.hea describes no leads, or not as many as it claims; download or export the record again.",
+    ),
+    "missing": ("unreadable", "missing.dat is missing; download or export the record again."),
     "not_a_number": ("not a number", "lead I is not a number; lead II is not a number; export it again"),
     "one_sample": ("too short", "it lasts 0.004 s, less than 5 s; bring a longer recording"),
     "outside": ("unreadable", "outside.hea names a signal file outside its own folder; do not trust"),
-    "oversized": ("unreadable", "oversized.dat is 8 bytes longer than its header says; download the record again."),
-    "samples": ("unreadable", "samples.dat is 10000 bytes shorter than its header says; download the record again."),
+    "oversized": ("unreadable", "oversized.dat is longer than its header says; download or export the record again."),
+    "samples": ("unreadable", "samples.dat is shorter than its header says; download or export the record again."),
     "saturated": ("saturated", "lead I is saturated; lead II is saturated; check the amplifier's range"),
-    "truncated": ("unreadable", "truncated.dat is 100 bytes shorter than its header says; download the record again."),
+    "truncated": ("unreadable", "truncated.dat is shorter than its header says; download or export the record again."),
     "twice": ("unreadable", "subjects.csv line 3, column record: lists its record twice; keep one row a record."),
     "two_persons_a": ("same waveform as another person", "another person (two_persons_b); correct the person"),
     "two_persons_b": ("same waveform as another person", "another person (two_persons_a); correct the person"),

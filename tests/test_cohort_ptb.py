@@ -53,7 +53,7 @@ def test_ptb_a_missing_or_short_signal_file_is_its_records_reason(
     path.unlink() if cut is None else path.write_bytes(path.read_bytes()[:-cut])
     cohort = tree("ptb")
     assert len(cohort.records()) == len(PTB_RECORDS)
-    reason = "is missing" if cut is None else "is 2 bytes shorter than its header says"
+    reason = "is missing" if cut is None else "is shorter than its header says"
     with pytest.raises(RecordError, match=rf"s0010_re\{suffix} {reason}"):
         cohort.signal(FIRST)
     assert cohort.signal(LATER).values.shape == (15, 2000)

@@ -216,7 +216,15 @@ FLAWS = [  # cohort, file and what is changed in it (None: it is gone), records 
         for date in ("10/17/1990", "17/10/90", "17-Oct-90", "soon")
     ),
     ("nsrdb", "19088.hea", None, "", ["19088"], "19088.hea", "is missing"),
-    ("nsrdb", "19088.hea", "19088 2 128 ", "19088 3 128 ", ["19088"], "19088.hea", "claims 3 leads but describes 2"),
+    (
+        "nsrdb",
+        "19088.hea",
+        "19088 2 128 ",
+        "19088 3 128 ",
+        ["19088"],
+        "19088.hea",
+        "describes no leads, or not as many as it claims",
+    ),
     (
         *("ptbxl", "records100/00000/00002_lr.dat", None, "", ["00002"], "ptbxl_database.csv"),
         "names a signal file that is missing",

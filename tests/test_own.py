@@ -16,14 +16,18 @@ from wfdb_trees import digital, write_record
 
 from ecgstudy.__main__ import main
 from ecgstudy.data import own, wfdb_cohort
+from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.cohorts import data_fingerprint
 from ecgstudy.data.own import FolderCohort, OwnCohort, own_folders
 from ecgstudy.data.pseudonyms import KEY, SIGN, pseudonym_key
+from ecgstudy.deidentification import plan
 from ecgstudy.dual_task.plan import cohort_of
-from ecgstudy.errors import NotApplicableError, NothingUsableError, RecordError, StudyError
+from ecgstudy.errors import DataNotFoundError, NotApplicableError, NothingUsableError, RecordError, StudyError
+from ecgstudy.experiment.jobs import LONG_RECORD_S
 from ecgstudy.ingestion import doctor
 from ecgstudy.ingestion.doctor import examine, expectations
 from ecgstudy.ingestion.stores import open_usable_stores
+from ecgstudy.layouts import pages
 from ecgstudy.signals.ingest import build_store
 
 TABLE = "record,subject_id,session,age,sex,activity\nann/a1,Ann,1,40,F,rest\nann/a2,Ann,2,41.5,female,Dr Who\nbob,Bob\n"
@@ -112,12 +116,27 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
     assert other.digest() != digest
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("bob 77345 500 400", "bob 1 277345 400", "bob 1 500 77345", "bob/1 1 500 77345", "bob/1 77345 500 300"),
+        *("bob/1 1 77345 300", "bob 1 500 7734500000000"),
+    ],
+)
+def test_no_number_of_a_header_is_published(folder: Path, first: str) -> None:
+    write_record(folder, "part", digital(1, 300))
+    lines = ["part 300"] if "/" in first else (folder / "bob.hea").read_text().splitlines()[1:2]
+    (folder / "bob.hea").write_text("\n".join([first, *lines]) + "\n")
+    (reason,) = OwnCohort("own-1", folder).failures()["reason"]
+    assert not re.search(r"\d", reason.replace("134,217,728", ""))
+
+
 def test_an_error_of_a_record_names_its_pseudonym_alone(folder: Path) -> None:
     cohort = OwnCohort("own-1", folder)
     bob = cohort.pseudonym("record", "bob")
     (folder / "bob.dat").write_bytes(b"short")
     assert OwnCohort("own-1", folder).failures()[["record_id", "file"]].values.tolist() == [[bob, f"{bob}.dat"]]
-    with pytest.raises(RecordError, match=rf"^{bob}.dat is 795 bytes shorter") as caught:
+    with pytest.raises(RecordError, match=rf"^{bob}.dat is shorter than its header says; ") as caught:
         cohort.signal(bob)
     assert "bob" not in str(caught.value).replace(bob, "")
 
@@ -216,17 +235,44 @@ def test_a_key_is_made_after_an_interrupted_attempt_and_without_links(
 ) -> None:
     (tmp_path / f"{KEY}.{os.getpid()}").write_text("")
     monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError))
+    synced = Mock(side_effect=os.fsync)
+    monkeypatch.setattr(os, "fsync", synced)
     assert pseudonym_key(tmp_path) == bytes.fromhex((tmp_path / KEY).read_text())
+    assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
+    assert synced.call_count == 2  # of the attempt and of the key
+    (tmp_path / KEY).unlink()
+
+    def lose_the_race(*_: object) -> None:
+        (tmp_path / KEY).write_text("ab" * 32)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", lose_the_race)
+    assert pseudonym_key(tmp_path) == bytes.fromhex("ab" * 32)
 
 
 def test_folders_lie_side_by_side_or_records_in_the_folder_itself(folder: Path, tmp_path: Path) -> None:
     write_record(tmp_path / "wfdb-folder" / "another one", "x", digital(1, 300))
     (tmp_path / "wfdb-folder" / "empty").mkdir()
     assert {name: root.name for name, root in own_folders().items()} == {"own-1": "another one", "own-2": "clinic"}
+    (tmp_path / "wfdb-folder" / "._x.hea").write_bytes(b"\x00\x05\x16\x07")
+    assert len(own_folders()) == 2
     (tmp_path / "wfdb-folder" / "subjects.csv").write_text(TABLE)
     assert own_folders() == {"own-1": tmp_path / "wfdb-folder"}
     (tmp_path / "wfdb_folder").mkdir()
     assert own.near_misses() == ["wfdb_folder"]
+
+
+def test_two_linked_folders_of_one_name_stay_apart(folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(folder)
+    for year in (2023, 2024):
+        write_record(tmp_path / str(year) / "ecg", "a", digital(1, 300, year))
+        (folder.parent / str(year)).symlink_to(tmp_path / str(year) / "ecg")
+    cohorts = [OwnCohort(name, root) for name, root in own_folders().items()]
+    assert len({name for cohort in cohorts for name in cohort.records()["record_id"]}) == 2
+    for year, cohort in zip((2023, 2024), cohorts, strict=True):
+        (record_id,) = cohort.records()["record_id"]
+        read = pickle.loads(pickle.dumps(cohort)).signal(record_id)
+        np.testing.assert_array_equal(read.values, (digital(1, 300, year) / 200).astype(np.float32))
 
 
 def test_contradictions_ask_about_both_records(folder: Path) -> None:
@@ -248,6 +294,14 @@ def test_a_row_without_files_and_a_record_without_a_row_are_listed(folder: Path)
     told = "\n".join(examine(folder))
     assert "bob: subjects.csv does not list this record" in told
     assert "carl: subjects.csv names a record" in told
+
+
+@pytest.mark.parametrize("written", ["clinic/ann/a1", "/data/wfdb-folder/clinic/ann/a1.hea", r"C:\ann\a1.dat", "a1"])
+def test_a_record_that_a_row_names_by_another_path_is_told_how(folder: Path, written: str) -> None:
+    (folder / "subjects.csv").write_text(f"record,subject_id\n{written},Ann\nann/a2,Ann\nbob,Bob\n")
+    remedies = FolderCohort(folder).failures().set_index("reason")["remedy"]
+    told = remedies["names a record that is not in the folder"]
+    assert told == "write it as its path below this folder, as visit1/p07"
 
 
 def test_rows_without_a_record_are_told(folder: Path) -> None:
@@ -315,7 +369,7 @@ def test_records_that_are_all_too_short_are_nothing_to_the_doctor(folder: Path) 
 @pytest.mark.parametrize(("persons", "said"), [("abab", "sex and age group can"), ("abcd", "neither sex nor age can")])
 def test_sex_and_age_are_checked_on_people_never_seen_who_came_back(persons: str, said: str) -> None:
     rows = {"subject_id": [*persons], "sex": [*"FMFM"], "age": [40, 50] * 2}
-    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0}
+    rows |= {"session": 1, "n_samples": 5000, "fs": 500.0, "leads": [("I",)] * 4, "diagnoses": [()] * 4}
     assert said in expectations(pd.DataFrame(rows))[1]
 
 
@@ -334,6 +388,61 @@ def test_records_whose_samples_cannot_be_used_are_promised_to_no_stage(folder: P
     assert "With 1 person every" in told
     write_record(folder / "ann", "wild", np.zeros((1, 6000), dtype=int))
     assert list(examine(folder))[-1] == "No stage can say anything about this folder."
+
+
+def people(n_persons: int, **facts: object) -> pd.DataFrame:
+    """Record table of some persons, of whom the first two have two records of ten seconds."""
+    names = [*range(n_persons), 0, 1]
+    rows = {"subject_id": [f"p{name}" for name in names], "sex": "F", "age": 40.0, "session": 1, "fs": 500.0}
+    table = pd.DataFrame(rows | {"n_samples": 5000})
+    table["leads"] = [STANDARD_LEADS] * len(table)
+    table["diagnoses"] = [("AF",) if at < 5 else ("SR", "SR") for at in range(len(table))]
+    return table.assign(**facts)
+
+
+@pytest.mark.parametrize(
+    ("records", "stage", "said"),
+    [
+        (people(20), 5, "05 de-identification: what protected records still say of sex, age, diagnoses; persons are"),
+        (people(21), 5, "diagnoses; nobody is sought, which needs 20 persons, a tenth of them with several"),
+        (people(19), 5, "nobody is sought"),
+        (people(20, n_samples=500 * 1800), 5, "nobody is sought"),
+        (people(10, sex=None), 5, "still say of age, diagnoses; nobody"),
+        (
+            people(20).assign(sex=None, age=np.nan, diagnoses=[()] * 22),
+            5,
+            ": sex, age and diagnoses are unknown; persons",
+        ),
+        (people(9), 5, "not applicable, because three groups of people need 10 persons or more"),
+        (people(20), 6, "06 layouts: how well diagnoses are read"),
+        (people(19), 6, "not applicable without 20 persons."),
+        (people(20, n_samples=500 * 61), 6, "not applicable without records of at most 60 s."),
+        (people(20)[1:], 6, "not applicable without a diagnosis that 5 of the diagnosed records have and 5 have not."),
+        (people(20).assign(leads=[STANDARD_LEADS] * 19 + [("I",)] * 3), 6, "without all twelve leads in 90% of the"),
+        (people(20, n_samples=500 * 61)[2:20], 2, "nobody can be sought in another record: each has one"),
+        (people(20, n_samples=500 * 1800)[2:20], 2, "later in the same record"),
+    ],
+)
+def test_the_doctor_expects_what_the_stages_ask(records: pd.DataFrame, stage: int, said: str) -> None:
+    assert said in expectations(records)[stage - 1]
+
+
+def test_the_doctor_knows_the_rules_of_the_stages() -> None:
+    assert (len(plan.FOLD_GROUPS), plan.LEAST_SOUGHT) == (doctor.LEAST_GROUPED, doctor.LEAST_SOUGHT)
+    assert (doctor.LEAST_RETURNING, doctor.LONG_S) == (plan.LEAST_RETURNING, LONG_RECORD_S)
+    assert (doctor.LEAST_PRINTED, doctor.LEAST_POSITIVES) == (pages.LEAST_PERSONS, pages.LEAST_POSITIVES)
+    assert (doctor.LEAST_TWELVE, doctor.LONGEST_PAGE_S) == (pages.LEAST_TWELVE, pages.LONGEST_S)
+
+
+def test_what_stage_01_leaves_out_is_promised_to_no_stage(folder: Path) -> None:
+    for at, name in enumerate(("one", "same", "other")):
+        write_record(folder, name, digital(1, 3000, max(1, at)), fs=250)
+    write_record(folder, "slow", digital(1, 3000, 9), fs=80)
+    (folder / "bob.hea").unlink()
+    told = "\n".join(examine(folder))
+    assert "  one, same: the same waveform stands under several persons.\nOf these, 2 records will be" in told
+    assert "\n1 record of 80 Hz or less will be left out.\n" in told
+    assert "01 ingestion: what can be used of 1 record," in told
 
 
 def test_a_name_that_wfdb_does_not_allow_is_said_so(folder: Path) -> None:
@@ -370,6 +479,20 @@ def test_another_key_or_file_is_a_change_for_the_engine(folder: Path, tmp_path: 
     assert data_fingerprint("mine") != second
 
 
+def test_a_file_that_may_not_be_looked_at_does_not_stop_the_engine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, lstat = data_fingerprint("mine"), Path.lstat
+
+    def refuse(path: Path) -> os.stat_result:
+        if path.name == "bob.dat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    assert data_fingerprint("mine").keys() == first.keys()
+
+
 def test_a_damaged_table_is_one_line_of_cohorts_and_names_no_folder_to_the_study(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -396,9 +519,9 @@ def test_a_folder_that_may_not_be_read_is_a_sentence_and_not_a_smaller_cohort(
     assert "clinic holds a folder that may not be read (ann); give" in capsys.readouterr().out.splitlines()[-1]
     with pytest.raises(StudyError, match=r"^own-1 holds a folder that may not be read; give"):
         cohort.records()
-    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(folder))
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(folder) or mode == os.F_OK)
     assert main(["doctor", str(folder)]) == 1
-    assert "is no folder, or one that you may not read" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"ecgstudy: {folder} may not be read; give yourself permission to read it.\n"
     with pytest.raises(StudyError, match="own-1 is no folder") as told:
         OwnCohort("own-1", folder)
     assert "clinic" not in str(told.value)
@@ -417,6 +540,42 @@ def test_a_disk_that_fails_costs_its_record_and_names_nobody(folder: Path, monke
     monkeypatch.setattr(doctor, "lead_problems", Mock(side_effect=ZeroDivisionError))
     monkeypatch.setattr(FolderCohort, "signal", Mock())
     assert "  bob cannot be processed (ZeroDivisionError)." in list(examine(folder))
+
+
+def test_a_header_that_a_disk_does_not_give_costs_its_record_and_names_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, read_bytes = OwnCohort("own-1", folder), Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "bob.hea":
+            raise OSError(5, "Input/output error", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    cohort = OwnCohort("own-1", folder)
+    assert cohort.failures()["reason"].tolist() == ["cannot be read (OSError)"]
+    assert len(cohort.records()) == 2
+    assert cohort.digest()
+    with pytest.raises(RecordError, match=r"cannot be read \(Input/output error\)") as told:
+        cohort.signal(whole.pseudonym("record", "bob"))
+    assert "bob" not in str(told.value)
+    monkeypatch.setattr(FolderCohort, "records", Mock(side_effect=ValueError("bob")))
+    with pytest.raises(StudyError, match=r"^own-1 cannot be read \(ValueError\); check"):
+        OwnCohort("own-1", folder).records()
+
+
+def test_a_folder_without_records_is_one_plain_sentence_of_the_doctor(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.hea").write_text("")
+    for name, words in (
+        ("gone", f"There is no folder {tmp_path}/gone; name"),
+        ("a.hea", f"{tmp_path}/a.hea is a file; name the folder"),
+        ("empty", f"{tmp_path}/empty holds no WFDB record; put records"),
+    ):
+        with pytest.raises(DataNotFoundError) as told:
+            list(examine(tmp_path / name))
+        assert str(told.value).startswith(words)
 
 
 def test_what_a_name_tells_the_terminal_to_do_is_shown_instead(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -439,6 +598,25 @@ def test_a_table_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_path:
     (folder / "subjects.csv").symlink_to(tmp_path / "elsewhere.csv")
     with pytest.raises(StudyError, match="leads outside"):
         FolderCohort(folder).records()
+    (tmp_path / "elsewhere.csv").unlink()
+    (folder / "subjects.csv").unlink()
+    (folder / "subjects.csv").symlink_to("Smith.csv")
+    with pytest.raises(StudyError, match=r"^own-1/subjects\.csv is missing; put the table itself there"):
+        OwnCohort("own-1", folder).records()
+    (folder / "Smith.csv").write_text("record\n")
+    with pytest.raises(StudyError, match=r"^own-1/subjects\.csv, line 1: there is no column"):
+        OwnCohort("own-1", folder).records()
+
+
+def test_tables_and_links_below_a_folder_are_told_to_be_left_out(folder: Path, tmp_path: Path) -> None:
+    assert not [note for note in OwnCohort("own-1", folder).notes() if "found" in note]
+    (folder / "ann" / "subjects.csv").write_text(TABLE)
+    write_record(tmp_path / "Smith", "x", digital(1, 300))
+    (folder / "Smith").symlink_to(tmp_path / "Smith")
+    tables, links = (note for note in OwnCohort("own-1", folder).notes() if "found" in note)
+    assert tables.startswith("subjects.csv in folders below this one is not read (1 found): put one table here")
+    assert links.startswith("Links to other folders are not followed (1 found)")
+    assert len(OwnCohort("own-1", folder).records()) == 3
 
 
 def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) -> None:
@@ -449,6 +627,8 @@ def test_samples_without_the_checksum_of_their_header_are_refused(folder: Path) 
         path.write_text(path.read_text().replace(f" {fields[6]} 0 II", f" {int(fields[6]) + 1} 0 II"))
         with pytest.raises(RecordError, match="does not have the checksum"):
             FolderCohort(folder).signal(name)
+        path.write_text(path.read_text().replace(f" {int(fields[6]) + 1} 0 II", " 0 0 II"))  # nothing was summed
+        assert FolderCohort(folder).signal(name).values.shape == (2, 300)
 
 
 def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folder: Path) -> None:
@@ -457,7 +637,7 @@ def test_what_is_not_there_or_too_large_is_refused_before_anything_is_read(folde
     (folder / "itself.hea").write_text("itself 1 500 400\nitself.hea 16 200\n")
     (folder / "gap.hea").write_text("gap/2 1 500 100000400\nbob 400\n~ 100000000\n")
     failures = FolderCohort(folder).failures().set_index("record_id")["reason"]
-    assert failures["huge"] == "claims more than 268,435,456 samples"
+    assert failures["huge"] == "claims more than 134,217,728 samples"
     assert failures["other"] == "names the signal file of another record"
-    assert failures["itself"].endswith("bytes shorter than its header says")
+    assert failures["itself"] == "is shorter than its header says"
     assert failures["gap"] == "consists of gaps, nearly all of it"

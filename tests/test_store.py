@@ -68,9 +68,9 @@ def test_exclusions_name_the_file_below_the_cohort_and_what_to_do(built: RecordS
     rows = built.exclusions.set_index("record_id")
     assert rows.loc["unreadable", "file"] == "unreadable.dat"
     assert rows.loc["unreadable", "subject_id"] == "p8"
-    expected = "unreadable.dat is shorter than its header says; download the record again."
+    expected = "unreadable.dat is shorter than its header says; download or export the record again."
     assert rows.loc["unreadable", "sentence"] == expected
-    assert rows.loc["bad_header", "sentence"] == "bad_header.hea is empty; download the record again."
+    assert rows.loc["bad_header", "sentence"] == "bad_header.hea is empty; download or export the record again."
     assert rows.loc["one_sample", "sentence"] == (
         "Record one_sample was left out: it lasts 0.004 s, less than 5 s; bring a longer recording, or remove it."
     )

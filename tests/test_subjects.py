@@ -1,5 +1,6 @@
 """``subjects.csv`` as people write it: what is understood, and one sentence with line and column for every mistake."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ PLAIN = "record,subject_id,session,age,sex\na,Ann,1,40,F\nb,Bob,2,41.5,M\n"
         PLAIN.replace("\n", "\r\n"),
         PLAIN.replace(",", ", "),
         PLAIN.replace("record", "Record").replace("subject_id", "Subject ID").replace("age", " AGE "),
+        "# exported by hand\r" + PLAIN.replace("\n", "\r"),
         '# exported "by hand", "so\n\n' + PLAIN.replace("\nb", "\n# half of them\n\nb"),
         PLAIN.replace(",1,", ",1.0,").replace(",2,", ", 02 ,"),
         PLAIN.replace("\na,", "\n.\\a.hea,").replace("\nb,", "\n./b.dat,"),
@@ -80,6 +82,10 @@ def test_dates_become_sessions_and_days_between(
     ("row", "sentence", "cell"),
     [
         ("b,,1,4,M", "line 3, column subject_id: names no person", ""),
+        ("b,unknown,1,4,M", "line 3, column subject_id: names no person", "unknown"),
+        ("b,N/A,1,4,M", "line 3, column subject_id: names no person", "N/A"),
+        ("b,4.71108E+11,1,4,M", "line 3, column subject_id: is a number that a spreadsheet has rounded", "4.71108E+11"),
+        ('b,"4,71108e+11",1,4,M', "line 3, column subject_id: is a number that a spreadsheet", "4,71108e+11"),
         ("b,Bob,first,4,M", "line 3, column session: is neither a whole number from 1 nor a date", "first"),
         ("b,Bob,0,4,M", "line 3, column session: is neither", "0"),
         ("b,Bob,1.5,4,M", "line 3, column session: is neither", "1.5"),
@@ -128,12 +134,26 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: st
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_beyond_all_measure_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="has more than 1,000,000 lines; keep one line a record"):
+        read(tmp_path, "record,subject_id\n" + "\n" * 1_000_000)
+    with pytest.raises(StudyError, match="has a line of more than 1,000 cells; keep"):
+        read(tmp_path, "record,subject_id\nb,Bob" + "," * 1000)
+
+
 def test_a_table_of_a_german_spreadsheet_is_read_and_said_to_be_of_windows(tmp_path: Path) -> None:
     found = read(tmp_path, "record;subject_id;sex\nbob;Jörg Müller;w\n".encode("cp1252"))
     assert found.rows["subject_id"].tolist() == ["Jörg Müller"]
     assert found.rows["sex"].tolist() == ["F"]
     (note,) = found.notes
     assert note.startswith("subjects.csv is not UTF-8 and was read as Windows text (cp1252)")
+
+
+def test_other_sexes_count_as_not_stated_and_are_told(tmp_path: Path) -> None:
+    found = read(tmp_path, "record,subject_id,sex\na,Ann,divers\nb,Bob,X\nc,Cy,Other\nd,Di,F\ne,Eve,\n")
+    assert not found.problems
+    assert found.rows["sex"].tolist() == [None, None, None, "F", None]
+    assert found.notes == ("Rows of subjects.csv with another sex than F or M, which count as not stated: 3.",)
 
 
 def test_ages_and_sexes_of_cells_and_comments() -> None:
@@ -143,6 +163,15 @@ def test_ages_and_sexes_of_cells_and_comments() -> None:
     assert [sex_of(text) for text in ("f", "Female", "M", "male", "W", "Smith")] == ["F", "F", "M", "M", "F", None]
     said = facts_of_comments(["Age: 63", "Gender: Female", " Dx : 426783006,1", "Rx: Unknown", "Storage: 5"])
     assert said == {"age": "63", "sex": "Female", "dx": "426783006,1"}
+
+
+def test_long_cells_take_no_time() -> None:
+    started = time.process_time()
+    assert np.isnan(age_of("63" + " " * 60_000 + "q"))
+    assert age_of("63" + " " * 60_000 + "years") == 63
+    rows = pd.DataFrame({"record_id": ["a", "b"], "subject_id": ["0" * 60_000 + "x", "0" * 60_000], "age": [1.0, 1.0]})
+    assert not contradictions(rows.assign(sex=None))
+    assert time.process_time() - started < 2
 
 
 def test_one_person_of_two_sexes_ages_or_spellings_is_named() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from functools import partial
 
 import pandas as pd
@@ -95,8 +96,9 @@ def data_fingerprint(profile: str) -> dict[str, str]:
         if isinstance(cohort, OwnCohort):  # another key makes other pseudonyms
             digest.update(cohort.pseudonym("record", "").encode())
         for file in sorted(root.rglob("*")) if root else ():
-            status = file.lstat()  # a link may lead nowhere
-            line = f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n"
-            digest.update(line.encode(errors="surrogateescape"))
+            with suppress(OSError):  # a file that may not be looked at is its record's reason
+                status = file.lstat()  # a link may lead nowhere
+                line = f"{file.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n"
+                digest.update(line.encode(errors="surrogateescape"))
         fingerprint[name] = digest.hexdigest()[:16]
     return fingerprint

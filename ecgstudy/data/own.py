@@ -108,7 +108,13 @@ class FolderCohort(WfdbCohort):
     def subjects(self) -> Subjects | None:
         """What ``subjects.csv`` says; None where there is none."""
         path = self.root / SUBJECTS
-        return read_subjects(checked_path(path, self.root)) if path.exists() else None
+        if not os.path.lexists(path):
+            return None
+        try:
+            checked_path(path, self.root)
+        except RecordError as wrong:
+            raise StudyError(f"{path} {wrong.reason}; put the table itself there, so that you may read it.") from None
+        return read_subjects(path)  # not what a link leads to, which may be called after somebody
 
     def _describe(self, record_id: str, header: Header) -> dict[str, Any]:
         path, written = self.root / SUBJECTS, composed(record_id)
@@ -141,8 +147,11 @@ class FolderCohort(WfdbCohort):
         if self.subjects is None:
             return []
         absent = sorted({*self.subjects.rows.index, *self.subjects.problems} - {*map(composed, listed), ""})
+        there = {composed(name).rpartition("/")[2] for name in listed}
         remedy = "add the record's .hea and .dat files, or remove the row"
-        found = [(name, SUBJECTS, "names a record that is not in the folder", remedy) for name in absent]
+        path = "write it as its path below this folder, as visit1/p07"
+        why = "names a record that is not in the folder"
+        found = [(name, SUBJECTS, why, path if Path(name).name in there else remedy) for name in absent]
         nameless = self.subjects.problems.get("")
         return found + ([(SUBJECTS, SUBJECTS, nameless.reason, nameless.remedy)] if nameless else [])
 
@@ -162,7 +171,6 @@ class FolderCohort(WfdbCohort):
     def notes(self) -> list[str]:
         """Say what the records do not say themselves, without naming any."""
         records = self.records()
-        n_from = {name: sum(name in told for told in records["from_header"]) for name in ("age", "sex")}
         found = []
         if self.subjects is None:
             found.append(f"There is no {SUBJECTS}: every record counts as a person of its own.")
@@ -173,6 +181,29 @@ class FolderCohort(WfdbCohort):
                 )
         else:
             found += self.subjects.notes
+        return found + self._unread_below() + self._from_headers(records)
+
+    def _unread_below(self) -> list[str]:
+        """Say how many tables and folders below the folder are not read."""
+        tables = links = 0
+        for place, inner, names in os.walk(self.root):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            links += sum(Path(place, name).is_symlink() for name in inner)
+            tables += Path(place) != self.root and SUBJECTS in names
+        found = []
+        if tables:
+            found.append(
+                f"{SUBJECTS} in folders below this one is not read ({tables} found): put one table here, for all "
+                "records, or give the study each folder by itself."
+            )
+        if links:
+            found.append(f"Links to other folders are not followed ({links} found): put what they lead to here itself.")
+        return found
+
+    def _from_headers(self, records: pd.DataFrame) -> list[str]:
+        """Say what is known from the headers' comments, and what they do not say clearly."""
+        n_from = {name: sum(name in told for told in records["from_header"]) for name in ("age", "sex")}
+        found = []
         if any(n_from.values()):
             found.append(
                 f"The age of {n_from['age']} and the sex of {n_from['sex']} records are those of their header's "
@@ -201,7 +232,8 @@ class OwnCohort(Cohort):
         except DataNotFoundError as absent:
             told = str(absent).replace(str(root), name).replace(f"Cohort {OWN}", f"Cohort {name}")
             raise DataNotFoundError(told) from None
-        self.root, self._key = self._folder.root, pseudonym_key(data_root() / OWN)
+        # the name of a link, where it is one: what two of them lead to may have the same name
+        self.root, self._place, self._key = self._folder.root, root.name, pseudonym_key(data_root() / OWN)
 
     def __reduce__(self) -> tuple[Callable[[str, str], "OwnCohort"], tuple[str, str]]:
         """Travel to another process, by way of the cache, without the name of any folder."""
@@ -209,7 +241,7 @@ class OwnCohort(Cohort):
 
     def pseudonym(self, kind: str, name: str) -> str:
         """Keyed pseudonym of a "record", a "person" or the "folder": its initial and 12 hexadecimal digits."""
-        text = f"{kind}\0{self.root.name}\0{name}".encode(errors="surrogateescape")
+        text = f"{kind}\0{self._place}\0{name}".encode(errors="surrogateescape")
         return kind[0] + hmac.new(self._key, text, hashlib.sha256).hexdigest()[:12]
 
     @cached_property
@@ -225,6 +257,9 @@ class OwnCohort(Cohort):
             raise RecordError(self.name, error.reason, error.remedy) from None
         except StudyError as damaged:  # the table
             raise StudyError(str(damaged).replace(str(self.root), self.name)) from None
+        except Exception as strange:  # whose text may name a file
+            told = f"cannot be read ({type(strange).__name__})"
+            raise RecordError(self.name, told, "check its permissions and the disk that it lies on") from None
         labels = [label for label in LABELS if label in records]
         records = records.reindex(columns=[*RECORD_COLUMNS, "diagnoses", *labels])
         for column, kind in (("record_id", "record"), ("subject_id", "person")):
@@ -254,6 +289,8 @@ class OwnCohort(Cohort):
             signal = self._folder.signal(self._named[record_id])
         except RecordError as error:
             raise RecordError(_safe_file(record_id, error.file), error.reason, error.remedy) from None
+        except OSError as broken:  # whose text names the file
+            raise RecordError(record_id, f"cannot be read ({broken.strerror})", "check the disk it lies on") from None
         return replace(signal, leads=safe_leads(signal.leads))
 
     def digest(self) -> str:
@@ -320,7 +357,8 @@ def own_folders() -> dict[str, Path]:
     base = data_root() / OWN
     if not (os.access(base, os.R_OK | os.X_OK) and base.is_dir()):
         return {}
-    if (base / SUBJECTS).exists() or any(base.glob("*.hea")):
+    headers = (path for path in base.glob("*.hea") if not path.name.startswith("."))  # as macOS leaves them
+    if os.path.lexists(base / SUBJECTS) or any(True for _ in headers):
         return {f"{OWN_PREFIX}1": base}
     folders = sorted(child for child in base.iterdir() if child.is_dir() and not child.name.startswith("."))
     return {f"{OWN_PREFIX}{n}": folder for n, folder in enumerate(filter(_holds_records, folders), start=1)}

@@ -5,6 +5,7 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -94,5 +95,12 @@ def _make_key(path: Path) -> None:
         except FileExistsError:
             pass
         except OSError:  # a USB stick knows no links
-            with path.open("x") as handle:
+            with suppress(FileExistsError), open(path, "x", opener=_for_the_owner) as handle:
                 handle.write(key)
+                handle.flush()
+                os.fsync(handle.fileno())
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    """Open a file that nobody else may read, whatever the umask."""
+    return os.open(path, flags, 0o600)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecgstudy.data.tables import OLDEST, age_of, sex_of, stated
+from ecgstudy.data.tables import OLDEST, OTHER_SEXES, age_of, sex_of, stated
 from ecgstudy.errors import RecordError, StudyError
 
 NEEDED = ("record", "subject_id")
 LABELS = ("activity", "electrode", "diagnosis")
 """Columns beside person, session, age and sex that the study asks about; further ones are ignored."""
 READ = (*NEEDED, "session", "age", "sex", *LABELS)
-MAX_BYTES = 1 << 26
+MAX_BYTES, MAX_ROWS, MAX_COLUMNS = 1 << 26, 1_000_000, 1000
 MOST_YEARS_DATED, MOST_YEARS_UNDATED = 2.0, 15.0
 """Years by which ages of one person may differ: beyond the time between dated sessions, and without dates."""
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -91,6 +91,8 @@ def read_subjects(path: Path) -> Subjects:
         for record, line, cell in rows[wrong].reindex(columns=["record", "line", column]).values:
             error = RecordError(path, f"line {line}, column {column}: {what}", remedy, detail=cell)
             problems.setdefault(record, error)
+    if others := int(_other_sex(rows).sum()):
+        notes.append(f"Rows of {path.name} with another sex than F or M, which count as not stated: {others}.")
     usable = rows[["record", "line", "subject_id"]].assign(**facts)[~rows["record"].isin(problems)]
     if "date" in usable and usable["date"].isna().all():
         usable = usable.drop(columns="date").assign(session=1)
@@ -115,12 +117,17 @@ def _text(path: Path) -> tuple[str, list[str]]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every row that is neither blank nor a comment."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # as Excel for Mac ends lines
+    if text.count("\n") > MAX_ROWS:
+        raise StudyError(f"{path} has more than {MAX_ROWS:,} lines; keep one line a record.")
     # before a quote in a comment swallows what follows; Excel's own first line is none of the table either
-    text = re.sub(r"^[ \t]*#.*$|\A\"?sep=.\"?\r?$", "", text, flags=re.MULTILINE)
-    lines = [line for line in text.splitlines() if line.strip()]
+    text = re.sub(r"^[ \t]*#.*$|\A\"?sep=.\"?$", "", text, flags=re.MULTILINE)
+    lines = [line for line in text.split("\n") if line.strip()]
     unquoted = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
     separator = max(",;\t", key=unquoted.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    if any(line.count(separator) > MAX_COLUMNS for line in lines):
+        raise StudyError(f"{path} has a line of more than {MAX_COLUMNS:,} cells; keep the columns that are read.")
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -156,15 +163,24 @@ def _facts(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], list[Fault]]:
     facts = {"age": told["age"].map(age_of).astype(float), "sex": told["sex"].map(sex_of)}
     facts |= {label: rows[label].where(rows[label].map(stated), None) for label in rows.columns.intersection(LABELS)}
     unread = {name: facts[name].isna() & told[name].map(stated) for name in ("age", "sex")}
+    unread["sex"] &= ~_other_sex(rows)
+    nameless = ~rows["subject_id"].map(stated).astype(bool)  # or all whom nobody knows would be one person
+    rounded = rows["subject_id"].str.fullmatch(r"\d+(?:[.,]\d+)?[eE]\+\d+").astype(bool)
     sessions, wrong = _sessions(told["session"])
     return facts | sessions, [
         ("record", rows["record"] == "", "names no record", "fill it in"),
         ("record", rows["record"].duplicated(keep=False), "lists its record twice", "keep one row a record"),
-        ("subject_id", rows["subject_id"] == "", "names no person", "fill it in"),
+        ("subject_id", nameless, "names no person", "give each person an id, and none the word for unknown"),
+        ("subject_id", rounded, "is a number that a spreadsheet has rounded", "export the column again as text"),
         ("age", unread["age"], "is no age", f"write years from 0 to {OLDEST}, or nothing"),
         ("sex", unread["sex"], "is no sex that the study knows", "write F, M or nothing"),
         *(("session", *fault, "number a person's days 1, 2, ... or write dates as 2024-03-31") for fault in wrong),
     ]
+
+
+def _other_sex(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row states a sex that the study does not ask about."""
+    return rows.get("sex", pd.Series("", index=rows.index)).str.lower().isin(OTHER_SEXES)
 
 
 def _sessions(cells: pd.Series) -> tuple[dict[str, pd.Series], list[tuple[pd.Series, str]]]:
@@ -209,8 +225,8 @@ def facts_of_comments(comments: Iterable[str]) -> dict[str, str]:
 def _plain(name: str) -> str:
     """Id of a person without what spreadsheets and hands change: capitals, blanks, accents' coding, 0042 and 42.0."""
     bare = re.sub(r"\s+", "", unicodedata.normalize("NFKC", name).casefold())
-    number = re.fullmatch(r"0*(\d+?)(?:[.,]0+)?", bare)
-    return number[1] if number else bare
+    number = re.fullmatch(r"(\d++)(?:[.,]0++)?", bare)
+    return number[1].lstrip("0") or "0" if number else bare
 
 
 def contradictions(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,8 @@ OVER_89_YEARS = 90.0
 OLDEST = 130
 UNKNOWN = frozenset({"", "?", "-", "u", "unk", "unknown", "na", "n/a", "nan", "none", "null"})
 """What stands where nothing is known, in lower case."""
+OTHER_SEXES = frozenset({"d", "divers", "diverse", "i", "intersex", "nonbinary", "non-binary", "o", "other", "x"})
+"""What stands where a sex is stated that the study does not ask about, in lower case."""
 _SEXES = {
     **dict.fromkeys(("f", "female", "woman", "w", "weiblich"), "F"),
     **dict.fromkeys(("m", "male", "man", "männlich"), "M"),
@@ -63,7 +65,7 @@ def stated(text: str) -> bool:
 
 def age_of(text: str) -> float:
     """Age in years, :data:`OVER_89_YEARS` for all who are older than 89; NaN where it is unknown or no age."""
-    match = _AGE.fullmatch(text.strip())
+    match = _AGE.fullmatch(" ".join(text.split()))  # its expression tries every share of many blanks
     age = float(match[2].replace(",", ".")) if match and match[1] != "<" else float("nan")
     over_89 = 89 < age <= OLDEST or (age == 89 and (match[1] or match[3]))
     return OVER_89_YEARS if over_89 else age if age <= OLDEST else float("nan")

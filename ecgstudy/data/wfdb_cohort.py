@@ -72,11 +72,10 @@ class WfdbCohort(Cohort):
         for name, path in sorted((path.relative_to(self.root).as_posix(), path) for path in inside):
             try:
                 checked_path(path, self.root)
+                size = path.stat().st_size  # no record is as large as a file that is not read
+                content = file_digest(path) if size <= 8 * MAX_VALUES else size
             except RecordError:
                 continue  # not there, or outside the folder
-            size = path.stat().st_size  # no record is as large as a file that is not read
-            try:
-                content = file_digest(path) if size <= 8 * MAX_VALUES else size
             except OSError as broken:  # a disk's; the record's own reason when it is read
                 content = broken.errno
             total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
@@ -158,7 +157,7 @@ class WfdbCohort(Cohort):
         """Files that a record is made of beside the header `path`; where that cannot be read, what it would name."""
         try:
             return signal_files(read_header(path, self.root))
-        except RecordError:
+        except Exception:  # whatever a header brings about is its own record's reason, when that is scanned
             return [path.with_suffix(".dat")]
 
     def _read_table(self, name: str, required: Sequence[str]) -> pd.DataFrame:

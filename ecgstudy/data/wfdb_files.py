@@ -28,8 +28,9 @@ FS_RANGE = (10.0, 100_000.0)
 MAX_HEADER_BYTES = 1 << 20
 MAX_LINE, MAX_BLANKS = 1000, 50
 """Characters of a header's line, and blanks in a row: more of them keep wfdb's expressions busy for minutes."""
-MAX_VALUES = 1 << 28
-"""Samples times leads of a record: a gigabyte."""
+MAX_VALUES = 1 << 27
+"""Samples times leads of a record: half a gigabyte, or two days of three leads at 250 Hz."""
+TOO_LARGE = f"claims more than {MAX_VALUES:,} samples"
 MOST_AT_ONCE = 1 << 24
 """Samples that are decoded at a time, for the sake of memory."""
 MAX_SEGMENTS = 2000
@@ -37,6 +38,10 @@ MAX_GAP_SHARE = 0.9
 """Part of a multi-segment record that may be gaps, which take memory that no file size bounds."""
 
 _BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 32 / 3, "311": 32 / 3}
+_REAL = r"\d*+\.?\d*+"
+_RATE = rf"{_REAL}(?:/-?{_REAL}(?:\(-?{_REAL}\))?)?|-{_REAL}"
+_RECORD_FIELDS = re.compile(rf"[-\w]++(?:/\d*+)? \d++(?: (?:{_RATE})(?: \d++)?)?")
+"""What the first four fields of a header may be: wfdb's own expression tries every way to share out their digits."""
 _PACKED = ("212", "310", "311")
 _INVALID_16 = -(2**15)
 _KNOWN_LEADS = {name.lower(): name for name in (*STANDARD_LEADS, "MLI", "MLII", "MLIII")}
@@ -100,7 +105,12 @@ def checked_path(path: Path, root: Path) -> Path:
     inside = str(file).startswith(os.path.realpath(root) + os.sep)
     _refuse(not inside, path, "leads outside the cohort's folder", "put the file itself inside that folder")
     # unlike Path.exists, this answers False where a folder may not be searched
-    _refuse(not os.access(file, os.F_OK), path, "is missing")
+    if not os.access(file, os.F_OK):
+        spelt = (path.with_suffix(path.suffix.swapcase()).name, path.name.lower(), path.name.upper())
+        nearly = any(os.access(path.with_name(name), os.F_OK) for name in spelt)
+        alike = "give the file's name the same capitals where it is mentioned"
+        _refuse(nearly, path, "is missing, but there is a file whose name differs in capitals only", alike)
+        _refuse(True, path, "is missing")
     _refuse(not file.is_file(), path, "is not a regular file")
     _refuse(not os.access(file, os.R_OK), path, "may not be read", "give yourself permission to read it")
     return file
@@ -134,7 +144,8 @@ def _parse_header(path: Path, root: Path) -> Header:
     remedy = "name header and signal file with letters, digits, - and _ only, inside the header too"
     _refuse(re.search(r"[^-\w]", path.stem) is not None, path, "has a name that WFDB does not allow", remedy)
     # The challenges of 2020 write date and time in an order that wfdb's grammar does not know; neither is asked.
-    match = rx_record.fullmatch(lines[0]) or rx_record.fullmatch(" ".join(lines[0].split()[:4]))
+    first = " ".join(lines[0].split()[:4])
+    match = rx_record.fullmatch(first) if _RECORD_FIELDS.fullmatch(first) else None
     _refuse(match is None, path, "starts with a line that is no WFDB record line", detail=lines[0])
     try:
         fs, n_samples, n_leads = float(match["fs"]), int(match["sig_len"]), int(match["n_sig"])
@@ -142,15 +153,16 @@ def _parse_header(path: Path, root: Path) -> Header:
         raise RecordError(path, "states no sampling rate or no number of samples in its first line") from None
     name = match["record_name"]
     _refuse(name != path.stem, path, "calls itself by another name", "give header and file the same name", name)
-    _refuse(not FS_RANGE[0] <= fs <= FS_RANGE[1], path, f"claims a sampling rate of {fs:g} Hz")
+    _refuse(not FS_RANGE[0] <= fs <= FS_RANGE[1], path, "claims a sampling rate that no ECG has", detail=f"{fs:g} Hz")
     too_large = n_samples * n_leads > MAX_VALUES
-    _refuse(too_large, path, f"claims more than {MAX_VALUES:,} samples", "split the record", f"{n_samples} x {n_leads}")
+    _refuse(too_large, path, TOO_LARGE, "split the record", f"{n_samples} x {n_leads}")
     comments = tuple(line.strip(" \t#") for line in comments)
     if match["n_seg"]:
         parts = _segment_names(path, lines[1:], int(match["n_seg"]), n_samples)
         return Header(path, fs, n_samples, n_leads, (), comments, parts=parts)
     n_lines = len(lines) - 1
-    _refuse(n_lines != n_leads or n_leads == 0, path, f"claims {n_leads} leads but describes {n_lines}")
+    told = "describes no leads, or not as many as it claims"
+    _refuse(n_lines != n_leads or n_leads == 0, path, told, detail=f"{n_leads}, {n_lines}")
     channels = tuple(_channel(path, line, number) for number, line in enumerate(lines[1:], start=1))
     header = Header(path, fs, n_samples, n_leads, channels, comments)
     remedy = "give each lead a name of its own in the header"
@@ -163,7 +175,7 @@ def _channel(path: Path, line: str, number: int) -> Channel:
     name = line.split()[0]
     outside = "/" in name or "\\" in name or not name.strip(".")
     _refuse(outside, path, "names a signal file outside its own folder", "do not trust this record", name)
-    foreign = name.rpartition(".")[0] != path.stem and path.with_name(name).with_suffix(".hea").exists()
+    foreign = name.rpartition(".")[0] != path.stem and os.access(path.with_name(name).with_suffix(".hea"), os.F_OK)
     _refuse(foreign, path, "names the signal file of another record", detail=name)
     match = rx_signal.match(line)
     _refuse(match is None, path, "has a line that is no WFDB signal line", detail=line)
@@ -188,7 +200,8 @@ def _segment_names(path: Path, lines: Sequence[str], n_segments: int, n_samples:
     _refuse(not described, path, "claims another number of segments than it describes")
     _refuse(n_segments > MAX_SEGMENTS, path, f"has more than {MAX_SEGMENTS:,} segments", "split the record")
     total = sum(int(match["seg_len"]) for match in matches)
-    _refuse(total != n_samples, path, f"claims {n_samples} samples but its segments add up to {total}")
+    told = "claims another length than that of its segments"
+    _refuse(total != n_samples, path, told, detail=f"{n_samples}, {total}")
     gaps = sum(int(match["seg_len"]) for match in matches if match["seg_name"] == "~")
     _refuse(
         gaps > MAX_GAP_SHARE * total, path, "consists of gaps, nearly all of it", "keep the parts that hold signals"
@@ -207,14 +220,17 @@ def _with_segments(header: Header, root: Path) -> Header:
     holding = tuple(segment for segment in segments if segment.n_samples)
     plain = holding and not any(segment.parts for segment in segments)
     _refuse(not plain, path, "has no segment with signals, or segments within segments")
+    fixed = header.parts[0] == "~" or segments[0].n_samples > 0
+    _refuse(fixed and "~" in header.parts, path, "has a gap and no layout segment", "split the record at the gap")
     channels = segments[0].channels
     announced = {(channel.lead, channel.unit) for channel in channels}
     for segment in holding:
-        told = f"is sampled at {segment.fs:g} Hz, its record at {header.fs:g} Hz"
-        _refuse(segment.fs != header.fs, segment.path, told)
+        told = "is sampled at another rate than its record"
+        _refuse(segment.fs != header.fs, segment.path, told, detail=f"{segment.fs:g} Hz, {header.fs:g} Hz")
         held = {(channel.lead, channel.unit) for channel in segment.channels}
         _refuse(not held <= announced, segment.path, "has a lead or a unit that its record does not announce")
-    _refuse(n_leads != len(channels), path, f"claims {n_leads} leads but its segments hold {len(channels)}")
+    told = "claims another number of leads than its segments hold"
+    _refuse(n_leads != len(channels), path, told, detail=f"{n_leads}, {len(channels)}")
     return replace(header, channels=channels, segments=holding)
 
 
@@ -244,6 +260,8 @@ def check_signal_files(header: Header, root: Path) -> None:
         for segment in dict.fromkeys(header.segments):
             check_signal_files(segment, root)
         return
+    total = header.n_samples * sum(channel.samples_per_frame for channel in header.channels)
+    _refuse(total > MAX_VALUES, header.path, TOO_LARGE, "split the record", str(total))
     for name in dict.fromkeys(channel.file for channel in header.channels):
         members = [channel for channel in header.channels if channel.file == name]
         path, fmt, offset = header.path.with_name(name), members[0].fmt, members[0].byte_offset
@@ -257,7 +275,8 @@ def check_signal_files(header: Header, root: Path) -> None:
         spare = checked_path(path, root).stat().st_size - offset - math.ceil(n_values * _BITS[fmt] / 8)
         # Writers of packed formats may fill up their last group of bytes.
         fits = 0 <= spare <= (3 if fmt in _PACKED else 0)
-        _refuse(not fits, path, f"is {abs(spare)} bytes {'shorter' if spare < 0 else 'longer'} than its header says")
+        told = f"is {'shorter' if spare < 0 else 'longer'} than its header says"
+        _refuse(not fits, path, told, detail=f"{abs(spare)} bytes")
 
 
 def _is_plain_16(header: Header) -> bool:
@@ -298,15 +317,16 @@ def _read_with_wfdb(header: Header, offered: slice, summed: bool) -> np.ndarray:
     # wfdb lets through whatever numpy or Python raise on a file that breaks its assumptions.
     except Exception as error:
         raise RecordError(header.path, f"cannot be decoded by wfdb ({type(error).__name__})") from error
-    told = f"decodes to shape {values.shape}, which its header does not announce"
-    _refuse(values.shape != (len(wanted), header.n_samples), header.path, told)
+    told = "decodes to another shape than its header announces"
+    _refuse(values.shape != (len(wanted), header.n_samples), header.path, told, detail=str(values.shape))
     return values
 
 
 def _check_sums(header: Header, channels: Sequence[Channel], samples: np.ndarray) -> None:
     """Refuse samples (n_leads, n_samples) whose 16-bit sums are not those that their header states, if any."""
     for channel, total in zip(channels, samples.sum(axis=1, dtype=np.int64), strict=True):
-        stated = channel.checksum is not None and channel.samples_per_frame == 1  # else wfdb has averaged them
+        # wfdb averages the samples of a frame; many writers put 0 where they have summed nothing
+        stated = channel.checksum not in (None, 0) and channel.samples_per_frame == 1
         wrong = stated and (int(total) - channel.checksum) % (1 << 16) != 0
         _refuse(wrong, header.path.with_name(channel.file), "does not have the checksum that its header states")
 

@@ -55,6 +55,7 @@ class HeldCohort(OwnCohort):
         except DataNotFoundError:
             raise StudyError(f"{root} holds no WFDB record (.hea with .dat or .mat), or you may not read it.") from None
         self.root, self._key = self._folder.root, key_in(key)
+        self._place = self.root.name
         self._files, self._only = (key, table), only
 
     def __reduce__(self) -> tuple[Callable[..., "HeldCohort"], tuple[Any, ...]]:

@@ -1,23 +1,31 @@
 """What a folder of records holds, before anything is run: read for the person in front of it, nothing written."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ecgstudy.data.base import STANDARD_LEADS
 from ecgstudy.data.own import SUBJECTS, FolderCohort
-from ecgstudy.errors import RecordError
+from ecgstudy.errors import DataNotFoundError, RecordError
+from ecgstudy.evaluate.splits import duplicated_waveforms
+from ecgstudy.signals.preprocess import HIGH_HZ
 from ecgstudy.signals.quality import lead_problems
+from ecgstudy.study.cache import waveform_digest
 
 NAMED = 10
 """Records that are named one by one; of more, the number is told."""
 SAMPLED = 50
 """Records whose samples are looked at, evenly spread: all of a large folder would take minutes."""
-SHORTEST_S, LONG_S = 5.0, 60.0
+SHORTEST_S, LONG_S = 5.0, 1700.0
 NOTHING = "No stage can say anything about this folder."
 FEWEST = 10
 """Persons of whom fewer give intervals too wide to say anything."""
+# rules of stages 05 and 06, whose own modules take seconds to import
+LEAST_GROUPED, LEAST_SOUGHT, LEAST_RETURNING = 10, 20, 0.1
+LEAST_PRINTED, LEAST_POSITIVES, LEAST_TWELVE, LONGEST_PAGE_S = 20, 5, 0.9, 60.0
 
 
 def examine(folder: Path) -> Iterator[str]:
@@ -28,11 +36,11 @@ def examine(folder: Path) -> Iterator[str]:
     Raises
     ------
     DataNotFoundError
-        There is no header below the folder.
+        There is no such folder, or no header in it or below it.
     StudyError
         ``subjects.csv`` cannot be read.
     """
-    cohort = FolderCohort(folder)
+    cohort = _opened(folder)
     records, failures = cohort.records(), cohort.failures()
     yield f"{cohort.root}: {_counted(len(records), 'record')} can be read, {len(failures):,} cannot."
     yield from _named([_why(*row) for row in failures.values])
@@ -43,12 +51,29 @@ def examine(folder: Path) -> Iterator[str]:
     yield from (f"Note: {note}" for note in cohort.notes())
     suspicious, unusable = _looked_at(cohort, records)
     yield from suspicious
-    long_enough = records[(records["n_samples"] >= SHORTEST_S * records["fs"]) & ~records["record_id"].isin(unusable)]
-    if long_enough.empty:
+    unfit, fit = _unfit(records)
+    yield from unfit
+    usable = records[fit & ~records["record_id"].isin(unusable)]
+    if usable.empty:
         yield NOTHING
         return
     yield "What the stages will be able to say:"
-    yield from (f"  {line}" for line in expectations(long_enough))
+    yield from (f"  {line}" for line in expectations(usable))
+
+
+def _opened(folder: Path) -> FolderCohort:
+    """Open a folder, or say in a sentence why it cannot be."""
+    if not os.access(folder, os.F_OK):
+        raise DataNotFoundError(f"There is no folder {folder}; name the one that holds your WFDB records.")
+    if not folder.is_dir():
+        raise DataNotFoundError(f"{folder} is a file; name the folder that it lies in.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataNotFoundError(f"{folder} may not be read; give yourself permission to read it.")
+    try:
+        return FolderCohort(folder)
+    except DataNotFoundError:
+        what = "put records (.hea with .dat or .mat) into it or into folders below it"
+        raise DataNotFoundError(f"{folder} holds no WFDB record; {what}.") from None
 
 
 def _why(record_id: str, file: str, reason: str, remedy: str) -> str:
@@ -94,18 +119,24 @@ def _tally(values: pd.Series) -> str:
 def _looked_at(cohort: FolderCohort, records: pd.DataFrame) -> tuple[list[str], set[str]]:
     """Tell what a look at some samples makes one ask about, and which of those records will be left out."""
     chosen = records.iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLED).astype(int))]
-    found, unusable = [], set()
+    found, unusable, waveforms = [], set(), {}
     for record_id, leads in chosen[["record_id", "leads"]].itertuples(index=False):
         try:
-            problems = lead_problems(cohort.signal(record_id))
+            signal = cohort.signal(record_id)
+            problems = lead_problems(signal)
             found += [f"{record_id}: lead {lead} is {problem}." for lead, problem in problems.items()]
             if len(problems) < len(leads):
+                waveforms[record_id] = waveform_digest(signal.values)
                 continue
         except RecordError as error:
             found.append(str(error))
         except Exception as strange:  # whatever a record brings about is its own
             found.append(f"{record_id} cannot be processed ({type(strange).__name__}).")
         unusable.add(record_id)
+    read = chosen[~chosen["record_id"].isin(unusable)]
+    for _, alike in duplicated_waveforms(read.assign(sha256=read["record_id"].map(waveforms))).groupby("sha256"):
+        found.append(f"{', '.join(alike['record_id'])}: the same waveform stands under several persons.")
+        unusable |= set(alike["record_id"])
     told = [
         f"Suspicious, of {_counted(len(chosen), 'record')} whose samples were looked at: {len(found) or 'nothing'}."
     ]
@@ -114,10 +145,47 @@ def _looked_at(cohort: FolderCohort, records: pd.DataFrame) -> tuple[list[str], 
         told.append(f"Of these, {_counted(len(unusable), 'record')} will be left out.")
     if len(unusable) == len(chosen):  # nor can one hope for the others
         unusable = set(records["record_id"])
-    short = int((records["n_samples"] < SHORTEST_S * records["fs"]).sum())
-    if short:
-        told.append(f"{_counted(short, 'record')} shorter than {SHORTEST_S:g} s will be left out.")
     return told, unusable
+
+
+def _unfit(records: pd.DataFrame) -> tuple[list[str], pd.Series]:
+    """Tell how many records last too short or are sampled too slowly for the study's band, and which are neither."""
+    short = records["n_samples"] < SHORTEST_S * records["fs"]
+    slow = ~short & (records["fs"] <= 2 * HIGH_HZ)
+    reasons = {f"shorter than {SHORTEST_S:g} s": int(short.sum()), f"of {2 * HIGH_HZ:g} Hz or less": int(slow.sum())}
+    told = [f"{_counted(number, 'record')} {why} will be left out." for why, number in reasons.items() if number]
+    return told, ~(short | slow)
+
+
+def _released(records: pd.DataFrame, several: int, long: bool) -> str:
+    """Say what can be asked of protected records, where `several` persons have several records."""
+    n_persons = records["subject_id"].nunique()
+    if n_persons < LEAST_GROUPED:
+        return f"not applicable, because three groups of people need {LEAST_GROUPED} persons or more"
+    known = [name for name in ("sex", "age") if records[name].notna().any()]
+    known += ["diagnoses"] if records["diagnoses"].map(len).any() else []
+    asked = f"what protected records still say of {', '.join(known)}" if known else "sex, age and diagnoses are unknown"
+    if n_persons >= LEAST_SOUGHT and several >= LEAST_RETURNING * n_persons and not long:
+        return f"{asked}; persons are sought in them"
+    return f"{asked}; nobody is sought, which needs {LEAST_SOUGHT} persons, a tenth of them with several short records"
+
+
+def _printed(records: pd.DataFrame) -> str:
+    """Say whether diagnoses can be read from printed pages, or what that lacks."""
+    twelve = records["leads"].map(set(STANDARD_LEADS).issubset).mean() >= LEAST_TWELVE
+    short = (records["n_samples"] / records["fs"]).median() <= LONGEST_PAGE_S
+    diagnosed = records["diagnoses"][records["diagnoses"].map(len) > 0]
+    positives = diagnosed.map(set).explode().value_counts()
+    learnable = positives.between(LEAST_POSITIVES, len(diagnosed) - LEAST_POSITIVES).any()
+    lacking = {
+        f"all twelve leads in {LEAST_TWELVE:.0%} of the records": twelve,
+        f"records of at most {LONGEST_PAGE_S:g} s": short,
+        f"{LEAST_PRINTED} persons": records["subject_id"].nunique() >= LEAST_PRINTED,
+        f"a diagnosis that {LEAST_POSITIVES} of the diagnosed records have and {LEAST_POSITIVES} have not": learnable,
+    }
+    if all(lacking.values()):
+        return "how well diagnoses are read from pages of any layout"
+    return f"not applicable without {', '.join(what for what, there in lacking.items() if not there)}"
 
 
 def expectations(records: pd.DataFrame) -> list[str]:
@@ -149,5 +217,8 @@ def expectations(records: pd.DataFrame) -> list[str]:
         f"02 re-identification: {linked}; {' and '.join(known) or 'neither sex nor age'} can be guessed and checked.",
         f"03 dual task: {both if dual else 'not applicable, because no two persons in two activities are known'}.",
         f"04 attribution: {'which wave gives a person away' if several > 1 or long else 'not applicable, as 02'}.",
+        f"05 de-identification: {_released(records, several, long)}.",
+        f"06 layouts: {_printed(records)}.",
+        "07 summary: what the stages above have found, in one place.",
         *([f"With {_counted(len(people), 'person')} every interval will be wide."] if len(people) < FEWEST else []),
     ]
