@@ -13,7 +13,7 @@ from fake_scores import toy_score_set
 from hearts import hearts, recording
 from sklearn.metrics import roc_auc_score
 
-from ecgstudy.deidentification import attributes, figures, plan, readers, results, tables
+from ecgstudy.deidentification import attributes, figures, plan, readers, readings, results, tables
 from ecgstudy.deidentification.attacks import ADAPTIVE, IGNORANT, INVERSION, LAZY, REFERENCE, SEMI, AttackJob
 from ecgstudy.deidentification.attributes import ReadingJob
 from ecgstudy.deidentification.cycles import CycleSet
@@ -168,7 +168,7 @@ def test_rank1_is_that_of_the_valid_attacker_who_names_most() -> None:
 def test_where_nobody_returns_or_nothing_can_be_read_tables_are_empty() -> None:
     rows = results.attack_results({}, [], 0)
     made = (results.rhythm_floor_results(rows), tables.person_table(rows), tables.risk_table(rows))
-    read = results.reading_results({}, [], (), 0)
+    read = readings.reading_results({}, [], (), 0)
     assert all(
         table.empty for table in (rows, *made, read, tables.attribute_table_of(read), tables.utility_table(read, ()))
     )
@@ -234,7 +234,7 @@ def test_losses_are_of_the_records_that_both_hold_and_readers_the_mean_of_their_
     lost = raw["record"].isin(people["record"][:10])
     tables_read = (raw, one[~lost], two[~lost])  # the last reader was refused
     values = {job.name: table for job, table in zip(jobs, tables_read, strict=False)}
-    rows = results.reading_results(values, jobs, TOLD, 0)
+    rows = readings.reading_results(values, jobs, TOLD, 0)
     found, general = _numbers(rows), []
     for task in ("sex", "over_60", "NORM", "MI", "AFIB", "LVH"):
         chances = ((raw, "p", ~lost | True), (raw, "p", ~lost), (raw.assign(p=(one["p"] + two["p"]) / 2), "p", ~lost))
@@ -265,7 +265,7 @@ def test_losses_are_against_readers_of_the_same_seeds(people: pd.DataFrame) -> N
     raw, one = [_reading(people, 3.0, seed) for seed in (0, 1)], _reading(people, 1.0, 2)
     jobs = [ReadingJob("c", RAW, REFERENCE, 0, seed) for seed in (0, 1)] + [ReadingJob("c", BEST, LAZY, 0, 1)]
     values = {job.name: table for job, table in zip(jobs, [*raw, one], strict=True)}
-    found = _numbers(results.reading_results(values, jobs, TOLD, 0))
+    found = _numbers(readings.reading_results(values, jobs, TOLD, 0))
     parts = [_asked(table[table["task"] == "MI"]).dropna(subset="truth") for table in (raw[1], one)]
     own, released = (roc_auc_score(part["truth"], part["p"]) for part in parts)
     assert found[f"deid.{BEST}.utility.MI.trained_on_raw.auroc_loss"] == pytest.approx(own - released)
@@ -276,7 +276,7 @@ def test_the_strongest_valid_reader_stands_for_sex_and_age(people: pd.DataFrame)
         return ReadingJob("c", RAW if tier == REFERENCE else BEST, tier, 0, 0), _reading(people, *told, **more)
 
     def strongest(*made: tuple[ReadingJob, pd.DataFrame]) -> pd.DataFrame:
-        rows = results.reading_results({job.name: table for job, table in made}, [job for job, _ in made], TOLD, 0)
+        rows = readings.reading_results({job.name: table for job, table in made}, [job for job, _ in made], TOLD, 0)
         rows = rows[(rows["attacker"] == STRONGEST) & (rows["task"] == "sex") & (rows["view"] == BEST)]
         return rows.set_index("tier")
 
@@ -301,7 +301,7 @@ def test_the_strongest_valid_reader_stands_for_sex_and_age(people: pd.DataFrame)
 
 def test_a_mean_auroc_weighs_records_by_their_person(people: pd.DataFrame) -> None:
     table = _asked(_reading(people, 1.0, 1))
-    statistic, n = results.mean_auroc(table, ("NORM", "MI"), Resamples.draw(people["person"], 0))
+    statistic, n = readings.mean_auroc(table, ("NORM", "MI"), Resamples.draw(people["person"], 0))
     assert n == 40
     for drawn in (np.ones(40), np.arange(40) % 4.0):
         expected = []
@@ -311,7 +311,7 @@ def test_a_mean_auroc_weighs_records_by_their_person(people: pd.DataFrame) -> No
             expected.append(roc_auc_score(part["truth"], part["p"], sample_weight=weights))
         assert statistic(drawn) == pytest.approx(np.mean(expected))
     assert np.isnan(statistic((people.groupby("person")["NORM"].sum() == 2).to_numpy(float)))  # one answer only
-    other = results.mean_auroc(table, ("NORM", "not asked"), Resamples.draw(people["person"], 0))[0]
+    other = readings.mean_auroc(table, ("NORM", "not asked"), Resamples.draw(people["person"], 0))[0]
     assert np.isnan(other(np.ones(40)))
 
 
@@ -332,11 +332,11 @@ def test_floors_are_what_the_diagnoses_and_the_rhythm_alone_say(monkeypatch: pyt
     table = attributes.floors(context, (0, 1))
     asked = [groups(context, "c", own.records, rotation) == VICTIM for rotation in (0, 1)]
     assert set(table["person"]) == set(own.records["subject_id"][asked[0] | asked[1]])
-    found = _numbers(results.floor_results(table, "c", 0))
+    found = _numbers(readings.floor_results(table, "c", 0))
     assert found["floor.told.sex.auroc"] == found["floor.rhythm.age.auroc"] == 1
     assert found["floor.told.age.auroc"] == pytest.approx(0.5, abs=0.2)
     assert found["floor.rhythm.sex.auroc"] == pytest.approx(0.5, abs=0.2)
-    said = tables.floor_findings(results.floor_results(table, "c", 0))
+    said = tables.floor_findings(readings.floor_results(table, "c", 0))
     assert said[0].startswith("Whoever knows the diagnoses told")
     assert "AUROC of 1.00" in said[0]
 
@@ -351,15 +351,15 @@ def test_the_floor_of_outputs_is_learnt_from_other_persons_and_from_diagnoses_to
     asked = [pd.DataFrame({**about, "task": task, "truth": t, "p": p, "age": 50.0}) for task, (t, p) in says.items()]
     jobs = [ReadingJob("c", "raw.none", REFERENCE, 0, 0), ReadingJob("c", "v", SEMI, 0, 0)]
     values = {jobs[0].name: pd.concat(asked), jobs[1].name: pd.concat(asked).assign(p=0.5)}
-    found = _numbers(results.floor_results(results.outputs_floor(values, jobs, ["MI"]), "c", 0))
+    found = _numbers(readings.floor_results(readings.outputs_floor(values, jobs, ["MI"]), "c", 0))
     assert found["floor.outputs.sex.auroc"] == 1
     assert found["floor.outputs.age.auroc"] == pytest.approx(0.5, abs=0.15)
     # what tells each person apart and nothing else is of no use for others
     names = [f"d{number}" for number in range(60)]
     own_code = [asked[0].assign(task=name, p=1.0 * (person == number)) for number, name in enumerate(names)]
-    nothing = results.outputs_floor({jobs[0].name: pd.concat([*own_code, asked[2]])}, jobs, names)
-    assert _numbers(results.floor_results(nothing, "c", 0))["floor.outputs.sex.auroc"] < 0.6
-    assert results.outputs_floor({}, jobs, ["MI"]).empty
+    nothing = readings.outputs_floor({jobs[0].name: pd.concat([*own_code, asked[2]])}, jobs, names)
+    assert _numbers(readings.floor_results(nothing, "c", 0))["floor.outputs.sex.auroc"] < 0.6
+    assert readings.outputs_floor({}, jobs, ["MI"]).empty
 
 
 @pytest.mark.parametrize("remembers", [True, False])
@@ -371,7 +371,7 @@ def test_membership_is_told_by_what_a_protector_remembers(remembers: bool, monke
     released = replace(own, cycles=(own.cycles + spread * noise).astype(np.float32))
     released = released.rows(np.arange(115)[::-1])  # in another order, some lost
     monkeypatch.setattr(attributes, "_both", lambda *_: (own, released))
-    rows = results.membership_results(context, {("x.1", 0): "folder"}, 0)
+    rows = readings.membership_results(context, {("x.1", 0): "folder"}, 0)
     value, distance = _numbers(rows).values()
     victims = group[:115] == VICTIM
     assert rows["n"].tolist() == [np.isin(group[:115], (PROTECTOR, VICTIM)).sum(), victims.sum()]

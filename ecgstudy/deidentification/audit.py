@@ -20,8 +20,9 @@ from ecgstudy.deidentification.held import RawCohort, ReleasedCohort, check_seed
 from ecgstudy.deidentification.judgement import answers_of, judgement_of, losses, missed, tables_of, worst_off
 from ecgstudy.deidentification.plan import ROTATIONS, attack_jobs, seeds_of
 from ecgstudy.deidentification.readers import attribute_table, diagnosis_table, tasks_of, told_diagnoses
+from ecgstudy.deidentification.readings import floor_results, reading_results
 from ecgstudy.deidentification.release import PROTECTED, RAW
-from ecgstudy.deidentification.results import attack_results, fidelity_results, floor_results, reading_results
+from ecgstudy.deidentification.results import attack_results, fidelity_results
 from ecgstudy.errors import NothingUsableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord, SubjectDisjoint
 from ecgstudy.evaluate.splits import RECORD, SUBJECT

@@ -30,6 +30,7 @@ from ecgstudy.deidentification import plan, results
 from ecgstudy.deidentification.attacks import INVERSION_ATTACKER, LAZY, REFERENCE, SEMI, AttackJob, attackers
 from ecgstudy.deidentification.attributes import READER, SETTINGS, ReadingJob
 from ecgstudy.deidentification.cycles import peaks_by_record
+from ecgstudy.deidentification.readings import reading_results
 from ecgstudy.deidentification.release import RAW, protection_of
 from ecgstudy.deidentification.results import BEST, UTILITY, WORST
 from ecgstudy.errors import NotApplicableError, StudyError
@@ -269,7 +270,7 @@ def beat_results(read: Outcome, jobs: Sequence[ReadingJob], seed: int) -> pd.Dat
         persons = part.loc[part["truth"] == 1, "person"].nunique()
         told = {"task": task, "tier": REFERENCE, "name": f"deid.{RAW}.utility.{task}.base_rate"}
         rows.append(result("base_rate", float(part["truth"].mean()), "share", n=persons, view=RAW, **about, **told))
-    return pd.concat([results.reading_results(read.values, jobs, (), seed), results_table(rows)], ignore_index=True)
+    return pd.concat([reading_results(read.values, jobs, (), seed), results_table(rows)], ignore_index=True)
 
 
 def ask(context: Context, seed: int) -> Answers:
