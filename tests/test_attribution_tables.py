@@ -228,18 +228,46 @@ def test_an_order_is_stated_only_where_its_interval_excludes_zero() -> None:
         "first": "T",
         "second": "QRS",
     }
-    sure = {"difference": 0.2, "difference_low": 0.1, "difference_high": 0.3}
-    told = tables.order_finding(pd.DataFrame([row | sure]))
-    assert "c, resnet1d: T, more than QRS (difference 10% to 30%)" in told
-    unsure = tables.order_finding(pd.DataFrame([row | sure | {"difference_low": -0.1}]))
-    assert "T, not surely more than QRS" in unsure
-    assert "no method is trusted" in tables.order_finding(pd.DataFrame())
+    sure = {"difference": 0.2, "difference_low": 0.1, "difference_high": 0.3, "p": 0.01}
+    margins = pd.DataFrame({"factor": ["T", "QRS"], "minus_control_low": [0.01, 0.0]})
+    told = tables.order_finding(pd.DataFrame([row | sure]), {"c, resnet1d": margins})
+    assert told.startswith("By their raw share people are told apart by: c, resnet1d: T, more than QRS (difference 10%")
+    assert told.endswith("Above every control's share lies: T (c, resnet1d).")
+    for doubt in ({"difference_low": -0.1}, {"p": 0.051}):
+        unsure = tables.order_finding(pd.DataFrame([row | sure | doubt]), {"c, resnet1d": margins.tail(1)})
+        assert "no order of T and QRS is shown" in unsure
+        assert unsure.endswith("Above every control's share lies: none.")
+    assert "no method is trusted" in tables.order_finding(pd.DataFrame(), {})
     costs = pd.DataFrame({"factor": ["T", "everything"], "model": "resnet1d", "eer": [0.1, 0.4]})
     costs[["eer_cost", "eer_cost_low", "eer_cost_high"]] = [0.05, 0.02, 0.09]
     orders = pd.DataFrame([row | sure | {"measure": "eer"}])
     assert "resnet1d: T, more than QRS (EER +5.0 points, 2.0 to 9.0)" in tables.cost_finding(costs, orders)
     assert "with all waves and intervals average the EER is 40.0%" in tables.cost_finding(costs, orders)
     assert "not surely more than QRS" in tables.cost_finding(costs, orders.assign(difference_low=-0.1))
+
+
+def test_the_causal_check_is_set_beside_the_maps_of_its_cohort() -> None:
+    shares = {"P": 0.05, "PR": 0.02, "QRS": 0.3, "ST": 0.04, "T": 0.2, "TP": 0.06}
+    panels = {"c, resnet1d": pd.DataFrame({"factor": list(shares), "share": shares.values()})}
+    rises = {"P": (0.0, -0.01, 0.01), "PR": (0.0, -0.01, 0.01), "QRS": (0.06, 0.02, 0.1)}
+    rises |= {"ST": (0.0, -0.01, 0.01), "T": (0.07, 0.03, 0.1), "TP": (0.02, 0.01, 0.03)}
+    costs = pd.DataFrame(rises | {"PR interval": (0.5, 0.4, 0.6)}, index=["eer_cost", "eer_cost_low", "eer_cost_high"])
+    costs = costs.T.rename_axis("factor").reset_index()
+    costs = costs.assign(cohort="c", model="transecg")
+    order = {"cohort": "c", "model": "resnet1d", "first": "QRS", "second": "T", "difference_low": 0.01, "p": 0.006}
+    dear = order | {"model": "transecg", "measure": "eer", "first": "T", "second": "QRS", "p": 0.9}
+    told = tables.agreement_finding(panels, pd.DataFrame([order]), costs, pd.DataFrame([dear]))
+    assert told.startswith("On c maps and causal check agree that QRS and T carry identity and P, PR and ST little")
+    assert "T 20% of the map, transecg +7.0 (3.0 to 10.0)" in told
+    assert (
+        "Which leads is not settled: map, resnet1d: QRS, more than T (p 0.006); check by eer, transecg: T, not" in told
+    )
+    same = pd.DataFrame([dear | {"first": "QRS", "second": "T", "p": 0.01}])
+    assert "Which leads is settled" in tables.agreement_finding(panels, pd.DataFrame([order]), costs, same)
+    other = costs.assign(eer_cost=costs["eer_cost"].where(costs["factor"] != "P", 0.2))
+    told = tables.agreement_finding(panels, pd.DataFrame([order]), other, same)
+    assert told.startswith("On c maps put QRS and T first, the causal check P and T")
+    assert tables.agreement_finding({}, pd.DataFrame(), costs, same).startswith("No map of c is trusted")
 
 
 def test_who_is_trusted_is_named_by_network_and_kind() -> None:
@@ -277,6 +305,15 @@ def test_the_heart_is_drawn_in_millivolts_with_shares_and_what_is_sure(case: Cas
     assert labels[PR] == f"PR interval {rows.set_index('factor').loc['PR interval', 'share']:.0%}"
     behind = paper.lines[0].get_ydata()
     assert behind.max() == pytest.approx(2.0)
+    most = rows["minus_control"].abs().max()
+    assert paper.collections[0].get_clim() == pytest.approx((-most, most))
+    assert len(figure.axes) == 3  # with its colour bar
+    assert figures.heart_caption(case, rows).endswith("certainty.")
+    doubt = rows.assign(minus_control_low=-0.1, minus_control_high=0.1)
+    assert figures.heart_caption(case, doubt).endswith("One colour: no wave is above every control.")
+    unsure = figures.heart_figure(beat(1.0), beat(2.0), doubt)
+    assert not unsure.axes[0].collections[0].get_array().any()
+    assert len(unsure.axes) == 2
     margins = tables.person_margins(case, "replacement", DONOR)
     assert margins.shape == (6, len(FACTORS))
     np.testing.assert_allclose(margins["T"], 0.5, atol=0.05)

@@ -1,6 +1,8 @@
 """The command line answers a user's mistake with one sentence and a code other than 0."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from ecgstudy.__main__ import main
+from ecgstudy.__main__ import _parser, main
 from ecgstudy.deidentification import attributes as deidentification
 from ecgstudy.dual_task import plan as dual_task
 from ecgstudy.experiment import jobs
@@ -49,6 +51,15 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
     assert said.out == ""
     assert sentence in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "ecgstudy/templates/index.md.j2"])
+def test_every_command_that_a_page_tells_is_one_that_the_command_line_takes(page: str, project_root: Path) -> None:
+    told = re.findall(r"python -m ecgstudy ([^`\n]*)", (project_root / page).read_text())
+    commands = [words for line in told if (words := shlex.split(line, comments=True)) != ["..."]]
+    assert len(commands) > 3
+    for words in commands:
+        assert _parser().parse_args(words).command
 
 
 def test_work_shares_the_jobs_of_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -116,7 +116,7 @@ def test_what_is_not_predicted_is_undefined_with_its_reason() -> None:
     assert "person" not in finding
     paper = tables.paper_table("x", results)
     assert paper["source"].tolist() == ["DT4ECG (paper)", "DT4ECG (ours, x)"]
-    assert paper["persons"].tolist() == [15, 8]
+    assert paper["persons"].tolist() == ["not known", 8]
 
 
 def test_ablations_say_what_is_shown_and_what_is_not() -> None:
@@ -152,7 +152,34 @@ def test_ablations_say_what_is_shown_and_what_is_not() -> None:
 def test_a_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float, verdict: str) -> None:
     row = {"attacker": "a", "task": "person", "metric": "accuracy_gain", "value": 0.04, "low": low, "high": high}
     said = tables.gain_sentence(pd.DataFrame([row, {**row, "attacker": "b"}]), "a", "It")
-    assert said == f"It: person +4.0 points ({100 * low:+.1f} to {100 * high:+.1f}): it {verdict}."
+    points = f"+4.0 points ({100 * low:+.1f} to {100 * high:+.1f})"
+    assert said == f"It: person {points}: it {verdict} (each one of 2 comparisons, uncorrected)."
+
+
+def test_a_bound_that_is_not_zero_is_not_written_as_minus_zero() -> None:
+    row = {
+        "attacker": "a",
+        "task": "person",
+        "metric": "accuracy_gain",
+        "value": -0.004,
+        "low": -0.007,
+        "high": -0.0004,
+    }
+    said = tables.gain_sentence(pd.DataFrame([row]), "a", "It")
+    assert said.startswith("It: person -0.4 points (-0.7 to -0.04): it hurts")
+    assert "(-0.7 to +0.0): it is not shown" in tables.gain_sentence(pd.DataFrame([row | {"high": 0.0}]), "a", "It")
+
+
+def test_the_protocols_figure_shows_what_guessing_gives() -> None:
+    row = {
+        f"{task}_accuracy{end}": value
+        for task in tables.TASKS
+        for end, value in (("", 0.5), ("_low", 0.4), ("_high", 0.6))
+    }
+    wide = pd.DataFrame([{"protocol": "blocked_time", "model": "dt4ecg"} | row])
+    drawn = figures.protocols_figure(wide, {"person": [*"abcdefghij"], "activity": ["rest", "run"]})
+    told = [[line.get_xdata()[0] for line in ax.lines if line.get_label() == "guessing"] for ax in drawn.axes]
+    assert told == [[10.0], [50.0]]
 
 
 def test_rest_comes_first_in_the_confusion() -> None:

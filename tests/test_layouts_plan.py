@@ -157,8 +157,11 @@ def test_tables_and_sentences_say_what_the_rows_say(compared: tuple[Pages, resul
     labels = tables.label_table(results.label_results(of, every, "c"))
     assert labels.set_index("label").loc["subclass RARE", "positives"] == 3
     assert tables.paper_table(rows)["model"].tolist()[0].startswith("PatchECG")
-    for figure in (figures.layouts_figure(rows), figures.masks_figure()):
-        assert figure.axes
+    drawn, masks = figures.layouts_figure(rows), figures.masks_figure()
+    assert masks.axes
+    bars = drawn.axes[0].containers
+    hollow = {bar.get_label() for bar in bars if bar.lines[0].get_markerfacecolor() == "none"}
+    assert hollow == {"patchecg_paper"}  # asked about fewer people
 
 
 def test_evidence_is_found_where_it_was_put(monkeypatch: pytest.MonkeyPatch) -> None:

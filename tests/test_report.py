@@ -46,17 +46,56 @@ def _text(page: Path) -> str:
 def test_front_page_and_summary_show_numbers_intervals_and_the_reason_of_an_undefined_one(results: Path) -> None:
     page = _text(build_report("demo"))
     assert "1.2 % (95 % interval 1.0 to 2.0)" in page
-    assert "1,234" in page
+    assert "1,234 persons" in page
     assert "one person <is> no gallery" in page
     assert "Half of it & more." in page
     assert "SYNTHETIC" in page
     assert "rests on artefacts of commits 1234567890, abcdef0123" in page
     assert "identity, sex and age" not in page
     summary = (results / "summary.md").read_text()
-    assert "| equal error rate | 1.2 % (95 % interval 1.0 to 2.0) | 1,234 |" in summary
+    assert "| equal error rate | 1.2 % (95 % interval 1.0 to 2.0) | 1,234 persons |" in summary
     rows = re.findall(r"^\|.*\|$", summary, flags=re.MULTILINE)
     assert {row.count("|") for row in rows} == {4}
     assert f"![a rising line]({FIRST}/figures/line.png)" in summary
+
+
+def test_what_readers_see_has_no_code_names_and_units_that_fit(results: Path) -> None:
+    stage = Stage.open(FIRST, {"profile": "demo", "seed": 0, "device": "cpu", "fs": 100.0})
+    stage.metric("c.records", 308, n=308, unit="records")
+    stage.metric("ptbxl.subclass5.gain_over_resnet1d", 0.0367, 0.02, 0.05, n=20, unit="share")
+    stage.metric("ludb.delineation.p_onset.sensitivity", 0.95, n=13222, unit="share")
+    for name in ("c.records", "ptbxl.subclass5.gain_over_resnet1d", "ludb.delineation.p_onset.sensitivity"):
+        stage.headline(name, f"ecgid: {name.rpartition('.')[2]}")
+    stage.finding("mitdb by beatnet + beatcnn_pretrained_mean_normalised, the best template.")
+    stage.finish()
+    build_report("demo")
+    summary = (results / "summary.md").read_text()
+    told = "network on averaged beats + network on single beats, pre-trained (mean of the recordings, normalised)"
+    told = f"MIT-BIH by {told}"
+    for words in (
+        f"- {told}, the best template.",
+        "| ECG-ID: records | 308 records | 308 records |",
+        "| 0.037 (95 % interval 0.020 to 0.050) | 20 persons |",
+        "| 95.0 % | 13,222 points |",
+    ):
+        assert words in summary
+    article = BeautifulSoup((results / f"{FIRST}.html").read_text(), "html.parser").find("article")
+    assert f"Answer. {told}" in " ".join(article.get_text().split())  # a count answers no question
+
+
+def test_the_lead_of_the_real_front_page_carries_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECGSTUDY_RESULTS", str(tmp_path))
+    stage = Stage.open("02_reidentification", {"profile": "real", "seed": 0, "device": "cpu"})
+    stage.metric("ecgid.cross_day.best.rank1", 0.96, 0.59, 1.0, n=20, unit="share")
+    for name, count in {"persons": 20, "enrolled": 90, "probes": 83}.items():
+        stage.metric(f"ecgid.cross_day.best.{name}", count, unit="persons")
+    stage.finish()
+    stage = Stage.open(SUMMARY, {"profile": "real", "seed": 0, "device": "cpu"})
+    stage.table("findings", tables.findings_table(Evidence("real")), "Findings.", show=False)
+    stage.finding("None.")
+    stage.finish()
+    page = _text(build_report("real"))
+    assert "on another day: 96.0 % (95 % interval 59.0 to 100.0) of the ECGs" in page
 
 
 def test_a_profile_without_results_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

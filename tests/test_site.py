@@ -22,7 +22,7 @@ from ecgstudy.study.words import table_html
 FIRST = STAGES[0].name
 ROWS = pd.DataFrame(
     {
-        "attacker": ["resnet1d + beatnet", "template", "<b>unknown</b>"],
+        "attacker": ["resnet1d + beatnet | beatcnn_max", "template", "<b>unknown</b>"],
         "rank1": [0.5, 0.25, None],
         "rank1_low": [0.4, 0.2, None],
         "rank1_high": [0.6, 0.3, None],
@@ -115,8 +115,9 @@ def test_tables_say_code_names_in_words_show_their_csv_and_stay_escaped(tmp_path
     ROWS.to_csv(tmp_path / "attackers.csv", index=False)
     dress_table(soup, soup.table, {"All attackers.": "attackers.csv"}, tmp_path)
     cells = [row.find_all("td") for row in soup.select("tbody tr")]
-    assert cells[0][0].get_text() == "residual network + network on averaged beats"
-    assert cells[0][0].span["title"] == "resnet1d + beatnet"
+    told = "residual network + network on averaged beats | network on single beats (likeliest recording)"
+    assert cells[0][0].get_text() == told
+    assert cells[0][0].span["title"] == "resnet1d + beatnet | beatcnn_max"
     assert cells[1][0].get_text() == "comparison of average beats"
     assert cells[2][0].get_text() == "<b>unknown</b>"
     assert [row[1].get_text() for row in cells] == [

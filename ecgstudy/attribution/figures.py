@@ -28,7 +28,7 @@ from ecgstudy.study.plots import ecg_paper
 BEFORE_S, AFTER_S = 0.32, 0.52
 MOST_PERSONS = 6
 _LESS_MORE = LinearSegmentedColormap.from_list("less and more", ["tab:blue", "0.1", "tab:red"])
-_MOST = 0.3  # ends of the colour scale of method minus control
+_LEAST_SCALE = 0.01
 
 
 class MeanBeat(NamedTuple):
@@ -79,14 +79,17 @@ def _coloured(ax: Axes, seconds: np.ndarray, values: np.ndarray, colour: np.ndar
     return lines
 
 
-def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, float]) -> LineCollection:
-    """Draw a mean beat on ECG paper, coloured by wave, the average person's behind it, and mark P, QRS and T."""
+def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, float], most: float) -> LineCollection:
+    """Draw a mean beat on ECG paper, coloured by wave, the average person's behind it, and mark P, QRS and T.
+
+    The colours end at `most`.
+    """
     seconds, behind_s = (np.arange(one.millivolts.size) / one.fs - BEFORE_S for one in (beat, behind))
     ax.plot(behind_s, behind.millivolts, color="0.6", linewidth=1.2, zorder=2)
     colour = np.zeros(seconds.size)
     for wave, (start, stop) in _spans(beat.points).items():
         colour[(seconds >= start) & (seconds < stop)] = colours.get(wave, 0.0)
-    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap=_LESS_MORE, clim=(-_MOST, _MOST))
+    lines = _coloured(ax, seconds, beat.millivolts, colour, cmap=_LESS_MORE, clim=(-most, most))
     both = np.concatenate([beat.millivolts, behind.millivolts])
     ecg_paper(ax, (-BEFORE_S, AFTER_S), (np.floor(2 * both.min() - 0.5) / 2, np.ceil(2 * both.max() + 1) / 2))
     for wave, peak in PEAKS.items():
@@ -96,14 +99,26 @@ def draw_beat(ax: Axes, beat: MeanBeat, behind: MeanBeat, colours: Mapping[str, 
     return lines
 
 
+def is_told(shares: pd.DataFrame) -> bool:
+    """Tell whether the interval of method minus control excludes 0 for any factor."""
+    return bool(((shares["minus_control_low"] > 0) | (shares["minus_control_high"] < 0)).any())
+
+
+def _scale(values: np.ndarray) -> float:
+    """Give the end of the colour scale: the largest size that is shown."""
+    return max(float(np.nanmax(np.abs(values), initial=0.0)), _LEAST_SCALE)
+
+
 def heart_figure(beat: MeanBeat, behind: MeanBeat, shares: pd.DataFrame) -> Figure:
     """One beat that tells by what its owner is known: on paper, with shares, and method minus control beside it.
 
-    `shares` are rows of :func:`ecgstudy.attribution.tables.share_tables` of one case and method.
+    `shares` are rows of :func:`ecgstudy.attribution.tables.share_tables` of one case and method; where no interval
+    excludes 0 everything has one colour.
     """
     rows = shares.set_index("factor")
     figure, (ax, beside) = plt.subplots(1, 2, figsize=(13, 5.5), width_ratios=[1.3, 1])
-    lines = draw_beat(ax, beat, behind, rows["minus_control"].to_dict())
+    colours = rows["minus_control"] * is_told(rows)
+    lines = draw_beat(ax, beat, behind, colours.to_dict(), _scale(colours.to_numpy()))
     for wave, (start, stop) in _spans(beat.points).items():
         if wave in rows.index:
             told, place = f"{rows.loc[wave, 'share']:.0%}", ((start + stop) / 2, ax.get_ylim()[0])
@@ -112,13 +127,20 @@ def heart_figure(beat: MeanBeat, behind: MeanBeat, shares: pd.DataFrame) -> Figu
     ax.set_title("share of each wave")
     value, low, high = (rows[f"minus_control{end}"].to_numpy() for end in ("", "_low", "_high"))
     places = -np.arange(len(rows))
-    beside.barh(places, high - low, left=low, color=lines.cmap(lines.norm(value)), alpha=0.6)
+    beside.barh(places, high - low, left=low, color=lines.cmap(lines.norm(colours)), alpha=0.6)
     beside.vlines(value, places - 0.4, places + 0.4, color="black")
     beside.axvline(0, color="0.3", linewidth=1)
     beside.set_yticks(places, [f"{name} {share:.0%}" for name, share in rows["share"].items()])
     beside.set(title="above or below every control", xlabel="share, method minus control")
-    figure.colorbar(lines, ax=beside, label="share, method minus control", shrink=0.8)
+    if is_told(rows):
+        figure.colorbar(lines, ax=beside, label="share, method minus control", shrink=0.8)
     return figure
+
+
+def heart_caption(case: Case, shares: pd.DataFrame) -> str:
+    """Caption of :func:`heart_figure`, which says where nothing is coloured."""
+    told = f"What gives people of {case.cohort} away to {case.model}: a beat, the average beat, shares, certainty."
+    return told if is_told(shares) else f"{told} One colour: no wave is above every control."
 
 
 def person_figure(beats: Mapping[str, MeanBeat], effects: pd.DataFrame) -> Figure:
@@ -129,10 +151,10 @@ def person_figure(beats: Mapping[str, MeanBeat], effects: pd.DataFrame) -> Figur
     known = [person for person in effects.index if person in beats]
     shown = [known[at] for at in np.linspace(0, len(known) - 1, min(MOST_PERSONS, len(known))).astype(int)]
     behind = average_beat(list(beats.values()))
-    rows = -(-len(shown) // 3)
+    rows, most = -(-len(shown) // 3), _scale(effects.loc[shown].to_numpy())
     figure, axes = plt.subplots(rows, 3, figsize=(13, 4.2 * rows), squeeze=False)
     for number, (ax, person) in enumerate(zip(axes.flat, shown, strict=False), start=1):
-        lines = draw_beat(ax, beats[person], behind, effects.loc[person].to_dict())
+        lines = draw_beat(ax, beats[person], behind, effects.loc[person].to_dict(), most)
         first = effects.loc[person].idxmax()
         ax.set_title(f"person {number}: most by {first} ({effects.loc[person, first]:+.0%})")
     for ax in axes.flat[len(shown) :]:

@@ -1,7 +1,7 @@
 """What the stage tells: tables of methods, people and shares, rows of results, and the sentences on them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,8 @@ from ecgstudy.signals.delineation import CHOSEN_ON_EVERY, FIDUCIAL_COLUMNS, tran
 ENDS = ("", "_low", "_high")
 FEWEST_PERSONS = 2
 """What the network knows of fewer persons is nobody's share."""
+SURE = 0.05
+"""Orders are stated below this p alone."""
 UNIFORM = (uniform.__name__, NONE, "")
 ORDER = list(NETWORKS)
 """Metrics that name no network are of the first of these."""
@@ -261,16 +263,81 @@ def trust_finding(verdicts: pd.DataFrame) -> str:
     return f"Methods that find what was planted, and beat every control: {'; '.join(parts)}."
 
 
-def _order(row: dict[str, object]) -> str:
+def _is_sure(row: Mapping[str, object]) -> bool:
+    """Tell whether the order of two factors is established."""
+    return row["difference_low"] > 0 and row["p"] < SURE
+
+
+def _order(row: Mapping[str, object]) -> str:
     """Say which of two factors comes first, and whether that is established."""
-    return f"{row['first']}, {'more' if row['difference_low'] > 0 else 'not surely more'} than {row['second']}"
+    return f"{row['first']}, {'more' if _is_sure(row) else 'not surely more'} than {row['second']}"
 
 
-def order_finding(orders: pd.DataFrame) -> str:
-    """Say which factor tells people apart for each cohort and network."""
-    told = "{cohort}, {model}: {order} (difference {difference_low:.0%} to {difference_high:.0%})"
-    parts = [told.format(order=_order(row), **row) for row in orders.to_dict("records")]
-    return f"People are told apart by: {'; '.join(parts) or 'no method is trusted to say what'}."
+def order_finding(orders: pd.DataFrame, panels: Mapping[str, pd.DataFrame]) -> str:
+    """Say which factor has most for each cohort and network, where that is sure, and what is above every control.
+
+    `panels` are those of :func:`believed`.
+    """
+    parts = []
+    for row in orders.to_dict("records"):
+        told = f"no order of {row['first']} and {row['second']} is shown"
+        if _is_sure(row):
+            told = f"{_order(row)} (difference {row['difference_low']:.0%} to {row['difference_high']:.0%})"
+        parts.append(f"{row['cohort']}, {row['model']}: {told}, p {row['p']:.3f}")
+    above = [
+        f"{factor} ({title})"
+        for title, table in panels.items()
+        for factor in table.loc[table["minus_control_low"] > 0, "factor"]
+    ]
+    return (
+        f"By their raw share people are told apart by: {'; '.join(parts) or 'no method is trusted to say what'}. "
+        f"Above every control's share lies: {', '.join(above) or 'none'}."
+    )
+
+
+def agreement_finding(
+    panels: Mapping[str, pd.DataFrame], orders: pd.DataFrame, costs: pd.DataFrame, dearest: pd.DataFrame
+) -> str:
+    """Set the causal check beside the maps of its cohort: which waves both name, and whether one of them leads.
+
+    `panels` and `orders` are of the maps, `costs` and `dearest` of the check.
+    """
+    cohort = costs["cohort"].iloc[0]
+    maps = [table[table["factor"].isin(WAVES)] for title, table in panels.items() if title.startswith(f"{cohort}, ")]
+    if not any(len(table) for table in maps):
+        return f"No map of {cohort} is trusted that could stand beside the causal check."
+    drawn = pd.concat(maps).groupby("factor", sort=False)["share"].mean().reindex(WAVES)
+    waves = costs[costs["factor"].isin(WAVES)]
+    first = waves.groupby("factor", sort=False)["eer_cost"].mean().nlargest(2).index
+    first = [wave for wave in WAVES if wave in first]
+    mapped = [wave for wave in WAVES if wave in drawn.nlargest(2).index]
+    beyond = waves.groupby("factor")["eer_cost_low"].max() > 0
+    little = [wave for wave in WAVES if wave not in first and not beyond[wave]]
+    agreed = f"maps and causal check agree that {' and '.join(first)} carry identity and {_listed(little)} little"
+    if mapped != first or not (waves.loc[waves["factor"].isin(first), "eer_cost_low"] > 0).all():
+        agreed = f"maps put {' and '.join(mapped)} first, the causal check {' and '.join(first)}"
+    numbers = [f"{wave} {drawn[wave]:.0%} of the map, {_rises(waves[waves['factor'] == wave])}" for wave in WAVES]
+    of_maps = [("map", row) for row in orders[orders["cohort"] == cohort].to_dict("records")]
+    told = of_maps + [(f"check by {row['measure']}", row) for row in dearest.to_dict("records")]
+    settled = all(_is_sure(row) for _, row in told) and len({row["first"] for _, row in told}) == 1
+    leads = "; ".join(f"{by}, {row['model']}: {_order(row)} (p {row['p']:.3f})" for by, row in told)
+    return (
+        f"On {cohort} {agreed} (rise of the EER in points where others' average stands in): {'; '.join(numbers)}. "
+        f"Which leads is {'settled' if settled else 'not settled'}: {leads}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Join names as a sentence does."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing"
+
+
+def _rises(rows: pd.DataFrame) -> str:
+    """Rise of the EER that each network pays, in points with its interval."""
+    return ", ".join(
+        f"{row.model} {100 * row.eer_cost:+.1f} ({100 * row.eer_cost_low:.1f} to {100 * row.eer_cost_high:.1f})"
+        for row in rows.itertuples()
+    )
 
 
 def cost_finding(costs: pd.DataFrame, orders: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Figures of the dual-task stage; each function bears the name of its file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,8 +30,11 @@ def plain(name: str) -> str:
     return str(name).split("/")[-1].replace("_", " ")
 
 
-def protocols_figure(results: pd.DataFrame) -> Figure:
-    """Both accuracies of every protocol and network with their intervals over persons, from the wide table."""
+def protocols_figure(results: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> Figure:
+    """Both accuracies of every protocol and network with their intervals over persons, from the wide table.
+
+    Dashed: guessing among the `classes` of each task.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     protocols = [*results["protocol"].unique()]
     for ax, task in zip(axes, TASKS, strict=True):
@@ -42,7 +45,8 @@ def protocols_figure(results: pd.DataFrame) -> Figure:
             # the value of all persons may fall outside a percentile interval by a rounding step
             ends = [(value - low).clip(0), (high - value).clip(0)]
             ax.errorbar(value, y, xerr=ends, fmt="o", color=PALETTE[number], capsize=3, label=model)
-        ax.set(title=task, xlabel="accuracy (% of windows)")
+        ax.axvline(100 / len(classes[task]), color="0.3", linestyle="--", linewidth=1, label="guessing")
+        ax.set(title=task, xlabel="accuracy (% of windows)", xlim=(0, 102))
     axes[0].set_yticks(range(len(protocols)), map(plain, protocols))
     axes[0].set_ylim(len(protocols) - 0.4, -0.6)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -39,9 +39,9 @@ METRICS = {
 """Task, and function of its confusion matrix."""
 UNDEFINED = "these networks do not answer this question under this protocol"
 UNHEARD = "no window of this pair"
-PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": 15}
+PAPER = {"source": "DT4ECG (paper)", "split": "not published", "persons": "not known"}
 PAPER |= {"person_accuracy": 0.9912, "activity_accuracy": 0.9011}
-"""arXiv 2502.11023: its own 15 persons."""
+"""arXiv 2502.11023: its own persons, how many is not confirmed."""
 COUNTS = ("windows", "n", "seeds")
 """Columns of the long table that say what a number rests on."""
 SPREAD = {"by_record": "_by_record", "sd": "_sd"}
@@ -156,13 +156,19 @@ def gaps_finding(rows: pd.DataFrame) -> str:
 
 
 def gain_sentence(rows: pd.DataFrame, attacker: str, what: str) -> str:
-    """Say in one sentence whether DT4ECG is better than an ablation of it, by interval."""
-    parts = []
-    for row in rows[(rows["attacker"] == attacker) & (rows["metric"] == "accuracy_gain")].itertuples():
+    """Say in one sentence whether DT4ECG is better than an ablation, by interval, and how often that was asked."""
+    gains, parts = rows[rows["metric"] == "accuracy_gain"], []
+    for row in gains[gains["attacker"] == attacker].itertuples():
         verdict = "helps" if row.low > 0 else "hurts" if row.high < 0 else "is not shown to help or to hurt"
-        points = f"{100 * row.value:+.1f} points ({100 * row.low:+.1f} to {100 * row.high:+.1f}): it {verdict}"
+        points = f"{_points(row.value)} points ({_points(row.low)} to {_points(row.high)}): it {verdict}"
         parts.append(f"{row.task} {points if math.isfinite(row.value) else 'could not be compared'}")
-    return f"{what}: {'; '.join(parts)}."
+    asked = gains["value"].notna().sum()
+    return f"{what}: {'; '.join(parts)} (each one of {asked} comparisons, uncorrected)."
+
+
+def _points(share: float) -> str:
+    """Write a share as points, with a second decimal where the first would hide that it is not 0."""
+    return next((text for places in (1, 2) if float(text := f"{100 * share:+.{places}f}")), "+0.0")
 
 
 def certainty_sentence(n_persons: int) -> str:

@@ -61,8 +61,8 @@ def cohort_table(stores: Mapping[str, RecordStore]) -> pd.DataFrame:
             "age median": persons["age"].median(),
             "women %": 100 * persons["sex"].dropna().eq("F").mean(),
             "persons with several sessions": int((records.groupby("subject_id")["session"].max() > 1).sum()),
-            "days between sessions, median": between.median(),
-            "days between sessions, longest": between.max(),
+            "days from one session to the next, median": between.median(),
+            "days from one session to the next, longest": between.max(),
         }
         rows.append(row)
     return pd.DataFrame(rows)

@@ -35,7 +35,10 @@ def masks_figure() -> Figure:
 
 
 def layouts_figure(rows: pd.DataFrame) -> Figure:
-    """Macro AUROC of every model on every layout with 95 % intervals; the published numbers as a dashed line."""
+    """Macro AUROC of every model on every layout with 95 % intervals; the published numbers as a dashed line.
+
+    Markers of models that were asked about fewer people are hollow.
+    """
     mine = rows[(rows["task"] == SUBCLASS5) & (rows["metric"] == "auroc") & rows["view"].isin(VIEWS)]
     models = list(dict.fromkeys(mine["attacker"]))
     figure, ax = plt.subplots(figsize=(10, 5))
@@ -45,7 +48,9 @@ def layouts_figure(rows: pd.DataFrame) -> Figure:
         bars = np.clip([values - low, high - values], 0, None)
         places = np.arange(len(VIEWS)) + 0.07 * (number - len(models) / 2)
         colour = "black" if model == BEST else PALETTE[number % len(PALETTE)]
-        ax.errorbar(places, values, yerr=bars, fmt="o", markersize=4, linewidth=0.8, color=colour, label=model)
+        face = "none" if part["n"].max() < mine["n"].max() else colour
+        style = {"fmt": "o", "markersize": 4, "linewidth": 0.8, "color": colour, "markerfacecolor": face}
+        ax.errorbar(places, values, yerr=bars, label=model, **style)
     if PtbxlCohort.name in set(mine["cohort"]):
         ax.plot(np.arange(len(PAPER)), [*PAPER.values()], color="0.5", linestyle="--", label="PatchECG, paper")
     ax.set(xticks=np.arange(len(VIEWS)), xticklabels=VIEWS, ylabel="macro AUROC")

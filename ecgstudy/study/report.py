@@ -27,9 +27,9 @@ from ecgstudy.study.config import (
     is_own,
     results_dir,
 )
-from ecgstudy.study.site import build_site, glossary_page, notebook_page
+from ecgstudy.study.site import build_site, glossary_page, notebook_page, prose_in_words
 from ecgstudy.study.stage import STORY, read_metrics
-from ecgstudy.study.words import estimate_text, exact, number_text, table_html
+from ecgstudy.study.words import as_shown, commit_text, estimate_text, number_text, observations_text, table_html
 
 SHOWN = ("claims", "risks", "data_cards", "risk_cards")
 """Tables of the summary that the front page shows as they are."""
@@ -114,7 +114,8 @@ def _front(profile: str, sections: list[dict]) -> dict:
     lead = QUESTION
     if findings and profile == "real":
         best = findings[0]
-        lead = f"{best['headline']}: {best['number']} {best['phrase']}; guessing: {best['chance']}."
+        sure = f" (95 % interval {best['interval']})" if best["interval"] else ""
+        lead = f"{best['headline']}: {best['number']}{sure} {best['phrase']}; guessing: {best['chance']}."
     counts = [metric["value"] for name, metric in sections[0].get("metrics", {}).items() if name.endswith(".persons")]
     counts = [count for count in counts if count]
     return {
@@ -147,12 +148,15 @@ def _section(profile: str, info: StageInfo) -> dict:
     metrics, about = content["metrics"], content["provenance"]
     headlines = []
     for line in story["headlines"]:
-        metric = exact(line["metric"], metrics[line["metric"]])
-        headlines.append(line | metric | {"text": estimate_text(metric)})
-    made = f"commit {about['commit'][:10]}, seed {about['seed']}, {about['device']}, {about['seconds']:.0f} s"
+        name = line["metric"]
+        metric = as_shown(name, metrics[name])
+        told = {"text": estimate_text(metric), "n": observations_text(name, metric)}
+        headlines.append(line | metric | told | {"label": prose_in_words(line["label"])})
+    made = f"commit {commit_text(about['commit'])}, seed {about['seed']}, {about['device']}, {about['seconds']:.0f} s"
     if "artefact_commits" in about:
-        made += f"; rests on artefacts of commits {', '.join(made_by[:10] for made_by in about['artefact_commits'])}"
-    return story | {"info": info, "finished": True, "headlines": headlines, "made": made, "metrics": metrics}
+        made += f"; rests on artefacts of commits {', '.join(map(commit_text, about['artefact_commits']))}"
+    told = {"headlines": headlines, "findings": [prose_in_words(text) for text in story["findings"]]}
+    return story | told | {"info": info, "finished": True, "made": made, "metrics": metrics}
 
 
 def steward_answers(profile: str) -> list[dict[str, str]]:

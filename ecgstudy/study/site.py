@@ -47,6 +47,11 @@ KEPT = ("_static", "_images", "_sphinx_design_static", "searchindex.js")
 _UNUSED = ("*.map", "locales", "docutils.conf", "*.po", "*.mo")
 _NUMBER = re.compile(r"[-\d][^a-z]{0,12}(\([-\d.,]+ to [-\d.,]+\))?$")
 _CODE = re.compile(r"[a-z]+(_[a-z]+)+")
+_JOINED = (" + ", " | ")
+_ENDINGS = ("_max", "_mean", "_normalised")
+"""Endings of the names of attackers, each in ``templates/words.csv``."""
+_ENGLISH = ("best", "enrolled", "majority", "probes", "rhythm", "template", "untrained")
+"""Code names that sentences use as words."""
 _LONG = 60
 _TEXTS = dict.fromkeys(("record_id", "commit", "version"), str)
 _NO_TERMS = {"a", "code", "pre", "h1", "h2", "h3", "h4", "figcaption", "script", "style", "svg", "button", "summary"}
@@ -154,19 +159,39 @@ def _kind(text: str) -> str:
 
 
 def _in_words(soup: "BeautifulSoup", cell: "Tag") -> None:
-    """Say a cell's code names (joined by " + ") in words, the names in the tooltip."""
+    """Say a cell's code names (joined by " + " and " | ") in words, the names in the tooltip."""
     if cell.find(True) or not cell.string:
         return
     text = cell.string.strip()
-    names = read_words()[1]
-    parts = [names.get(part.replace(" ", "_"), _spoken(part)) for part in text.split(" + ")]
+    parts = [part if part in _JOINED else _spoken(part) for part in re.split(r"( \+ | \| )", text)]
     if all(parts):
-        cell.string.replace_with(soup.new_tag("span", title=text, string=" + ".join(parts)))
+        cell.string.replace_with(soup.new_tag("span", title=text, string="".join(parts)))
+
+
+def prose_in_words(text: str) -> str:
+    """Say the code names in a sentence in words: of cohorts, models and protocols that are no English words."""
+    return re.sub(r"(?<![\w/.])[a-z]\w+(?![\w/]|\.\w)", lambda found: _named(found[0]) or found[0], text)
+
+
+def _named(code: str) -> str:
+    """Words for a code name that no English sentence holds, "" where it is none."""
+    return "" if code in _ENGLISH else _from_list(code)
+
+
+def _from_list(code: str) -> str:
+    """Words for a code name of the list, also with endings that the list knows, as "_max"; "" where it is none."""
+    names, endings = read_words()[1], []
+    while code not in names:
+        ending = next((ending for ending in _ENDINGS if code.endswith(ending)), None)
+        if ending is None:
+            return ""
+        endings, code = [names[ending], *endings], code.removesuffix(ending)
+    return names[code] + (f" ({', '.join(endings)})" if endings else "")
 
 
 def _spoken(name: str) -> str:
     """Code name in words, "" where it is none."""
-    return name.replace("_", " ") if _CODE.fullmatch(name) else ""
+    return _from_list(name.replace(" ", "_")) or (name.replace("_", " ") if _CODE.fullmatch(name) else "")
 
 
 def _explain(soup: "BeautifulSoup", anchors: Mapping[str, str]) -> None:

@@ -21,6 +21,10 @@ _SHARE = re.compile(
 """Columns that hold shares."""
 _SHARES = re.compile(r"(Rank-1|EER|Accuracy|Share) of")
 """Captions of tables whose numbers up to 1 are shares, whatever the columns' names."""
+_AUROC = re.compile(r"(.*\.)?([^.]*auroc[^.]*|spread|gain_over_[^.]*|random_minus_mean)")
+"""Metrics that are an AUROC or a difference of two, which are no per cent."""
+_POINTS = re.compile(r".*(_gain|_cost|_minus_[^.]*|margin_over_control)|.*\.minus_control\..*")
+"""Metrics that are a difference of two shares."""
 
 
 def exact(name: str, metric: dict) -> dict:
@@ -30,6 +34,33 @@ def exact(name: str, metric: dict) -> dict:
         return metric
     most = most_failures(metric["n"], 0.975)
     return metric | ({"low": 1 - most, "high": 1.0} if metric["value"] else {"low": 0.0, "high": most})
+
+
+def as_shown(name: str, metric: dict) -> dict:
+    """Give a metric the unit that readers see, and exact bounds as in :func:`exact`.
+
+    AUROC and its differences have no unit; differences of shares are points.
+    """
+    unit = metric["unit"]
+    if _AUROC.fullmatch(name):
+        unit = ""
+    elif unit == "share" and _POINTS.fullmatch(name):
+        unit = "points"
+    return exact(name, metric | {"unit": unit})
+
+
+def observations_text(name: str, metric: dict) -> str:
+    """Put into words on how many observations a metric rests, and of what; "" where that is not known."""
+    if metric["n"] is None:
+        return ""
+    counted = metric["unit"] if isinstance(metric["value"], int) and metric["unit"] else "persons"
+    return f"{metric['n']:,} {'points' if '.delineation.' in name else counted}"
+
+
+def commit_text(commit: str) -> str:
+    """Shorten a commit; that the tree was changed ("-dirty") stays."""
+    name, changed, _ = commit.partition("-dirty")
+    return name[:10] + changed
 
 
 def estimate_text(metric: dict, interval: str = "95 % interval ") -> str:
@@ -53,13 +84,13 @@ def interval_text(metric: dict) -> str:
 
 
 def number_text(value: float, unit: str) -> str:
-    """Write a number for readers: shares in per cent, counts with thousands, others to three digits."""
-    if unit == "share":
-        return f"{100 * value:.1f}"
+    """Write a number for readers: shares in per cent (no "-0.0"), counts with thousands, others to three digits."""
+    if unit in ("share", "points"):
+        return f"{round(100 * value, 1) + 0.0:.1f}"
     if isinstance(value, int) or (unit and value.is_integer()):
         return f"{value:,.0f}"
     if not unit:
-        return f"{value:.3f}"
+        return f"{round(value, 3) + 0.0:.3f}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -8,11 +8,13 @@ from functools import cached_property
 from ecgstudy.errors import StudyError
 from ecgstudy.study.config import STAGES, is_own
 from ecgstudy.study.stage import read_metrics
-from ecgstudy.study.words import estimate_text, exact
+from ecgstudy.study.words import as_shown, estimate_text
 
 PUBLIC = re.compile(r"\b(ecgid|ludb|mitdb|motion|ptbxl)\b")
 """Cohorts that the lists of this stage name; other profiles ask the same of their own."""
 FILLED = re.compile(r"\{(v:)?([^{}]+)\}")
+COUNTS_POSITIVES, FEWEST_POSITIVES = "n counts positives.", 5
+"""Note of a diagnosis' AUROC, whose n is of positives; of fewer than so many it says nothing."""
 _BLANK = {"value": None, "low": None, "high": None, "n": None, "unit": "", "note": ""}
 
 
@@ -62,11 +64,9 @@ class Evidence:
         if stage not in self.stages:
             return _BLANK | {"note": f"missing: stage {stage} has not been run to its end"}
         found = self.stages[stage]["metrics"].get(metric, _BLANK | {"note": "missing: not measured"})
-        if "auroc" in metric.rpartition(".")[2]:
-            found = found | {"unit": ""}
-        elif ".share." in metric or "mass_in" in metric:
-            found = found | {"unit": "share"}
-        return exact(metric, found)
+        if found.get("note") == COUNTS_POSITIVES and found["n"] < FEWEST_POSITIVES:
+            found = found | {"value": None, "note": f"undefined: {found['n']} positives are too few"}
+        return as_shown(metric, found)
 
     def told(self, names: str) -> str:
         """Put a number with its interval into words, or the reason why there is none."""

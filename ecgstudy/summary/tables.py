@@ -8,7 +8,7 @@ import pandas as pd
 from ecgstudy.data.cohorts import REGISTRY
 from ecgstudy.evaluate.results import result, results_table
 from ecgstudy.study.config import STAGES, SUMMARY, is_own
-from ecgstudy.study.words import estimate_text, interval_text
+from ecgstudy.study.words import commit_text, estimate_text, interval_text
 from ecgstudy.summary.evidence import FILLED, Evidence, bound
 
 MISSING, LEAKY, NOT, BARE = "missing", "holds only under a leaky split", "not reproduced", "shown without an interval"
@@ -16,6 +16,7 @@ UNJUDGED = "cannot be judged here"
 VERDICTS = ("reproduced", "exceeded", LEAKY, NOT, BARE, UNJUDGED)
 VERDICTS += ("not testable on public data", "not tested here", MISSING)
 SYNTHETIC = "no verdict: synthetic"
+MEANING = {"reproduced": "reproduced (ours agrees within its interval)"}
 CLAIM_COLUMNS = ["claim", "verdict", "published", "honest", "leaky", "chance", "what differs", "paper"]
 HONEST = ("cross_day", "cross_record", "time_separated", "cross_activity", "cross_electrode")
 """Protocols of the risk card, the strongest claim first."""
@@ -64,7 +65,7 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def verdict(published: float, high_is_good: bool, leaky: dict, honest: dict, chance: dict) -> str:
-    """Judge a claim by the interval of the honest number, and by the leaky one where that falls short.
+    """Judge a claim by the interval of the honest number, and by the leaky one where that alone reaches it.
 
     A number that is not beyond chance reproduces nothing, whatever was published; one without an interval judges none,
     nor does one that was asked for and is undefined.
@@ -74,13 +75,23 @@ def verdict(published: float, high_is_good: bool, leaky: dict, honest: dict, cha
     if honest["low"] is None:
         return BARE
     sign = 1 if high_is_good else -1
-    worst, best = sorted(sign * bound(honest, end) for end in ("low", "high"))
-    lucky = high_is_good and chance["value"] is not None and worst <= bound(chance, "high")
-    if not lucky and best >= sign * published:
-        return "exceeded" if worst > sign * published else "reproduced"
-    if leaky["value"] is None:
+
+    def reach(number: dict) -> tuple[float, float]:
+        """Both ends of a number's interval, the worse first, where more is better."""
+        worst, best = sorted(sign * bound(number, end) for end in ("low", "high"))
+        return worst, best
+
+    def lucky(worst: float) -> bool:
+        """Whether guessing is not beaten."""
+        return high_is_good and chance["value"] is not None and worst <= bound(chance, "high")
+
+    worst, best = reach(honest)
+    if best >= sign * published:
+        return NOT if lucky(worst) else "exceeded" if worst > sign * published else "reproduced"
+    if leaky["value"] is None or best >= sign * leaky["value"]:
         return NOT
-    return LEAKY if max(sign * bound(leaky, end) for end in ("low", "high")) >= sign * published else NOT
+    leaky_worst, leaky_best = reach(leaky)
+    return LEAKY if leaky_best >= sign * published and not lucky(leaky_worst) else NOT
 
 
 def verdict_results(claims: pd.DataFrame) -> pd.DataFrame:
@@ -94,10 +105,22 @@ def verdict_results(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_finding(claims: pd.DataFrame) -> str:
-    """One sentence: how many claims have which verdict."""
+    """One sentence: how many comparisons with how many published numbers have which verdict."""
     counts = claims["verdict"].value_counts()
-    said = [f"{counts[verdict]} {verdict}" for verdict in (*VERDICTS, SYNTHETIC) if verdict in counts]
-    return f"Of {len(claims)} published numbers: {', '.join(said)}." if said else "No paper is judged by own records."
+    said = [
+        f"{counts[verdict]} {MEANING.get(verdict, verdict)}" for verdict in (*VERDICTS, SYNTHETIC) if verdict in counts
+    ]
+    if not said:
+        return "No paper is judged by own records."
+    return f"Of {len(claims)} comparisons with {published_numbers()} published numbers: {', '.join(said)}."
+
+
+def published_numbers() -> int:
+    """How many numbers the papers state: some stand beside several of ours, under the name in the column number."""
+    rows = listed("claims")
+    return len(
+        rows.assign(number=rows["number"].where(rows["number"] != "", rows["claim"])).groupby(["paper", "number"])
+    )
 
 
 def findings_table(evidence: Evidence) -> pd.DataFrame:
@@ -111,7 +134,7 @@ def findings_table(evidence: Evidence) -> pd.DataFrame:
         if holds is None or evidence.find(card["metric"])["value"] is None:
             continue
         drawn = [
-            {"label": label} | evidence.find(names)
+            {"label": evidence.fill(label)} | evidence.find(names)
             for label, _, names in (row.partition("=") for row in card["rows"].split("|"))
         ]
         drawn = [row for row in drawn if row["value"] is not None]
@@ -189,7 +212,10 @@ def checklist(evidence: Evidence, kind: str) -> pd.DataFrame:
 
 
 def costs_table(evidence: Evidence) -> pd.DataFrame:
-    """One row a stage: time, memory of all its processes, machine and commit of the run, or that it is missing."""
+    """One row a stage: time, memory of all its processes, machine and commit of the run, or that it is missing.
+
+    "made by" names the commits whose work the run found in the cache; a run says nothing of what its own commit made.
+    """
     infos = [info for info in STAGES if info.name != SUMMARY]
     about = [evidence.stages.get(info.name[:2], {}).get("provenance", {}) for info in infos]
     times = [made.get("seconds") for made in about]
@@ -201,6 +227,14 @@ def costs_table(evidence: Evidence) -> pd.DataFrame:
             "memory": ["" if gb is None else f"{gb:g} GB" for gb in memory],
             "cores": [made.get("cores") for made in about],
             "device": [made.get("device", "") for made in about],
-            "commit": [made.get("commit", MISSING)[:10] for made in about],
+            "commit": [commit_text(made.get("commit", MISSING)) for made in about],
+            "made by": [_made_by(made) for made in about],
         }
     )
+
+
+def _made_by(made: dict) -> str:
+    """Say whose cache a run found, from its provenance; "" where the stage is missing."""
+    if "artefact_commits" in made:
+        return f"cache of {', '.join(map(commit_text, made['artefact_commits']))}"
+    return "cold, or cache of this commit" if made else ""
