@@ -108,6 +108,7 @@ def test_pseudonyms_are_keyed_stable_and_all_that_leaves(folder: Path, tmp_path:
     ward = OwnCohort("own-2", shutil.copytree(folder, folder.with_name("ward"))).records()
     for kind in ("record_id", "subject_id"):  # the same name in another folder is somebody else
         assert not set(ward[kind]) & set(records[kind])
+    assert OwnCohort("own-1", folder.with_name("ward")).digest() != cohort.digest()  # nor do they share a store
     digest, key = cohort.digest(), tmp_path / "wfdb-folder" / KEY
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     key.unlink()

@@ -294,8 +294,9 @@ class OwnCohort(Cohort):
         return replace(signal, leads=safe_leads(signal.leads))
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the records and the key of their pseudonyms."""
-        return hmac.new(self._key, self._folder.digest().encode(), hashlib.sha256).hexdigest()
+        """SHA-256 (hex) over the records and what makes their pseudonyms: the key and the folder's name."""
+        text = self._folder.digest() + self.pseudonym("folder", "")
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
     def whois(self, pseudonym: str) -> str | None:
         """Give the name behind a pseudonym of this folder, for the terminal of whoever has the key; None if unknown."""
