@@ -110,6 +110,7 @@ def test_the_inflation_figure_names_gap_and_seconds_and_compares_equal_galleries
         {**about, "protocol": p, "metric": m, "value": v} for p, v in cells for m in ("rank1", "rank1_equal_gallery")
     ]
     rows[1]["value"] = 0.7
+    rows += [{**about, "protocol": p, "metric": "enrolled", "value": n} for p, n in (("cross_day", 90), ("other", 30))]
     (ax,) = inflation_figure(pd.DataFrame(rows), SPANS.fillna(20)).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "random windows\nsame recording, 5 s",
@@ -117,6 +118,10 @@ def test_the_inflation_figure_names_gap_and_seconds_and_compares_equal_galleries
     ]
     assert ax.containers[0].lines[0].get_xdata().tolist() == [0.7, 0.4]
     assert len(ax.patches) == 1  # the leaky one stands on grey
+    assert ax.get_title() == "x, galleries of 30 people"
+    lines = {line.get_label(): line.get_xdata()[0] for line in ax.lines}
+    assert lines["guessing"] == 1 / 30
+    assert lines["published: 88.6 % (87 people)"] == 0.886
     leakier = [row | {"protocol": "overlapping_windows"} for row in rows[:2]]
     spans = pd.concat([SPANS, SPANS.assign(protocol="overlapping_windows").head(1)]).fillna(20)
     (ax,) = inflation_figure(pd.DataFrame([*rows, *leakier]), spans).axes

@@ -24,7 +24,8 @@ INFLATED = ("transecg", "template", UNTRAINED, BEST)
 DEMOGRAPHIC = ("transecg", "resnet1d", PRETRAINED, "features_gbm")
 """Attackers that a figure draws: more could not be told apart."""
 MOST_COHORTS = 3
-PUBLISHED_TRANSECG = 0.886
+PUBLISHED_TRANSECG, PUBLISHED_GALLERY = 0.886, 87
+"""Rank-1 that TransECG's paper states, and among how many people."""
 _LOWEST_RATE = 1e-3
 _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
 
@@ -32,9 +33,11 @@ _DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5)
 def inflation_figure(rows: pd.DataFrame, spans: pd.DataFrame) -> Figure:
     """Rank-1 in galleries of equal size, a panel for each of the cohorts with most protocols; grey: leaky.
 
-    Drawn are TransECG, the strongest attacker and two that learn nothing; the table holds the others. Protocols are
+    Dashed: guessing among so many; dotted: what was published, of a gallery of its own. Drawn are TransECG, the
+    strongest attacker and two that learn nothing; the table holds the others. Protocols are
     named with their gap and seconds (:func:`ecgstudy.reidentification.spans.span_table`).
     """
+    sizes = rows[rows["metric"] == "enrolled"].groupby("cohort")["value"].min()
     rows = rows[(rows["metric"] == "rank1_equal_gallery") & rows["attacker"].isin(INFLATED)]
     protocols = rows.groupby("cohort", sort=False)["protocol"].nunique()
     rows = rows[rows["cohort"].isin(protocols.nlargest(MOST_COHORTS).index)]
@@ -43,8 +46,10 @@ def inflation_figure(rows: pd.DataFrame, spans: pd.DataFrame) -> Figure:
         asked = spans[spans["cohort"] == cohort].set_index("protocol")
         named = [f"{_spoken(name)}\n{asked['gap'][name]}, {asked['probe s'][name]:.0f} s" for name in own["protocol"]]
         _draw_attackers(ax, own, dict(zip(own["protocol"], named, strict=True)))
-        ax.axvline(PUBLISHED_TRANSECG, color=COLOURS["transecg"], linestyle=":", linewidth=1)
-        ax.set_title(cohort)
+        published = f"published: {100 * PUBLISHED_TRANSECG:.1f} % ({PUBLISHED_GALLERY} people)"
+        ax.axvline(PUBLISHED_TRANSECG, color=COLOURS["transecg"], linestyle=":", linewidth=1, label=published)
+        ax.axvline(1 / sizes[cohort], color="0.3", linestyle="--", linewidth=1, label="guessing")
+        ax.set_title(f"{cohort}, galleries of {sizes[cohort]:.0f} people")
     axes[-1, 0].set(xlabel="rank-1 in galleries of equal size (share of probes)", xlim=(-0.02, 1.02))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
