@@ -109,7 +109,7 @@ def test_nobodys_share_is_given_where_the_network_knows_one_person_only(case: Ca
     assert found.empty
     assert tables.believed(found) == {}
     assert tables.people_results(found, pd.DataFrame(columns=["factor", "model"])).empty
-    assert "no method is trusted" in tables.order_finding(orders)
+    assert "no method is trusted" in tables.order_finding(orders, {})
 
 
 def test_no_share_is_given_where_the_baseline_leaves_the_evidence(case: Case) -> None:
