@@ -152,7 +152,7 @@ def test_tables_and_sentences_say_what_the_rows_say(compared: tuple[Pages, resul
     assert [*table] == ["model", "persons", "mean", *plan.VIEWS]
     assert table.set_index("model").loc["patchecg_paper", "persons"] == 60
     told = tables.findings(rows)
-    assert any("above patchecg paper" in sentence for sentence in told)
+    assert any("above patchecg_paper" in sentence for sentence in told)
     assert len(told) == 1 + 3
     labels = tables.label_table(results.label_results(of, every, "c"))
     assert labels.set_index("label").loc["subclass RARE", "positives"] == 3

@@ -80,7 +80,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
     ]
     for (_, _, metric), row in numbers.items():
         if metric.startswith("gain_over_"):
-            rival = metric.removeprefix("gain_over_").replace("_", " ")
+            rival = metric.removeprefix("gain_over_").replace("best_fill", "the best fill")
             clear = row.low > 0
             verdict = "above" if clear else "below" if row.high < 0 else "not told apart from"
             found.append(f"On the same records {BEST} is {verdict} {rival}: {_said(row, '+')} of macro AUROC.")

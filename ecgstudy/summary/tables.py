@@ -98,7 +98,7 @@ def verdict_results(claims: pd.DataFrame) -> pd.DataFrame:
     """How many claims have which verdict, as rows of the results table."""
     counts = claims["verdict"].value_counts()
     rows = [
-        result(said.replace(" ", "_"), int(counts.get(said, 0)), "claims", n=len(claims), task="claims")
+        result(said.replace(" ", "_"), int(counts.get(said, 0)), "comparisons", n=len(claims), task="claims")
         for said in VERDICTS
     ]
     return results_table(rows)
