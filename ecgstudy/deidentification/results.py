@@ -42,6 +42,8 @@ BEATS_CHANCE = 1.645 * 0.5
 would reach it once in twenty times. Who misses a gate does not count, whatever it fails to recognise."""
 NOT_VALID = "Attack not valid: no attacker reached its known strength and beat chance on its own people."
 SHOWN = ("rank1", "eer", "d_sys")
+EACH = ("rank1", "eer", "tar_at_far_1e-2")
+"""What is measured of every attacker."""
 KEPT = (*SHOWN, "d_sys_null", "tar_at_far_1e-2", "risk_median", "risk_p90", "risk_p95", "risk_worst", "always_first")
 KEPT += ("persons", "enrolled", "probes", "unscored")
 """Metrics of the strongest attacker that are published; of the others rank-1 and EER are."""
@@ -79,9 +81,8 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     for cell, sets in cells.items():
         people = [side for fold in sets[0].folds for side in (fold.trials.probe, fold.trials.gallery)]
         drawn.setdefault(cell[2:4], Resamples.draw(np.concatenate(people), seed))
-    items = [(sets, drawn[cell[2:4]]) for cell, sets in cells.items()]
     rows, reached = [], {}
-    for cell, (found, _) in zip(cells, in_parallel(evaluate, items, "cpu", "evaluation"), strict=True):
+    for cell, found in _evaluated(cells, drawn, EACH).items():
         (view, tier), asked = cell[:2], cell[2:]
         if tier == REFERENCE:
             reached[asked] = next(row["value"] for row in found if row["metric"] == "eer")
@@ -90,7 +91,9 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     table = results_table(rows)
     if table.empty:  # nobody was recorded again
         return table.astype(object).assign(tier="", valid=False, name="", stands_for=None)
-    strongest = pd.concat([*_strongest(table)], ignore_index=True)
+    chosen = [(*cell, attacker) for cell, attacker in _lowest_eers(table).items() if attacker]
+    whole = _evaluated({cell: cells[cell] for cell in chosen}, drawn)
+    strongest = pd.concat([*_strongest(table, whole)], ignore_index=True)
     strongest = pd.concat(
         [strongest, adaptive_rows(strongest, ["view", "cohort", "protocol"], "eer")], ignore_index=True
     )
@@ -99,19 +102,41 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     return pd.concat([*named, _named(_worst_protocol(strongest))], ignore_index=True)
 
 
+def _evaluated(
+    cells: Mapping[tuple[str, ...], Sequence[ScoreSet]],
+    drawn: Mapping[tuple[str, ...], Resamples],
+    only: Sequence[str] = (),
+) -> dict[tuple[str, ...], list[dict[str, object]]]:
+    """Rows of each attacker, with all metrics or `only` some: that takes a fraction of the time."""
+    items = [(sets, drawn[cell[2:4]], None, None, only) for cell, sets in cells.items()]
+    found = in_parallel(evaluate, items, "cpu", "evaluation")
+    return {cell: rows for cell, (rows, _) in zip(cells, found, strict=True)}
+
+
+def _lowest_eers(table: pd.DataFrame) -> dict[tuple[str, ...], str | None]:
+    """Name the valid attacker with the lowest EER of each release, tier, cohort and protocol; None without any."""
+    chosen = {}
+    for cell, part in table.groupby(CELL, sort=False):
+        eers = part[(part["metric"] == "eer") & part["valid"]].dropna(subset="value")
+        chosen[cell] = eers.loc[eers["value"].astype(float).idxmin(), "attacker"] if len(eers) else None
+    return chosen
+
+
 def _named(rows: pd.DataFrame, *told: str) -> pd.DataFrame:
     """Give rows about persons the names of their metrics, which tell some of their columns."""
     texts = rows[["view", "tier", *told, "metric"]].to_numpy().tolist()
     return rows.assign(name=[".".join(("deid", view, "person", *others)) for view, *others in texts])
 
 
-def _strongest(table: pd.DataFrame) -> Iterable[pd.DataFrame]:
-    """Rows of the strongest attacker of each release, tier, cohort and protocol, under its own name."""
-    for cell, part in table.groupby(CELL, sort=False):
-        eers = part[(part["metric"] == "eer") & part["valid"]].dropna(subset="value")
-        if len(eers):
-            chosen = eers.loc[eers["value"].astype(float).idxmin(), "attacker"]
-            rows = part[(part["attacker"] == chosen) & part["metric"].isin(KEPT)]
+def _strongest(
+    table: pd.DataFrame, whole: Mapping[tuple[str, ...], Sequence[Mapping[str, object]]]
+) -> Iterable[pd.DataFrame]:
+    """Rows of the strongest attacker of each release, tier, cohort and protocol, `whole` with all metrics."""
+    for cell, attacker in _lowest_eers(table).items():
+        part = table[(table[CELL] == cell).all(axis=1)]
+        if attacker:
+            rows = results_table(whole[*cell, attacker]).assign(view=cell[0], tier=cell[1], valid=True)
+            rows = rows[rows["metric"].isin(KEPT)]
             most = part[part["valid"] & part["metric"].isin(MOST)].dropna(subset="value").astype({"value": float})
             most = part.loc[most.groupby("metric")["value"].idxmax()]
             rows = pd.concat([rows[~rows["metric"].isin(most["metric"])], most])

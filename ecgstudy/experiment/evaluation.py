@@ -130,18 +130,20 @@ def evaluate(
     resamples: Resamples,
     reference: Sequence[ScoreSet] | None = None,
     gallery: int | None = None,
+    only: Sequence[str] = (),
 ) -> tuple[list[dict[str, object]], list[ScoreMatrix]]:
     """Rows of one attacker under one protocol (see :class:`Evaluation`), and the mean scores of its seeds.
 
     `resamples` is the same object for all attackers; `reference` is compared with on the same trials. In galleries of
     so many persons is measured ``rank1_equal_gallery``, to compare protocols; where some who are enrolled never probe,
-    ``rank1_returners`` and ``eer_returners`` are of a gallery without them.
+    ``rank1_returners`` and ``eer_returners`` are of a gallery without them. `only` some metrics, rank1 among them, are
+    measured where the others are not asked (:func:`ecgstudy.evaluate.biometric.biometric_report`).
     """
     attack = ensemble(score_sets)
     about = {"cohort": attack.cohort, "protocol": attack.protocol, "attacker": attack.attacker}
     matrices = _without_gaps(attack)
     folds = scored_folds(matrices, resamples)
-    report = biometric.biometric_report(folds, resamples, np.random.default_rng(resamples.seed))
+    report = biometric.biometric_report(folds, resamples, np.random.default_rng(resamples.seed), only)
     rows = estimate_results(report, **about)
     alone = pd.DataFrame([rank1_and_eer(_without_gaps(one)) for one in score_sets], columns=["rank1", "eer"])
     for row in rows:
