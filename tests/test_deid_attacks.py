@@ -193,6 +193,18 @@ def test_each_part_of_a_split_is_read_as_its_tier_says(tier: str, stage: Stage) 
     assert "".join(watcher.seen) == READ[tier]
 
 
+def test_records_as_they_are_are_read_once_by_whoever_learnt_from_them(stage: Stage) -> None:
+    watcher = _Watcher(stage.context.dataset)
+    context, told = replace(stage.context, attackers={"watcher": watcher}), []
+    for tier in (REFERENCE, IGNORANT, LAZY, SEMI):
+        told.append(score(context, stage.job("watcher", tier)).folds[0].trials.scores)
+    # to fit, and then: all, the probe, both sides of the trial, all anew
+    assert "".join(watcher.seen) == "-----" + "-P" + "-PP" + "PPPPP"
+    for scores, tier in zip(told, (REFERENCE, IGNORANT, LAZY, SEMI), strict=True):
+        fresh = score(replace(stage.context, attackers={"watcher": watcher}), stage.job("watcher", tier))
+        np.testing.assert_array_equal(scores, fresh.folds[0].trials.scores)
+
+
 def test_networks_learn_from_the_release_if_semi_informed_and_from_their_own_people_only(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,9 +83,15 @@ def _fold(context: Context, job: Job, fold: int, split: Split) -> dict[str, Fold
     viewed, fitted = view.of(context.dataset), context.fitted(job, fold)
 
     def embed(part: str, segments: pd.DataFrame, reader: Fitted) -> Embedded:
-        dataset = viewed if part in view.parts else context.dataset
-        chunks = (segments[at : at + EMBEDDED_AT_ONCE] for at in range(0, max(len(segments), 1), EMBEDDED_AT_ONCE))
-        return Embedded.joined([reader.embed(dataset, chunk.reset_index(drop=True)) for chunk in chunks])
+        def read() -> Embedded:
+            dataset = viewed if part in view.parts else context.dataset
+            chunks = (segments[at : at + EMBEDDED_AT_ONCE] for at in range(0, max(len(segments), 1), EMBEDDED_AT_ONCE))
+            return Embedded.joined([reader.embed(dataset, chunk.reset_index(drop=True)) for chunk in chunks])
+
+        if job.view == "raw" or part in view.parts or "train" in view.parts:
+            return read()
+        # who learnt from records as they are reads such records alike, whatever the view of the others
+        return context.shared((job.cohort, job.protocol.digest, job.attacker, job.seed, fold, part), read)
 
     enrolled, probed = embed("enrolment", split.enrolment, fitted), embed("probe", split.probe, fitted)
     known, held = validation_trial(split)
