@@ -104,7 +104,7 @@ def read(context: Context, job: ReadingJob) -> pd.DataFrame:
             table["median_age"] = known.records["age"].median()
         tables.append(table)
     learnt = readers.probabilities(model, known)
-    for task in tasks.keys() & BINARY.keys():
+    for task in [task for task in BINARY if task in tasks]:
         tables.append(_answers(known, task, labels[task], learnt[task][:, 1], own=True))
         by_rhythm = _rhythm_reader(known.rhythm, _as_numbers(labels[task], task)).predict_proba(asked.rhythm)
         tables.append(_answers(asked, task, truth[task], by_rhythm[:, 1], RHYTHM_ATTACKER))

@@ -103,9 +103,8 @@ def _with_strongest_reader(rows: pd.DataFrame, learnt: Mapping[tuple[str, str, s
     """Say of each reading of sex and age whether it is valid, and add rows of the strongest of each tier."""
     asked = rows["task"].isin([*BINARY]) & (rows["metric"] == "auroc")
     on_raw = rows[asked & (rows["view"] == RAW) & (rows["attacker"] == READER)].set_index("task")["low"].astype(float)
-    able = [learnt.get(tuple(cell), False) for cell in rows[READING].to_numpy()] & rows["task"].map(on_raw > 0.5).eq(
-        True
-    )
+    reads_raw = rows["task"].map(on_raw > 0.5).eq(True)
+    able = reads_raw & [learnt.get(tuple(cell), False) for cell in rows[READING].to_numpy()]
     rows = rows.assign(valid=asked & (able | (rows["attacker"] == RHYTHM_ATTACKER)), stands_for=None)
     strongest = []
     for cell, part in rows[asked].groupby(READING, sort=False):
