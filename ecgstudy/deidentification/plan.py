@@ -16,7 +16,7 @@ from ecgstudy.data.simulator.heart import CONDITIONS
 from ecgstudy.data.synthetic import SyntheticCohort
 from ecgstudy.deidentification.attacks import NETWORKS, REFERENCE, AttackJob, Strangers, attackers, tiers_of
 from ecgstudy.deidentification.cycles import CycleSet, cycle_set
-from ecgstudy.deidentification.protections import Protection
+from ecgstudy.deidentification.protections import Protection, learns
 from ecgstudy.deidentification.release import PROTECTED, PROTECTIONS, RAW, ReleaseCohort, protection_of, release_store
 from ecgstudy.errors import NotApplicableError, StudyError
 from ecgstudy.evaluate.protocols import CrossDay, CrossRecord
@@ -219,8 +219,8 @@ def release_jobs(context: Context, releases: Sequence[str], seed: int) -> list[R
 
 def _looks_at_others(view: str) -> bool:
     """Whether a protection learns from people, or prepares records together."""
-    protection = type(protection_of(view))
-    return protection.fit is not Protection.fit or protection.prepare is not Protection.prepare
+    protection = protection_of(view)
+    return learns(protection) or type(protection).prepare is not Protection.prepare
 
 
 def auxiliary(context: Context) -> list[str]:

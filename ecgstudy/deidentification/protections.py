@@ -57,6 +57,11 @@ class Protection:
         return render(cycle, peaks, n_samples, recording.fs)
 
 
+def learns(protection: Protection) -> bool:
+    """Whether a protection has to be fitted."""
+    return type(protection).fit is not Protection.fit
+
+
 @dataclass(frozen=True)
 class Retiming:
     """R peaks drawn anew, at a rate rounded to `step` beats a minute, `most` at most; irregular rhythms stay so."""

@@ -56,10 +56,11 @@ def reading_results(
     everybody, learnt = _mean_reader([values[job.name] for job in on_raw]), {}
     resamples, targets, rows = Resamples.draw(everybody["person"], seed), _targets(everybody, told), []
     for (view, tier), asked in cells.items():
-        about = {"cohort": jobs[0].cohort, "protocol": "strangers", "attacker": "reader", "view": view, "tier": tier}
+        about = {"cohort": jobs[0].cohort, "protocol": "strangers", "attacker": READER, "view": view, "tier": tier}
         made, seeds = [values[job.name] for job in asked], {job.seed for job in asked}
         table, by_rhythm = _mean_reader(made), _mean_reader(made, RHYTHM_ATTACKER)
-        learnt |= {(view, tier, task): _has_learnt(made, task) for task in BINARY}
+        own_people = _mean_reader(made, own=True)
+        learnt |= {(view, tier, task): _has_learnt(own_people, task) for task in BINARY}
         # a mean of several readers is stronger than one: losses are against readers of the same seeds
         reference = _mean_reader([values[job.name] for job in on_raw if job.seed in seeds] or [everybody])
         common = table.merge(reference[["record", "task"]])[["record", "task"]]
@@ -78,7 +79,7 @@ def reading_results(
             if target in BINARY:
                 peaks = about | {
                     "attacker": RHYTHM_ATTACKER,
-                    "name": f"deid.{view}.{SHORT[target]}.{tier}.rhythm.auroc",
+                    "name": f"deid.{view}.{SHORT[target]}.{tier}.{RHYTHM_ATTACKER}.auroc",
                 }
                 statistic, n = mean_auroc(by_rhythm, tasks, resamples)
                 found = bootstrap(statistic, resamples, n, f"{target} occurs too seldom among these people")
@@ -88,9 +89,8 @@ def reading_results(
     return _with_strongest_reader(results_table(rows), learnt)
 
 
-def _has_learnt(tables: Sequence[pd.DataFrame], task: str) -> bool:
+def _has_learnt(own: pd.DataFrame, task: str) -> bool:
     """Whether a reader tells its own people apart, those whom it has learnt from."""
-    own = _mean_reader(tables, own=True)
     own = own[own["task"] == task].dropna(subset="truth")
     n_true, n_false = int(own["truth"].sum()), int((1 - own["truth"]).sum())
     if not n_true or not n_false:

@@ -91,9 +91,9 @@ def attack_results(values: Mapping[str, ScoreSet], jobs: Sequence[AttackJob], se
     table = results_table(rows)
     if table.empty:  # nobody was recorded again
         return table.astype(object).assign(tier="", valid=False, name="", stands_for=None)
-    chosen = [(*cell, attacker) for cell, attacker in _lowest_eers(table).items() if attacker]
-    whole = _evaluated({cell: cells[cell] for cell in chosen}, drawn)
-    strongest = pd.concat([*_strongest(table, whole)], ignore_index=True)
+    chosen = _lowest_eers(table)
+    whole = _evaluated({(*cell, who): cells[*cell, who] for cell, who in chosen.items() if who}, drawn)
+    strongest = pd.concat([*_strongest(table, chosen, whole)], ignore_index=True)
     strongest = pd.concat(
         [strongest, adaptive_rows(strongest, ["view", "cohort", "protocol"], "eer")], ignore_index=True
     )
@@ -129,12 +129,13 @@ def _named(rows: pd.DataFrame, *told: str) -> pd.DataFrame:
 
 
 def _strongest(
-    table: pd.DataFrame, whole: Mapping[tuple[str, ...], Sequence[Mapping[str, object]]]
+    table: pd.DataFrame,
+    chosen: Mapping[tuple[str, ...], str | None],
+    whole: Mapping[tuple[str, ...], Sequence[Mapping[str, object]]],
 ) -> Iterable[pd.DataFrame]:
-    """Rows of the strongest attacker of each release, tier, cohort and protocol, `whole` with all metrics."""
-    for cell, attacker in _lowest_eers(table).items():
-        part = table[(table[CELL] == cell).all(axis=1)]
-        if attacker:
+    """Rows of the `chosen` attacker of each release, tier, cohort and protocol, which are `whole` with all metrics."""
+    for cell, part in table.groupby(CELL, sort=False):
+        if attacker := chosen[cell]:
             rows = results_table(whole[*cell, attacker]).assign(view=cell[0], tier=cell[1], valid=True)
             rows = rows[rows["metric"].isin(KEPT)]
             most = part[part["valid"] & part["metric"].isin(MOST)].dropna(subset="value").astype({"value": float})

@@ -26,7 +26,7 @@ from ecgstudy.data.own import SUBJECTS
 from ecgstudy.data.pseudonyms import KEY
 from ecgstudy.deidentification.cycles import CycleSet, Recording, cycle_set, peaks_by_record
 from ecgstudy.deidentification.held import HeldCohort, check_seed, write_record
-from ecgstudy.deidentification.protections import Protection
+from ecgstudy.deidentification.protections import learns
 from ecgstudy.deidentification.release import PROTECTIONS, protection_of
 from ecgstudy.errors import DiskError, NothingUsableError, RecordError, StudyError
 from ecgstudy.evaluate.splits import RECORD, SUBJECT
@@ -205,11 +205,6 @@ def _prepare(order: Order, cohort: HeldCohort, release: CycleSet, runs: Path) ->
     # a secret of each group: noise that two of them share would cancel out
     names = release.records[RECORD]
     return fitted.prepare(release, cohort.secret(order.protection, order.seed, *names))
-
-
-def learns(protection: Protection) -> bool:
-    """Whether a protection has to be fitted."""
-    return type(protection).fit is not Protection.fit
 
 
 def _some_people(release: CycleSet, seed: int) -> CycleSet:
